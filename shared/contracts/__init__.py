@@ -1,0 +1,1 @@
+"""The event classes of the mesh, their subjects, envelope and generated schemas: the only vocabulary services share."""

@@ -1,0 +1,42 @@
+"""What a persona may propose to do, and the digest that binds every verdict to exactly that."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+import msgspec
+import rfc8785
+
+Scalar = str | int | bool | None
+Params = dict[str, Scalar]
+"""Parameters of an action: flat, and without floats, because they are hashed (RFC 8785)."""
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """One intended effect on the world. `kind` names its schema in `shared.contracts.action_kinds`."""
+
+    kind: Annotated[str, msgspec.Meta(pattern=r"^[a-z]+\.[a-z_]+$", max_length=48)]
+    schema_version: Annotated[int, msgspec.Meta(ge=1)] = 1
+    target: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    params: Params = {}
+
+
+def action_digest(*, swarm: str, persona: str, charter: str, action: Action) -> str:
+    """SHA-256 of RFC 8785 JSON over swarm, persona, charter hash, kind, schema version, target and params.
+
+    Raises `ValueError` when an integer leaves the range JSON can carry (±2^53).
+    """
+    body = {
+        "action": action.kind,
+        "charter": charter,
+        "params": action.params,
+        "persona": persona,
+        "schema_version": action.schema_version,
+        "swarm": swarm,
+        "target": action.target,
+    }
+    try:
+        return hashlib.sha256(rfc8785.dumps(body)).hexdigest()  # type: ignore[arg-type]
+    except rfc8785.CanonicalizationError as error:
+        raise ValueError(f"action parameters cannot be hashed: {error}") from error

@@ -1,0 +1,160 @@
+"""Who says what: the one table of classes, subjects, emitters and streams.
+
+A subject is `<entity>.<verb>.<swarm>.<persona>`, and one more token for what has a life of its own: the proposal id for
+everything in a proposal's life, the check id for a check. Broker permissions, streams, schemas and docs come from here.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from shared.contracts import events
+from shared.contracts.events import AnyEvent, CheckRequested, CheckResult, ProposalEvent
+from shared.contracts.ids import is_token
+
+CLASSES: dict[str, type[AnyEvent]] = {cls.__struct_config__.tag: cls for cls in get_args(AnyEvent)}
+"""Event class by its name on the bus, such as `proposal.created`."""
+
+EMITTERS: dict[str, tuple[str, ...]] = {
+    "observation.recorded": ("gateway",),
+    "thought.generated": ("persona_runner",),
+    "hypothesis.raised": ("persona_runner",),
+    "check.requested": ("persona_runner",),
+    "check.result": ("verifier",),
+    "proposal.created": ("persona_runner",),
+    "proposal.verified": ("verifier",),
+    "proposal.rejected": ("verifier", "policy_gate"),
+    "proposal.authorized": ("policy_gate",),
+    "approval.requested": ("policy_gate",),
+    "approval.granted": ("gateway",),
+    "approval.denied": ("gateway",),
+    "action.claimed": ("actuator",),
+    "action.executed": ("actuator",),
+    "spawn.requested": ("gateway", "persona_runner"),
+    "spawn.refused": ("governor",),
+    "persona.spawned": ("governor",),
+    "reap.requested": ("gateway", "persona_runner"),
+    "persona.draining": ("governor",),
+    "persona.reaped": ("governor",),
+    "snapshot.compressed": ("memory_compactor",),
+    "budget.requested": ("persona_runner",),
+    "budget.granted": ("governor",),
+    "budget.settled": ("governor",),
+    "budget.exhausted": ("governor",),
+    "cognition.started": ("gateway",),
+    "cognition.stopped": ("gateway",),
+    "recall.requested": ("gateway", "persona_runner", "verifier"),
+    "recall.answered": ("memory_compactor",),
+    "belief.asserted": ("memory_compactor",),
+    "belief.contested": ("memory_compactor",),
+    "belief.revised": ("memory_compactor",),
+    "intent.routed": ("meta_orchestrator",),
+    "conflict.raised": ("meta_orchestrator",),
+    "conflict.resolved": ("meta_orchestrator",),
+    "allocation.changed": ("meta_orchestrator",),
+}
+
+CONSUMES: dict[str, tuple[str, ...]] = {
+    "gateway": tuple(name for name in EMITTERS if not name.startswith("recall.requested")),
+    "persona_runner": (
+        "observation.recorded",
+        "thought.generated",
+        "hypothesis.raised",
+        "check.requested",
+        "check.result",
+        "proposal.created",
+        "proposal.rejected",
+        "action.executed",
+        "persona.spawned",
+        "persona.draining",
+        "persona.reaped",
+        "budget.requested",
+        "budget.granted",
+        "budget.exhausted",
+        "cognition.started",
+        "cognition.stopped",
+        "recall.answered",
+    ),
+    "governor": (
+        "spawn.requested",
+        "reap.requested",
+        "budget.requested",
+        "budget.granted",
+        "persona.draining",
+        "snapshot.compressed",
+    ),
+    "verifier": ("proposal.created", "check.requested", "recall.answered"),
+    "policy_gate": ("proposal.verified", "approval.requested", "approval.granted", "approval.denied"),
+    "actuator": ("proposal.authorized",),
+    "memory_compactor": (
+        "persona.spawned",
+        "persona.draining",
+        "thought.generated",
+        "hypothesis.raised",
+        "check.result",
+        "proposal.created",
+        "proposal.rejected",
+        "approval.granted",
+        "approval.denied",
+        "action.executed",
+        "recall.requested",
+    ),
+}
+"""What each service listens to, through one durable consumer, or one ordered tail where it keeps a projection."""
+
+SERVICES = tuple(CONSUMES)
+SHORT_LIVED = ("recall.requested", "recall.answered")
+"""Classes on the memory stream `RECALL`; all others are in the log `SWARM`."""
+
+LOG_CLASSES = tuple(name for name in EMITTERS if name not in SHORT_LIVED)
+ENTITIES = tuple(sorted({name.partition(".")[0] for name in LOG_CLASSES}))
+
+
+def class_of(event: events.Event) -> str:
+    """The event's class name, such as `proposal.created`."""
+    return str(type(event).__struct_config__.tag)
+
+
+def life_of(event: events.Event) -> str | None:
+    """The fifth token of the event's subject, where it has one."""
+    if isinstance(event, ProposalEvent):
+        return event.proposal_id
+    if isinstance(event, CheckRequested | CheckResult):
+        return event.check_id
+    return None
+
+
+def subject_of(event: events.Event) -> str:
+    """The subject the event belongs on."""
+    subject = f"{class_of(event)}.{event.swarm}.{event.persona}"
+    life = life_of(event)
+    return subject if life is None else f"{subject}.{life}"
+
+
+def has_life(event_class: str) -> bool:
+    """Whether subjects of this class carry a fifth token."""
+    cls = CLASSES[event_class]
+    return issubclass(cls, ProposalEvent | CheckRequested | CheckResult)
+
+
+def class_filter(event_class: str) -> str:
+    """The subject filter for all events of one class."""
+    return f"{event_class}.*.*.*" if has_life(event_class) else f"{event_class}.*.*"
+
+
+def is_subject(subject: str) -> bool:
+    """Whether `subject` is one an event of a known class may have."""
+    parts = subject.split(".")
+    name = ".".join(parts[:2])
+    return name in CLASSES and len(parts) == (5 if has_life(name) else 4) and all(is_token(p) for p in parts[2:])
+
+
+def matches(subject_filter: str, subject: str) -> bool:
+    """NATS wildcard matching: `*` is one token, a final `>` one or more."""
+    wanted, got = subject_filter.split("."), subject.split(".")
+    for i, token in enumerate(wanted):
+        if token == ">":
+            return len(got) > i
+        if i >= len(got) or token not in ("*", got[i]):
+            return False
+    return len(wanted) == len(got)

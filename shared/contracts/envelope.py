@@ -1,0 +1,150 @@
+"""CloudEvents 1.0 in NATS binary mode: attributes in `ce-` headers, the body is the event's plain JSON.
+
+`encode` and `decode` are the only way on and off the bus. `decode` refuses whatever a dead-letter reader should see:
+it raises `Malformed` with a reason code, never anything else.
+Source: CloudEvents NATS protocol binding 1.0.3, section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from shared.contracts.catalog import CLASSES, class_of, is_subject, subject_of
+from shared.contracts.events import AnyEvent
+from shared.contracts.ids import Instant
+
+MAX_BODY_BYTES = 64 * 1024
+SPEC_VERSION = "1.0"
+SCHEMA_PREFIX = "swarm:schema/"
+
+_ENCODER = msgspec.json.Encoder()
+_DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in CLASSES.items()}
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about an event but its meaning. `correlation` is the id of the first cause, `causation` of the nearest."""
+
+    id: str
+    source: str
+    time: Instant
+    correlation: str
+    causation: str | None = None
+    charter: str | None = None
+    traceparent: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """An event about to be committed."""
+
+    event: AnyEvent
+    envelope: Envelope
+
+    @property
+    def subject(self) -> str:
+        return subject_of(self.event)
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in the log: `seq` is its stream sequence, `stored_at` the broker's time."""
+
+    event: AnyEvent
+    envelope: Envelope
+    seq: int
+    stored_at: datetime
+    subject: str
+
+    @property
+    def id(self) -> str:
+        return self.envelope.id
+
+
+class Malformed(Exception):
+    """Not an event of ours. `reason`: not_an_event, unknown_class, oversized, bad_envelope, bad_body, wrong_address, injected."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def encode(message: Message) -> tuple[str, dict[str, str], bytes]:
+    """Subject, headers and body. Raises `Malformed` ("oversized") above `MAX_BODY_BYTES`."""
+    envelope, event = message.envelope, message.event
+    body = _ENCODER.encode(event)
+    if len(body) > MAX_BODY_BYTES:
+        raise Malformed("oversized", f"{class_of(event)} has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+    name = class_of(event)
+    headers = {
+        "ce-specversion": SPEC_VERSION,
+        "ce-id": envelope.id,
+        "ce-type": name,
+        "ce-source": envelope.source,
+        "ce-time": envelope.time.isoformat(),
+        "ce-correlationid": envelope.correlation,
+        "ce-dataschema": SCHEMA_PREFIX + name,
+        "Nats-Msg-Id": envelope.id,
+    }
+    if envelope.causation is not None:
+        headers["ce-causationid"] = envelope.causation
+    if envelope.charter is not None:
+        headers["ce-charter"] = envelope.charter
+    if envelope.traceparent is not None:
+        headers["traceparent"] = envelope.traceparent
+    return subject_of(event), headers, body
+
+
+def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq: int, stored_at: datetime) -> Recorded:
+    """The event stored at `subject`. Raises `Malformed` and nothing else."""
+    if not headers or "ce-type" not in headers:
+        raise Malformed("not_an_event", "there are no CloudEvents headers; publish with ce-specversion, ce-id, ce-type")
+    if "Nats-Stream" in headers or "Nats-Subject" in headers:
+        raise Malformed("injected", "a stored server answer is not an event")
+    name = headers["ce-type"]
+    decoder = _DECODERS.get(name)
+    if decoder is None:
+        raise Malformed("unknown_class", f"{name[:80]!r} is no event class")
+    if len(body) > MAX_BODY_BYTES:
+        raise Malformed("oversized", f"{len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+    try:
+        event = decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed("bad_body", str(error)[:300]) from error
+    if not is_subject(subject) or subject_of(event) != subject:
+        raise Malformed("wrong_address", f"the body belongs on {subject_of(event)}, it came on {subject}")
+    try:
+        envelope = Envelope(
+            id=headers["ce-id"],
+            source=headers["ce-source"],
+            time=datetime.fromisoformat(headers["ce-time"]),
+            correlation=headers["ce-correlationid"],
+            causation=headers.get("ce-causationid"),
+            charter=headers.get("ce-charter"),
+            traceparent=headers.get("traceparent"),
+        )
+    except (KeyError, ValueError) as error:
+        raise Malformed("bad_envelope", f"header missing or unreadable: {error}") from error
+    if headers.get("Nats-Msg-Id", envelope.id) != envelope.id or envelope.time.tzinfo is None:
+        raise Malformed("bad_envelope", "Nats-Msg-Id differs from ce-id, or ce-time has no zone")
+    return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)  # type: ignore[arg-type]
+
+
+def structured(recorded: Recorded) -> bytes:
+    """CloudEvents JSON format (1.0.2, section 2), for HTTP and archives."""
+    envelope = recorded.envelope
+    attributes: dict[str, object] = {
+        "specversion": SPEC_VERSION,
+        "id": envelope.id,
+        "type": class_of(recorded.event),
+        "source": envelope.source,
+        "time": envelope.time,
+        "subject": recorded.subject,
+        "datacontenttype": "application/json",
+        "correlationid": envelope.correlation,
+        "causationid": envelope.causation,
+        "charter": envelope.charter,
+        "data": recorded.event,
+    }
+    return _ENCODER.encode({k: v for k, v in attributes.items() if v is not None})

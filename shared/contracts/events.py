@@ -1,0 +1,541 @@
+"""Every event class of the mesh, as one tagged union.
+
+The tag is the class name and the first two tokens of the subject: `ProposalCreated` is `proposal.created` on the bus.
+Fields are only ever added, with defaults; a new meaning is a new class. Times are UTC; sizes are characters.
+This file is long because it is the one table of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.contracts.action import Action
+from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.contracts.persona import Identity, Name, PersonaPolicy, Text
+
+Phase = Literal["observe", "reflect", "test", "compress"]
+Risk = Literal["low", "medium", "high", "critical"]
+Reason = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}$", description="a reason code")]
+Short = Annotated[str, Meta(max_length=300)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What every event says: whose it is."""
+
+    swarm: Token
+    persona: Token
+
+
+class ProposalEvent(Event, frozen=True, kw_only=True):
+    """An event in one proposal's life; the proposal's id is the last token of its subject."""
+
+    proposal_id: Token
+
+
+class EvidenceRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Points at one event in the log: by stream sequence, checked against its id."""
+
+    id: EventId
+    seq: Annotated[int, Meta(ge=1)]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What one thought cost."""
+
+    tokens_in: Count = 0
+    tokens_out: Count = 0
+    compute_ms: Count = 0
+    cost_microusd: Count = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.tokens_in + self.tokens_out
+
+
+# -- perception and thought ------------------------------------------------------------------------------------------
+
+
+class ObservationRecorded(Event, frozen=True, kw_only=True, tag="observation.recorded"):
+    """What personas perceive; `persona` is `all` when it is for the whole swarm. `observed_at` is the source's own time."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=8192)]
+    source: Annotated[str, Meta(max_length=200)] = "api"
+    tags: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
+    observed_at: Instant | None = None
+    tainted: bool = True
+    principal: Short = ""
+
+
+class ThoughtGenerated(Event, frozen=True, kw_only=True, tag="thought.generated"):
+    """One step of the loop. `step` counts from 1 without gaps; `observed_seq` is the last stream sequence perceived.
+
+    `context_ids` name what the thought was made from, so its context can be rebuilt. `digest` is SHA-256 of the text
+    with case and spacing folded. `useful_at` is when the persona last made useful progress (this thought or earlier).
+    """
+
+    step: Annotated[int, Meta(ge=1)]
+    cycle: Count
+    phase: Phase
+    text: Annotated[str, Meta(max_length=8000)]
+    status: Literal["ok", "model_error", "empty"] = "ok"
+    thinker: Annotated[str, Meta(max_length=120)]
+    context_ids: tuple[EventId, ...] = ()
+    evidence: tuple[EvidenceRef, ...] = ()
+    observed_seq: Count = 0
+    usage: Usage = Usage()
+    novelty: Ratio = 0.0
+    digest: Sha256
+    progress: bool = False
+    useful_at: Instant
+    next_in_ms: Count = 0
+    grant_id: EventId | None = None
+    runner: Annotated[str, Meta(max_length=120)] = ""
+    notice: Short = ""
+    final: bool = False
+
+
+class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"):
+    """A claim with its evidence; `topic` is a stable key, so the same claim is raised once."""
+
+    hypothesis_id: Token
+    topic: Short
+    claim: Annotated[str, Meta(min_length=1, max_length=2000)]
+    confidence: Ratio
+    evidence: tuple[EvidenceRef, ...]
+
+
+class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.count"):
+    """Count observations whose text matches `template` (words, `<*>` for any word) between two stream sequences.
+
+    Confirmed when the count lies within [at_least, at_most].
+    """
+
+    template: Annotated[str, Meta(min_length=1, max_length=2000)]
+    source: Annotated[str, Meta(max_length=200)] | None = None
+    first_seq: Annotated[int, Meta(ge=1)]
+    last_seq: Annotated[int, Meta(ge=1)]
+    at_least: Count = 0
+    at_most: Count | None = None
+
+
+class LogResolve(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.resolve"):
+    """Whether every cited event is in the log under the id it is cited by."""
+
+    evidence: tuple[EvidenceRef, ...]
+
+
+class MemoryRecall(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="memory.recall"):
+    """Whether the persona's own memory holds something at least this close to the query."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=2000)]
+    min_score: Ratio = 0.5
+
+
+Probe = LogCount | LogResolve | MemoryRecall
+
+
+class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
+    """What would confirm or refute a hypothesis: a read-only probe."""
+
+    check_id: Token
+    hypothesis_id: Token
+    probe: Probe
+
+
+class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
+    """What the probe found. `measured` is the count or score, times 1 for counts and times 1000 for scores."""
+
+    check_id: Token
+    hypothesis_id: Token
+    outcome: Literal["confirmed", "refuted", "inconclusive"]
+    findings: Annotated[str, Meta(max_length=2000)]
+    measured: Count = 0
+    evidence: tuple[EvidenceRef, ...] = ()
+
+
+# -- a proposal's life -----------------------------------------------------------------------------------------------
+
+
+class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.created"):
+    """An intention. `digest` is `action_digest` over swarm, persona, charter and action."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=72)]
+    rationale: Annotated[str, Meta(min_length=1, max_length=900)]
+    action: Action
+    evidence: tuple[EvidenceRef, ...] = ()
+    hypothesis_id: Token | None = None
+    charter: Sha256
+    digest: Sha256
+    deadline: Instant
+
+
+class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.verified"):
+    """Passed. `risk` comes from the action, never from the persona; `tainted` when all evidence came from outside."""
+
+    digest: Sha256
+    risk: Risk
+    findings: tuple[Short, ...] = ()
+    evidence: tuple[EvidenceRef, ...] = ()
+    tainted: bool = True
+
+
+class ProposalRejected(ProposalEvent, frozen=True, kw_only=True, tag="proposal.rejected"):
+    """Refused, with the stage that refused it and why."""
+
+    stage: Literal["verify", "policy", "approval"]
+    reasons: Annotated[tuple[Reason, ...], Meta(min_length=1)]
+    detail: Annotated[str, Meta(max_length=2000)] = ""
+    digest: Sha256
+    policy_ids: tuple[str, ...] = ()
+    policy_version: str = ""
+
+
+class ProposalAuthorized(ProposalEvent, frozen=True, kw_only=True, tag="proposal.authorized"):
+    """Permission to act once, before `expires_at`. `signature` is `shared.crypto.sign_verdict` over all of it, Base64."""
+
+    digest: Sha256
+    risk: Risk
+    policy_ids: tuple[str, ...]
+    policy_version: str
+    conditions: tuple[Short, ...] = ()
+    approvals: tuple[EventId, ...] = ()
+    expires_at: Instant
+    key: Annotated[str, Meta(description="public nkey of the signer")]
+    signature: str
+
+
+class ApprovalRequested(ProposalEvent, frozen=True, kw_only=True, tag="approval.requested"):
+    """People must decide. Bound to digest and policy version; `quorum` different principals must grant."""
+
+    digest: Sha256
+    risk: Risk
+    policy_version: str
+    policy_ids: tuple[str, ...] = ()
+    quorum: Annotated[int, Meta(ge=1, le=16)] = 1
+    expires_at: Instant
+    summary: Annotated[str, Meta(max_length=1000)]
+
+
+class ApprovalGranted(ProposalEvent, frozen=True, kw_only=True, tag="approval.granted"):
+    """One person's yes to exactly this digest."""
+
+    digest: Sha256
+    principal: Name
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class ApprovalDenied(ProposalEvent, frozen=True, kw_only=True, tag="approval.denied"):
+    """One person's no; one is enough."""
+
+    digest: Sha256
+    principal: Name
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class ActionClaimed(ProposalEvent, frozen=True, kw_only=True, tag="action.claimed"):
+    """The actuator's exclusive, recorded intent; its event id is the idempotency key of the effect."""
+
+    digest: Sha256
+    actuator: Annotated[str, Meta(max_length=120)]
+    timeout_ms: Count
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What the target said or shows: a path or URL, a content hash, a status code, sizes in bytes."""
+
+    target: Annotated[str, Meta(max_length=1024)]
+    sha256: Sha256 | None = None
+    size_bytes: Count = 0
+    status: int | None = None
+
+
+class ActionExecuted(ProposalEvent, frozen=True, kw_only=True, tag="action.executed"):
+    """The outcome. `unknown` means nobody can tell whether it happened, and a person decides; it is never retried."""
+
+    digest: Sha256
+    outcome: Literal["success", "failure", "unknown"]
+    summary: Annotated[str, Meta(max_length=1000)]
+    error: Reason | None = None
+    claim_id: EventId | None = None
+    receipt: Receipt | None = None
+    duration_ms: Count = 0
+
+
+# -- lifecycle -------------------------------------------------------------------------------------------------------
+
+
+class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
+    """Someone wants a persona; `persona` is the wanted id. `policy` None means the parent's, or the defaults for a root."""
+
+    name: Name
+    role: Name
+    charter: Text
+    parent_id: Token | None = None
+    policy: PersonaPolicy | None = None
+    tags: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
+    principal: Short = ""
+
+
+class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
+    """No persona, and why. Reasons: duplicate_id, parent_missing, parent_not_live, depth_limit, branching_limit,
+    lifetime_limit, spawn_rate, no_budget."""
+
+    reason: Reason
+    detail: Annotated[str, Meta(max_length=1000)]
+
+
+class PersonaSpawned(Event, frozen=True, kw_only=True, tag="persona.spawned"):
+    """A persona lives."""
+
+    identity: Identity
+    policy: PersonaPolicy
+    principal: Short = ""
+
+
+class ReapRequested(Event, frozen=True, kw_only=True, tag="reap.requested"):
+    """Someone wants a persona to end; with `cascade` false, its live children are adopted by nobody and so refuse it."""
+
+    cascade: bool = False
+    reason: Short = "manual_reap"
+    principal: Short = ""
+
+
+class PersonaDraining(Event, frozen=True, kw_only=True, tag="persona.draining"):
+    """First phase of reaping: finish the step, think no further, leave a final snapshot before `deadline`."""
+
+    reason: Short
+    deadline: Instant
+    principal: Short = ""
+
+
+class PersonaReaped(Event, frozen=True, kw_only=True, tag="persona.reaped"):
+    """Second phase: gone. `snapshot_id` names the final snapshot."""
+
+    reason: Short
+    snapshot_id: EventId | None = None
+
+
+class SnapshotCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot holds."""
+
+    thoughts: Count = 0
+    kept: Count = 0
+    merged: Count = 0
+    pinned: Count = 0
+    edges: Count = 0
+
+
+class SnapshotCompressed(Event, frozen=True, kw_only=True, tag="snapshot.compressed"):
+    """A distilled state of mind in cold storage; with the log after `seq` it gives the same state, byte for byte."""
+
+    snapshot_id: EventId
+    key: Annotated[str, Meta(max_length=1024, description="S3 key")]
+    sha256: Sha256
+    seq: Count
+    summary: Annotated[str, Meta(max_length=4000)]
+    counts: SnapshotCounts
+    ratio: Annotated[float, Meta(ge=0.0)] = 1.0
+    size_bytes: Count = 0
+    final: bool = False
+    metadata: dict[str, str] = {}
+
+
+# -- credits ---------------------------------------------------------------------------------------------------------
+
+
+class Credits(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of models, milliseconds of compute, actions on the world."""
+
+    tokens: Count = 0
+    compute_ms: Count = 0
+    actions: Count = 0
+
+
+class BudgetRequested(Event, frozen=True, kw_only=True, tag="budget.requested"):
+    """A runner asks ahead of need; `closing` settles the grant it is done with at what it really used."""
+
+    need: Credits
+    closing: EventId | None = None
+    used: Credits = Credits()
+
+
+class BudgetGranted(Event, frozen=True, kw_only=True, tag="budget.granted"):
+    """Credits to spend until `expires_at`, debited in `window` (minutes since 1970) from the persona and all its ancestors."""
+
+    grant_id: EventId
+    window: Count
+    credits: Credits
+    expires_at: Instant
+
+
+class BudgetSettled(Event, frozen=True, kw_only=True, tag="budget.settled"):
+    """What a grant cost in the end; `in_full` when it expired unclosed and so counts as spent."""
+
+    grant_id: EventId
+    window: Count
+    credits: Credits
+    in_full: bool = False
+
+
+class BudgetExhausted(Event, frozen=True, kw_only=True, tag="budget.exhausted"):
+    """No: `scope` (persona, an ancestor's id, or swarm) has too little of `resource` left before `retry_at`."""
+
+    scope: Short
+    resource: Literal["tokens", "compute_ms", "actions"]
+    retry_at: Instant
+
+
+# -- control, recall -------------------------------------------------------------------------------------------------
+
+
+class CognitionStarted(Event, frozen=True, kw_only=True, tag="cognition.started"):
+    """The loop runs, no step of one persona sooner than `loop_interval_ms` after its last."""
+
+    loop_interval_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 2000
+    principal: Short = ""
+
+
+class CognitionStopped(Event, frozen=True, kw_only=True, tag="cognition.stopped"):
+    """The loop stands; nothing is lost."""
+
+    reason: Short = ""
+    principal: Short = ""
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """One recalled memory with its provenance; `score` is for ranking only."""
+
+    id: EventId
+    seq: Count
+    kind: Short
+    text: str
+    at: Instant
+    score: float
+    semantic: float
+    recency: float
+    importance: float
+    persona: Token
+    tainted: bool = False
+
+
+class RecallRequested(Event, frozen=True, kw_only=True, tag="recall.requested"):
+    """A question to the memory of `persona`."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=2000)]
+    limit: Annotated[int, Meta(ge=1, le=100)] = 8
+    principal: Short = ""
+
+
+class RecallAnswered(Event, frozen=True, kw_only=True, tag="recall.answered"):
+    """The answer to the request named by the causation id."""
+
+    memories: tuple[Memory, ...] = ()
+    seq: Count = 0
+
+
+# -- shared beliefs and many swarms ----------------------------------------------------------------------------------
+
+
+class BeliefAsserted(Event, frozen=True, kw_only=True, tag="belief.asserted"):
+    """A claim offered to others under a stable key."""
+
+    belief_id: Token
+    belief_key: Short
+    claim: Annotated[str, Meta(min_length=1, max_length=2000)]
+    confidence: Ratio
+    evidence: tuple[EvidenceRef, ...] = ()
+    review_after: Instant
+
+
+class BeliefContested(Event, frozen=True, kw_only=True, tag="belief.contested"):
+    """Someone has evidence against it."""
+
+    belief_id: Token
+    claim: Annotated[str, Meta(max_length=2000)]
+    evidence: tuple[EvidenceRef, ...] = ()
+
+
+class BeliefRevised(Event, frozen=True, kw_only=True, tag="belief.revised"):
+    """It now stands like this."""
+
+    belief_id: Token
+    confidence: Ratio
+    status: Literal["active", "stale", "invalidated", "archived"]
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class IntentRouted(Event, frozen=True, kw_only=True, tag="intent.routed"):
+    """An intent goes to the swarm that can serve it."""
+
+    intent_id: Token
+    to_swarm: Token
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class ConflictRaised(Event, frozen=True, kw_only=True, tag="conflict.raised"):
+    """Proposals touch the same target."""
+
+    conflict_id: Token
+    target: Annotated[str, Meta(max_length=1024)]
+    proposals: tuple[Token, ...]
+
+
+class ConflictResolved(Event, frozen=True, kw_only=True, tag="conflict.resolved"):
+    """How the conflict ended."""
+
+    conflict_id: Token
+    resolution: Literal["combine", "merge", "order", "vote", "person"]
+    kept: tuple[Token, ...] = ()
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class AllocationChanged(Event, frozen=True, kw_only=True, tag="allocation.changed"):
+    """A swarm's share of the global budget, per minute."""
+
+    credits: Credits
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+AnyEvent = (
+    ObservationRecorded
+    | ThoughtGenerated
+    | HypothesisRaised
+    | CheckRequested
+    | CheckResult
+    | ProposalCreated
+    | ProposalVerified
+    | ProposalRejected
+    | ProposalAuthorized
+    | ApprovalRequested
+    | ApprovalGranted
+    | ApprovalDenied
+    | ActionClaimed
+    | ActionExecuted
+    | SpawnRequested
+    | SpawnRefused
+    | PersonaSpawned
+    | ReapRequested
+    | PersonaDraining
+    | PersonaReaped
+    | SnapshotCompressed
+    | BudgetRequested
+    | BudgetGranted
+    | BudgetSettled
+    | BudgetExhausted
+    | CognitionStarted
+    | CognitionStopped
+    | RecallRequested
+    | RecallAnswered
+    | BeliefAsserted
+    | BeliefContested
+    | BeliefRevised
+    | IntentRouted
+    | ConflictRaised
+    | ConflictResolved
+    | AllocationChanged
+)

@@ -1,0 +1,58 @@
+"""Tokens, event ids and instants.
+
+A *token* is one word of a subject: swarm, persona and proposal ids are tokens. Ids of caused events derive from their
+cause, so deciding twice gives the same id; all others are UUIDv7 and are made at the edge of the mesh, never in a decider.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+TOKEN_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$"
+_TOKEN = re.compile(TOKEN_PATTERN[:-1] + r"\Z")
+_CAUSED = uuid.UUID("6f1a4f5e-6f0c-5c7e-9a64-2f0a4d6b9b01")
+
+Token = Annotated[str, msgspec.Meta(pattern=TOKEN_PATTERN, description="one word of a subject")]
+EventId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
+Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, UTC")]
+
+EVERYONE = "all"
+"""The persona token of what concerns a whole swarm (an observation for all), and the swarm token of the whole mesh."""
+
+
+def is_token(word: str) -> bool:
+    """Whether `word` may stand in a subject as a swarm, persona or proposal id."""
+    return _TOKEN.match(word) is not None
+
+
+def caused_id(cause_id: str, event_class: str, index: int = 0) -> str:
+    """The id of the `index`-th event of a class that follows from `cause_id` (UUIDv5, RFC 9562 section 5.5)."""
+    return str(uuid.uuid5(_CAUSED, f"{cause_id}/{event_class}/{index}"))
+
+
+def caused_token(cause_id: str, kind: str, index: int = 0) -> str:
+    """A subject token that derives from its cause, such as a proposal id: `p-` and 24 hex digits for kind `p`."""
+    return f"{kind}-{uuid.uuid5(_CAUSED, f'{cause_id}#{kind}#{index}').hex[:24]}"
+
+
+def fresh_id() -> str:
+    """A new UUIDv7 (RFC 9562 section 5.7): sortable by millisecond. For edges of the mesh only."""
+    import secrets
+    import time
+
+    stamp = time.time_ns() // 1_000_000
+    value = (stamp << 80) | secrets.randbits(80)
+    value = (value & ~(0xF000 << 64)) | (0x7000 << 64)
+    value = (value & ~(0xC000 << 48)) | (0x8000 << 48)
+    return str(uuid.UUID(int=value))
+
+
+def utc_now() -> datetime:
+    """The wall clock, in UTC. For shells and edges only."""
+    return datetime.now(UTC)

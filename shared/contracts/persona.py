@@ -1,0 +1,63 @@
+"""Who a persona is, what it may use, and the hash that ties every event to its charter."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+import msgspec
+
+from shared.contracts.ids import Instant, Token
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Immutable for the persona's whole life; a changed charter is a new version by an approved proposal."""
+
+    id: Token
+    name: Name
+    role: Name
+    charter: Text
+    swarm_id: Token
+    parent_id: Token | None = None
+    depth: Annotated[int, msgspec.Meta(ge=0)] = 0
+    created_at: Instant
+    tags: tuple[str, ...] = ()
+
+
+class PersonaPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Hard limits of one persona; a child's are clamped to its parent's.
+
+    `allowed_tools` narrows which action kinds the persona may propose; empty narrows nothing (the policy gate still decides).
+    """
+
+    max_spawn_depth: Annotated[int, msgspec.Meta(ge=0, le=64)] = 4
+    max_branching_factor: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 4
+    token_budget_per_minute: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 20_000
+    compute_ms_per_minute: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 10_000
+    idle_ttl_secs: Annotated[int, msgspec.Meta(ge=1, le=2**40)] = 3600
+    share_memory: bool = False
+    allowed_tools: tuple[str, ...] = ()
+
+
+def charter_sha256(identity: Identity) -> str:
+    """SHA-256 over the identity in canonical field order; it travels on every event the persona causes."""
+    return hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).hexdigest()
+
+
+def clamp(child: PersonaPolicy, parent: PersonaPolicy) -> PersonaPolicy:
+    """The child's policy with no limit wider than its parent's."""
+    tools = child.allowed_tools
+    if parent.allowed_tools:
+        tools = tuple(t for t in child.allowed_tools if t in parent.allowed_tools) or parent.allowed_tools
+    return PersonaPolicy(
+        max_spawn_depth=min(child.max_spawn_depth, parent.max_spawn_depth),
+        max_branching_factor=min(child.max_branching_factor, parent.max_branching_factor),
+        token_budget_per_minute=min(child.token_budget_per_minute, parent.token_budget_per_minute),
+        compute_ms_per_minute=min(child.compute_ms_per_minute, parent.compute_ms_per_minute),
+        idle_ttl_secs=min(child.idle_ttl_secs, parent.idle_ttl_secs),
+        share_memory=child.share_memory and parent.share_memory,
+        allowed_tools=tools,
+    )

@@ -1,0 +1,105 @@
+"""The shape of a decider: state, decide, evolve; pure, so it can be tested, replayed and simulated.
+
+`decide` has no clock, no randomness and no IO: time comes in as `now`, ids derive from the cause. What must be done
+outside (a model call, S3, a tool) is returned as an effect; the shell performs it and asks again with the result.
+
+Invariants the shell relies on:
+- deterministic: same state and message, same decision;
+- total: any decodable message gives a decision, never an exception;
+- idempotent: with the state that results from a decision, the same message decides nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import AnyEvent
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what a service asks its shell to do outside; each service defines its own in `decider.py`."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what comes back from an effect."""
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """An event from the log. `now` is the shell's wall clock at this delivery, `attempt` counts deliveries from 1."""
+
+    recorded: Recorded
+    now: datetime
+    attempt: int = 1
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """Time passed. `id` names the tick, so what it causes has stable ids; `swarm` is whose turn it is."""
+
+    id: str
+    now: datetime
+    swarm: str
+    facts: Result | None = None
+
+
+class Performed(msgspec.Struct, frozen=True, kw_only=True):
+    """An effect's result, with what asked for it."""
+
+    cause: Delivered | Tick
+    effect: Effect
+    result: Result
+    now: datetime
+
+
+Input = Delivered | Tick | Performed
+
+
+class Boundary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision rests on and what guards it.
+
+    `reads`: subject filters folded into the state, in stream order. `guards`: filters whose last sequence must not have
+    moved when the decision is committed. `opens`: the message itself is the first event of the boundary, so its own fold is the
+    state until a refused commit says otherwise, and the first attempt needs no read.
+    """
+
+    reads: tuple[str, ...]
+    guards: tuple[str, ...]
+    opens: bool = False
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows: events to commit atomically, then perhaps an effect; or a verdict on the delivery.
+
+    `guards` overrides the boundary's. `retry_s` hands the message back for that long. `reject` sends it to the dead letters.
+    `charter` is put on the events' envelopes.
+    """
+
+    events: tuple[AnyEvent, ...] = ()
+    effect: Effect | None = None
+    guards: tuple[str, ...] | None = None
+    retry_s: float | None = None
+    reject: str | None = None
+    charter: str | None = None
+
+
+NOTHING = Decision()
+
+S = TypeVar("S")
+
+
+class Decider(Protocol[S]):
+    """A module with these names is a decider."""
+
+    INITIAL: S
+
+    def boundary(self, message: Delivered | Tick) -> Boundary | None:
+        """What to load for this message; None when it concerns this service not at all."""
+
+    def decide(self, state: S, message: Input) -> Decision:
+        """What follows from the message in this state."""
+
+    def evolve(self, state: S, recorded: Recorded) -> S:
+        """The state after an event of the boundary. Unknown events change nothing."""
