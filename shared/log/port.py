@@ -1,0 +1,127 @@
+"""What a log is to the rest of the code.
+
+A commit is atomic and conditional: either all its events are stored, contiguous and once, or none is. A refusal has stored
+nothing. A commit that returned is durable. A commit whose answer was lost is resolved inside `commit` by re-reading, so a
+caller sees only three outcomes: stored, refused, or the log is away.
+
+Deliveries are at least once; order is the stream's. Nothing here makes an effect happen once except a guarded commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from shared.contracts.envelope import Malformed, Message, Recorded
+
+
+class Expect(msgspec.Struct, frozen=True):
+    """A boundary: the last sequence on `subject_filter` must still be `last_seq` (0: nothing there yet)."""
+
+    subject_filter: str
+    last_seq: int
+
+
+class StaleBoundary(Exception):
+    """The boundary moved; nothing was stored. Remedy: read on from where you were and decide again."""
+
+
+class DuplicateEvent(Exception):
+    """One of several events is already in the log, and not as this commit; nothing was stored. Remedy: as for a stale boundary."""
+
+
+class LogUnavailable(Exception):
+    """The broker cannot be asked now. Remedy: retry later; a repeated commit is safe, its events keep their ids."""
+
+
+class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable consumer. `ack_wait_s` is renewed by in-progress while a handler works; `max_ack_pending` bounds all its clients."""
+
+    name: str
+    filters: tuple[str, ...]
+    stream: str = "SWARM"
+    ack_wait_s: float = 5.0
+    max_deliver: int = 20
+    max_ack_pending: int = 1000
+
+
+class Delivery(Protocol):
+    """One delivery of one stored message; ends in exactly one of ack, nak, dead."""
+
+    recorded: Recorded | Malformed
+    subject: str
+    seq: int
+    attempt: int
+
+    async def ack(self) -> None: ...
+    async def nak(self, delay_s: float) -> None: ...
+    async def in_progress(self) -> None: ...
+    async def dead(self, reason: str, detail: str) -> None:
+        """Store the raw message with its reason in the dead letters, then term it. Raises `LogUnavailable`."""
+
+
+class Puller(Protocol):
+    """A continuous pull on one durable consumer; one per process."""
+
+    def __aiter__(self) -> AsyncIterator[Delivery]: ...
+    async def stop(self) -> None:
+        """Ask for no more; the iterator ends after what was already received."""
+
+
+class Tail(Protocol):
+    """An ordered, unacknowledged reading of the log from a sequence on, for projections; survives restarts of the broker."""
+
+    position: int
+    """Every matching event up to this stream sequence has been yielded."""
+
+    def __aiter__(self) -> AsyncIterator[Recorded]: ...
+    async def caught_up(self) -> None:
+        """Returns once everything that was in the log when the tail began has been yielded and taken."""
+
+    async def stop(self) -> None: ...
+
+
+class Log(Protocol):
+    """The log `SWARM`, and the short-lived `RECALL` for the classes that live there."""
+
+    async def commit(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
+        """Store all messages or none; their sequences. At most one expectation per message.
+
+        Raises `StaleBoundary`, `DuplicateEvent`, `LogUnavailable`, `Malformed` (oversized).
+        Committing a single event again returns the sequence it already has.
+        """
+
+    async def read(self, filters: Sequence[str], after: int = 0) -> list[Recorded]:
+        """Every event on the filters with a sequence above `after`, in stream order. Unreadable ones are left out."""
+
+    async def get(self, seq: int) -> Recorded | None:
+        """The event at a sequence, or None when there is none (or it is no event)."""
+
+    async def last(self, filters: Sequence[str]) -> list[Recorded]:
+        """The last event of every subject the filters match, in stream order."""
+
+    def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> Tail: ...
+
+    def pull(self, spec: ConsumerSpec) -> Puller: ...
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A value in a bucket, and the revision that guards its next change."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class KeyValue(Protocol):
+    """A bucket: `leases` (entries may expire) or `checkpoints`."""
+
+    async def get(self, key: str) -> Entry | None: ...
+    async def put(self, key: str, value: bytes, *, revision: int | None = None, ttl_s: int | None = None) -> int:
+        """The new revision. `revision` 0: only if absent; a number: only if unchanged (else `StaleBoundary`)."""
+
+    async def delete(self, key: str, *, revision: int | None = None) -> None: ...
+    async def entries(self, key_filter: str = ">") -> list[Entry]:
+        """Live entries whose key matches a NATS filter."""
