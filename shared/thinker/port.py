@@ -1,0 +1,150 @@
+"""What a thinker gets and gives. A thinker sees only its context and holds no hands: its words become events or nothing.
+
+The runner turns a `Thought` into events: it alone assigns ids, checks that cited evidence was really in the context, and
+bounds sizes. So a thinker (a model above all) can be wrong, but not dangerous.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from shared.contracts.action import Action
+from shared.contracts.events import CheckResult, EvidenceRef, Memory, Phase, Probe, Usage
+from shared.contracts.persona import Identity
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something out of the ordinary that perception found in the observations, by counting, not by opinion.
+
+    `topic` is a stable key (the same anomaly keeps its topic as it grows), `seq` the sequence of the observation that made
+    it a finding, `claim` one plain sentence with its numbers, `probe` the read-only check that would confirm or refute it.
+    """
+
+    topic: str
+    kind: str
+    seq: int
+    claim: str
+    confidence: float
+    evidence: tuple[EvidenceRef, ...]
+    probe: Probe
+    source: str = ""
+    sample: str = ""
+
+
+class Percept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a persona newly perceives: observations after its cursor, summed up so that thousands of lines fit a context."""
+
+    first_seq: int = 0
+    last_seq: int = 0
+    new: int = 0
+    total: int = 0
+    templates: int = 0
+    findings: tuple[Finding, ...] = ()
+    samples: tuple[tuple[EvidenceRef, str], ...] = ()
+    """A few of the new observations, verbatim, newest last."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier thought of the same persona."""
+
+    id: str
+    phase: Phase
+    text: str
+
+
+class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):
+    """A hypothesis not yet settled; `finding` is what it came from, when it came from perception."""
+
+    hypothesis_id: str
+    topic: str
+    claim: str
+    confidence: float
+    evidence: tuple[EvidenceRef, ...]
+    finding: Finding | None = None
+    result: CheckResult | None = None
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """All a thinker may know for one step. `notice` is a word from the loop guard ("you repeat yourself")."""
+
+    identity: Identity
+    phase: Phase
+    cycle: int
+    step: int
+    now: datetime
+    percept: Percept = Percept()
+    recent: tuple[Note, ...] = ()
+    memories: tuple[Memory, ...] = ()
+    hypotheses: tuple[OpenHypothesis, ...] = ()
+    notice: str = ""
+
+
+class HypothesisDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim a thinker would raise."""
+
+    topic: str
+    claim: str
+    confidence: float
+    evidence: tuple[EvidenceRef, ...]
+
+
+class CheckDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A check a thinker wants, of an open hypothesis."""
+
+    hypothesis_id: str
+    probe: Probe
+
+
+class ProposalDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """What a thinker would have done about a confirmed hypothesis."""
+
+    title: str
+    rationale: str
+    action: Action
+    evidence: tuple[EvidenceRef, ...]
+    hypothesis_id: str | None = None
+
+
+class Thought(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of thinking. Hypotheses only in reflect, checks only in test, proposals only in compress; others are dropped."""
+
+    text: str
+    hypotheses: tuple[HypothesisDraft, ...] = ()
+    checks: tuple[CheckDraft, ...] = ()
+    proposals: tuple[ProposalDraft, ...] = ()
+    usage: Usage = Usage()
+    model: str | None = None
+
+
+class ThinkerUnavailable(Exception):
+    """No endpoint answered in time. `retry_after_s` says when to try again; `usage` what was spent all the same."""
+
+    def __init__(self, detail: str, *, retry_after_s: float = 5.0, usage: Usage | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+        self.usage = usage or Usage()
+
+
+class ThinkerFailed(Exception):
+    """An endpoint answered, but with nothing usable even after the repair turn."""
+
+    def __init__(self, detail: str, *, usage: Usage | None = None) -> None:
+        super().__init__(detail)
+        self.usage = usage or Usage()
+
+
+class Thinker(Protocol):
+    """One way of thinking; `name` goes on every thought."""
+
+    name: str
+
+    def worst_case(self, context: Context) -> Usage:
+        """The most the next `think` on this context may cost: input estimate plus output limit, in tokens and ms."""
+
+    async def think(self, context: Context) -> Thought:
+        """One bounded step. Raises `ThinkerUnavailable` or `ThinkerFailed`, nothing else."""
+
+    async def close(self) -> None: ...
