@@ -93,7 +93,8 @@ S = TypeVar("S")
 class Decider(Protocol[S]):
     """A module with these names is a decider."""
 
-    INITIAL: S
+    def initial(self) -> S:
+        """The state before any event."""
 
     def boundary(self, message: Delivered | Tick) -> Boundary | None:
         """What to load for this message; None when it concerns this service not at all."""
@@ -102,4 +103,7 @@ class Decider(Protocol[S]):
         """What follows from the message in this state."""
 
     def evolve(self, state: S, recorded: Recorded) -> S:
-        """The state after an event of the boundary. Unknown events change nothing."""
+        """The state after an event of the boundary. Unknown events change nothing.
+
+        `evolve` owns the state it is given and may update it in place (lineages are large); `decide` never does.
+        """

@@ -356,8 +356,8 @@ class Credits(msgspec.Struct, frozen=True, kw_only=True):
     actions: Count = 0
 
 
-class BudgetRequested(Event, frozen=True, kw_only=True, tag="budget.requested"):
-    """A runner asks ahead of need; `closing` settles the grant it is done with at what it really used."""
+class GrantRequested(Event, frozen=True, kw_only=True, tag="grant.requested"):
+    """A runner asks for credits ahead of need; `closing` settles the grant it is done with at what it really used."""
 
     need: Credits
     closing: EventId | None = None
@@ -523,7 +523,7 @@ AnyEvent = (
     | PersonaDraining
     | PersonaReaped
     | SnapshotCompressed
-    | BudgetRequested
+    | GrantRequested
     | BudgetGranted
     | BudgetSettled
     | BudgetExhausted
