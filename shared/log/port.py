@@ -93,8 +93,10 @@ class Log(Protocol):
         Committing a single event again returns the sequence it already has.
         """
 
-    async def read(self, filters: Sequence[str], after: int = 0) -> list[Recorded]:
-        """Every event on the filters with a sequence above `after`, in stream order. Unreadable ones are left out."""
+    async def read(
+        self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        """Events on the filters with `after` < sequence <= `upto`, in stream order, the first `limit`. Unreadable ones are left out."""
 
     async def get(self, seq: int) -> Recorded | None:
         """The event at a sequence, or None when there is none (or it is no event)."""

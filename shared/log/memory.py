@@ -1,0 +1,280 @@
+"""The log in memory, with the broker's semantics: for simulation, for tests, and as the plainest statement of the port.
+
+`Store` is synchronous and knows no clock but the one it is given, so a simulation can crash between any two of its steps.
+`MemoryLog` puts the asynchronous port over it. What both promise is proved by the same contract suite as JetStream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime, timedelta
+
+from shared.contracts.catalog import SHORT_LIVED, class_of, matches
+from shared.contracts.envelope import Malformed, Message, Recorded, encode
+from shared.contracts.ids import utc_now
+from shared.log.port import ConsumerSpec, DuplicateEvent, Entry, Expect, StaleBoundary
+
+DEDUP_WINDOW = timedelta(minutes=2)
+
+
+class Store:
+    """One stream: append under guards, read back."""
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now, dedup_window: timedelta = DEDUP_WINDOW) -> None:
+        self.records: list[Recorded] = []
+        self._clock = clock
+        self._window = dedup_window
+        self._by_id: dict[str, Recorded] = {}
+        self._by_subject: dict[str, list[Recorded]] = {}
+
+    def last_seq(self, subject_filter: str) -> int:
+        """The last sequence on a filter, 0 when there is none."""
+        return max((r[-1].seq for s, r in self._by_subject.items() if matches(subject_filter, s)), default=0)
+
+    def append(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
+        """All or none; see `Log.commit`."""
+        now = self._clock()
+        known = [self._known(m.envelope.id, now) for m in messages]
+        if len(messages) == 1 and known[0] is not None:
+            return (known[0].seq,)
+        if any(known):
+            raise DuplicateEvent(", ".join(r.id for r in known if r is not None))
+        for guard in expect:
+            if (last := self.last_seq(guard.subject_filter)) != guard.last_seq:
+                raise StaleBoundary(f"{guard.subject_filter}: expected {guard.last_seq}, is {last}")
+        return tuple(self._store(m, now) for m in messages)
+
+    def read(self, filters: Sequence[str], after: int = 0) -> list[Recorded]:
+        """Events above `after` on the filters, in order."""
+        found = {
+            r.seq: r
+            for subject, records in self._by_subject.items()
+            if any(matches(f, subject) for f in filters)
+            for r in records
+            if r.seq > after
+        }
+        return [found[seq] for seq in sorted(found)]
+
+    def _known(self, event_id: str, now: datetime) -> Recorded | None:
+        recorded = self._by_id.get(event_id)
+        return recorded if recorded is not None and now - recorded.stored_at < self._window else None
+
+    def _store(self, message: Message, now: datetime) -> int:
+        recorded = Recorded(
+            event=message.event,
+            envelope=message.envelope,
+            seq=len(self.records) + 1,
+            stored_at=now,
+            subject=message.subject,
+        )
+        self.records.append(recorded)
+        self._by_id[recorded.id] = recorded
+        self._by_subject.setdefault(recorded.subject, []).append(recorded)
+        return recorded.seq
+
+
+class MemoryDelivery:
+    """One delivery from a `MemoryPuller`."""
+
+    def __init__(self, puller: MemoryPuller, recorded: Recorded, attempt: int) -> None:
+        self._puller = puller
+        self.recorded: Recorded | Malformed = recorded
+        self.subject = recorded.subject
+        self.seq = recorded.seq
+        self.attempt = attempt
+
+    async def ack(self) -> None:
+        self._puller.settle(self.seq)
+
+    async def nak(self, delay_s: float) -> None:
+        self._puller.again(self.seq, delay_s)
+
+    async def in_progress(self) -> None:
+        self._puller.again(self.seq, self._puller.spec.ack_wait_s)
+
+    async def dead(self, reason: str, detail: str) -> None:
+        self._puller.log.dead.append((self.subject, reason, detail))
+        self._puller.settle(self.seq)
+
+
+class MemoryPuller:
+    """A durable consumer and its one puller; state outlives the puller in `MemoryLog.consumers`."""
+
+    def __init__(self, log: MemoryLog, spec: ConsumerSpec) -> None:
+        self.log = log
+        self.spec = spec
+        self.position, self.pending = log.consumers.setdefault(spec.name, (0, {}))
+        self._stopped = False
+
+    def settle(self, seq: int) -> None:
+        self.pending.pop(seq, None)
+        self.log.wake()
+
+    def again(self, seq: int, delay_s: float) -> None:
+        if seq in self.pending:
+            _, attempt = self.pending[seq]
+            self.pending[seq] = (asyncio.get_running_loop().time() + delay_s, attempt)
+            self.log.wake()
+
+    async def stop(self) -> None:
+        self._stopped = True
+        self.log.wake()
+
+    def __aiter__(self) -> AsyncIterator[MemoryDelivery]:
+        return self._deliveries()
+
+    async def _deliveries(self) -> AsyncIterator[MemoryDelivery]:
+        loop = asyncio.get_running_loop()
+        store = self.log.store_of(self.spec.stream)
+        while not self._stopped:
+            now = loop.time()
+            due = [seq for seq, (at, _) in self.pending.items() if at <= now]
+            fresh = [] if due else store.read(self.spec.filters, self.position)[:1]
+            if due:
+                seq = min(due)
+                attempt = self.pending[seq][1] + 1
+                if attempt > self.spec.max_deliver:
+                    self.settle(seq)
+                    continue
+            elif fresh and len(self.pending) < self.spec.max_ack_pending:
+                seq, attempt = fresh[0].seq, 1
+                self.position = seq
+                self.log.consumers[self.spec.name] = (seq, self.pending)
+            else:
+                await self.log.changed(min((at for at, _ in self.pending.values()), default=None))
+                continue
+            self.pending[seq] = (now + self.spec.ack_wait_s, attempt)
+            yield MemoryDelivery(self, store.records[seq - 1], attempt)
+
+
+class MemoryTail:
+    """An ordered reading from a sequence on."""
+
+    def __init__(self, log: MemoryLog, filters: Sequence[str], after: int, stream: str) -> None:
+        self._log, self._filters, self._store = log, filters, log.store_of(stream)
+        self.position = after
+        self._goal = len(self._store.records)
+        self._stopped = False
+        self._reached = asyncio.Event()
+
+    def __aiter__(self) -> AsyncIterator[Recorded]:
+        return self._events()
+
+    async def _events(self) -> AsyncIterator[Recorded]:
+        while not self._stopped:
+            upto = len(self._store.records)
+            for recorded in self._store.read(self._filters, self.position):
+                yield recorded
+                self.position = recorded.seq
+            self.position = max(self.position, upto)
+            if self.position >= self._goal:
+                self._reached.set()
+            if len(self._store.records) == upto:
+                await self._log.changed(None)
+
+    async def caught_up(self) -> None:
+        await self._reached.wait()
+
+    async def stop(self) -> None:
+        self._stopped = True
+        self._log.wake()
+
+
+class MemoryLog:
+    """`Log` over two stores, the log itself and the short-lived one."""
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self.store = Store(clock)
+        self.recall = Store(clock)
+        self.consumers: dict[str, tuple[int, dict[int, tuple[float, int]]]] = {}
+        self.dead: list[tuple[str, str, str]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def store_of(self, stream: str) -> Store:
+        return self.recall if stream == "RECALL" else self.store
+
+    def wake(self) -> None:
+        """Let every puller and tail look again."""
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def changed(self, until: float | None) -> None:
+        """Returns after the next change, or at loop time `until`."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.add(waiter)
+        timeout = None if until is None else max(0.0, until - loop.time())
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except TimeoutError:
+            self._waiters.discard(waiter)
+
+    async def commit(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
+        for message in messages:
+            encode(message)
+        await asyncio.sleep(0)
+        short = class_of(messages[0].event) in SHORT_LIVED
+        seqs = (self.recall if short else self.store).append(messages, expect)
+        self.wake()
+        return seqs
+
+    async def read(
+        self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        await asyncio.sleep(0)
+        found = self.store.read(filters, after)
+        return [r for r in found if upto is None or r.seq <= upto][:limit]
+
+    async def get(self, seq: int) -> Recorded | None:
+        await asyncio.sleep(0)
+        return self.store.records[seq - 1] if 0 < seq <= len(self.store.records) else None
+
+    async def last(self, filters: Sequence[str]) -> list[Recorded]:
+        await asyncio.sleep(0)
+        newest = {r.subject: r for r in self.store.read(filters)}
+        return sorted(newest.values(), key=lambda r: r.seq)
+
+    def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> MemoryTail:
+        return MemoryTail(self, tuple(filters), after, stream)
+
+    def pull(self, spec: ConsumerSpec) -> MemoryPuller:
+        return MemoryPuller(self, spec)
+
+
+class MemoryKeyValue:
+    """`KeyValue` in memory; entries with a TTL vanish by the clock given."""
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        self._entries: dict[str, tuple[Entry, datetime | None]] = {}
+        self._revision = 0
+
+    def _live(self, key: str) -> Entry | None:
+        entry, dies_at = self._entries.get(key, (None, None))
+        return entry if dies_at is None or self._clock() < dies_at else None
+
+    async def get(self, key: str) -> Entry | None:
+        return self._live(key)
+
+    async def put(self, key: str, value: bytes, *, revision: int | None = None, ttl_s: int | None = None) -> int:
+        self._guard(key, revision)
+        self._revision += 1
+        dies_at = None if ttl_s is None else self._clock() + timedelta(seconds=ttl_s)
+        self._entries[key] = (Entry(key, value, self._revision), dies_at)
+        return self._revision
+
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        self._guard(key, revision)
+        self._entries.pop(key, None)
+
+    async def entries(self, key_filter: str = ">") -> list[Entry]:
+        live = (self._live(key) for key in sorted(self._entries))
+        return [entry for entry in live if entry is not None and matches(key_filter, entry.key)]
+
+    def _guard(self, key: str, revision: int | None) -> None:
+        entry = self._live(key)
+        if revision is not None and revision != (entry.revision if entry else 0):
+            raise StaleBoundary(f"{key}: expected revision {revision}, is {entry.revision if entry else 0}")
