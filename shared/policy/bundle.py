@@ -1,0 +1,199 @@
+"""A bundle of Cedar policies with its schema and its golden decisions, behind a wrapper that denies whenever it is unsure.
+
+Theory of operation. Cedar evaluates every policy; a `forbid` whose evaluation errors is *skipped*, so a missing attribute, a
+value of the wrong type or an unknown entity can turn a deny into an Allow. Hence the rule here: permit only when Cedar says Allow
+**and** reports no errors **and** names at least one policy that has an `@id`. Everything else is a deny.
+
+A bundle is a folder: `*.cedar` (each policy with a unique `@id`), `schema.cedarschema`, `golden.json`. Loading parses once
+(handles are kept: 0.1 ms a decision against 1.4 ms when text is parsed again), validates the policies strictly against
+the schema, and runs the golden decisions: a bundle that decides one of them differently is refused. `version` is SHA-256 over all of it.
+
+Invariants: an active bundle has passed its golden decisions; a reload either swaps one reference or changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cedarpy
+import msgspec
+
+from shared.contracts.action_kinds import endpoint, url_trouble
+from shared.policy.types import PolicyDecision, PolicyRequest
+
+DEFAULT_BUNDLE = Path(__file__).with_name("default")
+SCHEMA_FILE = "schema.cedarschema"
+GOLDEN_FILE = "golden.json"
+VERSIONS_KEPT = 16
+
+
+class BadBundle(Exception):
+    """The bundle cannot be used; the message says which file, which policy or which golden decision."""
+
+
+class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A decision the bundle must make, and by which policies, when `policy_ids` are given."""
+
+    name: str
+    request: PolicyRequest
+    allow: bool
+    policy_ids: tuple[str, ...] | None = None
+
+
+class Bundle:
+    """One loaded, validated, immutable version of the policies."""
+
+    def __init__(self, version: str, policies: cedarpy.PolicySet, schema: cedarpy.Schema, ids: dict[str, str]) -> None:
+        self.version = version
+        self._policies = policies
+        self._schema = schema
+        self._ids = ids  # Cedar's positional id → our @id
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Read, validate and prove the bundle in `folder`. Raises `BadBundle`, nothing else."""
+        try:
+            files = [*sorted(folder.glob("*.cedar")), folder / SCHEMA_FILE, folder / GOLDEN_FILE]
+            contents = {file.name: file.read_bytes() for file in files}
+            text = "\n".join(contents[file.name].decode() for file in files[:-2])
+            schema_text = contents[SCHEMA_FILE].decode()
+            golden = msgspec.json.decode(contents[GOLDEN_FILE], type=tuple[Golden, ...])
+            schema = cedarpy.Schema.from_str(schema_text)
+            policies = cedarpy.PolicySet.from_str(text)
+            validation = cedarpy.validate_policies(text, schema)
+            ids = _policy_ids(text)
+        except (OSError, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
+            raise BadBundle(f"{folder}: {error}") from error
+        if not validation.validation_passed:
+            raise BadBundle(f"{folder}: " + "; ".join(str(error) for error in validation.errors))
+        if not golden:
+            raise BadBundle(f"{folder / GOLDEN_FILE}: there are no golden decisions, so nothing proves the bundle")
+        bundle = cls(_version(contents), policies, schema, ids)
+        for case in golden:
+            bundle._prove(case)
+        return bundle
+
+    def decide(self, request: PolicyRequest) -> PolicyDecision:
+        """The decision; a deny whenever anything at all is in doubt. Never raises."""
+        try:
+            query, entities = _cedar(request)
+            known = cedarpy.Entities.from_json_str(json.dumps(entities), self._schema)
+            answer = cedarpy.is_authorized(query, self._policies, known, self._schema)
+            decision, diagnostics = answer.decision, answer.diagnostics
+            errors, reasons = tuple(diagnostics.errors), list(diagnostics.reasons)
+        except Exception as error:  # the one place where anything unforeseen must be a no
+            return self._answer("policy_error", errors=(f"{type(error).__name__}: {error}"[:300],))
+        ids = tuple(sorted(self._ids[reason] for reason in reasons if reason in self._ids))
+        if errors or len(ids) != len(reasons) or decision not in (cedarpy.Decision.Allow, cedarpy.Decision.Deny):
+            return self._answer("policy_error", ids, tuple(e[:300] for e in errors) or ("undecided",))
+        if decision == cedarpy.Decision.Allow:
+            return (
+                self._answer("permitted", ids)
+                if ids
+                else self._answer("policy_error", errors=("allowed for no reason",))
+            )
+        return self._answer("policy_denied" if ids else "no_matching_permit", ids)
+
+    def _answer(self, reason: str, ids: tuple[str, ...] = (), errors: tuple[str, ...] = ()) -> PolicyDecision:
+        return PolicyDecision(
+            allow=reason == "permitted",
+            reason=reason,  # type: ignore[arg-type]
+            policy_ids=ids,
+            version=self.version,
+            errors=errors,
+        )
+
+    def _prove(self, case: Golden) -> None:
+        got = self.decide(case.request)
+        if got.allow != case.allow or (case.policy_ids is not None and set(got.policy_ids) != set(case.policy_ids)):
+            wanted = f"allow={case.allow} by {case.policy_ids}"
+            raise BadBundle(f"golden decision {case.name!r}: wanted {wanted}, got {got}")
+
+
+class ActiveBundle:
+    """The bundle in force, and which versions were in force since the process began."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `BadBundle`: without one good bundle there is no gate."""
+        self.folder = folder
+        self.bundle = Bundle.load(folder)
+        self._versions = [self.bundle.version]
+
+    def reload(self) -> str | None:
+        """Load the folder again. None when the new bundle is in force (or is the same one); else why the old one stays."""
+        try:
+            fresh = Bundle.load(self.folder)
+        except BadBundle as error:
+            return str(error)
+        if fresh.version != self.bundle.version:
+            self.bundle = fresh
+            self._versions = [*self._versions, fresh.version][-VERSIONS_KEPT:]
+        return None
+
+    def knows(self, version: str) -> bool:
+        """Whether this version is in force, or was lately."""
+        return version in self._versions
+
+
+def _policy_ids(text: str) -> dict[str, str]:
+    """Cedar's positional policy id → the `@id` annotation. Raises `ValueError` for templates, and ids missing or doubled."""
+    parsed = json.loads(cedarpy.policies_to_json_str(text))
+    if parsed["templates"] or parsed.get("templateLinks"):
+        raise ValueError("policy templates are not supported: write the policy out")
+    ids: dict[str, str] = {}
+    for position, policy in parsed["staticPolicies"].items():
+        name = (policy.get("annotations") or {}).get("id")
+        if not name or name in ids.values():
+            raise ValueError(f"{position} needs an @id of its own; it has {name!r}")
+        ids[position] = name
+    return ids
+
+
+def _version(contents: dict[str, bytes]) -> str:
+    """SHA-256 over names, lengths and bytes of all files."""
+    digest = hashlib.sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _cedar(request: PolicyRequest) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """The request and its entities in Cedar's JSON; entities are few and per request."""
+    persona = {"type": "Persona", "id": f"{request.swarm}/{request.persona}"}
+    match request.action:
+        case "file.write":
+            kind, attributes = "File", {"path": request.target}
+        case "http.request":
+            if url_trouble(request.target):
+                raise ValueError("the target is no URL")
+            kind, attributes = "Endpoint", {"url": request.target, "host": endpoint(request.target)}
+        case _:
+            kind, attributes = "Nothing", {"name": request.target}
+    resource = {"type": kind, "id": request.target}
+    query: dict[str, object] = {
+        "principal": persona,
+        "action": {"type": "Action", "id": request.action},
+        "resource": resource,
+        "context": {
+            "risk": request.risk,
+            "tainted": request.tainted,
+            "environment": request.environment,
+            "approvals": request.approvals,
+            "quorum": request.quorum,
+            "kill_switch": request.kill_switch,
+            "digest": request.digest,
+            "allowed_hosts": list(request.allowed_hosts),
+        },
+    }
+    entities: list[dict[str, object]] = [
+        {
+            "uid": persona,
+            "attrs": {"swarm": request.swarm, "name": request.persona},
+            "parents": [{"type": "Swarm", "id": request.swarm}],
+        },
+        {"uid": {"type": "Swarm", "id": request.swarm}, "attrs": {}, "parents": []},
+        {"uid": resource, "attrs": attributes, "parents": []},
+    ]
+    return query, entities

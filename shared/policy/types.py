@@ -1,0 +1,47 @@
+"""What the policy is asked and what it answers. Pure data: deciders may import it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shared.contracts.events import Risk
+
+
+class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """May `persona` of `swarm` do `action` to `target`, under these circumstances?
+
+    `approvals` counts different people who said yes to exactly `digest`; `quorum` is how many the risk asks for.
+    `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
+    """
+
+    swarm: str
+    persona: str
+    action: str
+    target: str
+    digest: str
+    risk: Risk
+    tainted: bool
+    environment: str
+    approvals: int = 0
+    quorum: int = 1
+    kill_switch: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+
+
+Reason = Literal["permitted", "policy_denied", "no_matching_permit", "policy_error"]
+
+
+class PolicyDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer. `policy_ids` are the `@id`s of the policies that decided; `version` is that of the bundle.
+
+    `allow` only with reason `permitted`: Cedar said Allow, with no errors and at least one named policy.
+    `policy_denied`: a forbid matched. `no_matching_permit`: nothing spoke for it. `policy_error`: it could not be judged.
+    """
+
+    allow: bool
+    reason: Reason
+    policy_ids: tuple[str, ...] = ()
+    version: str
+    errors: tuple[str, ...] = ()
