@@ -282,8 +282,8 @@ class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
 
 
 class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
-    """No persona, and why. Reasons: duplicate_id, parent_missing, parent_not_live, depth_limit, branching_limit,
-    lifetime_limit, spawn_rate, no_budget."""
+    """No persona, and why. Reasons: reserved_id, duplicate_id, parent_missing, parent_not_live, root_limit, depth_limit,
+    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate."""
 
     reason: Reason
     detail: Annotated[str, Meta(max_length=1000)]
@@ -298,7 +298,7 @@ class PersonaSpawned(Event, frozen=True, kw_only=True, tag="persona.spawned"):
 
 
 class ReapRequested(Event, frozen=True, kw_only=True, tag="reap.requested"):
-    """Someone wants a persona to end; with `cascade` false, its live children are adopted by nobody and so refuse it."""
+    """Someone wants a persona to end; without `cascade`, its live descendants drain a little later, as orphans."""
 
     cascade: bool = False
     reason: Short = "manual_reap"
@@ -383,7 +383,7 @@ class BudgetSettled(Event, frozen=True, kw_only=True, tag="budget.settled"):
 
 
 class BudgetExhausted(Event, frozen=True, kw_only=True, tag="budget.exhausted"):
-    """No: `scope` (persona, an ancestor's id, or swarm) has too little of `resource` left before `retry_at`."""
+    """No: `scope` (persona, an ancestor's id, swarm, or not_live) has too little of `resource` left before `retry_at`."""
 
     scope: Short
     resource: Literal["tokens", "compute_ms", "actions"]

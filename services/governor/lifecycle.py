@@ -1,0 +1,199 @@
+"""Who may begin, and who must end: the decisions that rest on the lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+
+import msgspec
+
+from services.governor.limits import Limits
+from services.governor.lineage import Lineage, Member
+from shared.contracts.events import (
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    ReapRequested,
+    SnapshotCompressed,
+    SpawnRefused,
+    SpawnRequested,
+)
+from shared.contracts.ids import EVERYONE
+from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256, clamp
+from shared.decider import NOTHING, Decision, Delivered, Result, Tick
+
+RATE_WINDOW = timedelta(seconds=60)
+WITHOUT_SNAPSHOT = "_without_snapshot"
+MAX_REASON = 300
+
+
+class LastThoughts(Result, frozen=True, kw_only=True):
+    """Facts of a tick: when each persona last made useful progress, by the last thought of each.
+
+    `running_since` is when the cognition loop last started; None when it stands, and then nobody is called idle.
+    """
+
+    useful_at: dict[str, datetime] = msgspec.field(default_factory=dict)
+    running_since: datetime | None = None
+
+
+def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limits: Limits) -> Decision:
+    """One persona, or a refusal with its reason; nothing when this very request was answered before."""
+    request_id = delivered.recorded.id
+    known = lineage.members.get(request.persona)
+    if request_id in lineage.refused or (known is not None and known.request == request_id):
+        return NOTHING
+    parent = None if request.parent_id is None else lineage.members.get(request.parent_id)
+    policy = request.policy or (limits.root_policy if parent is None else parent.policy)
+    if parent is not None:
+        policy = clamp(policy, parent.policy)
+    refusal = _refusal(lineage, request, parent, policy, delivered.now, limits)
+    if refusal is not None:
+        reason, detail = refusal
+        refused = SpawnRefused(swarm=request.swarm, persona=request.persona, reason=reason, detail=detail)
+        return Decision(events=(refused,))
+    identity = Identity(
+        id=request.persona,
+        name=request.name,
+        role=request.role,
+        charter=request.charter,
+        swarm_id=request.swarm,
+        parent_id=request.parent_id,
+        depth=0 if parent is None else parent.depth + 1,
+        created_at=delivered.now,
+        tags=request.tags,
+    )
+    spawned = PersonaSpawned(
+        swarm=request.swarm, persona=request.persona, identity=identity, policy=policy, principal=request.principal
+    )
+    return Decision(events=(spawned,), charter=charter_sha256(identity))
+
+
+def _refusal(
+    lineage: Lineage,
+    request: SpawnRequested,
+    parent: Member | None,
+    policy: PersonaPolicy,
+    now: datetime,
+    limits: Limits,
+) -> tuple[str, str] | None:
+    """Reason code and detail of the first limit in the way."""
+    if EVERYONE in (request.persona, request.swarm):
+        return "reserved_id", f"{EVERYONE!r} means everyone and can be neither a persona nor a swarm"
+    if request.persona in lineage.members:
+        return (
+            "duplicate_id",
+            f"swarm {request.swarm} has or had a persona {request.persona}; ids are never given twice",
+        )
+    if parent is None:
+        if request.parent_id is not None:
+            return "parent_missing", f"swarm {request.swarm} has no persona {request.parent_id}"
+        if lineage.live_roots >= limits.max_roots:
+            return "root_limit", f"{lineage.live_roots} root personas live, the limit is {limits.max_roots}"
+    else:
+        name = request.parent_id
+        for above, member in lineage.ancestors(request.parent_id or ""):
+            if member.phase != "live":
+                return "parent_not_live", f"{above} is {member.phase}, and nobody is born below it"
+        if parent.depth + 1 > parent.policy.max_spawn_depth:
+            return "depth_limit", f"depth would be {parent.depth + 1}, {name} allows {parent.policy.max_spawn_depth}"
+        if parent.live_children >= parent.policy.max_branching_factor:
+            branching = parent.policy.max_branching_factor
+            return "branching_limit", f"{name} has {parent.live_children} live children, its limit is {branching}"
+        if len(parent.children) >= limits.max_lifetime_children:
+            cap = limits.max_lifetime_children
+            return "lifetime_limit", f"{name} has had {len(parent.children)} children, the limit is {cap}"
+    if lineage.live >= limits.max_personas:
+        return "swarm_limit", f"{lineage.live} personas live in {request.swarm}, the limit is {limits.max_personas}"
+    if policy.token_budget_per_minute == 0 and policy.compute_ms_per_minute == 0:
+        return "no_budget", "0 tokens and 0 ms of compute a minute: it could never think"
+    quota = limits.spawns_per_minute
+    if len(lineage.recent) >= quota and lineage.recent[-quota] > now - RATE_WINDOW:
+        return "spawn_rate", f"{quota} personas were spawned in the last 60 s, which is the limit"
+    return None
+
+
+# -- reap ------------------------------------------------------------------------------------------------------------
+
+
+def reap(lineage: Lineage, delivered: Delivered, request: ReapRequested, limits: Limits) -> Decision:
+    """The target drains, and with `cascade` all its live descendants in the same commit, parents first.
+
+    Beyond `limits.batch` events, and without `cascade`, the descendants left are orphans and drain at the next tick.
+    """
+    if request.persona not in lineage.members:
+        return NOTHING
+    family = lineage.subtree(request.persona) if request.cascade else islice(lineage.subtree(request.persona), 1)
+    ending: list[str] = []
+    for name, member in family:
+        if member.drained_by == delivered.recorded.id:
+            return NOTHING
+        if member.phase == "live":
+            ending.append(name)
+    events = (
+        PersonaDraining(
+            swarm=request.swarm,
+            persona=name,
+            reason=request.reason,
+            deadline=delivered.now + timedelta(seconds=limits.drain_s),
+            principal=request.principal,
+        )
+        for name in ending[: limits.batch]
+    )
+    return _about(lineage, events)
+
+
+def snapshot(lineage: Lineage, event: SnapshotCompressed) -> Decision:
+    """The final snapshot of a draining persona is the end of it."""
+    member = lineage.members.get(event.persona)
+    if member is None or member.phase != "draining" or not event.final:
+        return NOTHING
+    reaped = PersonaReaped(
+        swarm=event.swarm, persona=event.persona, reason=member.reason, snapshot_id=event.snapshot_id
+    )
+    return _about(lineage, (reaped,))
+
+
+def reconcile(lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
+    """What time ends: drains nobody finished, orphans, and the idle with their descendants; `limits.batch` at most."""
+    return _about(lineage, islice(_due(lineage, tick, limits), limits.batch))
+
+
+def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[PersonaDraining | PersonaReaped]:
+    patience = timedelta(seconds=2 * limits.drain_s)
+    for name in lineage.draining:
+        member = lineage.members[name]
+        if member.deadline is not None and tick.now > member.deadline + patience:
+            reason = member.reason[: MAX_REASON - len(WITHOUT_SNAPSHOT)] + WITHOUT_SNAPSHOT
+            yield PersonaReaped(swarm=tick.swarm, persona=name, reason=reason)
+    ending: set[str] = set()
+    deadline = tick.now + timedelta(seconds=limits.drain_s)
+    for top, reason in _ended_by_time(lineage, tick):
+        if top in ending:
+            continue
+        for name, member in lineage.subtree(top):
+            if member.phase == "live" and name not in ending:
+                ending.add(name)
+                yield PersonaDraining(swarm=tick.swarm, persona=name, reason=reason, deadline=deadline)
+
+
+def _ended_by_time(lineage: Lineage, tick: Tick) -> Iterator[tuple[str, str]]:
+    """Live personas whose time is up, and why; in the order they were spawned, so parents come first."""
+    yield from ((name, "orphaned") for name in lineage.orphans)
+    facts = tick.facts
+    if not isinstance(facts, LastThoughts) or facts.running_since is None:
+        return
+    for name, member in lineage.members.items():
+        if member.phase == "live":
+            since = max(member.created_at, facts.running_since, facts.useful_at.get(name, member.created_at))
+            if (tick.now - since).total_seconds() > member.policy.idle_ttl_secs:
+                yield name, "idle_ttl"
+
+
+def _about(lineage: Lineage, events: Iterable[PersonaDraining | PersonaReaped]) -> Decision:
+    """A decision; it carries a charter when all of it is about one persona."""
+    settled = tuple(events)
+    names = {event.persona for event in settled}
+    charter = lineage.members[names.pop()].charter if len(names) == 1 else None
+    return Decision(events=settled, charter=charter) if settled else NOTHING

@@ -1,0 +1,191 @@
+"""Who may spend how much: given, when, then. T0 is the start of a minute."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from services.governor.decider import ExpiredGrants, Limits, State, ledger_boundary
+from services.governor.ledger import KEPT_WINDOWS
+from shared.contracts.events import (
+    AnyEvent,
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetSettled,
+    Credits,
+    GrantRequested,
+    ReapRequested,
+    SpawnRequested,
+)
+from shared.contracts.persona import PersonaPolicy
+from shared.decider import Delivered, Tick
+from tests.unit.governor.governor_model import T0, Swarm, at
+
+WINDOW = int(T0.timestamp()) // 60
+
+
+def tokens(amount: int) -> Credits:
+    return Credits(tokens=amount)
+
+
+def swarm_of(*personas: tuple[str, str | None, int], limits: Limits | None = None) -> Swarm:
+    """Personas as (id, parent, tokens a minute)."""
+    swarm = Swarm(limits)
+    for name, parent, budget in personas:
+        policy = PersonaPolicy(token_budget_per_minute=budget, compute_ms_per_minute=1000)
+        request = SpawnRequested(
+            swarm="s", persona=name, name=name, role="r", charter="c", parent_id=parent, policy=policy
+        )
+        swarm.ask(request)
+    return swarm
+
+
+def want(persona: str, need: int, *, closing: str | None = None, used: int = 0) -> GrantRequested:
+    return GrantRequested(swarm="s", persona=persona, need=tokens(need), closing=closing, used=tokens(used))
+
+
+def granted(events: list[AnyEvent]) -> BudgetGranted:
+    assert isinstance(events[-1], BudgetGranted), events
+    return events[-1]
+
+
+def exhausted(events: list[AnyEvent]) -> tuple[str, str]:
+    assert isinstance(events[-1], BudgetExhausted), events
+    return events[-1].scope, events[-1].resource
+
+
+def test_a_grant_is_ahead_of_need_and_names_its_window_and_end() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    grant = granted(swarm.ask(want("root", 10), 5))
+    assert (grant.credits, grant.window, grant.expires_at) == (tokens(250), WINDOW, at(95))
+    stored = swarm.last_of(BudgetGranted)
+    assert (grant.grant_id, stored.envelope.charter) == (stored.id, swarm.log.events[1].envelope.charter)
+    assert granted(swarm.ask(want("root", 600), 6)).credits == tokens(600)
+    assert granted(swarm.ask(want("root", 100), 7)).credits == tokens(150)
+
+
+def test_what_does_not_fit_is_exhausted_until_the_next_minute() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    swarm.ask(want("root", 900), 5)
+    (event,) = swarm.ask(want("root", 101), 59)
+    assert event == BudgetExhausted(swarm="s", persona="root", scope="persona", resource="tokens", retry_at=at(60))
+    assert granted(swarm.ask(want("root", 900), 60)).window == WINDOW + 1
+
+
+def test_a_childs_credits_are_its_parents_too() -> None:
+    swarm = swarm_of(("root", None, 1000), ("a", "root", 1000), ("b", "root", 1000))
+    granted(swarm.ask(want("a", 700)))
+    assert exhausted(swarm.ask(want("b", 301))) == ("root", "tokens")
+    assert granted(swarm.ask(want("b", 300))).credits == tokens(300)
+    assert exhausted(swarm.ask(want("root", 1))) == ("persona", "tokens")
+
+
+def test_a_swarm_has_a_budget_over_all_its_roots() -> None:
+    limits = Limits(swarm_per_minute=Credits(tokens=1500))
+    swarm = swarm_of(("r1", None, 1000), ("r2", None, 1000), limits=limits)
+    granted(swarm.ask(want("r1", 1000)))
+    assert exhausted(swarm.ask(want("r2", 501))) == ("swarm", "tokens")
+    assert granted(swarm.ask(want("r2", 500))).credits == tokens(500)
+
+
+def test_zero_means_no_for_each_resource() -> None:
+    swarm = swarm_of(("root", None, 0), limits=Limits(actions_per_minute=0))
+    assert exhausted(swarm.ask(want("root", 1))) == ("persona", "tokens")
+    action = GrantRequested(swarm="s", persona="root", need=Credits(actions=1))
+    assert exhausted(swarm.ask(action)) == ("persona", "actions")
+    compute = GrantRequested(swarm="s", persona="root", need=Credits(compute_ms=1000))
+    assert granted(swarm.ask(compute)).credits == Credits(compute_ms=1000)
+
+
+def test_who_is_not_live_gets_nothing() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    swarm.ask(ReapRequested(swarm="s", persona="root"))
+    assert exhausted(swarm.ask(want("root", 1))) == ("not_live", "tokens")
+    assert exhausted(swarm.ask(want("ghost", 1))) == ("not_live", "tokens")
+
+
+def test_closing_gives_back_what_was_not_used_in_the_same_commit() -> None:
+    swarm = swarm_of(("root", None, 1000), ("a", "root", 1000))
+    first = granted(swarm.ask(want("a", 1000)))
+    settled, second = swarm.ask(want("a", 900, closing=first.grant_id, used=100))
+    assert settled == BudgetSettled(swarm="s", persona="a", grant_id=first.grant_id, window=WINDOW, credits=tokens(100))
+    assert granted([second]).credits == tokens(900)
+    assert exhausted(swarm.ask(want("root", 1))) == ("persona", "tokens")
+
+
+def test_closing_is_believed_up_to_the_grant_and_only_from_its_holder() -> None:
+    swarm = swarm_of(("root", None, 1000), ("other", None, 1000))
+    grant = granted(swarm.ask(want("root", 400)))
+    assert swarm.ask(want("other", 0, closing=grant.grant_id)) == []
+    (settled,) = swarm.ask(want("root", 0, closing=grant.grant_id, used=9999))
+    assert isinstance(settled, BudgetSettled) and settled.credits == tokens(400)
+    assert swarm.ask(want("root", 0, closing=grant.grant_id, used=1)) == []
+
+
+def test_a_grant_of_an_earlier_minute_gives_nothing_back_to_this_one() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    old = granted(swarm.ask(want("root", 1000), 50))
+    granted(swarm.ask(want("root", 600), 61))
+    events = swarm.ask(want("root", 500, closing=old.grant_id, used=0), 62)
+    assert exhausted(events) == ("persona", "tokens")
+    assert len(events) == 2
+
+
+def test_a_request_delivered_again_is_answered_once_and_an_old_one_only_closes() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    request = swarm.record(want("root", 900), 0)
+    refused = swarm.record(want("root", 900), 0)
+    grant = granted(swarm.deliver(request, 1))
+    assert exhausted(swarm.deliver(refused, 1)) == ("persona", "tokens")
+    for second in (2, 61, 119, 180, 1000):
+        assert swarm.deliver(request, second) == []
+        assert swarm.deliver(refused, second) == []
+    late = swarm.record(want("root", 5, closing=grant.grant_id, used=7), 0)
+    (settled,) = swarm.deliver(late, 500)
+    assert isinstance(settled, BudgetSettled) and settled.credits == tokens(7)
+
+
+def test_an_unclosed_grant_waits_for_its_end_and_is_then_charged_in_full() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    grant = granted(swarm.ask(want("root", 10), 0))
+    stored = swarm.last_of(BudgetGranted)
+    decision, _ = swarm.replica.decide(Delivered(recorded=stored, now=at(30)))
+    assert (decision.retry_s, decision.events) == (60.0, ())
+    (settled,) = swarm.deliver(stored, 90)
+    assert settled == BudgetSettled(
+        swarm="s", persona="root", grant_id=grant.grant_id, window=WINDOW, credits=grant.credits, in_full=True
+    )
+    assert swarm.deliver(stored, 91) == []
+
+
+def test_a_tick_of_the_ledger_settles_what_expired_within_the_batch() -> None:
+    swarm = swarm_of(("root", None, 1000), limits=Limits(batch=2))
+    for _ in range(3):
+        granted(swarm.ask(want("root", 250), 0))
+
+    def turn(second: float) -> int:
+        return len(swarm.replica.handle(Tick(id=f"t{second}", now=at(second), swarm="s", facts=ExpiredGrants())))
+
+    assert [turn(89), turn(90), turn(91), turn(92)] == [0, 2, 1, 0]
+
+
+def test_windows_and_answers_are_forgotten_and_a_slow_clock_cannot_spend_twice() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    for minute in range(20):
+        granted(swarm.ask(want("root", 1000), 60 * minute))
+    ledger = swarm.replica.state(ledger_boundary("s")).ledger
+    assert sorted(ledger.charged) == [WINDOW + m for m in range(20 - KEPT_WINDOWS, 20)]
+    assert len(ledger.answered) == 4
+    assert exhausted(swarm.ask(want("root", 1), 0)) == ("persona", "tokens")
+
+
+def test_a_ledger_survives_being_a_checkpoint() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    swarm.ask(want("root", 10))
+    state = swarm.replica.state(ledger_boundary("s"))
+    assert msgspec.json.decode(msgspec.json.encode(state), type=State) == state
+
+
+def test_a_swarm_cannot_be_given_more_than_the_mesh_has() -> None:
+    with pytest.raises(ValueError, match=r"swarm_per_minute\.tokens is 11, above global_per_minute's 10"):
+        Limits(swarm_per_minute=tokens(11), global_per_minute=tokens(10))
