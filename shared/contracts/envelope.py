@@ -128,7 +128,7 @@ def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
         raise Malformed("bad_envelope", f"header missing or unreadable: {error}") from error
     if headers.get("Nats-Msg-Id", envelope.id) != envelope.id or envelope.time.tzinfo is None:
         raise Malformed("bad_envelope", "Nats-Msg-Id differs from ce-id, or ce-time has no zone")
-    return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)  # type: ignore[arg-type]
+    return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)
 
 
 def structured(recorded: Recorded) -> bytes:

@@ -35,14 +35,14 @@ class Store:
     def append(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
         """All or none; see `Log.commit`."""
         now = self._clock()
+        for guard in expect:
+            if (last := self.last_seq(guard.subject_filter)) != guard.last_seq:
+                raise StaleBoundary(f"{guard.subject_filter}: expected {guard.last_seq}, is {last}")
         known = [self._known(m.envelope.id, now) for m in messages]
         if len(messages) == 1 and known[0] is not None:
             return (known[0].seq,)
         if any(known):
             raise DuplicateEvent(", ".join(r.id for r in known if r is not None))
-        for guard in expect:
-            if (last := self.last_seq(guard.subject_filter)) != guard.last_seq:
-                raise StaleBoundary(f"{guard.subject_filter}: expected {guard.last_seq}, is {last}")
         return tuple(self._store(m, now) for m in messages)
 
     def read(self, filters: Sequence[str], after: int = 0) -> list[Recorded]:

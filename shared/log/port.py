@@ -90,7 +90,7 @@ class Log(Protocol):
         """Store all messages or none; their sequences. At most one expectation per message.
 
         Raises `StaleBoundary`, `DuplicateEvent`, `LogUnavailable`, `Malformed` (oversized).
-        Committing a single event again returns the sequence it already has.
+        Committing a single unguarded event again returns the sequence it already has; a guarded one is stale by then.
         """
 
     async def read(

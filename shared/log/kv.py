@@ -1,0 +1,72 @@
+"""Buckets over raw JetStream subjects: nats-py's own KV breaks after a TTL expires (`get` returns a value of None)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.log.connection import STATUS, Connection
+from shared.log.port import Entry, LogUnavailable, StaleBoundary
+
+WRONG_LAST_SEQUENCE = (10071, 10164)
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    error: dict[str, object] | None = None
+
+
+class JetStreamKeyValue:
+    """`KeyValue` over bucket `bucket` (stream `KV_<bucket>`)."""
+
+    def __init__(self, connection: Connection, bucket: str) -> None:
+        self._connection = connection
+        self._prefix = f"$KV.{bucket}."
+        self._get = f"$JS.API.DIRECT.GET.KV_{bucket}"
+
+    async def get(self, key: str) -> Entry | None:
+        answer = await self._connection.request(self._get, msgspec.json.encode({"last_by_subj": self._prefix + key}))
+        headers = answer.headers or {}
+        if STATUS in headers or _is_gone(headers):
+            return None
+        return Entry(key, answer.data, int(headers["Nats-Sequence"]))
+
+    async def put(self, key: str, value: bytes, *, revision: int | None = None, ttl_s: int | None = None) -> int:
+        headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
+        return await self._store(key, value, headers, revision)
+
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        await self._store(key, b"", {"KV-Operation": "DEL", "Nats-TTL": "60s"}, revision)
+
+    async def entries(self, key_filter: str = ">") -> list[Entry]:
+        ask = msgspec.json.encode({"multi_last": [self._prefix + key_filter], "batch": 1000})
+        answers = await self._connection.request_many(
+            self._get, ask, is_last=lambda m: bool(m.headers and STATUS in m.headers)
+        )
+        return [
+            Entry(m.headers["Nats-Subject"][len(self._prefix) :], m.data, int(m.headers["Nats-Sequence"]))
+            for m in answers[:-1]
+            if m.headers and not _is_gone(m.headers)
+        ]
+
+    async def _store(self, key: str, value: bytes, headers: dict[str, str], revision: int | None) -> int:
+        if revision is not None:
+            if revision == 0 and (gone := await self._tombstone(key)):
+                revision = gone
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
+        answer = await self._connection.request(self._prefix + key, value, headers=headers)
+        ack = msgspec.json.decode(answer.data, type=_Ack)
+        if ack.error is None:
+            return ack.seq
+        if ack.error.get("err_code") in WRONG_LAST_SEQUENCE:
+            raise StaleBoundary(f"{key}: {ack.error.get('description')}")
+        raise LogUnavailable(f"bucket refused {key}: {ack.error.get('description')}")
+
+    async def _tombstone(self, key: str) -> int:
+        """The revision of a delete marker on the key, 0 when there is none."""
+        answer = await self._connection.request(self._get, msgspec.json.encode({"last_by_subj": self._prefix + key}))
+        headers = answer.headers or {}
+        return int(headers["Nats-Sequence"]) if _is_gone(headers) and STATUS not in headers else 0
+
+
+def _is_gone(headers: dict[str, str]) -> bool:
+    return "KV-Operation" in headers or "Nats-Marker-Reason" in headers

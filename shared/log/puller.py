@@ -1,0 +1,112 @@
+"""A durable consumer's deliveries: decoded, at least once, each ended by exactly one verdict.
+
+The consumer's configuration is the caller's `ConsumerSpec`; it is created when missing (also when somebody deleted it) and
+updated when it drifted. `dead` stores the raw message with its reason before it terms it, so nothing is lost in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+
+from shared.contracts.envelope import Malformed, Recorded, decode
+from shared.log.connection import Connection
+from shared.log.port import ConsumerSpec, LogUnavailable
+from shared.log.pulling import Pull, ack_numbers
+
+log = structlog.get_logger()
+
+
+class _Answer(msgspec.Struct):
+    error: dict[str, object] | None = None
+
+
+class JetStreamDelivery:
+    """One delivery; see `shared.log.port.Delivery`."""
+
+    __slots__ = ("_connection", "_message", "_service", "attempt", "recorded", "seq", "subject")
+
+    def __init__(self, connection: Connection, service: str, message: Msg) -> None:
+        self._connection = connection
+        self._service = service
+        self._message = message
+        self.subject = message.subject
+        self.attempt, self.seq, _, stamp, _ = ack_numbers(message.reply)
+        self.recorded: Recorded | Malformed
+        try:
+            stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
+            self.recorded = decode(message.subject, message.headers, message.data, seq=self.seq, stored_at=stored_at)
+        except Malformed as error:
+            self.recorded = error
+
+    async def ack(self) -> None:
+        await self._connection.publish(self._message.reply, b"+ACK")
+
+    async def nak(self, delay_s: float) -> None:
+        await self._connection.publish(self._message.reply, b'-NAK {"delay":%d}' % max(1, int(delay_s * 1e9)))
+
+    async def in_progress(self) -> None:
+        await self._connection.publish(self._message.reply, b"+WPI")
+
+    async def dead(self, reason: str, detail: str) -> None:
+        headers = {k: v for k, v in (self._message.headers or {}).items() if not k.startswith("Nats-")}
+        headers["swarm-dead-reason"] = reason
+        headers["swarm-dead-detail"] = detail.replace("\n", " ")[:500]
+        headers["swarm-dead-seq"] = str(self.seq)
+        headers["Nats-Msg-Id"] = f"dead-{self._service}-{self.seq}"
+        answer = await self._connection.request(
+            f"dead.{self._service}.{self.subject}", self._message.data, headers=headers
+        )
+        refused = msgspec.json.decode(answer.data, type=_Answer).error
+        if refused is not None:
+            raise LogUnavailable(f"the dead letters refused it: {refused.get('description')}")
+        await self._connection.publish(self._message.reply, b"+TERM")
+
+
+class JetStreamPuller:
+    """The one puller of a durable consumer in this process."""
+
+    def __init__(self, connection: Connection, spec: ConsumerSpec, *, service: str) -> None:
+        self._connection = connection
+        self._service = service
+        self._spec = spec
+        self._pull = Pull(
+            connection, spec.stream, lambda: spec.name, self._ensure, batch=max(2, min(256, spec.max_ack_pending))
+        )
+
+    def __aiter__(self) -> AsyncIterator[JetStreamDelivery]:
+        return self._deliveries()
+
+    async def stop(self) -> None:
+        await self._pull.stop()
+
+    async def _deliveries(self) -> AsyncIterator[JetStreamDelivery]:
+        async for message in self._pull.messages():
+            yield JetStreamDelivery(self._connection, self._service, message)
+
+    async def _ensure(self) -> None:
+        subject = f"$JS.API.CONSUMER.CREATE.{self._spec.stream}.{self._spec.name}"
+        answer = await self._connection.request(subject, create_request(self._spec))
+        refused = msgspec.json.decode(answer.data, type=_Answer).error
+        if refused is not None:
+            raise LogUnavailable(f"consumer {self._spec.name} cannot be declared: {refused.get('description')}")
+
+
+def create_request(spec: ConsumerSpec) -> bytes:
+    """The broker's create-or-update request for a spec."""
+    config = {
+        "name": spec.name,
+        "durable_name": spec.name,
+        "filter_subjects": list(spec.filters),
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": int(spec.ack_wait_s * 1e9),
+        "max_deliver": spec.max_deliver,
+        "max_ack_pending": spec.max_ack_pending,
+        "max_waiting": 64,
+    }
+    return msgspec.json.encode({"stream_name": spec.stream, "config": config, "action": ""})

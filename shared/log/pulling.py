@@ -1,0 +1,168 @@
+"""The continuous pull both consumers and tails are made of.
+
+One inbox, one subscription, `MSG.NEXT` requests that are renewed before they run dry. It is not nats-py's `fetch(n)`, which
+stalls up to its time-out on sparse streams (nats.py #986). Liveness is the broker's idle heartbeat: 2.5 missed ones mean a new
+inbox and a look whether the consumer is still there. After a reconnect it asks again at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from shared.log.connection import STATUS, Connection
+from shared.log.port import LogUnavailable
+
+log = structlog.get_logger()
+
+EXPIRES_S = 30.0
+HEARTBEAT_S = 2.0
+_GONE = ("404", "409")
+
+
+class Pull:
+    """Raw messages of one consumer. `ensure` (re)creates the consumer; it may raise `LogUnavailable` and is tried again."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        consumer: Callable[[], str],
+        ensure: Callable[[], Awaitable[None]],
+        *,
+        batch: int,
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._consumer = consumer
+        self._ensure = ensure
+        self._batch = batch
+        self._queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._subscription: Subscription | None = None
+        self._inbox = ""
+        self._wanted = 0
+        self._heard = 0.0
+        self._stopped = False
+        self._reset_wanted = asyncio.Event()
+
+    async def messages(self) -> AsyncIterator[Msg]:
+        """Messages as they come, until `stop`; then those already received."""
+        guardian = asyncio.create_task(self._guard(), name=f"pull-{self._consumer()}")
+        self._connection.on_reconnect(self.reset)
+        try:
+            while (message := await self._next(guardian)) is not None:
+                yield message
+        finally:
+            self._connection.forget_reconnect(self.reset)
+            guardian.cancel()
+            await asyncio.gather(guardian, return_exceptions=True)
+            await self._unsubscribe()
+
+    async def _next(self, guardian: asyncio.Task[None]) -> Msg | None:
+        if self._stopped and self._queue.empty():
+            return None
+        message = await self._queue.get()
+        if message is None and not self._stopped:
+            await guardian
+        return message
+
+    async def stop(self) -> None:
+        """Ask for no more. What the broker already sent is still yielded, then the iterator ends."""
+        self._stopped = True
+        await self._unsubscribe()
+        self._queue.put_nowait(None)
+
+    async def reset(self) -> None:
+        """Begin again with a new inbox and, if need be, a new consumer."""
+        self._reset_wanted.set()
+
+    async def _guard(self) -> None:
+        """Keep the pull alive: (re)subscribe, ask, and watch the heartbeats."""
+        loop = asyncio.get_running_loop()
+        try:
+            while not self._stopped:
+                self._reset_wanted.clear()
+                try:
+                    await self._begin()
+                except LogUnavailable as error:
+                    log.warning("pull_waiting", consumer=self._consumer(), why=str(error))
+                    await asyncio.sleep(0.25)
+                    continue
+                while not self._reset_wanted.is_set():
+                    quiet = loop.time() - self._heard
+                    if quiet > 2.5 * HEARTBEAT_S:
+                        log.warning("pull_silent", consumer=self._consumer(), quiet_s=round(quiet, 1))
+                        break
+                    try:
+                        async with asyncio.timeout(HEARTBEAT_S / 2):
+                            await self._reset_wanted.wait()
+                    except TimeoutError:
+                        continue
+        finally:
+            self._queue.put_nowait(None)
+
+    async def _begin(self) -> None:
+        await self._unsubscribe()
+        if self._stopped:
+            return
+        await self._ensure()
+        self._inbox = self._connection.client.new_inbox()
+        self._subscription = await self._connection.client.subscribe(
+            self._inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        self._wanted = 0
+        self._heard = asyncio.get_running_loop().time()
+        await self._ask()
+
+    async def _ask(self) -> None:
+        count = self._batch - self._wanted
+        self._wanted += count
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (count, EXPIRES_S * 1e9, HEARTBEAT_S * 1e9)
+        await self._connection.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer()}", body, reply=self._inbox
+        )
+
+    async def _receive(self, message: Msg) -> None:
+        if message.reply and message.reply.startswith("$JS.ACK."):
+            self._wanted -= 1
+            self._heard = asyncio.get_running_loop().time()
+            self._queue.put_nowait(message)
+            if self._wanted <= self._batch // 2 and not self._stopped:
+                await self._ask()
+            return
+        headers = message.headers or {}
+        status = headers.get(STATUS, "")
+        if message.subject != self._inbox or self._stopped:
+            return
+        self._heard = asyncio.get_running_loop().time()
+        if status == "100":
+            return
+        if status == "408" or (status == "404" and "Nats-Pending-Messages" in headers):
+            self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
+            await self._ask()
+        elif status == "409" and "exceeded" in headers.get("Description", "").lower():
+            self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
+            self._heard -= 1.5 * HEARTBEAT_S
+        elif status in _GONE or status == "503":
+            log.warning("pull_refused", consumer=self._consumer(), status=status, why=headers.get("Description", ""))
+            asyncio.get_running_loop().call_later(0.1, self._reset_wanted.set)
+
+    async def _unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and not self._connection.client.is_closed:
+            try:
+                await subscription.unsubscribe()
+            except Exception as error:
+                log.debug("unsubscribe_failed", error=str(error))
+
+
+def ack_numbers(reply: str) -> tuple[int, int, int, int, int]:
+    """(deliveries, stream sequence, consumer sequence, stored at in ns, pending) from an ack subject, old or new form."""
+    parts = reply.split(".")
+    fields = parts[4:9] if len(parts) == 9 else parts[6:11]
+    delivered, stream_seq, consumer_seq, stamp, pending = (int(p) for p in fields)
+    return delivered, stream_seq, consumer_seq, stamp, pending

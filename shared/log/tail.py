@@ -1,0 +1,90 @@
+"""An ordered reading of a stream: an ephemeral consumer without acks, made anew where it was left whenever it breaks.
+
+Order and completeness come from the consumer sequence: a gap in it means a lost message, and the reading begins again after
+the last event that was yielded. So a projection fed by it sees every event once, in order, over any number of restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+
+from shared.contracts.envelope import Malformed, Recorded, decode
+from shared.log.connection import Connection
+from shared.log.port import LogUnavailable
+from shared.log.pulling import Pull, ack_numbers
+
+log = structlog.get_logger()
+
+
+class _Created(msgspec.Struct):
+    num_pending: int = 0
+    error: dict[str, object] | None = None
+
+
+class JetStreamTail:
+    """See `shared.log.port.Tail`. One tail per stream and process: its consumer's name is fixed."""
+
+    def __init__(self, connection: Connection, stream: str, name: str, filters: Sequence[str], after: int) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._name = name
+        self._filters = list(filters)
+        self.position = after
+        self._expected = 1
+        self._reached = asyncio.Event()
+        self._pull = Pull(connection, stream, lambda: name, self._ensure, batch=500)
+
+    def __aiter__(self) -> AsyncIterator[Recorded]:
+        return self._events()
+
+    async def caught_up(self) -> None:
+        await self._reached.wait()
+
+    async def stop(self) -> None:
+        await self._pull.stop()
+
+    async def _events(self) -> AsyncIterator[Recorded]:
+        async for message in self._pull.messages():
+            _, seq, consumer_seq, stamp, pending = ack_numbers(message.reply)
+            if seq <= self.position:
+                continue
+            if consumer_seq != self._expected:
+                log.warning("tail_gap", tail=self._name, at=seq)
+                await self._pull.reset()
+                continue
+            self._expected += 1
+            try:
+                stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
+                yield decode(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)
+            except Malformed as error:
+                log.warning("event_unreadable", seq=seq, subject=message.subject, reason=error.reason)
+            self.position = seq
+            if pending == 0:
+                self._reached.set()
+
+    async def _ensure(self) -> None:
+        api = "$JS.API.CONSUMER"
+        await self._connection.request(f"{api}.DELETE.{self._stream}.{self._name}")
+        config = {
+            "name": self._name,
+            "filter_subjects": self._filters,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.position + 1,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(60e9),
+        }
+        body = msgspec.json.encode({"stream_name": self._stream, "config": config, "action": "create"})
+        answer = await self._connection.request(f"{api}.CREATE.{self._stream}.{self._name}", body)
+        created = msgspec.json.decode(answer.data, type=_Created)
+        if created.error is not None:
+            raise LogUnavailable(f"tail {self._name} cannot be declared: {created.error.get('description')}")
+        self._expected = 1
+        if created.num_pending == 0:
+            self._reached.set()

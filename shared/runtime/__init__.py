@@ -1,0 +1,1 @@
+"""The one shell around every decider, and the process around every shell."""

@@ -1,0 +1,187 @@
+"""One message through one decider, without IO: load, decide, commit, perform, decide again.
+
+`handle` is a generator of the operations it needs; the asynchronous shell and the simulation drive the very same code, and
+the simulation may stop driving between any two operations, which is a crash.
+
+Invariants:
+- what is decided rests on the boundary as far as it was read, and is committed only if the guards have not moved since;
+- a refused commit has stored nothing: the fold catches up and the decider is asked again;
+- an effect is performed only after the events that announce it are committed, and its result is a message like any other;
+- `Done` is answered only when everything that follows from the message is in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import msgspec
+
+from shared.contracts.catalog import matches, subject_of
+from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.ids import caused_id
+from shared.decider import Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick
+from shared.log.port import Expect
+
+S = TypeVar("S")
+
+MAX_CONFLICTS = 12
+MAX_ROUNDS = 8
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Wants `list[Recorded]`: events on the filters after a sequence."""
+
+    filters: tuple[str, ...]
+    after: int
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Wants the sequences as `tuple[int, ...]`, or None when the commit was refused."""
+
+    messages: tuple[Message, ...]
+    expect: tuple[Expect, ...]
+
+
+class Perform(msgspec.Struct, frozen=True):
+    """Wants (`Result`, now)."""
+
+    effect: Effect
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Everything that follows is in the log: ack."""
+
+    committed: int = 0
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Hand it back in `delay_s` seconds."""
+
+    delay_s: float
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """To the dead letters, with a reason."""
+
+    reason: str
+
+
+Operation = Read | Commit | Perform
+Verdict = Done | Again | Dead
+Answer = list[Recorded] | tuple[int, ...] | tuple[Result, datetime] | None
+
+
+class Fold(Generic[S]):
+    """A boundary's state, the sequence it is at, and the last sequence of each guard."""
+
+    def __init__(self, decider: Decider[S], boundary: Boundary) -> None:
+        self.decider = decider
+        self.boundary = boundary
+        self.state: S = decider.initial()
+        self.position = 0
+        self.guards: dict[str, int] = {}
+
+    def absorb(self, records: Sequence[Recorded]) -> None:
+        """Evolve by events of the boundary, in stream order; what is older than the position is known already."""
+        for recorded in records:
+            if recorded.seq <= self.position:
+                continue
+            self.state = self.decider.evolve(self.state, recorded)
+            self.position = recorded.seq
+            for guard in self.boundary.guards:
+                if matches(guard, recorded.subject):
+                    self.guards[guard] = recorded.seq
+
+    def last(self, guard: str) -> int:
+        return self.guards.get(guard, 0)
+
+
+def handle(
+    fold: Fold[S], message: Delivered | Tick, *, source: str, fresh: bool = False
+) -> Generator[Operation, Answer, Verdict]:
+    """Bring one message to its verdict. `fresh` says the fold has read the boundary up to now already."""
+    boundary = fold.boundary
+    if boundary.opens and fold.position == 0 and isinstance(message, Delivered):
+        fold.absorb([message.recorded])
+        fresh = message.attempt == 1
+    if not fresh:
+        yield from _catch_up(fold)
+    current: Delivered | Tick | Performed = message
+    committed = conflicts = rounds = 0
+    while rounds < MAX_ROUNDS and conflicts < MAX_CONFLICTS:
+        decision = fold.decider.decide(fold.state, current)
+        if decision.reject is not None:
+            return Dead(decision.reject)
+        if decision.retry_s is not None:
+            return Again(decision.retry_s)
+        if decision.events:
+            if not (yield from _commit(fold, decision, message, current, source)):
+                conflicts += 1
+                continue
+            committed += len(decision.events)
+        if decision.effect is None:
+            return Done(committed)
+        answer = yield Perform(decision.effect)
+        result, now = answer  # type: ignore[misc]
+        current = Performed(cause=message, effect=decision.effect, result=result, now=now)  # type: ignore[arg-type]
+        rounds += 1
+    return Again(0.05 * conflicts + 0.5)
+
+
+def _catch_up(fold: Fold[S]) -> Generator[Operation, Answer, None]:
+    records = yield Read(fold.boundary.reads, fold.position)
+    fold.absorb(records)  # type: ignore[arg-type]
+
+
+def _commit(
+    fold: Fold[S],
+    decision: Decision,
+    message: Delivered | Tick,
+    current: Delivered | Tick | Performed,
+    source: str,
+) -> Generator[Operation, Answer, bool]:
+    """Commit the decision's events and evolve by them; False when refused, and then the fold has caught up."""
+    messages = addressed(decision, message, current.now, source)
+    guards = fold.boundary.guards if decision.guards is None else decision.guards
+    expect = tuple(Expect(guard, fold.last(guard)) for guard in guards[: len(messages)])
+    seqs = yield Commit(messages, expect)
+    if seqs is None:
+        yield from _catch_up(fold)
+        return False
+    own = [recorded(m, seq, current.now) for m, seq in zip(messages, seqs, strict=True)]  # type: ignore[arg-type]
+    fold.absorb([r for r in own if any(matches(f, r.subject) for f in fold.boundary.reads)])
+    return True
+
+
+def addressed(decision: Decision, cause: Delivered | Tick, now: datetime, source: str) -> tuple[Message, ...]:
+    """The decision's events in their envelopes: ids derive from the cause and the subject, the correlation is inherited.
+
+    What a tick causes has no event to point back to: its first event is the cause of the others.
+    """
+    parent = cause.recorded.envelope if isinstance(cause, Delivered) else None
+    cause_id = parent.id if parent else cause.id  # type: ignore[union-attr]
+    seen: dict[str, int] = {}
+    messages: list[Message] = []
+    for event in decision.events:
+        subject = subject_of(event)
+        index = seen[subject] = seen.get(subject, -1) + 1
+        event_id = caused_id(cause_id, subject, index)
+        origin = parent or (messages[0].envelope if messages else None)
+        envelope = Envelope(
+            id=event_id,
+            source=source,
+            time=now,
+            correlation=origin.correlation if origin else event_id,
+            causation=origin.id if origin else None,
+            charter=decision.charter or (origin.charter if origin else None),
+            traceparent=origin.traceparent if origin else None,
+        )
+        messages.append(Message(event=event, envelope=envelope))
+    return tuple(messages)
+
+
+def recorded(message: Message, seq: int, at: datetime) -> Recorded:
+    """The message as the log now holds it."""
+    return Recorded(event=message.event, envelope=message.envelope, seq=seq, stored_at=at, subject=message.subject)

@@ -1,0 +1,235 @@
+"""A service process: settings, connection, log, consumers, ticks, health, and an orderly end.
+
+Theory of operation: `main` reads the settings and runs `wire(service)`, which declares what the service does by calling
+`consume`, `every`, `background`, `ready`. Then everything runs in one task group until SIGTERM or SIGINT; a background task that
+dies takes the process with it, because a half-dead service is worse than a restarted one. On a signal: stop pulling, finish
+what is in flight within the grace time (below the ack wait), nak the rest, close, flush, exit 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import nats.micro
+import structlog
+import uvloop
+
+from shared import settings as settings_
+from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_filter
+from shared.decider import Decider
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+from shared.log.kv import JetStreamKeyValue
+from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
+from shared.log.streams import drift
+from shared.runtime.checkpoints import Checkpoints
+from shared.runtime.health import Health, ReadyCheck, server
+from shared.runtime.shell import PerformEffect, Shell, no_effects
+from shared.settings import Settings
+from shared.telemetry import configure_logging
+
+log = structlog.get_logger()
+
+S = TypeVar("S")
+VERSION = "0.1.0"
+DRIFT_EVERY_S = 30.0
+
+
+class Service:
+    """What `wire` is given. Everything it declares starts after `wire` returned and ends with the process."""
+
+    def __init__(self, name: str, settings: Settings, connection: Connection) -> None:
+        self.name = name
+        self.settings = settings
+        self.connection = connection
+        self.instance = settings.instance_of(name)
+        self.log = JetStreamLog(connection, service=name, instance=self.instance)
+        self.health = Health()
+        self.stopping = asyncio.Event()
+        self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._stops: list[Callable[[], Awaitable[None]]] = []
+        self._closes: list[Callable[[], Awaitable[None]]] = []
+        self.health.check("nats", self._connected)
+        self.health.check("streams", _cached(self._drift, DRIFT_EVERY_S))
+        if settings.require_sync_always:
+            self.health.check("durability", _cached(self._durable, DRIFT_EVERY_S))
+
+    def bucket(self, name: str) -> KeyValue:
+        """The bucket `leases` or `checkpoints`."""
+        return JetStreamKeyValue(self.connection, name)
+
+    def shell(
+        self, decider: Decider[S], *, perform: PerformEffect = no_effects, state_type: type[S] | None = None
+    ) -> Shell[S]:
+        """A shell for a decider; with `state_type`, its folds are checkpointed."""
+        checkpoints = None
+        if state_type is not None:
+            prefix = f"{self.name}.{type(decider).__name__.lower()}"
+            checkpoints = Checkpoints(self.bucket("checkpoints"), prefix, state_type)
+        return Shell(self.log, decider, service=self.name, perform=perform, checkpoints=checkpoints)
+
+    def consume(
+        self,
+        shell: Shell[Any],
+        *,
+        classes: tuple[str, ...] | None = None,
+        suffix: str = "",
+        stream: str = "SWARM",
+        ack_wait_s: float = 5.0,
+        max_ack_pending: int = 1000,
+    ) -> None:
+        """Pull the service's durable consumer through a shell. `classes` defaults to all the service consumes on the stream."""
+        wanted = CONSUMES[self.name] if classes is None else classes
+        spec = ConsumerSpec(
+            name=self.name + suffix,
+            stream=stream,
+            filters=tuple(class_filter(c) for c in wanted if (c in SHORT_LIVED) == (stream == "RECALL")),
+            ack_wait_s=ack_wait_s,
+            max_deliver=100,
+            max_ack_pending=max_ack_pending,
+        )
+        puller = self.log.pull(spec)
+        grace_s = min(self.settings.grace_s, ack_wait_s * 0.8)
+        self._mains.append((f"consume-{spec.name}", lambda: shell.consume(puller, spec, grace_s=grace_s)))
+        self._stops.append(puller.stop)
+
+    def every(self, interval_s: float, work: Callable[[], Awaitable[None]], name: str) -> None:
+        """Call `work` every `interval_s` seconds; while the log is away it is skipped, said in the log."""
+
+        async def run() -> None:
+            while not self.stopping.is_set():
+                try:
+                    await work()
+                except LogUnavailable as error:
+                    log.warning("tick_skipped", work=name, why=str(error))
+                try:
+                    async with asyncio.timeout(interval_s):
+                        await self.stopping.wait()
+                except TimeoutError:
+                    continue
+
+        self._mains.append((name, run))
+
+    def background(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run something until the process ends; it must end soon after `stopping` is set."""
+        self._mains.append((name, run))
+
+    def ready(self, name: str, check: ReadyCheck) -> None:
+        """Have readiness depend on `check`."""
+        self.health.check(name, check)
+
+    def on_stop(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Called first on a signal: stop taking in work."""
+        self._stops.append(stop)
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Called last, in reverse order: release what is held."""
+        self._closes.append(close)
+
+    async def run(self) -> None:
+        """Run until a signal; then drain and close."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        micro = await nats.micro.add_service(
+            self.connection.client, name=self.name.replace("_", "-"), version=VERSION, description=f"{self.instance}"
+        )
+        http = server(self.health.app, self.settings.health_host, self.settings.health_port)
+        log.info("service_started", health_port=self.settings.health_port)
+        try:
+            async with asyncio.TaskGroup() as group:
+                if self.settings.health_port:
+                    group.create_task(http.serve(), name="health")
+                for name, main_ in self._mains:
+                    group.create_task(_named(main_), name=name)
+                await self.stopping.wait()
+                self.health.draining = True
+                log.info("service_draining")
+                for stop in self._stops:
+                    await stop()
+                http.should_exit = True
+        finally:
+            for close in reversed(self._closes):
+                await close()
+            await micro.stop()
+            await self.connection.close()
+            log.info("service_stopped")
+
+    async def _connected(self) -> str | None:
+        return None if self.connection.is_connected else "the connection to NATS is down"
+
+    async def _drift(self) -> str | None:
+        try:
+            lines = await drift(self.connection)
+        except LogUnavailable as error:
+            return f"streams cannot be read: {error}"
+        return "; ".join(lines) or None
+
+    async def _durable(self) -> str | None:
+        url = self.settings.nats_monitor_url
+        if not url:
+            return "SWARM_NATS_MONITOR_URL is not set, so sync_always cannot be seen; set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
+        try:
+            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+                answer = (await client.get(f"{url}/jsz")).json()
+        except (httpx.HTTPError, ValueError) as error:
+            return f"{url}/jsz does not answer: {error}"
+        if answer.get("config", {}).get("sync_always"):
+            return None
+        return (
+            "the broker acknowledges before it syncs (sync_always is off); set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
+        )
+
+
+async def _named(main_: Callable[[], Awaitable[None]]) -> None:
+    await main_()
+
+
+def _cached(check: ReadyCheck, good_for_s: float) -> ReadyCheck:
+    """A check that, once fine, is believed for a while; a problem is looked at anew each time."""
+    fine_until = 0.0
+
+    async def cached() -> str | None:
+        nonlocal fine_until
+        now = asyncio.get_running_loop().time()
+        if now < fine_until:
+            return None
+        problem = await check()
+        if problem is None:
+            fine_until = now + good_for_s
+        return problem
+
+    return cached
+
+
+def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
+    """Entry point of `python -m services.<name>`; exits 2 on bad settings, 1 when a task died."""
+    try:
+        settings = settings_.load()
+    except settings_.SettingsError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    configure_logging(service=name, instance=settings.instance_of(name), form=settings.log_format)
+    try:
+        uvloop.run(_run(name, settings, wire))
+    except* LogUnavailable as group:
+        log.error("service_failed", why=str(group.exceptions[0]))
+        raise SystemExit(1) from None
+
+
+async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitable[None]]) -> None:
+    connection = await Connection.open(
+        settings.nats_url,
+        name=settings.instance_of(name),
+        seed_file=Path(settings.nats_seed_file) if settings.nats_seed_file else None,
+        inbox_prefix=settings.inbox_prefix,
+    )
+    service = Service(name, settings, connection)
+    await wire(service)
+    await service.run()

@@ -1,0 +1,263 @@
+"""The asynchronous shell: deliveries of one durable consumer through one decider, each to exactly one verdict.
+
+Messages of one boundary are handled one at a time and in order (a lane); lanes run side by side, at most `in_flight` of them.
+While a handler works its delivery is renewed, so the ack wait can be short. done -> ack; retry -> nak with delay; reject or
+undecodable -> dead letters, then term; log away -> nak; a bug -> log, nak with backoff, and after `MAX_FAILURES` the dead letters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Generator
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import structlog
+
+from shared.contracts.envelope import Malformed
+from shared.contracts.ids import utc_now
+from shared.decider import Boundary, Decider, Delivered, Effect, Result, Tick
+from shared.log.port import ConsumerSpec, Delivery, DuplicateEvent, Log, LogUnavailable, Puller, StaleBoundary
+from shared.runtime.checkpoints import Checkpoints
+from shared.runtime.handling import Again, Answer, Commit, Dead, Done, Fold, Operation, Perform, Read, Verdict, handle
+from shared.telemetry import COMMITS, DEAD_LETTERS, DELIVERIES, HANDLE_SECONDS, IN_FLIGHT
+
+log = structlog.get_logger()
+
+S = TypeVar("S")
+PerformEffect = Callable[[Effect], Awaitable[Result]]
+
+MAX_FAILURES = 10
+MAX_FOLDS = 1024
+IN_FLIGHT_LIMIT = 256
+_Lane = tuple[str, ...]
+
+
+async def no_effects(effect: Effect) -> Result:
+    """For deciders that have none."""
+    raise TypeError(f"this service performs no effects, it was asked for {type(effect).__name__}")
+
+
+async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform: PerformEffect) -> Verdict:
+    """Do what `handle` asks for until it answers. Raises `LogUnavailable` and whatever an effect raises."""
+    answer: Answer = None
+    while True:
+        try:
+            operation = steps.send(answer)
+        except StopIteration as stop:
+            verdict: Verdict = stop.value
+            return verdict
+        match operation:
+            case Read(filters, after):
+                answer = await log_.read(filters, after)
+            case Commit(messages, expect):
+                try:
+                    answer = await log_.commit(messages, expect)
+                    COMMITS.labels("stored").inc()
+                except (StaleBoundary, DuplicateEvent):
+                    answer = None
+                    COMMITS.labels("refused").inc()
+            case Perform(effect):
+                answer = (await perform(effect), utc_now())
+
+
+class Shell(Generic[S]):
+    """A decider with its effects on a log. `clock` is the wall clock that becomes `now` of each delivery."""
+
+    def __init__(
+        self,
+        log_: Log,
+        decider: Decider[S],
+        *,
+        service: str,
+        perform: PerformEffect = no_effects,
+        checkpoints: Checkpoints[S] | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._log = log_
+        self._decider = decider
+        self._service = service
+        self._perform = perform
+        self._checkpoints = checkpoints
+        self._clock = clock
+        self._folds: OrderedDict[_Lane, Fold[S]] = OrderedDict()
+        self._lanes: dict[_Lane, deque[Delivery | tuple[Tick, asyncio.Future[Verdict]]]] = {}
+        self._working: dict[Delivery, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
+
+    # -- deliveries -------------------------------------------------------------------------------------------------
+
+    async def consume(self, puller: Puller, spec: ConsumerSpec, *, grace_s: float = 4.0) -> None:
+        """Handle deliveries until the puller is stopped; then give the rest `grace_s` to finish and nak what has not."""
+        renewal = asyncio.create_task(self._renew(spec.ack_wait_s), name=f"renew-{spec.name}")
+        try:
+            async for delivery in puller:
+                await self._slots.acquire()
+                self._working[delivery] = 0.0
+                IN_FLIGHT.inc()
+                lane = await self._lane_of(delivery, spec)
+                if lane is not None:
+                    self._enqueue(lane, delivery)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=grace_s)
+        finally:
+            renewal.cancel()
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(renewal, *self._tasks, return_exceptions=True)
+            for delivery in tuple(self._working):
+                await self._settle(delivery, Again(0.1), "drained")
+
+    async def tick(self, tick: Tick) -> Verdict:
+        """Handle a tick in its boundary's lane. Raises `LogUnavailable`."""
+        boundary = self._decider.boundary(tick)
+        if boundary is None:
+            return Done()
+        waiting: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._enqueue(boundary.reads, (tick, waiting))
+        return await waiting
+
+    async def _lane_of(self, delivery: Delivery, spec: ConsumerSpec) -> _Lane | None:
+        recorded = delivery.recorded
+        if isinstance(recorded, Malformed):
+            await self._bury(delivery, recorded.reason, recorded.detail)
+            return None
+        if delivery.attempt >= spec.max_deliver > 0:
+            await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
+            return None
+        boundary = self._decider.boundary(self._delivered(delivery))
+        if boundary is None:
+            await self._settle(delivery, Done(), "ignored")
+            return None
+        return boundary.reads
+
+    def _delivered(self, delivery: Delivery) -> Delivered:
+        assert not isinstance(delivery.recorded, Malformed)
+        return Delivered(recorded=delivery.recorded, now=self._clock(), attempt=delivery.attempt)
+
+    def _enqueue(self, lane: _Lane, work: Delivery | tuple[Tick, asyncio.Future[Verdict]]) -> None:
+        queue = self._lanes.get(lane)
+        if queue is not None:
+            queue.append(work)
+            return
+        self._lanes[lane] = deque((work,))
+        task = asyncio.create_task(self._run_lane(lane))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_lane(self, lane: _Lane) -> None:
+        queue = self._lanes[lane]
+        try:
+            while queue:
+                work = queue.popleft()
+                if isinstance(work, tuple):
+                    await self._handle_tick(*work)
+                else:
+                    await self._handle_delivery(work)
+        finally:
+            del self._lanes[lane]
+
+    async def _handle_tick(self, tick: Tick, waiting: asyncio.Future[Verdict]) -> None:
+        boundary = self._decider.boundary(tick)
+        assert boundary is not None
+        try:
+            verdict = await self._handle(tick, boundary)
+        except Exception as error:
+            self._folds.pop(boundary.reads, None)
+            if not waiting.done():
+                waiting.set_exception(error)
+            return
+        if not waiting.done():
+            waiting.set_result(verdict)
+
+    async def _handle_delivery(self, delivery: Delivery) -> None:
+        message = self._delivered(delivery)
+        boundary = self._decider.boundary(message)
+        assert boundary is not None
+        try:
+            with HANDLE_SECONDS.time():
+                verdict = await self._handle(message, boundary)
+        except LogUnavailable as error:
+            self._folds.pop(boundary.reads, None)
+            log.warning("log_unavailable", seq=delivery.seq, why=str(error))
+            await self._settle(delivery, Again(min(5.0, 0.25 * delivery.attempt)), "log_unavailable")
+        except Exception:
+            self._folds.pop(boundary.reads, None)
+            log.exception("handler_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
+            if delivery.attempt >= MAX_FAILURES:
+                await self._bury(delivery, "handler_failed", f"failed {delivery.attempt} times, see the log")
+            else:
+                await self._settle(delivery, Again(min(30.0, 0.1 * 2**delivery.attempt)), "failed")
+        else:
+            match verdict:
+                case Done(committed):
+                    await self._settle(delivery, verdict, "done" if committed else "nothing")
+                case Again():
+                    await self._settle(delivery, verdict, "retry")
+                case Dead(reason):
+                    await self._bury(delivery, reason, "refused by the service")
+
+    async def _handle(self, message: Delivered | Tick, boundary: Boundary) -> Verdict:
+        fold = await self._fold(boundary)
+        verdict = await drive(self._log, handle(fold, message, source=self._service), self._perform)
+        if self._checkpoints is not None:
+            await self._checkpoints.offer(fold)
+        return verdict
+
+    async def _fold(self, boundary: Boundary) -> Fold[S]:
+        fold = self._folds.get(boundary.reads)
+        if fold is None:
+            fold = Fold(self._decider, boundary)
+            if self._checkpoints is not None:
+                await self._checkpoints.restore(fold)
+            self._folds[boundary.reads] = fold
+            while len(self._folds) > MAX_FOLDS:
+                oldest = next(iter(self._folds))
+                if oldest in self._lanes:
+                    break
+                del self._folds[oldest]
+        else:
+            self._folds.move_to_end(boundary.reads)
+        return fold
+
+    # -- verdicts ---------------------------------------------------------------------------------------------------
+
+    async def _settle(self, delivery: Delivery, verdict: Done | Again, label: str) -> None:
+        """Ack or nak, then free the slot; when the broker is away it redelivers by itself."""
+        self._release(delivery)
+        DELIVERIES.labels(label).inc()
+        try:
+            if isinstance(verdict, Done):
+                await delivery.ack()
+            else:
+                await delivery.nak(verdict.delay_s)
+        except LogUnavailable as error:
+            log.warning("verdict_lost", seq=delivery.seq, why=str(error))
+
+    async def _bury(self, delivery: Delivery, reason: str, detail: str) -> None:
+        log.warning("dead_letter", subject=delivery.subject, seq=delivery.seq, reason=reason, detail=detail)
+        try:
+            await delivery.dead(reason, detail)
+        except LogUnavailable:
+            await self._settle(delivery, Again(1.0), "log_unavailable")
+            return
+        self._release(delivery)
+        DEAD_LETTERS.labels(reason).inc()
+        DELIVERIES.labels("dead").inc()
+
+    def _release(self, delivery: Delivery) -> None:
+        if self._working.pop(delivery, None) is not None:
+            self._slots.release()
+            IN_FLIGHT.dec()
+
+    async def _renew(self, ack_wait_s: float) -> None:
+        """Tell the broker every third of the ack wait that what is in flight is being worked on."""
+        while True:
+            await asyncio.sleep(ack_wait_s / 3)
+            for delivery in tuple(self._working):
+                try:
+                    await delivery.in_progress()
+                except LogUnavailable:
+                    break

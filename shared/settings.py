@@ -1,0 +1,166 @@
+"""Configuration: one frozen `Settings`, from a TOML file and `SWARM_*` variables, read once in `__main__`.
+
+`SWARM_NATS_URL` overrides `nats_url` of the file named by `SWARM_CONFIG`. Every value may instead be put in a file named by
+`SWARM_<NAME>_FILE`; secrets should be. What cannot be understood stops the process with the name, the value's kind and a remedy.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message says which and what would do."""
+
+
+class HttpKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key of the control API: SHA-256 of the token, whose it is, what it may do."""
+
+    sha256: str
+    principal: str
+    scopes: tuple[str, ...]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a service process can be told. Times in seconds unless the name says otherwise."""
+
+    # the mesh
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_monitor_url: str = ""
+    nats_seed_file: str = ""
+    inbox_prefix: str = "_INBOX"
+    instance: str = ""
+    data_dir: str = "data"
+    require_sync_always: bool = True
+    log_format: str = "json"
+    health_host: str = "127.0.0.1"
+    health_port: int = 0
+    grace_s: float = 4.0
+
+    # gateway
+    http_host: str = "127.0.0.1"
+    http_port: int = 4096
+    http_keys: tuple[HttpKey, ...] = ()
+    http_keys_file: str = ""
+    http_rate_per_s: float = 200.0
+    http_burst: int = 400
+    cognition_enabled: bool = True
+
+    # cold and warm memory
+    s3_endpoint: str = ""
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    s3_bucket: str = "swarm"
+    s3_secure: bool = False
+    qdrant_url: str = ""
+    qdrant_api_key: str = ""
+    embeddings_url: str = ""
+    embeddings_model: str = ""
+    embeddings_api_key: str = ""
+    snapshot_every_thoughts: int = 20
+
+    # thinking
+    thinker: str = "rules"
+    model_url: str = ""
+    model_fallback_url: str = ""
+    model_name: str = ""
+    model_api_key: str = ""
+    model_timeout_s: float = 60.0
+    model_max_output_tokens: int = 600
+    shards: int = 64
+    lease_ttl_s: int = 3
+
+    # governor
+    swarm_tokens_per_minute: int = 200_000
+    swarm_compute_ms_per_minute: int = 600_000
+    swarm_actions_per_minute: int = 120
+    global_tokens_per_minute: int = 2_000_000
+    global_compute_ms_per_minute: int = 6_000_000
+    persona_actions_per_minute: int = 30
+    max_roots: int = 10_000
+    max_lifetime_children: int = 64
+    spawns_per_minute: int = 600
+    drain_s: float = 20.0
+    grant_ttl_s: float = 90.0
+    reconcile_every_s: float = 5.0
+
+    # gate
+    policy_dir: str = ""
+    verdict_seed_file: str = ""
+    verdict_keys: str = ""
+    workspace: str = "data/workspace"
+    http_allow: str = ""
+    http_allow_private: str = ""
+    kill_switch_file: str = ""
+    environment: str = "local"
+    approval_ttl_s: float = 3600.0
+    authorization_ttl_s: float = 300.0
+    allow_noop: bool = False
+
+    def instance_of(self, service: str) -> str:
+        """This process's name in the mesh, such as `verifier-1`."""
+        return self.instance or f"{service.replace('_', '-')}-1"
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment and the file it names. Raises `SettingsError`."""
+    env = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    if config := env.get("SWARM_CONFIG"):
+        try:
+            values = tomllib.loads(Path(config).read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"SWARM_CONFIG={config}: {error}") from error
+    for field in msgspec.structs.fields(Settings):
+        name = f"SWARM_{field.name.upper()}"
+        if name in env:
+            values[field.name] = env[name]
+        elif f"{name}_FILE" in env and field.name + "_file" not in Settings.__struct_fields__:
+            values[field.name] = _read(f"{name}_FILE", env[f"{name}_FILE"])
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"a setting does not fit: {error}; see shared/settings.py for names and units") from error
+    if settings.http_keys_file:
+        settings = msgspec.structs.replace(settings, http_keys=_keys(settings.http_keys_file))
+    _validate(settings)
+    return settings
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{name}={path}: {error.strerror}") from error
+
+
+def _keys(path: str) -> tuple[HttpKey, ...]:
+    class File(msgspec.Struct):
+        keys: tuple[HttpKey, ...] = ()
+
+    try:
+        return msgspec.convert(tomllib.loads(_read("SWARM_HTTP_KEYS_FILE", path)), File).keys
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise SettingsError(
+            f"SWARM_HTTP_KEYS_FILE={path}: {error}; want [[keys]] with sha256, principal, scopes"
+        ) from error
+
+
+def _validate(settings: Settings) -> None:
+    if settings.swarm_tokens_per_minute > settings.global_tokens_per_minute:
+        raise SettingsError(
+            "SWARM_SWARM_TOKENS_PER_MINUTE is above SWARM_GLOBAL_TOKENS_PER_MINUTE; lower it or raise the global one"
+        )
+    if settings.swarm_compute_ms_per_minute > settings.global_compute_ms_per_minute:
+        raise SettingsError(
+            "SWARM_SWARM_COMPUTE_MS_PER_MINUTE is above the global one; lower it or raise the global one"
+        )
+    if settings.thinker not in ("rules", "model"):
+        raise SettingsError(f"SWARM_THINKER={settings.thinker!r}: it is 'rules' or 'model'")
+    if settings.thinker == "model" and not (settings.model_url and settings.model_name):
+        raise SettingsError("SWARM_THINKER=model needs SWARM_MODEL_URL and SWARM_MODEL_NAME")
