@@ -139,17 +139,11 @@ class JetStreamLog:
         return self._decode_direct(answer)
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
-        upto, found, position = 0, [], 0
-        while True:
-            ask: dict[str, object] = {"multi_last": list(filters), "batch": PAGE, "seq": position + 1}
-            if upto:
-                ask["up_to_seq"] = upto
-            answers = await self._direct(ask)
+        found = []
+        for start in range(0, len(filters), PAGE):
+            answers = await self._direct({"multi_last": list(filters[start : start + PAGE]), "batch": 1024})
             found += [r for m in answers if (r := self._decode_direct(m)) is not None]
-            if len(answers) < PAGE:
-                return found
-            position = int(answers[-1].headers["Nats-Sequence"])  # type: ignore[index]
-            upto = upto or position
+        return sorted(found, key=lambda r: r.seq)
 
     async def _direct(self, ask: dict[str, object]) -> list[Msg]:
         body = msgspec.json.encode(ask)

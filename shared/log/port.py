@@ -102,7 +102,10 @@ class Log(Protocol):
         """The event at a sequence, or None when there is none (or it is no event)."""
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
-        """The last event of every subject the filters match, in stream order."""
+        """The last event of every subject the filters match, in stream order.
+
+        A wildcard may match at most 1024 subjects (a limit of the broker); name the subjects where there can be more.
+        """
 
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> Tail: ...
 

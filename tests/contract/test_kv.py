@@ -1,0 +1,66 @@
+"""What a bucket promises, in memory and on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.log.connection import Connection
+from shared.log.kv import JetStreamKeyValue
+from shared.log.memory import MemoryKeyValue
+from shared.log.port import KeyValue, StaleBoundary
+from shared.log.streams import ensure
+from tests.broker import Broker
+
+
+@pytest.fixture(params=["memory", "jetstream"])
+async def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KeyValue]:
+    if request.param == "memory":
+        yield MemoryKeyValue()
+        return
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    connection = await Connection.open(broker.url, name="test")
+    yield JetStreamKeyValue(connection, "leases")
+    await connection.close()
+    broker.kill()
+
+
+async def test_a_value_reads_back_with_its_revision(bucket: KeyValue) -> None:
+    assert await bucket.get("a") is None
+    revision = await bucket.put("a", b"1")
+    entry = await bucket.get("a")
+    assert entry is not None and (b"1", revision) == (entry.value, entry.revision)
+
+
+async def test_only_one_creates_and_only_the_last_reader_updates(bucket: KeyValue) -> None:
+    revision = await bucket.put("a", b"1", revision=0)
+    with pytest.raises(StaleBoundary):
+        await bucket.put("a", b"2", revision=0)
+    newer = await bucket.put("a", b"2", revision=revision)
+    with pytest.raises(StaleBoundary):
+        await bucket.put("a", b"3", revision=revision)
+    await bucket.delete("a", revision=newer)
+    assert await bucket.get("a") is None
+    await bucket.put("a", b"4", revision=0)
+
+
+async def test_an_entry_with_a_ttl_vanishes_and_can_be_created_again(bucket: KeyValue) -> None:
+    await bucket.put("a", b"1", revision=0, ttl_s=1)
+    async with asyncio.timeout(10):
+        while await bucket.get("a") is not None:
+            await asyncio.to_thread(lambda: None)
+    assert [] == await bucket.entries()
+    await bucket.put("a", b"2", revision=0, ttl_s=1)
+
+
+async def test_entries_lists_what_lives_under_a_filter(bucket: KeyValue) -> None:
+    for key in ("shard.1", "shard.2", "runner.1"):
+        await bucket.put(key, key.encode())
+    await bucket.delete("shard.2")
+    assert ["shard.1"] == [entry.key for entry in await bucket.entries("shard.*")]
+    assert {"shard.1", "runner.1"} == {entry.key for entry in await bucket.entries()}

@@ -1,0 +1,282 @@
+"""What a log promises, proved on every log there is: in memory, and JetStream on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shared.contracts.envelope import Envelope, Malformed, Message, Recorded
+from shared.contracts.events import (
+    AnyEvent,
+    BudgetGranted,
+    Credits,
+    ObservationRecorded,
+    PersonaReaped,
+    RecallRequested,
+    SpawnRefused,
+)
+from shared.contracts.ids import fresh_id, utc_now
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+from shared.log.memory import MemoryLog
+from shared.log.port import ConsumerSpec, Delivery, DuplicateEvent, Expect, Log, Puller, StaleBoundary, Tail
+from shared.log.streams import drift, ensure
+from tests.broker import Broker
+
+
+@pytest.fixture(params=["memory", "jetstream"])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
+    if request.param == "memory":
+        yield MemoryLog()
+        return
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    connection = await Connection.open(broker.url, name="test")
+    yield JetStreamLog(connection, service="test", instance="test-1")
+    await connection.close()
+    broker.kill()
+
+
+def message(event: AnyEvent, event_id: str | None = None) -> Message:
+    event_id = event_id or fresh_id()
+    return Message(event=event, envelope=Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id))
+
+
+def observation(text: str = "a line", persona: str = "all") -> Message:
+    return message(ObservationRecorded(swarm="alpha", persona=persona, text=text))
+
+
+def reaped(persona: str) -> Message:
+    return message(PersonaReaped(swarm="alpha", persona=persona, reason="test"))
+
+
+def granted(persona: str) -> Message:
+    return message(
+        BudgetGranted(swarm="alpha", persona=persona, grant_id="g", window=1, credits=Credits(), expires_at=utc_now())
+    )
+
+
+async def take(source: Tail | Puller, count: int) -> list[Recorded | Delivery]:
+    taken: list[Recorded | Delivery] = []
+    async with asyncio.timeout(20):
+        async for item in source:
+            taken.append(item)
+            if len(taken) == count:
+                break
+    return taken
+
+
+async def test_a_committed_event_reads_back_equal(log: Log) -> None:
+    sent = observation("höchst ungewöhnlich\n\t☃")
+    (seq,) = await log.commit([sent])
+    (read,) = await log.read(("observation.recorded.alpha.*",))
+    assert (read.event, read.envelope, read.seq, read.subject) == (sent.event, sent.envelope, seq, sent.subject)
+    assert await log.get(seq) == read
+
+
+async def test_reading_begins_after_a_sequence_and_ends_where_it_is_told(log: Log) -> None:
+    seqs = [(await log.commit([observation(str(n))]))[0] for n in range(6)]
+    everything = ("observation.recorded.*.*",)
+    assert seqs[2:] == [r.seq for r in await log.read(everything, seqs[1])]
+    assert seqs[2:4] == [r.seq for r in await log.read(everything, seqs[1], upto=seqs[3])]
+    assert seqs[:2] == [r.seq for r in await log.read(everything, limit=2)]
+    assert [] == await log.read(everything, seqs[-1])
+
+
+async def test_reading_pages_over_many_events_in_stream_order(log: Log) -> None:
+    for start in range(0, 1200, 100):
+        await log.commit([observation(str(start + n), persona=f"p{n % 3}") for n in range(100)])
+    read = await log.read(
+        ("observation.recorded.alpha.p0", "observation.recorded.alpha.p1", "observation.recorded.alpha.p2")
+    )
+    assert [str(n) for n in range(1200)] == [r.event.text for r in read]  # type: ignore[union-attr]
+
+
+async def test_an_exact_boundary_that_moved_refuses_the_event(log: Log) -> None:
+    first = reaped("p1")
+    (seq,) = await log.commit([first], [Expect(first.subject, 0)])
+    with pytest.raises(StaleBoundary):
+        await log.commit([reaped("p1")], [Expect(first.subject, 0)])
+    await log.commit([reaped("p1")], [Expect(first.subject, seq)])
+    assert 2 == len(await log.read((first.subject,)))
+
+
+async def test_a_wildcard_boundary_guards_all_its_subjects(log: Log) -> None:
+    (seq,) = await log.commit([reaped("p1")], [Expect("persona.*.alpha.>", 0)])
+    with pytest.raises(StaleBoundary):
+        await log.commit([reaped("p2")], [Expect("persona.*.alpha.>", 0)])
+    await log.commit([reaped("p2")], [Expect("persona.*.alpha.>", seq)])
+
+
+async def test_a_boundary_may_be_of_other_subjects_than_the_event(log: Log) -> None:
+    await log.commit([reaped("p1")])
+    refusal = message(SpawnRefused(swarm="alpha", persona="p9", reason="depth_limit", detail=""))
+    with pytest.raises(StaleBoundary):
+        await log.commit([refusal], [Expect("persona.*.alpha.>", 0)])
+    await log.commit([refusal], [Expect("persona.*.alpha.>", 1)])
+
+
+async def test_a_batch_is_contiguous_and_all_or_nothing(log: Log) -> None:
+    seqs = await log.commit([reaped("p1"), granted("p1"), reaped("p2")], [Expect("persona.*.alpha.>", 0)])
+    assert list(range(seqs[0], seqs[0] + 3)) == list(seqs)
+    with pytest.raises(StaleBoundary):
+        await log.commit([granted("p3"), reaped("p3")], [Expect("persona.*.alpha.>", 0)])
+    assert [] == await log.read(("*.*.alpha.p3",))
+
+
+async def test_a_batch_may_hold_one_boundary_for_each_event(log: Log) -> None:
+    (first,) = await log.commit([granted("p0")])
+    await log.commit([reaped("p1"), granted("p1")], [Expect("persona.*.alpha.>", 0), Expect("budget.*.alpha.>", first)])
+    with pytest.raises(StaleBoundary):
+        await log.commit(
+            [reaped("p2"), granted("p2")], [Expect("persona.*.alpha.>", first + 1), Expect("budget.*.alpha.>", 0)]
+        )
+    assert [] == await log.read(("*.*.alpha.p2",))
+
+
+async def test_a_repeated_unguarded_event_is_stored_once(log: Log) -> None:
+    sent = observation()
+    assert await log.commit([sent]) == await log.commit([sent])
+    assert 1 == len(await log.read((sent.subject,)))
+
+
+async def test_a_repeated_guarded_event_is_refused(log: Log) -> None:
+    sent = reaped("p1")
+    await log.commit([sent], [Expect(sent.subject, 0)])
+    with pytest.raises(StaleBoundary):
+        await log.commit([sent], [Expect(sent.subject, 0)])
+
+
+async def test_a_batch_with_an_event_that_is_in_already_stores_nothing(log: Log) -> None:
+    sent = observation()
+    await log.commit([sent])
+    with pytest.raises(DuplicateEvent):
+        await log.commit([observation("new"), sent])
+    assert 1 == len(await log.read((sent.subject,)))
+
+
+async def test_an_oversized_event_is_refused_before_it_is_sent(log: Log) -> None:
+    sent = observation()
+    huge = Message(event=msgspec.structs.replace(sent.event, text="x" * 70_000), envelope=sent.envelope)
+    with pytest.raises(Malformed, match="oversized"):
+        await log.commit([huge])
+
+
+async def test_last_gives_the_newest_event_of_each_subject(log: Log) -> None:
+    for text in ("old", "new"):
+        for persona in ("p1", "p2"):
+            await log.commit([observation(text, persona)])
+    assert ["new", "new"] == [r.event.text for r in await log.last(("observation.recorded.alpha.*",))]  # type: ignore[union-attr]
+
+
+async def test_last_takes_more_subjects_than_one_page_when_they_are_named(log: Log) -> None:
+    names = [f"p{n}" for n in range(1300)]
+    for start in range(0, 1300, 100):
+        await log.commit([observation("x", name) for name in names[start : start + 100]])
+    found = await log.last(tuple(f"observation.recorded.alpha.{name}" for name in names))
+    assert names == [r.event.persona for r in found]
+
+
+async def test_a_tail_yields_what_was_and_what_comes_in_order(log: Log) -> None:
+    await log.commit([observation("1")])
+    await log.commit([reaped("p1")])
+    tail = log.tail(("observation.recorded.*.*",))
+    reading = asyncio.create_task(take(tail, 3))
+    await asyncio.wait_for(tail.caught_up(), 10)
+    await log.commit([observation("2")])
+    await log.commit([observation("3")])
+    assert ["1", "2", "3"] == [r.event.text for r in await reading]  # type: ignore[union-attr]
+
+
+async def test_a_tail_of_nothing_is_caught_up_at_once(log: Log) -> None:
+    tail = log.tail(("observation.recorded.*.*",))
+    reading = asyncio.create_task(take(tail, 1))
+    await asyncio.wait_for(tail.caught_up(), 10)
+    await tail.stop()
+    assert [] == await reading
+
+
+async def test_a_delivery_that_was_acked_does_not_come_again_and_one_that_was_not_does(log: Log) -> None:
+    spec = ConsumerSpec(name="test", filters=("observation.recorded.*.*",), ack_wait_s=1)
+    await log.commit([observation("kept")])
+    await log.commit([observation("acked")])
+    puller = log.pull(spec)
+    seen: list[tuple[str, int]] = []
+    async with asyncio.timeout(15):
+        async for delivery in puller:
+            assert isinstance(delivery.recorded, Recorded)
+            seen.append((delivery.recorded.event.text, delivery.attempt))  # type: ignore[union-attr]
+            if delivery.recorded.event.text == "acked" or delivery.attempt == 2:  # type: ignore[union-attr]
+                await delivery.ack()
+            if len(seen) == 3:
+                break
+    assert [("kept", 1), ("acked", 1), ("kept", 2)] == seen
+
+
+async def test_a_naked_delivery_comes_again_after_its_delay(log: Log) -> None:
+    await log.commit([observation()])
+    puller = log.pull(ConsumerSpec(name="test", filters=("observation.recorded.*.*",), ack_wait_s=30))
+    attempts = []
+    async with asyncio.timeout(15):
+        async for delivery in puller:
+            attempts.append(delivery.attempt)
+            if len(attempts) == 2:
+                break
+            await delivery.nak(0.2)
+    assert [1, 2] == attempts
+
+
+async def test_in_progress_keeps_a_delivery_from_coming_again(log: Log) -> None:
+    await log.commit([observation("slow")])
+    puller = log.pull(ConsumerSpec(name="test", filters=("observation.recorded.*.*",), ack_wait_s=1))
+    reader = aiter(puller)
+    slow = await asyncio.wait_for(anext(reader), 10)
+    again = asyncio.ensure_future(anext(reader))
+    for _ in range(8):
+        await slow.in_progress()
+        await asyncio.wait([again], timeout=0.25)
+    assert not again.done()
+    second = await asyncio.wait_for(again, 10)
+    assert 2 == second.attempt
+
+
+async def test_a_dead_letter_is_not_delivered_again(log: Log) -> None:
+    spec = ConsumerSpec(name="test", filters=("observation.recorded.*.*",), ack_wait_s=1)
+    await log.commit([observation("bad")])
+    await log.commit([observation("good")])
+    texts = []
+    async with asyncio.timeout(15):
+        async for delivery in log.pull(spec):
+            texts.append(delivery.recorded.event.text)  # type: ignore[union-attr]
+            if texts[-1] == "bad":
+                await delivery.dead("for_test", "it is bad")
+            else:
+                break
+    assert ["bad", "good"] == texts
+
+
+async def test_recall_events_live_on_their_own_stream(log: Log) -> None:
+    await log.commit([message(RecallRequested(swarm="alpha", persona="p1", query="what"))])
+    assert [] == await log.read(("recall.>",))
+    tail = log.tail(("recall.requested.*.*",), stream="RECALL")
+    (asked,) = await take(tail, 1)
+    assert "what" == asked.event.query  # type: ignore[union-attr]
+
+
+async def test_reconciled_streams_have_no_drift_and_a_changed_one_has(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    await broker.start()
+    created = await ensure(broker.url, None)
+    assert [] == await ensure(broker.url, None)
+    connection = await Connection.open(broker.url, name="test")
+    assert [] == await drift(connection)
+    await connection.request("$JS.API.STREAM.DELETE.HOT")
+    assert ["HOT is missing"] == await drift(connection)
+    assert len(created) > 3
+    await connection.close()
+    broker.kill()

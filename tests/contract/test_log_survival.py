@@ -1,0 +1,164 @@
+"""The JetStream log over kills of its server and deletions of its consumers: nothing is lost, nobody restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.contracts.envelope import Recorded
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+from shared.log.port import ConsumerSpec, Expect, LogUnavailable
+from shared.log.streams import ensure
+from tests.broker import Broker
+from tests.contract.test_log import observation, reaped
+
+SPEC = ConsumerSpec(name="test", filters=("observation.recorded.*.*",), ack_wait_s=1)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+async def log(broker: Broker) -> AsyncIterator[JetStreamLog]:
+    connection = await Connection.open(broker.url, name="test")
+    yield JetStreamLog(connection, service="test", instance="test-1")
+    await connection.close()
+
+
+async def persist(log: JetStreamLog, text: str) -> None:
+    """Commit until it is stored; the same event each time."""
+    sent = observation(text)
+    while True:
+        try:
+            await log.commit([sent])
+        except LogUnavailable:
+            continue
+        return
+
+
+async def test_pull_and_tail_go_on_after_the_server_is_killed(broker: Broker, log: JetStreamLog) -> None:
+    pulled: set[str] = set()
+    tailed: list[str] = []
+    done = asyncio.Event()
+    total = 60
+
+    async def pull() -> None:
+        async for delivery in log.pull(SPEC):
+            assert isinstance(delivery.recorded, Recorded)
+            pulled.add(delivery.recorded.event.text)  # type: ignore[union-attr]
+            await delivery.ack()
+            if len(pulled) == total and len(tailed) == total:
+                done.set()
+
+    async def tail() -> None:
+        async for recorded in log.tail(("observation.recorded.*.*",)):
+            tailed.append(recorded.event.text)  # type: ignore[union-attr]
+            if len(pulled) == total and len(tailed) == total:
+                done.set()
+
+    async with asyncio.TaskGroup() as group:
+        readers = [group.create_task(pull()), group.create_task(tail())]
+        for n in range(total):
+            if n in (20, 40):
+                broker.kill()
+                await broker.start()
+            await persist(log, str(n))
+        await asyncio.wait_for(done.wait(), 60)
+        for reader in readers:
+            reader.cancel()
+    assert [str(n) for n in range(total)] == tailed
+
+
+async def test_a_deleted_consumer_is_made_again(log: JetStreamLog) -> None:
+    reader = aiter(log.pull(SPEC))
+    await log.commit([observation("before")])
+    first = await asyncio.wait_for(anext(reader), 10)
+    await first.ack()
+    await log.connection.request("$JS.API.CONSUMER.DELETE.SWARM.test")
+    await log.commit([observation("after")])
+    seen = set()
+    async with asyncio.timeout(20):
+        while "after" not in seen:
+            delivery = await anext(reader)
+            seen.add(delivery.recorded.event.text)  # type: ignore[union-attr]
+            await delivery.ack()
+
+
+async def test_a_tail_whose_consumer_was_deleted_misses_nothing_and_repeats_nothing(log: JetStreamLog) -> None:
+    tail = log.tail(("observation.recorded.*.*",))
+    reader = aiter(tail)
+    await log.commit([observation("before")])
+    await asyncio.wait_for(anext(reader), 10)
+    await log.connection.request("$JS.API.CONSUMER.DELETE.SWARM.tail-test-1")
+    await log.commit([observation("after")])
+    again = await asyncio.wait_for(anext(reader), 20)
+    assert "after" == again.event.text  # type: ignore[union-attr]
+
+
+async def test_an_answer_lost_in_a_kill_is_resolved_by_looking(broker: Broker, log: JetStreamLog) -> None:
+    """The guarded commit is in the log, but its answer never came: committing it must say so and not say stale."""
+    sent = reaped("p1")
+    guard = [Expect(sent.subject, 0)]
+    request = log.connection.request
+    lost = iter((True, False))
+
+    async def lossy(subject: str, body: bytes = b"", **options: object) -> object:
+        answer = await request(subject, body, **options)  # type: ignore[arg-type]
+        if subject == sent.subject and next(lost, False):
+            raise LogUnavailable("the answer was lost")
+        return answer
+
+    log.connection.request = lossy  # type: ignore[method-assign, assignment]
+    (seq,) = await log.commit([sent], guard)
+    assert [(seq, sent.envelope.id)] == [(r.seq, r.id) for r in await log.read((sent.subject,))]
+
+
+async def test_a_batch_whose_answer_was_lost_is_resolved_by_looking(log: JetStreamLog) -> None:
+    batch = [reaped("p1"), reaped("p2")]
+    guard = [Expect("persona.*.alpha.>", 0)]
+    request = log.connection.request
+    lost = iter((True, False))
+
+    async def lossy(subject: str, body: bytes = b"", **options: object) -> object:
+        answer = await request(subject, body, **options)  # type: ignore[arg-type]
+        if subject == batch[1].subject and next(lost, False):
+            raise LogUnavailable("the answer was lost")
+        return answer
+
+    log.connection.request = lossy  # type: ignore[method-assign, assignment]
+    seqs = await log.commit(batch, guard)
+    assert list(seqs) == [r.seq for r in await log.read(("persona.*.alpha.*",))]
+
+
+async def test_while_the_server_is_away_a_commit_says_so_and_works_afterwards(
+    broker: Broker, log: JetStreamLog
+) -> None:
+    broker.kill()
+    with pytest.raises(LogUnavailable):
+        await log.commit([observation()])
+    await broker.start()
+    await asyncio.wait_for(persist(log, "later"), 20)
+
+
+async def test_a_malformed_message_goes_to_the_dead_letters_with_its_reason(log: JetStreamLog) -> None:
+    await log.connection.request(
+        "observation.recorded.alpha.all", b"{not json", headers={"ce-type": "observation.recorded"}
+    )
+    reader = aiter(log.pull(SPEC))
+    delivery = await asyncio.wait_for(anext(reader), 10)
+    assert not isinstance(delivery.recorded, Recorded)
+    await delivery.dead(delivery.recorded.reason, delivery.recorded.detail)
+    answer = await log.connection.request(
+        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.observation.recorded.alpha.all"}'
+    )
+    assert (b"{not json", "bad_body") == (answer.data, (answer.headers or {})["swarm-dead-reason"])
