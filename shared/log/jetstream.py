@@ -115,22 +115,35 @@ class JetStreamLog:
         self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
         found: dict[int, Recorded] = {}
+        horizons: list[int] = []
         for subject_filter in filters:
-            position, count = after, 0
-            while limit is None or count < limit:
-                page = PAGE if limit is None else min(PAGE, limit - count)
-                ask = {"batch": page, "seq": position + 1, "next_by_subj": subject_filter}
-                answers = await self._direct(ask)
-                for message in answers:
-                    position = int(message.headers["Nats-Sequence"])  # type: ignore[index]
-                    count += 1
-                    if upto is not None and position > upto:
-                        break
-                    if (recorded := self._decode_direct(message)) is not None:
-                        found[recorded.seq] = recorded
-                if len(answers) < page or (upto is not None and position >= upto):
-                    break
-        return [found[seq] for seq in sorted(found)][:limit]
+            horizons.append(await self._read(subject_filter, after, upto, limit, found))
+        cut = max(horizons, default=after)
+        newest = horizons.index(cut) if horizons else 0
+        for subject_filter, horizon in list(zip(filters, horizons, strict=True))[:newest]:
+            # what was stored between the reading of this filter and of the newest one would be missing below the cut
+            await self._read(subject_filter, horizon, cut, limit, found)
+        return [found[seq] for seq in sorted(found) if seq <= cut][:limit]
+
+    async def _read(
+        self, subject_filter: str, after: int, upto: int | None, limit: int | None, found: dict[int, Recorded]
+    ) -> int:
+        """Adds the filter's events to `found`; the sequence it has read up to."""
+        position, count = after, 0
+        while limit is None or count < limit:
+            page = PAGE if limit is None else min(PAGE, limit - count)
+            answers = await self._direct({"batch": page, "seq": position + 1, "next_by_subj": subject_filter})
+            for message in answers:
+                seq = int(message.headers["Nats-Sequence"])  # type: ignore[index]
+                if upto is not None and seq > upto:
+                    return position
+                position = seq
+                count += 1
+                if (recorded := self._decode_direct(message)) is not None:
+                    found[seq] = recorded
+            if len(answers) < page:
+                break
+        return position
 
     async def get(self, seq: int) -> Recorded | None:
         answer = await self.connection.request("$JS.API.DIRECT.GET.SWARM", b'{"seq":%d}' % seq)

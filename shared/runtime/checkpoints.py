@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 import structlog
+import zstandard
 
 from shared.log.port import KeyValue, LogUnavailable
 from shared.runtime.handling import Fold
@@ -46,11 +47,11 @@ class Checkpoints(Generic[S]):
             entry = await self._bucket.get(key)
             if entry is None:
                 return
-            saved = msgspec.msgpack.decode(entry.value, type=_Checkpoint)
+            saved = msgspec.msgpack.decode(zstandard.decompress(entry.value), type=_Checkpoint)
             if saved.version != self._version:
                 return
             state = msgspec.msgpack.decode(saved.state, type=self._type)
-        except (msgspec.MsgspecError, LogUnavailable) as error:
+        except (msgspec.MsgspecError, zstandard.ZstdError, LogUnavailable) as error:
             log.warning("checkpoint_ignored", key=key, why=str(error))
             return
         fold.state, fold.position, fold.guards = state, saved.position, dict(saved.guards)
@@ -63,7 +64,8 @@ class Checkpoints(Generic[S]):
         if self._absorbed[key] < EVERY_EVENTS or fold.position == self._saved.get(key):
             return
         state = msgspec.Raw(msgspec.msgpack.encode(fold.state))
-        value = msgspec.msgpack.encode(_Checkpoint(self._version, fold.position, fold.guards, state))
+        whole = _Checkpoint(self._version, fold.position, fold.guards, state)
+        value = zstandard.compress(msgspec.msgpack.encode(whole), 3)
         self._absorbed[key] = 0
         if len(value) > MAX_BYTES:
             log.warning("checkpoint_too_large", key=key, size_bytes=len(value), limit_bytes=MAX_BYTES)

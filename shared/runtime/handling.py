@@ -142,7 +142,11 @@ def _commit(
     current: Delivered | Tick | Performed,
     source: str,
 ) -> Generator[Operation, Answer, bool]:
-    """Commit the decision's events and evolve by them; False when refused, and then the fold has caught up."""
+    """Commit the decision's events and evolve by them; False when refused, and then the fold has caught up.
+
+    Where everything that is read is guarded too, nothing can have come in between, and our own events are the next of the fold.
+    Otherwise they are read back, in their order among the others, before anything more is decided.
+    """
     messages = addressed(decision, message, current.now, source)
     guards = fold.boundary.guards if decision.guards is None else decision.guards
     expect = tuple(Expect(guard, fold.last(guard)) for guard in guards[: len(messages)])
@@ -150,8 +154,11 @@ def _commit(
     if seqs is None:
         yield from _catch_up(fold)
         return False
-    own = [recorded(m, seq, current.now) for m, seq in zip(messages, seqs, strict=True)]  # type: ignore[arg-type]
-    fold.absorb([r for r in own if any(matches(f, r.subject) for f in fold.boundary.reads)])
+    if {e.subject_filter for e in expect} >= set(fold.boundary.reads):
+        own = [recorded(m, seq, current.now) for m, seq in zip(messages, seqs, strict=True)]  # type: ignore[arg-type]
+        fold.absorb([r for r in own if any(matches(f, r.subject) for f in fold.boundary.reads)])
+    elif decision.effect is not None:
+        yield from _catch_up(fold)
     return True
 
 
