@@ -1,0 +1,4 @@
+"""Actuator: does what was authorised, once, and says how it went. The only service with hands.
+
+Consumes `proposal.authorized`. Emits `action.claimed`, `action.executed`.
+"""

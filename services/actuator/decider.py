@@ -1,0 +1,226 @@
+"""Claim, execute once, record the outcome; and after a crash, find out instead of trying again.
+
+Theory of operation. Only the id is taken from the message: what is done is the action of `proposal.created` in the log. `Check`
+re-verifies everything the gate promised; a refusal is an outcome without a claim. Then the claim is committed on a boundary
+that must be empty (`action.*` of the proposal), and only then is the action executed, under the claim's id as idempotency key.
+
+    authorized ─ Check ─ refused ────────────────────────────────────────→ executed (failure, no claim)
+                   └─ fit → claimed ─ Execute ───────────────────────────→ executed
+                               └─ crash, or another actuator's: wait ─ Inquire → executed
+
+A claim without an outcome belongs to someone who may still be at work: it is left alone until its time-out and a margin have
+passed. Then `Inquire` asks the target; where it can tell, the outcome is success or failure, else `unknown` for a person.
+
+Two actuators may both be told that their claim is stored, because the claim's event id derives from its cause and the broker
+takes the second for a repetition of the first. So each attempt signs its claim (`ActionClaimed.actuator` ends in a fresh mark),
+and `Execute` first reads from the log whose claim it is. The log's word counts, not the ack's.
+
+Invariants: no execution without a claim in the log that bears this attempt's mark; at most one outcome; never a second execution.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from shared.contracts.action import Action, action_digest
+from shared.contracts.action_kinds import KINDS, Problem, read
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalAuthorized, ProposalCreated, Receipt
+from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
+
+MARGIN_S = 2.0
+"""Beyond a claim's time-out before anyone inquires: clock skew between machines, and the commit on its way."""
+
+NOT_YET_READABLE_S = 0.5
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Who took it, and from when its time-out runs."""
+
+    id: EventId
+    actuator: str
+    at: Instant
+    timeout_ms: int
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """One proposal's life, as far as the actuator cares."""
+
+    created: ProposalCreated | None = None
+    authorized: ProposalAuthorized | None = None
+    claim: Claim | None = None
+    executed: bool = False
+
+
+class Check(Effect, frozen=True, kw_only=True):
+    """Verify the signature against the trusted keys, the policy version, and that no kill switch is on."""
+
+    authorized: ProposalAuthorized
+
+
+class Checked(Result, frozen=True, kw_only=True):
+    """What is wrong, as (reason code, sentence), and the mark under which to claim if nothing is."""
+
+    problems: tuple[tuple[str, str], ...] = ()
+    actuator: str
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """An action and whose it is. `key`, `<swarm>.<persona>.<proposal>`, names it for ever."""
+
+    swarm: Token
+    persona: Token
+    proposal_id: Token
+    action: Action
+
+    @property
+    def key(self) -> str:
+        return f"{self.swarm}.{self.persona}.{self.proposal_id}"
+
+
+class Execute(Effect, frozen=True, kw_only=True):
+    """Do it, if the claim in the log bears `actuator`, and begin no effect after `deadline`."""
+
+    job: Job
+    actuator: str
+    deadline: Instant
+
+
+class Inquire(Effect, frozen=True, kw_only=True):
+    """Find out whether the claimed action happened; where possible, make sure that it no longer can."""
+
+    job: Job
+    claim: Claim
+
+
+class Outcome(Result, frozen=True, kw_only=True):
+    """How it went. `error` is a reason code unless it is a success."""
+
+    outcome: Literal["success", "failure", "unknown"]
+    summary: str
+    error: str | None = None
+    receipt: Receipt | None = None
+    duration_ms: int = 0
+
+
+class NotOurs(Result, frozen=True, kw_only=True):
+    """The claim in the log is another attempt's; nothing was done."""
+
+
+def initial() -> State:
+    """Nothing known."""
+    return State()
+
+
+def boundary(message: Delivered | Tick) -> Boundary | None:
+    """The proposal's whole life is read; its claim and outcome guard it."""
+    if isinstance(message, Tick) or not isinstance(message.recorded.event, ProposalAuthorized):
+        return None
+    event = message.recorded.event
+    whose = f"{event.swarm}.{event.persona}.{event.proposal_id}"
+    return Boundary(reads=(f"*.*.{whose}",), guards=(f"action.*.{whose}",))
+
+
+def evolve(state: State, recorded: Recorded) -> State:
+    """The first of everything stands."""
+    replace = msgspec.structs.replace
+    match recorded.event:
+        case ProposalCreated() as event:
+            return state if state.created else replace(state, created=event)
+        case ProposalAuthorized() as event:
+            return state if state.authorized else replace(state, authorized=event)
+        case ActionClaimed() as event if state.claim is None:
+            at = max(recorded.stored_at, recorded.envelope.time)
+            claim = Claim(id=recorded.id, actuator=event.actuator, at=at, timeout_ms=event.timeout_ms)
+            return replace(state, claim=claim)
+        case ActionExecuted():
+            return replace(state, executed=True)
+        case _:
+            return state
+
+
+def decide(state: State, message: Input) -> Decision:
+    """See the module's theory of operation."""
+    cause = message.cause if isinstance(message, Performed) else message
+    if state.executed or isinstance(cause, Tick) or not isinstance(cause.recorded.event, ProposalAuthorized):
+        return NOTHING
+    created, authorized = state.created, state.authorized
+    if created is None or authorized is None:
+        # a replica that lags behind may not show them yet; the shell's delivery limit ends the waiting
+        return Decision(retry_s=NOT_YET_READABLE_S)
+    match message:
+        case Performed(effect=Execute() | Inquire(), result=Outcome() as outcome) if state.claim is not None:
+            return _record(created, outcome, state.claim)
+        case Performed(effect=Check(), result=Checked() as checked) if state.claim is None:
+            return _claim(created, authorized, checked, message.now)
+        case _ if state.claim is not None:
+            return _wait_or_inquire(created, state.claim, message.now)
+        case _:
+            return Decision(effect=Check(authorized=authorized))
+
+
+def _claim(created: ProposalCreated, authorized: ProposalAuthorized, checked: Checked, now: datetime) -> Decision:
+    """Claim and execute, or refuse without a claim."""
+    problems = list(checked.problems)
+    if authorized.conditions:
+        problems.append(("unknown_condition", f"cannot keep the condition {authorized.conditions[0]!r}"))
+    if not authorized.digest == created.digest == _digest(created):
+        problems.append(("digest_mismatch", "the action in the log is not the one that was authorised"))
+    action = read(created.action)
+    if isinstance(action, Problem):
+        problems.append(("kind_unknown" if action.code == "unknown_kind" else action.code, action.detail))
+    if now >= authorized.expires_at:
+        problems.append(("authorization_expired", f"it was valid until {authorized.expires_at.isoformat()}"))
+    if problems:
+        detail = "refused: " + "; ".join(sentence for _, sentence in problems)
+        return _record(created, Outcome(outcome="failure", summary=detail, error=problems[0][0]), None)
+    timeout_ms = KINDS[created.action.kind].timeout_ms
+    claimed = ActionClaimed(
+        swarm=created.swarm,
+        persona=created.persona,
+        proposal_id=created.proposal_id,
+        digest=created.digest,
+        actuator=checked.actuator,
+        timeout_ms=timeout_ms,
+    )
+    execute = Execute(job=_job(created), actuator=checked.actuator, deadline=now + timedelta(milliseconds=timeout_ms))
+    return Decision(events=(claimed,), effect=execute, charter=created.charter)
+
+
+def _wait_or_inquire(created: ProposalCreated, claim: Claim, now: datetime) -> Decision:
+    remaining = (claim.at - now).total_seconds() + claim.timeout_ms / 1000 + MARGIN_S
+    if remaining > 0:
+        return Decision(retry_s=remaining)
+    return Decision(effect=Inquire(job=_job(created), claim=claim))
+
+
+def _record(created: ProposalCreated, outcome: Outcome, claim: Claim | None) -> Decision:
+    executed = ActionExecuted(
+        swarm=created.swarm,
+        persona=created.persona,
+        proposal_id=created.proposal_id,
+        digest=created.digest,
+        outcome=outcome.outcome,
+        summary=outcome.summary[:1000],
+        error=outcome.error,
+        claim_id=claim.id if claim else None,
+        receipt=outcome.receipt,
+        duration_ms=outcome.duration_ms,
+    )
+    return Decision(events=(executed,), charter=created.charter)
+
+
+def _job(created: ProposalCreated) -> Job:
+    return Job(swarm=created.swarm, persona=created.persona, proposal_id=created.proposal_id, action=created.action)
+
+
+def _digest(created: ProposalCreated) -> Sha256 | None:
+    who = {"swarm": created.swarm, "persona": created.persona, "charter": created.charter}
+    try:
+        return action_digest(**who, action=created.action)
+    except ValueError:
+        return None

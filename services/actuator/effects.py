@@ -1,0 +1,133 @@
+"""The actuator's hands: check, execute, inquire. The only code that acts on the world.
+
+Raises `LogUnavailable` (before anything was done) through to the shell, which retries the delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from services.actuator.decider import Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from services.actuator.outbound import Outbound
+from services.actuator.workspace import KEEP_RECEIPTS_S, Workspace
+from shared.contracts.action_kinds import FileWrite, HttpRequest, Noop, Problem, read
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import ActionClaimed
+from shared.contracts.ids import utc_now
+from shared.crypto import verify_verdict
+from shared.decider import Effect, Result
+from shared.log.port import Log
+
+MAX_INSTANCE = 60
+
+
+class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
+    """Performs the actuator's effects.
+
+    `trusted_keys` are public nkeys of policy gates. `knows_policy` says whether a policy version is, or lately was, in force.
+    `kill_switch` is a path: while something is there, nothing is done. `instance` names this process in claims.
+    """
+
+    log: Log
+    workspace: Workspace
+    outbound: Outbound
+    trusted_keys: frozenset[str]
+    knows_policy: Callable[[str], bool]
+    kill_switch: Path | None = None
+    instance: str = "actuator"
+    clock: Callable[[], datetime] = utc_now
+
+    async def perform(self, effect: Effect) -> Result:
+        match effect:
+            case Check():
+                return self.check(effect)
+            case Execute():
+                return await self.execute(effect)
+            case Inquire():
+                return await self.inquire(effect)
+            case _:
+                raise TypeError(f"the actuator has no effect {type(effect).__name__}")
+
+    def check(self, effect: Check) -> Checked:
+        """Signature, policy version, kill switch; and a mark no other attempt has."""
+        verdict, problems = effect.authorized, []
+        if not verify_verdict(verdict, self.trusted_keys):
+            problems.append(("bad_signature", "no trusted key signed this authorisation"))
+        if not self.knows_policy(verdict.policy_version):
+            problems.append(("policy_version_unknown", f"policy version {verdict.policy_version[:12]} is not in force"))
+        if self._killed():
+            problems.append(("kill_switch", "the kill switch is on"))
+        mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"
+        return Checked(problems=tuple(problems), actuator=mark)
+
+    async def execute(self, effect: Execute) -> Outcome | NotOurs:
+        """Do it once, if the log says the claim is this attempt's."""
+        began = time.monotonic()
+        claim = await self._claim_of(effect.job)
+        if claim is None or not isinstance(claim.event, ActionClaimed) or claim.event.actuator != effect.actuator:
+            return NotOurs()
+        outcome = await self._act(effect, claim.id)
+        return msgspec.structs.replace(outcome, duration_ms=round((time.monotonic() - began) * 1000))
+
+    async def _act(self, effect: Execute, claim_id: str) -> Outcome:
+        action = effect.job.action
+        remaining_s = (effect.deadline - self.clock()).total_seconds()
+        if self._killed():
+            return Outcome(outcome="failure", summary="the kill switch is on", error="kill_switch")
+        if remaining_s <= 0:
+            return Outcome(outcome="failure", summary="the time-out passed before it began", error="too_late")
+        match read(action):
+            case FileWrite() as params:
+                return await asyncio.to_thread(
+                    self.workspace.write,
+                    action.target,
+                    params,
+                    key=effect.job.key,
+                    claim=claim_id,
+                    may_begin=lambda: self.clock() < effect.deadline,
+                )
+            case HttpRequest() as params:
+                return await self.outbound.send(action.target, params, claim=claim_id, timeout_s=remaining_s)
+            case Noop():
+                return Outcome(outcome="success", summary="did nothing, as asked")
+            case Problem() as problem:
+                return Outcome(outcome="failure", summary=problem.detail, error=problem.code)
+
+    async def inquire(self, effect: Inquire) -> Outcome:
+        """Whether a claimed action happened, by its target's word."""
+        claim = await self._claim_of(effect.job)
+        if claim is None or not isinstance(claim.event, ActionClaimed):
+            return _cannot_tell("the claim is not readable")
+        match read(effect.job.action):
+            case FileWrite() as params:
+                if f"/{self.workspace.identity}/" not in claim.event.actuator:
+                    return _cannot_tell(f"it was claimed on another workspace, by {claim.event.actuator}")
+                if self.clock() - claim.stored_at > timedelta(seconds=KEEP_RECEIPTS_S / 2):
+                    return _cannot_tell("the claim is older than receipts are kept")
+                target, key = effect.job.action.target, effect.job.key
+                return await asyncio.to_thread(self.workspace.inquire, target, params, key=key, claim=claim.id)
+            case HttpRequest():
+                return _cannot_tell("the request may or may not have been made")
+            case Noop():
+                return Outcome(outcome="success", summary="did nothing, as asked")
+            case Problem() as problem:
+                return Outcome(outcome="failure", summary=f"never begun: {problem.detail}", error=problem.code)
+
+    async def _claim_of(self, job: Job) -> Recorded | None:
+        """The first claim in the log."""
+        claims = await self.log.read([f"action.claimed.{job.key}"])
+        return claims[0] if claims else None
+
+    def _killed(self) -> bool:
+        return self.kill_switch is not None and self.kill_switch.exists()
+
+
+def _cannot_tell(summary: str) -> Outcome:
+    return Outcome(outcome="unknown", summary=summary, error="cannot_tell")

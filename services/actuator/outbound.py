@@ -1,0 +1,158 @@
+"""HTTP requests to listed hosts, and to nowhere else.
+
+Theory of operation. `host:port` must be on the allow-list, exactly. The name is resolved once, every answer must be a public
+address (unless this very `host:port` may be private), and the connection goes to one of the addresses that were checked: nothing
+is resolved twice. No redirect is followed, no proxy or other environment is read, nothing is decompressed, and size and time are capped.
+
+What can be told afterwards: before the first byte was sent, nothing happened (failure); 2xx is success; 3xx and 4xx are the
+host's own refusal (failure); a lost answer or 5xx may have had its effect (unknown), unless the method is a safe one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import socket
+import ssl
+
+import httpx
+
+from services.actuator.addresses import is_public
+from services.actuator.decider import Outcome
+from shared.contracts.action_kinds import HttpRequest, endpoint, url_trouble
+from shared.contracts.events import Receipt
+
+MAX_ANSWER_BYTES = 1024 * 1024
+MAX_ADDRESSES = 8
+SAFE_METHODS = ("GET", "HEAD")
+
+
+class Outbound:
+    """Where requests may go. `allow_private` lists the `host:port`s of `allowed` whose addresses need not be public."""
+
+    def __init__(
+        self,
+        allowed: frozenset[str] = frozenset(),
+        allow_private: frozenset[str] = frozenset(),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._allowed = frozenset(host.lower() for host in allowed)
+        self._allow_private = frozenset(host.lower() for host in allow_private)
+        self._tls = tls
+
+    async def send(self, target: str, params: HttpRequest, *, claim: str, timeout_s: float) -> Outcome:
+        """One request, `claim` as its idempotency key, all within `timeout_s`. Raises nothing of its own."""
+        if trouble := url_trouble(target):
+            return _refused("bad_target", trouble)
+        where = endpoint(target)
+        if where not in self._allowed:
+            return _refused("host_not_allowed", f"{where} is not on the allow-list")
+        sent = asyncio.Event()
+        try:
+            async with asyncio.timeout(timeout_s):
+                addresses = await _resolve(target)
+                if not addresses:
+                    return _refused("unresolvable", f"{where} has no address")
+                inside = [a for a in addresses if not is_public(a)]
+                if inside and where not in self._allow_private:
+                    return _refused("private_address", f"{where} leads to {inside[0]}, which is not public")
+                return await self._to_first(addresses, target, params, claim, sent)
+        except TimeoutError:
+            return _lost(params, sent, f"no whole answer from {where} within {timeout_s:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return _lost(params, sent, f"{where}: {type(error).__name__} {error}"[:500])
+
+    async def _to_first(
+        self, addresses: list[str], target: str, params: HttpRequest, claim: str, sent: asyncio.Event
+    ) -> Outcome:
+        """Through the first address that can be connected to."""
+        for address in addresses[:-1]:
+            try:
+                return await self._exchange(address, target, params, claim, sent)
+            except httpx.ConnectError:
+                continue
+        return await self._exchange(addresses[-1], target, params, claim, sent)
+
+    async def _exchange(
+        self, address: str, target: str, params: HttpRequest, claim: str, sent: asyncio.Event
+    ) -> Outcome:
+        url = httpx.URL(target)
+        headers = {
+            "Host": url.netloc.decode("ascii"),
+            "Idempotency-Key": claim,
+            "User-Agent": "perpetual-persona-swarms",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
+        if params.body is not None:
+            headers["Content-Type"] = params.content_type
+
+        async def trace(event: str, _: object) -> None:
+            if ".send_request_" in event:
+                sent.set()
+
+        transport = httpx.AsyncHTTPTransport(verify=self._context(url.scheme), trust_env=False, retries=0)
+        request = httpx.Request(
+            params.method,
+            url.copy_with(host=address),
+            headers=headers,
+            content=None if params.body is None else params.body.encode(),
+            extensions={"sni_hostname": url.host, "trace": trace, "timeout": httpx.Timeout(None).as_dict()},
+        )
+        async with transport:
+            response = await transport.handle_async_request(request)
+            body, cut = bytearray(), False
+            try:
+                async for chunk in response.stream:  # type: ignore[union-attr]
+                    body += chunk[: MAX_ANSWER_BYTES - len(body)]
+                    if cut := len(body) >= MAX_ANSWER_BYTES:
+                        break
+            finally:
+                await response.aclose()
+        return _outcome(target, params, response.status_code, bytes(body), cut)
+
+    def _context(self, scheme: str) -> ssl.SSLContext | bool:
+        if scheme != "https":
+            return False
+        if self._tls is None:
+            self._tls = ssl.create_default_context()  # once: it reads the whole certificate store
+        return self._tls
+
+
+async def _resolve(target: str) -> list[str]:
+    """Every address of the host, in the resolver's order, without repeats. Raises `OSError` when there is no such host."""
+    url = httpx.URL(target)
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(url.host, url.port or 0, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+    return [str(ipaddress.ip_address(address)) for address in addresses][:MAX_ADDRESSES]
+
+
+def _outcome(target: str, params: HttpRequest, status: int, body: bytes, cut: bool) -> Outcome:
+    receipt = Receipt(
+        target=target,
+        sha256=None if cut else hashlib.sha256(body).hexdigest(),
+        size_bytes=len(body),
+        status=status,
+    )
+    said = f"{params.method} {target} answered {status} with {len(body)} bytes" + (", cut off there" if cut else "")
+    if 200 <= status < 300:
+        return Outcome(outcome="success", summary=said[:1000], receipt=receipt)
+    if status >= 500 and params.method not in SAFE_METHODS:
+        return Outcome(outcome="unknown", summary=said[:1000], error="http_status", receipt=receipt)
+    code = "redirected" if 300 <= status < 400 else "http_status"
+    return Outcome(outcome="failure", summary=said[:1000], error=code, receipt=receipt)
+
+
+def _refused(code: str, summary: str) -> Outcome:
+    return Outcome(outcome="failure", summary=summary[:1000], error=code)
+
+
+def _lost(params: HttpRequest, sent: asyncio.Event, summary: str) -> Outcome:
+    """No answer: certainly nothing happened before anything was sent, or when the method changes nothing."""
+    if not sent.is_set():
+        return _refused("not_connected", summary)
+    if params.method in SAFE_METHODS:
+        return _refused("no_answer", summary)
+    return Outcome(outcome="unknown", summary=summary[:1000], error="no_answer")

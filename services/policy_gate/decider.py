@@ -1,0 +1,316 @@
+"""One verdict per verified proposal: authorized, rejected, or first a question to people.
+
+Theory of operation. `Evaluate` asks the policies twice: with the approvals there are, and as if people had agreed. Allowed as
+things are: sign and authorize. Allowed only with people: `approval.requested`, which comes back as its own durable timer until
+someone grants, denies, or it expires. Allowed not even then: rejected, without bothering anyone.
+
+    verified ── allowed ────────────────────────────────→ authorized
+        ├────── needs people → approval.requested ─ quorum of grants, evaluated again → authorized
+        │                            ├─ one denial, or expiry ───────────────────────→ rejected (approval)
+        └────── not even with people ────────────────────────────────────────────────→ rejected (policy)
+
+A grant counts once per principal, only for exactly this digest, only after the request it answers, only under the policy version
+the request was made under, and never from the proposer's side (whoever spawned the persona or one of its ancestors). A changed
+policy makes a new request; old grants do not carry over. An authorisation ends with its time to live or the proposal's deadline,
+whichever is sooner; so does a request.
+
+Invariants: at most one of authorized / rejected after verified (guarded by `proposal.*`, and by the whole life once people are
+involved, so a denial can never slip in unseen); the digest signed is the digest of the action as it stands in the log.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from shared.contracts.action import Action, action_digest
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    ProposalAuthorized,
+    ProposalCreated,
+    ProposalEvent,
+    ProposalRejected,
+    ProposalVerified,
+    Risk,
+)
+from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
+from shared.policy.types import PolicyDecision
+
+MAX_GRANTS = 64
+NOT_YET_READABLE_S = 0.5
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """One person's yes."""
+
+    event_id: EventId
+    principal: str
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """One proposal's life, as far as the gate cares. `grants` and `request` belong to the latest request."""
+
+    created: ProposalCreated | None = None
+    verified: ProposalVerified | None = None
+    closed: bool = False
+    request: ApprovalRequested | None = None
+    request_id: EventId | None = None
+    grants: tuple[Grant, ...] = ()
+    denied_by: str | None = None
+
+
+class Evaluate(Effect, frozen=True, kw_only=True):
+    """Ask the policies. `bound_version`: grants count only under this policy version."""
+
+    swarm: Token
+    persona: Token
+    action: Action
+    digest: Sha256
+    risk: Risk
+    tainted: bool
+    grants: tuple[Grant, ...] = ()
+    request_id: EventId | None = None
+    bound_version: str | None = None
+    quorum: int = 0
+
+
+class Evaluated(Result, frozen=True, kw_only=True):
+    """The decision as things are, the decision if people agreed, which approvals were counted, and the operator's limits."""
+
+    as_is: PolicyDecision
+    with_people: PolicyDecision
+    approvals: tuple[EventId, ...] = ()
+    quorum: int = 1
+    authorization_ttl_s: float = 300.0
+    approval_ttl_s: float = 3600.0
+
+
+class Sign(Effect, frozen=True, kw_only=True):
+    """Sign the verdict."""
+
+    verdict: ProposalAuthorized
+
+
+class Signed(Result, frozen=True, kw_only=True):
+    """The verdict with its key and signature."""
+
+    verdict: ProposalAuthorized
+
+
+def initial() -> State:
+    """Nothing known."""
+    return State()
+
+
+def boundary(message: Delivered | Tick) -> Boundary | None:
+    """The proposal's whole life is read; its verdicts guard it, or the whole life does."""
+    if isinstance(message, Tick):
+        return None
+    event = message.recorded.event
+    if not isinstance(event, ProposalVerified | ApprovalRequested | ApprovalGranted | ApprovalDenied):
+        return None
+    verdicts, life = _filters(event)
+    return Boundary(reads=(life,), guards=(verdicts, life))
+
+
+def evolve(state: State, recorded: Recorded) -> State:
+    """The first creation and verification stand; a new request starts its grants afresh."""
+    replace = msgspec.structs.replace
+    match recorded.event:
+        case ProposalCreated() as event:
+            return state if state.created else replace(state, created=event)
+        case ProposalVerified() as event:
+            return state if state.verified else replace(state, verified=event)
+        case ProposalAuthorized() | ProposalRejected():
+            return replace(state, closed=True)
+        case ApprovalRequested() as event:
+            return replace(state, request=event, request_id=recorded.id, grants=())
+        case ApprovalGranted(digest=digest, principal=principal):
+            if state.request is None or digest != state.request.digest or len(state.grants) >= MAX_GRANTS:
+                return state
+            if principal in {grant.principal for grant in state.grants}:
+                return state
+            return replace(state, grants=(*state.grants, Grant(event_id=recorded.id, principal=principal)))
+        case ApprovalDenied(digest=digest, principal=principal):
+            if state.request is None or digest != state.request.digest:
+                return state
+            return replace(state, denied_by=principal)
+        case _:
+            return state
+
+
+def decide(state: State, message: Input) -> Decision:
+    """See the module's theory of operation."""
+    cause = message.cause if isinstance(message, Performed) else message
+    if state.closed or isinstance(cause, Tick):
+        return NOTHING
+    created, verified = state.created, state.verified
+    if created is None or verified is None:
+        # a replica that lags behind may not show the creation yet; the shell's delivery limit ends the waiting
+        waits = isinstance(cause.recorded.event, ProposalVerified)
+        return Decision(retry_s=NOT_YET_READABLE_S) if waits else NOTHING
+    if not verified.digest == created.digest == _digest(created):
+        return _reject(state, created, "policy", "digest_mismatch", "the action is not the one that was verified")
+    if state.denied_by is not None:
+        return _reject(state, created, "approval", "denied", f"denied by {state.denied_by}")
+    now = message.now
+    if state.request is not None and now >= state.request.expires_at:
+        return _reject(state, created, "approval", "approval_expired", "nobody decided in time")
+    if now >= created.deadline:
+        return _reject(state, created, "policy", "deadline_passed", f"it was due before {created.deadline.isoformat()}")
+    match message:
+        case Delivered(recorded=recorded):
+            return _delivered(state, created, verified, recorded, now)
+        case Performed(effect=Evaluate() as effect, result=Evaluated() as answer):
+            if effect.request_id != state.request_id:
+                return NOTHING  # someone else asked people meanwhile; that request has a timer of its own
+            return _judge(state, created, verified, answer, message)
+        case Performed(effect=Sign(), result=Signed(verdict=verdict)):
+            if verdict.digest != created.digest:
+                return NOTHING
+            return Decision(events=(verdict,), guards=_guards(state, created), charter=created.charter)
+        case _:
+            return NOTHING
+
+
+def eligible(grants: tuple[Grant, ...], proposer_side: frozenset[str]) -> tuple[Grant, ...]:
+    """One grant per principal, without the proposer's side."""
+    first: dict[str, Grant] = {}
+    for grant in grants:
+        if grant.principal not in proposer_side:
+            first.setdefault(grant.principal, grant)
+    return tuple(first.values())
+
+
+def _delivered(
+    state: State, created: ProposalCreated, verified: ProposalVerified, recorded: Recorded, now: datetime
+) -> Decision:
+    request = state.request
+    if request is None:
+        return _evaluate(state, created, verified) if isinstance(recorded.event, ProposalVerified) else NOTHING
+    if isinstance(recorded.event, ProposalVerified) or (
+        isinstance(recorded.event, ApprovalRequested) and recorded.id != state.request_id
+    ):
+        return NOTHING
+    if len(state.grants) >= request.quorum:
+        return _evaluate(state, created, verified)
+    return _wait(request, recorded, now)
+
+
+def _wait(request: ApprovalRequested, recorded: Recorded, now: datetime) -> Decision:
+    """The request is its own timer; other messages have nothing to wait for."""
+    if not isinstance(recorded.event, ApprovalRequested):
+        return NOTHING
+    return Decision(retry_s=max(0.01, (request.expires_at - now).total_seconds()))
+
+
+def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified) -> Decision:
+    request = state.request
+    effect = Evaluate(
+        swarm=created.swarm,
+        persona=created.persona,
+        action=created.action,
+        digest=created.digest,
+        risk=verified.risk,
+        tainted=verified.tainted,
+        grants=state.grants,
+        request_id=state.request_id,
+        bound_version=request.policy_version if request else None,
+        quorum=request.quorum if request else 0,
+    )
+    return Decision(effect=effect)
+
+
+def _judge(
+    state: State, created: ProposalCreated, verified: ProposalVerified, answer: Evaluated, message: Performed
+) -> Decision:
+    """What the policies' two answers mean."""
+    if answer.as_is.allow:
+        verdict = ProposalAuthorized(
+            swarm=created.swarm,
+            persona=created.persona,
+            proposal_id=created.proposal_id,
+            digest=created.digest,
+            risk=verified.risk,
+            policy_ids=answer.as_is.policy_ids,
+            policy_version=answer.as_is.version,
+            approvals=answer.approvals,
+            expires_at=_until(message.now, answer.authorization_ttl_s, created.deadline),
+            key="",
+            signature="",
+        )
+        return Decision(effect=Sign(verdict=verdict))
+    if not answer.with_people.allow:
+        decision = answer.with_people
+        detail = (
+            "; ".join(decision.errors) or f"{created.action.kind} on {created.action.target} at {verified.risk} risk"
+        )
+        return _reject(state, created, "policy", decision.reason, detail, decision)
+    request = state.request
+    if request is not None and request.policy_version == answer.with_people.version:
+        cause = message.cause
+        return NOTHING if isinstance(cause, Tick) else _wait(request, cause.recorded, message.now)
+    asked = ApprovalRequested(
+        swarm=created.swarm,
+        persona=created.persona,
+        proposal_id=created.proposal_id,
+        digest=created.digest,
+        risk=verified.risk,
+        policy_version=answer.with_people.version,
+        policy_ids=answer.with_people.policy_ids,
+        quorum=answer.quorum,
+        expires_at=_until(message.now, answer.approval_ttl_s, created.deadline),
+        summary=f"{created.title}: {created.action.kind} on {created.action.target}, {verified.risk} risk"[:1000],
+    )
+    return Decision(events=(asked,), guards=(_filters(created)[1],), charter=created.charter)
+
+
+def _reject(
+    state: State,
+    created: ProposalCreated,
+    stage: Literal["policy", "approval"],
+    reason: str,
+    detail: str,
+    decision: PolicyDecision | None = None,
+) -> Decision:
+    rejected = ProposalRejected(
+        swarm=created.swarm,
+        persona=created.persona,
+        proposal_id=created.proposal_id,
+        stage=stage,
+        reasons=(reason,),
+        detail=detail[:2000],
+        digest=created.digest,
+        policy_ids=decision.policy_ids if decision else (),
+        policy_version=decision.version if decision else "",
+    )
+    return Decision(events=(rejected,), guards=_guards(state, created), charter=created.charter)
+
+
+def _guards(state: State, created: ProposalCreated) -> tuple[str, ...]:
+    """Verdicts alone suffice until people are asked; from then on nothing in the proposal's life may go unseen."""
+    verdicts, life = _filters(created)
+    return (verdicts,) if state.request is None else (life,)
+
+
+def _filters(event: ProposalEvent) -> tuple[str, str]:
+    whose = f"{event.swarm}.{event.persona}.{event.proposal_id}"
+    return f"proposal.*.{whose}", f"*.*.{whose}"
+
+
+def _until(now: datetime, ttl_s: float, deadline: Instant) -> datetime:
+    return min(now + timedelta(seconds=ttl_s), deadline)
+
+
+def _digest(created: ProposalCreated) -> str | None:
+    who = {"swarm": created.swarm, "persona": created.persona, "charter": created.charter}
+    try:
+        return action_digest(**who, action=created.action)
+    except ValueError:
+        return None

@@ -1,0 +1,101 @@
+"""What the policy gate does beyond deciding: ask Cedar, look up the proposer's side, sign. The only holder of the verdict key.
+
+Raises `LogUnavailable` through to the shell, which retries the delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from services.policy_gate.decider import Evaluate, Evaluated, Grant, Sign, Signed, eligible
+from shared.contracts.events import PersonaSpawned, Risk
+from shared.crypto import sign_verdict
+from shared.decider import Effect, Result
+from shared.log.port import Log
+from shared.policy.bundle import ActiveBundle
+from shared.policy.types import PolicyRequest
+
+MAX_LINEAGE = 64
+QUORUM: Mapping[Risk, int] = {"low": 1, "medium": 1, "high": 1, "critical": 2}
+
+
+class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
+    """Performs the gate's effects.
+
+    `seed` is the secret nkey seed that signs verdicts. `kill_switch` is a path: while something is there, nothing is permitted.
+    `four_eyes` False lets the proposer's side approve too, for a mesh that has a single person.
+    """
+
+    log: Log
+    policies: ActiveBundle
+    seed: str
+    environment: str = "local"
+    allowed_hosts: tuple[str, ...] = ()
+    kill_switch: Path | None = None
+    quorum: Mapping[Risk, int] = msgspec.field(default_factory=lambda: QUORUM)
+    four_eyes: bool = True
+    authorization_ttl_s: float = 300.0
+    approval_ttl_s: float = 3600.0
+
+    def __repr__(self) -> str:
+        return f"PolicyGateEffects(environment={self.environment!r})"  # never the seed
+
+    async def perform(self, effect: Effect) -> Result:
+        match effect:
+            case Evaluate():
+                return await self._evaluate(effect)
+            case Sign(verdict=verdict):
+                key, signature = sign_verdict(self.seed, verdict)
+                return Signed(verdict=msgspec.structs.replace(verdict, key=key, signature=signature))
+            case _:
+                raise TypeError(f"the policy gate has no effect {type(effect).__name__}")
+
+    async def _evaluate(self, effect: Evaluate) -> Evaluated:
+        bundle = self.policies.bundle
+        counted: tuple[Grant, ...] = ()
+        if effect.grants and effect.bound_version == bundle.version:
+            side = await proposer_side(self.log, effect.swarm, effect.persona) if self.four_eyes else frozenset()
+            counted = () if side is None else eligible(effect.grants, side)
+        quorum = max(1, effect.quorum, self.quorum[effect.risk])
+        request = PolicyRequest(
+            swarm=effect.swarm,
+            persona=effect.persona,
+            action=effect.action.kind,
+            target=effect.action.target,
+            digest=effect.digest,
+            risk=effect.risk,
+            tainted=effect.tainted,
+            environment=self.environment,
+            approvals=len(counted),
+            quorum=quorum,
+            kill_switch=self.kill_switch is not None and self.kill_switch.exists(),
+            allowed_hosts=self.allowed_hosts,
+        )
+        as_is = bundle.decide(request)
+        agreed = msgspec.structs.replace(request, approvals=max(quorum, len(counted)))
+        return Evaluated(
+            as_is=as_is,
+            with_people=as_is if as_is.allow else bundle.decide(agreed),
+            approvals=tuple(grant.event_id for grant in counted),
+            quorum=quorum,
+            authorization_ttl_s=self.authorization_ttl_s,
+            approval_ttl_s=self.approval_ttl_s,
+        )
+
+
+async def proposer_side(log: Log, swarm: str, persona: str) -> frozenset[str] | None:
+    """The principals who spawned the persona and its ancestors; None when the lineage cannot be read to its root."""
+    side: set[str] = set()
+    current: str | None = persona
+    for _ in range(MAX_LINEAGE + 1):
+        if current is None:
+            return frozenset(side)
+        spawned = [r.event for r in await log.last([f"persona.spawned.{swarm}.{current}"])]
+        if not spawned or not isinstance(spawned[0], PersonaSpawned):
+            return None
+        side.add(spawned[0].principal)
+        current = spawned[0].identity.parent_id
+    return None

@@ -1,0 +1,270 @@
+"""One verdict per proposal, one result per check.
+
+Theory of operation. What can be told from the proposal alone (its digest, its charter, its action, its deadline) is told at
+once, without any reading. What rests on the log is looked up by one effect, `Resolve`, and judged here. A check is measured by
+one effect, `RunProbe`, and judged here: the effect counts, the decider says what the count means.
+
+Invariants: at most one `proposal.verified` or `proposal.rejected` of stage verify per proposal, and one `check.result` per check
+(guarded by the boundary); the risk comes from the action's kind and target; the persona's own words are never evidence
+that frees a proposal of taint.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from shared.contracts.action import action_digest
+from shared.contracts.action_kinds import RISKS, Problem, classify, read
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    CheckRequested,
+    CheckResult,
+    EvidenceRef,
+    LogCount,
+    LogResolve,
+    MemoryRecall,
+    Probe,
+    ProposalCreated,
+    ProposalRejected,
+    ProposalVerified,
+)
+from shared.contracts.ids import Instant, Sha256, Token
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
+
+MAX_EVIDENCE = 256
+"""Cited events per proposal or probe; each is one read."""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this proposal has its verdict, or this check its result."""
+
+    settled: bool = False
+
+
+class Resolve(Effect, frozen=True, kw_only=True):
+    """Look up the cited events, and whose they are, and the persona that cites them."""
+
+    swarm: Token
+    persona: Token
+    evidence: tuple[EvidenceRef, ...]
+
+
+class Resolved(Result, frozen=True, kw_only=True):
+    """What the log holds of it.
+
+    `missing`: no such event under that id. `foreign`: another swarm's, or private to another persona. `independent` counts
+    found events that are neither tainted observations nor the persona's own words. `charter` is None for an unknown persona.
+    """
+
+    found: tuple[EvidenceRef, ...] = ()
+    missing: tuple[EvidenceRef, ...] = ()
+    foreign: tuple[EvidenceRef, ...] = ()
+    independent: int = 0
+    live: bool = False
+    charter: Sha256 | None = None
+    allowed_tools: tuple[str, ...] = ()
+
+
+class RunProbe(Effect, frozen=True, kw_only=True):
+    """Measure. The last three are for the envelope of the recall that a probe of memory commits."""
+
+    swarm: Token
+    persona: Token
+    probe: Probe
+    check_event_id: str
+    correlation: str
+    asked_at: Instant
+
+
+class Measured(Result, frozen=True, kw_only=True):
+    """What a probe measured: a count, or a score times 1000. `complete` False: only part of it, for the reason in `detail`."""
+
+    value: int
+    complete: bool = True
+    detail: str = ""
+    evidence: tuple[EvidenceRef, ...] = ()
+
+
+def initial() -> State:
+    """No verdict yet."""
+    return State()
+
+
+def boundary(message: Delivered | Tick) -> Boundary | None:
+    """A proposal's verdicts, or a check's result; the message opens it."""
+    if isinstance(message, Tick):
+        return None
+    event = message.recorded.event
+    match event:
+        case ProposalCreated():
+            subjects = (f"proposal.*.{event.swarm}.{event.persona}.{event.proposal_id}",)
+        case CheckRequested():
+            subjects = (f"check.*.{event.swarm}.{event.persona}.{event.check_id}",)
+        case _:
+            return None
+    return Boundary(reads=subjects, guards=subjects, opens=True)
+
+
+def evolve(state: State, recorded: Recorded) -> State:
+    """Settled by a verdict of this stage, or by any later one (which rests on it)."""
+    match recorded.event:
+        case ProposalVerified() | ProposalRejected() | CheckResult():
+            return State(settled=True)
+        case _:
+            return state
+
+
+def decide(state: State, message: Input) -> Decision:
+    """See the module's theory of operation."""
+    if state.settled:
+        return NOTHING
+    match message:
+        case Delivered(recorded=recorded):
+            match recorded.event:
+                case ProposalCreated() as proposal:
+                    return _examine(proposal, message)
+                case CheckRequested() as check:
+                    return _ask(check, message)
+        case Performed(cause=Delivered(recorded=recorded), result=result):
+            match recorded.event, result:
+                case ProposalCreated() as proposal, Resolved() as facts:
+                    return _judge(proposal, facts)
+                case CheckRequested() as check, Measured() as measured:
+                    return _report(check, measured, recorded.envelope.charter)
+    return NOTHING
+
+
+def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
+    """What the proposal alone tells; if nothing is wrong with it, the evidence is looked up."""
+    problems: list[tuple[str, str]] = []
+    action = read(proposal.action)
+    if isinstance(action, Problem):
+        problems.append((action.code, action.detail))
+    if _digest(proposal) != proposal.digest:
+        problems.append(("digest_mismatch", "the digest is not that of the action"))
+    if message.recorded.envelope.charter != proposal.charter:
+        problems.append(("charter_mismatch", "the charter in the envelope differs from the proposal's"))
+    if not proposal.evidence:
+        problems.append(("no_evidence", "nothing is cited"))
+    elif len(proposal.evidence) > MAX_EVIDENCE:
+        problems.append(("too_much_evidence", f"{len(proposal.evidence)} events cited, the limit is {MAX_EVIDENCE}"))
+    if message.now >= proposal.deadline:
+        problems.append(("deadline_passed", f"it was due before {proposal.deadline.isoformat()}"))
+    if problems:
+        return _reject(proposal, problems)
+    cited = tuple({(ref.seq, ref.id): ref for ref in proposal.evidence}.values())
+    return Decision(effect=Resolve(swarm=proposal.swarm, persona=proposal.persona, evidence=cited))
+
+
+def _judge(proposal: ProposalCreated, facts: Resolved) -> Decision:
+    """What the log tells."""
+    problems: list[tuple[str, str]] = []
+    if not facts.live:
+        problems.append(("persona_not_live", "the persona is unknown, draining or reaped"))
+    elif facts.charter != proposal.charter:
+        problems.append(("charter_mismatch", "the charter is not the one the persona was spawned with"))
+    if facts.allowed_tools and proposal.action.kind not in facts.allowed_tools:
+        problems.append(("tool_not_allowed", f"{proposal.action.kind} is not among the persona's tools"))
+    if facts.missing:
+        problems.append(("evidence_missing", f"not in the log: {_names(facts.missing)}"))
+    if facts.foreign:
+        problems.append(("evidence_foreign", f"not this persona's to read: {_names(facts.foreign)}"))
+    risk = classify(proposal.action)
+    tainted = facts.independent == 0
+    if tainted and RISKS.index(risk) >= RISKS.index("high"):
+        problems.append(("tainted_evidence", f"risk is {risk}, and nothing but outsiders' word supports it"))
+    if problems or not facts.found:
+        return _reject(proposal, problems or [("no_evidence", "nothing cited was found")])
+    verified = ProposalVerified(
+        swarm=proposal.swarm,
+        persona=proposal.persona,
+        proposal_id=proposal.proposal_id,
+        digest=proposal.digest,
+        risk=risk,
+        findings=(f"{len(facts.found)} cited events are in the log, {facts.independent} of them independent",),
+        evidence=facts.found,
+        tainted=tainted,
+    )
+    return Decision(events=(verified,), charter=proposal.charter)
+
+
+def _digest(proposal: ProposalCreated) -> str | None:
+    """The digest of the action as it stands, or None when it cannot be hashed."""
+    who = {"swarm": proposal.swarm, "persona": proposal.persona, "charter": proposal.charter}
+    try:
+        return action_digest(**who, action=proposal.action)
+    except ValueError:
+        return None
+
+
+def _reject(proposal: ProposalCreated, problems: list[tuple[str, str]]) -> Decision:
+    rejected = ProposalRejected(
+        swarm=proposal.swarm,
+        persona=proposal.persona,
+        proposal_id=proposal.proposal_id,
+        stage="verify",
+        reasons=tuple(dict.fromkeys(code for code, _ in problems)),
+        detail="; ".join(detail for _, detail in problems)[:2000],
+        digest=proposal.digest,
+    )
+    return Decision(events=(rejected,), charter=proposal.charter)
+
+
+def _names(refs: tuple[EvidenceRef, ...]) -> str:
+    shown = ", ".join(f"{ref.id} at {ref.seq}" for ref in refs[:5])
+    return shown if len(refs) <= 5 else f"{shown} and {len(refs) - 5} more"
+
+
+def _ask(check: CheckRequested, message: Delivered) -> Decision:
+    envelope = message.recorded.envelope
+    probe = RunProbe(
+        swarm=check.swarm,
+        persona=check.persona,
+        probe=check.probe,
+        check_event_id=envelope.id,
+        correlation=envelope.correlation,
+        asked_at=message.now,
+    )
+    return Decision(effect=probe)
+
+
+def _report(check: CheckRequested, measured: Measured, charter: str | None) -> Decision:
+    outcome, findings = _meaning(check.probe, measured)
+    result = CheckResult(
+        swarm=check.swarm,
+        persona=check.persona,
+        check_id=check.check_id,
+        hypothesis_id=check.hypothesis_id,
+        outcome="inconclusive" if outcome is None else "confirmed" if outcome else "refuted",
+        findings=(f"{findings} ({measured.detail})" if measured.detail else findings)[:2000],
+        measured=measured.value,
+        evidence=measured.evidence,
+    )
+    return Decision(events=(result,), charter=charter)
+
+
+def _meaning(probe: Probe, measured: Measured) -> tuple[bool | None, str]:
+    """True: confirmed; False: refuted; None: cannot be told from what was measured. And a sentence with the numbers."""
+    value = measured.value
+    match probe:
+        case LogCount():
+            most = probe.at_most
+            wanted = f"at least {probe.at_least}" if most is None else f"{probe.at_least} to {most}"
+            seen = f"{value} matching observations between {probe.first_seq} and {probe.last_seq}, {wanted} expected"
+            if most is not None and value > most:
+                return False, seen  # counting on cannot make it fewer
+            if measured.complete:
+                return value >= probe.at_least, seen
+            return (True if most is None and value >= probe.at_least else None), seen
+        case LogResolve():
+            cited = len({(ref.seq, ref.id) for ref in probe.evidence})
+            seen = f"{value} of {cited} cited events are in the log and readable"
+            return (value == cited if measured.complete and cited else None), seen
+        case MemoryRecall():
+            least = round(probe.min_score * 1000)
+            seen = f"the closest memory scores {value / 1000:.3f}, at least {probe.min_score:.3f} expected"
+            return (value >= least if measured.complete else None), seen
+        case _:
+            assert_never(probe)

@@ -1,0 +1,186 @@
+"""Read-only looks into the log and into memory. Nothing here judges; `decider` does.
+
+Raises `LogUnavailable` through to the shell, which retries the delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
+from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.events import (
+    AnyEvent,
+    BeliefAsserted,
+    BeliefContested,
+    BeliefRevised,
+    EvidenceRef,
+    HypothesisRaised,
+    LogCount,
+    LogResolve,
+    MemoryRecall,
+    ObservationRecorded,
+    PersonaSpawned,
+    ProposalCreated,
+    RecallAnswered,
+    RecallRequested,
+    ThoughtGenerated,
+)
+from shared.contracts.ids import EVERYONE, caused_id
+from shared.contracts.persona import charter_sha256
+from shared.decider import Effect, Result
+from shared.log.port import Log
+
+PAGE = 5_000
+MAX_EVENTS_READ = 200_000
+EVIDENCE_KEPT = 8
+"""Of the matching observations, the first and the last few are cited."""
+
+RECALL_TIMEOUT_S = 5.0
+
+
+class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
+    """Performs the verifier's effects on one log. `source` is the service's name on envelopes."""
+
+    log: Log
+    source: str = "verifier"
+    recall_timeout_s: float = RECALL_TIMEOUT_S
+    max_events_read: int = MAX_EVENTS_READ
+
+    async def perform(self, effect: Effect) -> Result:
+        match effect:
+            case Resolve():
+                return await resolve(self.log, effect)
+            case RunProbe(probe=LogCount() as probe):
+                return await count(self.log, effect.swarm, effect.persona, probe, self.max_events_read)
+            case RunProbe(probe=LogResolve() as probe):
+                return await resolve_probe(self.log, effect.swarm, effect.persona, probe)
+            case RunProbe(probe=MemoryRecall() as probe):
+                return await recall(self.log, effect, probe, self.source, self.recall_timeout_s)
+            case _:
+                raise TypeError(f"the verifier has no effect {type(effect).__name__}")
+
+
+async def resolve(log: Log, effect: Resolve) -> Resolved:
+    """The cited events and the citing persona, as the log has them."""
+    found, missing, foreign, independent = [], [], [], 0
+    for ref in effect.evidence:
+        recorded = await log.get(ref.seq)
+        if recorded is None or recorded.id != ref.id:
+            missing.append(ref)
+        elif not readable(recorded.event, effect.swarm, effect.persona):
+            foreign.append(ref)
+        else:
+            found.append(ref)
+            independent += is_independent(recorded.event)
+    life = await log.last([f"persona.*.{effect.swarm}.{effect.persona}"])
+    spawned = next((r.event for r in life if isinstance(r.event, PersonaSpawned)), None)
+    return Resolved(
+        found=tuple(found),
+        missing=tuple(missing),
+        foreign=tuple(foreign),
+        independent=independent,
+        live=spawned is not None and len(life) == 1,  # neither draining nor reaped
+        charter=None if spawned is None else charter_sha256(spawned.identity),
+        allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
+    )
+
+
+def readable(event: AnyEvent, swarm: str, persona: str) -> bool:
+    """Whether the persona may cite the event: its own, what is for all of its swarm, and beliefs offered to the swarm."""
+    if event.swarm != swarm:
+        return False
+    return event.persona in (persona, EVERYONE) or isinstance(event, BeliefAsserted | BeliefContested | BeliefRevised)
+
+
+def is_independent(event: AnyEvent) -> bool:
+    """Whether the event is more than an outsider's word or the persona's own: a measurement, a person's note, an outcome."""
+    match event:
+        case ObservationRecorded():
+            return not event.tainted
+        case ThoughtGenerated() | HypothesisRaised() | ProposalCreated():
+            return False
+        case _:
+            return True
+
+
+async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events: int = MAX_EVENTS_READ) -> Measured:
+    """Count matching observations between two sequences, page by page, reading at most `max_events`."""
+    from shared.thinker.templates import matches  # here: importing the verifier should not load a thinker
+
+    filters = [f"observation.recorded.{swarm}.{EVERYONE}", f"observation.recorded.{swarm}.{persona}"]
+    first: list[EvidenceRef] = []
+    last: list[EvidenceRef] = []
+    position, read, value = probe.first_seq - 1, 0, 0
+    while position < probe.last_seq:
+        limit = min(PAGE, max_events - read)
+        if limit <= 0:
+            partial = f"stopped after {read} observations, at sequence {position}"
+            return Measured(value=value, complete=False, detail=partial, evidence=(*first, *last))
+        page = await log.read(filters, position, upto=probe.last_seq, limit=limit)
+        for recorded in page:
+            event = recorded.event
+            if not isinstance(event, ObservationRecorded) or probe.source not in (None, event.source):
+                continue
+            if matches(probe.template, event.text):
+                value += 1
+                ref = EvidenceRef(id=recorded.id, seq=recorded.seq)
+                if len(first) < EVIDENCE_KEPT // 2:
+                    first.append(ref)
+                else:
+                    last = [*last, ref][-EVIDENCE_KEPT // 2 :]
+        if not page:
+            break
+        read += len(page)
+        position = page[-1].seq
+        await asyncio.sleep(0)  # a long count must not starve other handlers
+    return Measured(value=value, evidence=(*first, *last))
+
+
+async def resolve_probe(log: Log, swarm: str, persona: str, probe: LogResolve) -> Measured:
+    """How many different cited events are in the log and readable."""
+    cited = list({(ref.seq, ref.id): ref for ref in probe.evidence}.values())
+    found: list[Recorded] = []
+    for ref in cited[:MAX_EVIDENCE]:
+        recorded = await log.get(ref.seq)
+        if recorded is not None and recorded.id == ref.id and readable(recorded.event, swarm, persona):
+            found.append(recorded)
+    over = len(cited) > MAX_EVIDENCE
+    return Measured(
+        value=len(found),
+        complete=not over,
+        detail=f"only the first {MAX_EVIDENCE} were looked up" if over else "",
+        evidence=tuple(EvidenceRef(id=r.id, seq=r.seq) for r in found[:EVIDENCE_KEPT]),
+    )
+
+
+async def recall(log: Log, effect: RunProbe, probe: MemoryRecall, source: str, timeout_s: float) -> Measured:
+    """Ask memory and wait for the answer to exactly this question; incomplete when none comes in `timeout_s`."""
+    question = RecallRequested(swarm=effect.swarm, persona=effect.persona, query=probe.query, limit=1, principal=source)
+    request_id = caused_id(effect.check_event_id, "recall.requested")
+    envelope = Envelope(
+        id=request_id,
+        source=source,
+        time=effect.asked_at,
+        correlation=effect.correlation,
+        causation=effect.check_event_id,
+    )
+    tail = log.tail([f"recall.answered.{effect.swarm}.{effect.persona}"], stream="RECALL")
+    try:
+        async with asyncio.timeout(timeout_s):
+            await log.commit([Message(event=question, envelope=envelope)])
+            async for answer in tail:
+                if answer.envelope.causation == request_id and isinstance(answer.event, RecallAnswered):
+                    memories = answer.event.memories
+                    best = max(memories, key=lambda memory: memory.semantic, default=None)
+                    if best is None:
+                        return Measured(value=0, detail="memory holds nothing on it")
+                    ref = (EvidenceRef(id=best.id, seq=best.seq),) if best.seq else ()
+                    return Measured(value=max(0, round(best.semantic * 1000)), evidence=ref)
+    except TimeoutError:
+        pass
+    finally:
+        await tail.stop()
+    return Measured(value=0, complete=False, detail=f"memory did not answer within {timeout_s:g} s")
