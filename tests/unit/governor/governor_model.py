@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from services.governor.decider import Governor, Limits, State
 from shared.contracts.catalog import class_of, matches, subject_of
@@ -90,10 +91,10 @@ class Replica:
         if boundary is None:
             return Decision(), {}
         state = self.state(boundary)
-        before = copy.deepcopy(state)
+        before = msgspec.msgpack.encode(state)
         decision = self.governor.decide(state, message)
         assert decision == self.governor.decide(state, message)
-        assert before == state
+        assert before == msgspec.msgpack.encode(state)
         return decision, {guard: self.log.last(guard) for guard in decision.guards or boundary.guards}
 
     def handle(self, message: Delivered | Tick) -> list[AnyEvent]:
