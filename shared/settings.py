@@ -81,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     swarm_actions_per_minute: int = 120
     global_tokens_per_minute: int = 2_000_000
     global_compute_ms_per_minute: int = 6_000_000
+    global_actions_per_minute: int = 1_200
     persona_actions_per_minute: int = 30
     max_roots: int = 10_000
     max_lifetime_children: int = 64
@@ -98,9 +99,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http_allow_private: str = ""
     kill_switch_file: str = ""
     environment: str = "local"
+    four_eyes: bool = True
     approval_ttl_s: float = 3600.0
     authorization_ttl_s: float = 300.0
-    allow_noop: bool = False
 
     def instance_of(self, service: str) -> str:
         """This process's name in the mesh, such as `verifier-1`."""
@@ -130,6 +131,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         settings = msgspec.structs.replace(settings, http_keys=_keys(settings.http_keys_file))
     _validate(settings)
     return settings
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The items of a comma-separated setting."""
+    return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
 def _read(name: str, path: str) -> str:

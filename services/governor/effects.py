@@ -1,0 +1,49 @@
+"""What the governor looks up for its ticks: which swarms and personas live, and when each last made useful progress."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from services.governor.decider import LastThoughts
+from shared.contracts.events import CognitionStarted, PersonaDraining, PersonaReaped, PersonaSpawned, ThoughtGenerated
+from shared.contracts.ids import EVERYONE
+from shared.log.port import Log
+
+PERSONAS = ("persona.spawned.*.*", "persona.draining.*.*", "persona.reaped.*.*")
+
+
+class Roster:
+    """The live personas of every swarm, caught up from the log each time it is asked."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._position = 0
+        self.live: dict[str, set[str]] = {}
+
+    async def refresh(self) -> None:
+        """Take in what happened since. Raises `LogUnavailable`."""
+        for recorded in await self._log.read(PERSONAS, self._position):
+            event = recorded.event
+            personas = self.live.setdefault(event.swarm, set())
+            match event:
+                case PersonaSpawned():
+                    personas.add(event.persona)
+                case PersonaDraining() | PersonaReaped():
+                    personas.discard(event.persona)
+                case _:
+                    pass
+            self._position = recorded.seq
+
+    async def last_thoughts(self, swarm: str) -> LastThoughts:
+        """The facts of one swarm's tick."""
+        subjects = [f"thought.generated.{swarm}.{persona}" for persona in sorted(self.live.get(swarm, ()))]
+        useful_at = {
+            r.event.persona: r.event.useful_at
+            for r in await self._log.last(subjects)
+            if isinstance(r.event, ThoughtGenerated)
+        }
+        return LastThoughts(useful_at=useful_at, running_since=await self._running_since())
+
+    async def _running_since(self) -> datetime | None:
+        told = await self._log.last([f"cognition.*.{EVERYONE}.{EVERYONE}"])
+        return told[-1].stored_at if told and isinstance(told[-1].event, CognitionStarted) else None

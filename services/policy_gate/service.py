@@ -1,0 +1,50 @@
+"""Wiring: the policies in force, the verdict key, one shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from services.policy_gate import decider
+from services.policy_gate.effects import PolicyGateEffects
+from shared.crypto import public_key
+from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
+from shared.runtime.service import Service
+from shared.settings import SettingsError, listed
+
+log = structlog.get_logger()
+
+RELOAD_EVERY_S = 5.0
+
+
+async def wire(service: Service) -> None:
+    """Consume verified proposals and what people say. Raises `SettingsError`, and `BadBundle` when there is no good policy."""
+    settings = service.settings
+    if not settings.verdict_seed_file:
+        raise SettingsError("SWARM_VERDICT_SEED_FILE is not set; the gate signs its verdicts with that nkey seed")
+    seed = Path(settings.verdict_seed_file).read_text(encoding="utf-8").strip()
+    policies = ActiveBundle(Path(settings.policy_dir) if settings.policy_dir else DEFAULT_BUNDLE)
+    log.info("policies_active", version=policies.bundle.version, signer=public_key(seed))
+
+    async def reload() -> None:
+        before = policies.bundle.version
+        problem = policies.reload()
+        if problem is not None:
+            log.error("policies_refused", kept=before, why=problem)
+        elif policies.bundle.version != before:
+            log.info("policies_active", version=policies.bundle.version, was=before)
+
+    effects = PolicyGateEffects(
+        log=service.log,
+        policies=policies,
+        seed=seed,
+        environment=settings.environment,
+        allowed_hosts=listed(settings.http_allow),
+        kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,
+        four_eyes=settings.four_eyes,
+        authorization_ttl_s=settings.authorization_ttl_s,
+        approval_ttl_s=settings.approval_ttl_s,
+    )
+    service.consume(service.shell(decider, perform=effects.perform), max_ack_pending=20_000)
+    service.every(RELOAD_EVERY_S, reload, "policy-reload")

@@ -1,0 +1,286 @@
+"""What must hold of any log at every prefix, whatever died while it was written.
+
+`Invariants` is fed the log in order and collects violations as sentences. The simulation, the chaos runs and anybody with an
+export of the log use the same code; it knows nothing of the services, only of events.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    ActionClaimed,
+    ActionExecuted,
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    BudgetGranted,
+    BudgetSettled,
+    CheckRequested,
+    CheckResult,
+    Credits,
+    HypothesisRaised,
+    ObservationRecorded,
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    ProposalAuthorized,
+    ProposalCreated,
+    ProposalEvent,
+    ProposalRejected,
+    ProposalVerified,
+    ThoughtGenerated,
+)
+
+_FIELDS = ("tokens", "compute_ms", "actions")
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The swarm-wide limits the log was written under."""
+
+    swarm_per_minute: Credits
+    actions_per_minute: int
+    lifetime_children: int
+
+
+class Life(msgspec.Struct):
+    """One proposal so far."""
+
+    digest: str
+    stages: list[str] = []
+    quorum: int = 0
+    granted: set[str] = msgspec.field(default_factory=set)
+    claims: int = 0
+    outcomes: int = 0
+
+
+class _Persona(msgspec.Struct):
+    spawned: PersonaSpawned
+    phase: str = "live"
+    step: int = 0
+    final: bool = False
+    live_children: int = 0
+    children: int = 0
+
+
+class _Grant(msgspec.Struct):
+    persona: tuple[str, str]
+    window: int
+    credits: Credits
+    spent: dict[str, int]
+    open: bool = True
+
+
+class Invariants:
+    """Feed it with `absorb`; read `violations`, `histories_forked`, `budget_overshoot` and `unfinished()`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.violations: list[str] = []
+        self.histories_forked = 0
+        self.budget_overshoot = 0
+        self.events = 0
+        self.lives: dict[str, Life] = {}
+        self._ids: dict[str, int] = {}
+        self._personas: dict[tuple[str, str], _Persona] = {}
+        self._grants: dict[str, _Grant] = {}
+        self._charged: dict[tuple[str, str, int], list[int]] = {}
+        self._checks: set[str] = set()
+        self._last_seq = 0
+
+    def absorb(self, recorded: Recorded) -> None:
+        """Take the next event; sequences only grow."""
+        self.events += 1
+        if recorded.seq <= self._last_seq:
+            self._broken(recorded, "the log ran backwards")
+        self._last_seq = recorded.seq
+        if recorded.id in self._ids:
+            self._broken(recorded, f"its id is already at sequence {self._ids[recorded.id]}")
+        self._ids[recorded.id] = recorded.seq
+        event = recorded.event
+        match event:
+            case ThoughtGenerated():
+                self._thought(recorded, event)
+            case PersonaSpawned() | PersonaDraining() | PersonaReaped():
+                self._lifecycle(recorded, event)
+            case BudgetGranted() | BudgetSettled():
+                self._credits(recorded, event)
+            case ProposalEvent():
+                self._proposal(recorded, event)
+            case CheckResult(check_id=check):
+                if f"asked {check}" not in self._checks or f"answered {check}" in self._checks:
+                    self._broken(recorded, "a check was answered twice, or never asked")
+                self._checks.add(f"answered {check}")
+            case CheckRequested(check_id=check):
+                self._checks.add(f"asked {check}")
+            case HypothesisRaised() | ObservationRecorded():
+                pass
+            case _:
+                pass
+
+    def unfinished(self) -> list[str]:
+        """Proposals that have not reached their one terminal state."""
+        return [name for name, life in self.lives.items() if life.outcomes == 0 and "rejected" not in life.stages]
+
+    def _broken(self, recorded: Recorded, what: str) -> None:
+        self.violations.append(f"{recorded.seq} {recorded.subject}: {what}")
+
+    def _thought(self, recorded: Recorded, event: ThoughtGenerated) -> None:
+        persona = self._personas.get((event.swarm, event.persona))
+        if persona is None:
+            self._broken(recorded, "a persona nobody spawned is thinking")
+            return
+        if event.step != persona.step + 1:
+            self.histories_forked += 1
+            self._broken(recorded, f"step {event.step} follows step {persona.step}: two histories")
+        if persona.final or persona.phase == "reaped":
+            self._broken(recorded, "a thought after the final one")
+        persona.step, persona.final = event.step, event.final
+        if event.grant_id is None:
+            return
+        grant = self._grants.get(event.grant_id)
+        if grant is None:
+            self._broken(recorded, f"it spends a grant nobody gave: {event.grant_id}")
+            return
+        grant.spent["tokens"] += event.usage.tokens
+        grant.spent["compute_ms"] += event.usage.compute_ms
+        if grant.spent["tokens"] > grant.credits.tokens or grant.spent["compute_ms"] > grant.credits.compute_ms:
+            self.budget_overshoot += 1
+            self._broken(recorded, f"it overspends its grant: {grant.spent} of {grant.credits}")
+
+    def _lifecycle(self, recorded: Recorded, event: PersonaSpawned | PersonaDraining | PersonaReaped) -> None:
+        key = (event.swarm, event.persona)
+        persona = self._personas.get(key)
+        match event:
+            case PersonaSpawned():
+                if persona is not None:
+                    self._broken(recorded, "it was spawned before")
+                    return
+                self._personas[key] = _Persona(event)
+                if event.identity.parent_id is not None:
+                    self._child(recorded, event, self._personas.get((event.swarm, event.identity.parent_id)))
+            case PersonaDraining():
+                if persona is None or persona.phase != "live":
+                    self._broken(recorded, f"draining, but it is {persona.phase if persona else 'unknown'}")
+                    return
+                persona.phase = "draining"
+                parent = self._personas.get((event.swarm, persona.spawned.identity.parent_id or ""))
+                if parent is not None:
+                    parent.live_children -= 1
+            case PersonaReaped():
+                if persona is None or persona.phase != "draining":
+                    self._broken(recorded, f"reaped, but it is {persona.phase if persona else 'unknown'}")
+                    return
+                persona.phase = "reaped"
+
+    def _child(self, recorded: Recorded, event: PersonaSpawned, parent: _Persona | None) -> None:
+        if parent is None or parent.phase != "live":
+            self._broken(recorded, "its parent does not live")
+            return
+        policy, own = parent.spawned.policy, event.policy
+        parent.live_children += 1
+        parent.children += 1
+        if event.identity.depth != parent.spawned.identity.depth + 1 or event.identity.depth > policy.max_spawn_depth:
+            self._broken(recorded, f"depth {event.identity.depth}, the limit is {policy.max_spawn_depth}")
+        if parent.live_children > policy.max_branching_factor:
+            self._broken(recorded, f"{parent.live_children} live children, the limit is {policy.max_branching_factor}")
+        if parent.children > self._limits.lifetime_children:
+            self._broken(recorded, f"{parent.children} children ever, the limit is {self._limits.lifetime_children}")
+        for name in ("max_spawn_depth", "max_branching_factor", "token_budget_per_minute", "compute_ms_per_minute"):
+            if getattr(own, name) > getattr(policy, name):
+                self._broken(recorded, f"its {name} is wider than its parent's")
+
+    def _credits(self, recorded: Recorded, event: BudgetGranted | BudgetSettled) -> None:
+        if isinstance(event, BudgetGranted):
+            if event.grant_id in self._grants:
+                self._broken(recorded, "the grant was given before")
+                return
+            spent = dict.fromkeys(_FIELDS, 0)
+            self._grants[event.grant_id] = _Grant((event.swarm, event.persona), event.window, event.credits, spent)
+            self._charge(recorded, event.swarm, event.persona, event.window, event.credits, 1)
+            return
+        grant = self._grants.get(event.grant_id)
+        if grant is None or not grant.open:
+            self._broken(recorded, "it settles a grant that is not outstanding")
+            return
+        grant.open = False
+        if any(getattr(event.credits, f) > getattr(grant.credits, f) for f in _FIELDS):
+            self.budget_overshoot += 1
+            self._broken(recorded, "it settles for more than was granted")
+        self._charge(recorded, event.swarm, event.persona, grant.window, grant.credits, -1)
+        self._charge(recorded, event.swarm, event.persona, grant.window, event.credits, 1)
+
+    def _charge(self, recorded: Recorded, swarm: str, persona: str, window: int, credits: Credits, sign: int) -> None:
+        """Conservation: what is charged to a persona is charged to all above it and to the swarm, each within its limit."""
+        accounts: list[tuple[str, Credits]] = [("*", self._limits.swarm_per_minute)]
+        name: str | None = persona
+        while name is not None and (found := self._personas.get((swarm, name))) is not None:
+            policy = found.spawned.policy
+            limit = Credits(
+                tokens=policy.token_budget_per_minute,
+                compute_ms=policy.compute_ms_per_minute,
+                actions=self._limits.actions_per_minute,
+            )
+            accounts.append((name, limit))
+            name = found.spawned.identity.parent_id
+        for account, limit in accounts:
+            charged = self._charged.setdefault((swarm, account, window), [0, 0, 0])
+            for i, field in enumerate(_FIELDS):
+                charged[i] += sign * getattr(credits, field)
+                if sign > 0 and charged[i] > getattr(limit, field):
+                    self.budget_overshoot += 1
+                    self._broken(
+                        recorded,
+                        f"{account} is charged {charged[i]} {field} in window {window}, the limit is {getattr(limit, field)}",
+                    )
+
+    def _proposal(self, recorded: Recorded, event: ProposalEvent) -> None:
+        life = self.lives.get(event.proposal_id)
+        if isinstance(event, ProposalCreated):
+            if life is not None:
+                self._broken(recorded, "it was proposed before")
+            self.lives[event.proposal_id] = Life(event.digest)
+            return
+        if life is None:
+            self._broken(recorded, "nobody proposed it")
+            return
+        if getattr(event, "digest", life.digest) != life.digest:
+            self._broken(recorded, "its digest is not the proposal's")
+        ended = life.outcomes > 0 or "rejected" in life.stages
+        match event:
+            case ProposalVerified():
+                self._stage(recorded, life, "verified", allowed=not life.stages)
+            case ProposalRejected():
+                self._stage(recorded, life, "rejected", allowed="authorized" not in life.stages and not ended)
+            case ApprovalRequested():
+                life.quorum = max(life.quorum, event.quorum)
+            case ApprovalGranted():
+                if life.quorum == 0 or event.principal in life.granted:
+                    self._broken(recorded, "an approval nobody asked for, or given twice")
+                life.granted.add(event.principal)
+            case ApprovalDenied():
+                life.quorum = max(life.quorum, 1)
+            case ProposalAuthorized():
+                self._stage(recorded, life, "authorized", allowed="verified" in life.stages and not ended)
+                if len(life.granted) < life.quorum:
+                    self._broken(recorded, f"authorised with {len(life.granted)} of {life.quorum} approvals")
+                if event.risk in ("high", "critical") and life.quorum == 0:
+                    self._broken(recorded, f"{event.risk} risk was authorised without people")
+            case ActionClaimed():
+                life.claims += 1
+                if life.claims > 1 or "authorized" not in life.stages or life.outcomes:
+                    self._broken(recorded, "a claim that is not the first, or without an authorisation")
+            case ActionExecuted():
+                life.outcomes += 1
+                if life.outcomes > 1 or "authorized" not in life.stages:
+                    self._broken(recorded, "an outcome that is not the first, or without an authorisation")
+                if event.outcome != "failure" and life.claims != 1:
+                    self._broken(recorded, "executed without a claim")
+            case _:
+                pass
+
+    def _stage(self, recorded: Recorded, life: Life, stage: str, *, allowed: bool) -> None:
+        if not allowed or stage in life.stages:
+            self._broken(recorded, f"{stage} after {life.stages or 'nothing'}")
+        life.stages.append(stage)
