@@ -1,0 +1,1 @@
+"""Real-looking logs with known answers."""
