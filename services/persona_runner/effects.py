@@ -1,0 +1,75 @@
+"""Thinking, done: asks memory, checks the price, calls the thinker, and turns every ending into a result."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from services.persona_runner.spending import affordable
+from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
+from shared.contracts.events import Memory, Usage
+from shared.decider import Result
+from shared.thinker.port import Context, Thinker, ThinkerFailed, ThinkerUnavailable, Thought
+
+GRACE_S = 1.0
+"""A thinker keeps its own time limit; this much later it is cut off."""
+
+Recall = Callable[[Context], Awaitable[tuple[Memory, ...]]]
+"""Memories for a context; none when memory does not answer in time. Never raises."""
+
+
+async def no_recall(context: Context) -> tuple[Memory, ...]:
+    """Without a memory service nobody remembers."""
+    return ()
+
+
+async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> Result:
+    """Perform one `Think`. Never raises but for cancellation."""
+    context = effect.context
+    worst = thinker.worst_case(context)
+    if effect.grant_id is None or not affordable(worst, effect.limit):
+        return Unaffordable(worst=worst)
+    memories = await recall(context) if context.phase in ("observe", "reflect") else ()
+    if memories:
+        context = msgspec.structs.replace(context, memories=memories)
+        if not affordable(thinker.worst_case(context), effect.limit):
+            context, memories = effect.context, ()
+        worst = thinker.worst_case(context)
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(worst.compute_ms / 1000 + GRACE_S):
+            thought = await thinker.think(context)
+    except ThinkerUnavailable as error:
+        return Thoughtless(
+            status="model_error",
+            detail=str(error),
+            usage=_metered(error.usage, worst, began),
+            retry_after_s=error.retry_after_s,
+        )
+    except ThinkerFailed as error:
+        return Thoughtless(status="empty", detail=str(error), usage=_metered(error.usage, worst, began))
+    except TimeoutError:
+        return Thoughtless(status="model_error", detail=f"{thinker.name} overran its time limit", usage=worst)
+    thought = Thought(
+        text=thought.text,
+        hypotheses=thought.hypotheses,
+        checks=thought.checks,
+        proposals=thought.proposals,
+        usage=_metered(thought.usage, worst, began),
+        model=thought.model,
+    )
+    return Thoughtful(thought=thought, worst=worst, memories=memories)
+
+
+def _metered(usage: Usage, worst: Usage, began: float) -> Usage:
+    """The usage with the time it took, where the thinker did not measure that itself.
+
+    At most the worst case: what goes beyond is the process being busy with others, not this thought.
+    """
+    if usage.compute_ms:
+        return usage
+    took_ms = int((time.monotonic() - began) * 1000)
+    return msgspec.structs.replace(usage, compute_ms=min(took_ms, worst.compute_ms))

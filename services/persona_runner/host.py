@@ -1,0 +1,313 @@
+"""The projection that hosts many personas: their states, what they perceive, and who is due.
+
+Fed by one ordered tail of the log. A persona belongs to a shard, and only those of the host's shards are kept. Own commits are
+applied when they are stored and skipped when the tail brings them; anything older of other services still comes in between,
+which is why the skipped ones are remembered one by one. A shard or persona that is being loaded buffers what the tail brings
+and takes it in afterwards: the loading reads up to the host's position, the buffer begins behind it, so nothing is missed
+and nothing comes twice.
+
+Nothing here grows with time: gone personas are dropped, stale entries of the schedule are swept out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from services.persona_runner.cadence import Limits, cursor, due_at
+from services.persona_runner.state import State, evolve
+from services.persona_runner.steps import Percepts
+from shared.contracts.envelope import Message, Recorded
+from shared.contracts.events import CognitionStarted, CognitionStopped, ObservationRecorded, PersonaSpawned
+from shared.contracts.ids import EVERYONE
+from shared.thinker.perception import Perception
+from shared.thinker.port import Percept
+
+Key = tuple[str, str]
+"""Swarm and persona."""
+
+SAMPLES = 8
+
+
+def shard_of(swarm: str, persona: str, shards: int) -> int:
+    """The shard of a persona, the same on every runner."""
+    return int.from_bytes(hashlib.sha256(f"{swarm}.{persona}".encode()).digest()[:8]) % shards
+
+
+class Member:
+    """One hosted persona. `fed_seq`: last event the tail brought for it; `ahead`: own commits the tail has yet to bring;
+    `passed_seq`: newest observation it was looked at with and slept on; `due`: its valid entry in the schedule."""
+
+    __slots__ = ("ahead", "due", "fed_seq", "flying", "passed_seq", "senses", "state")
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.fed_seq = 0
+        self.ahead: set[int] | None = None
+        self.passed_seq = 0
+        self.due: float | None = None
+        self.flying = False
+        self.senses: Perception | None = None
+
+
+class Swarm:
+    """One swarm's personas here, what all of them perceive, and whom the next observation would wake."""
+
+    __slots__ = ("asleep", "heard_seq", "members", "perception")
+
+    def __init__(self) -> None:
+        self.members: dict[str, Member] = {}
+        self.asleep: set[str] = set()
+        self.heard_seq = 0
+        self.perception = Perception()
+
+
+class Host:
+    """See the module's theory. Synchronous: it waits for nothing and does nothing outside."""
+
+    def __init__(self, *, shards: int, thinker: str, runner: str, limits: Limits | None = None) -> None:
+        self.shard_count = shards
+        self.limits = limits or Limits()
+        self.shards: set[int] = set()
+        self.position = 0
+        self._thinker, self._runner = thinker, runner
+        self._swarms: dict[str, Swarm] = {}
+        self._controls: dict[str, tuple[int, int]] = {}
+        self._joining: dict[Key | int, list[Recorded]] = {}
+        self._heap: list[tuple[float, str, str]] = []
+
+    # -- the tail ----------------------------------------------------------------------------------------------------
+
+    def feed(self, recorded: Recorded) -> None:
+        """Take in the next event of the tail."""
+        if recorded.seq <= self.position:
+            return
+        self.position = recorded.seq
+        event = recorded.event
+        match event:
+            case CognitionStarted() | CognitionStopped():
+                interval = event.loop_interval_ms if isinstance(event, CognitionStarted) else 0
+                self._controls[event.swarm] = (recorded.seq, interval)
+                for name in self._swarms if event.swarm == EVERYONE else (event.swarm,):
+                    self._reschedule(name)
+            case ObservationRecorded(persona="all"):
+                swarm = self._swarms.setdefault(event.swarm, Swarm())
+                swarm.perception.add(recorded)
+                swarm.heard_seq = recorded.seq
+                asleep, swarm.asleep = swarm.asleep, set()
+                for persona in asleep:
+                    self._schedule((event.swarm, persona))
+            case _:
+                self._personal(recorded)
+
+    def _personal(self, recorded: Recorded) -> None:
+        key = (recorded.event.swarm, recorded.event.persona)
+        shard = shard_of(*key, self.shard_count)
+        if shard not in self.shards:
+            return
+        buffer = self._joining.get(key)
+        if buffer is None:
+            buffer = self._joining.get(shard)
+        if buffer is None:
+            self._take(recorded)
+        else:
+            buffer.append(recorded)
+
+    def _take(self, recorded: Recorded) -> None:
+        key = (recorded.event.swarm, recorded.event.persona)
+        member = self._member(key)
+        if member is None:
+            if not isinstance(recorded.event, PersonaSpawned):
+                return
+            member = self._swarms.setdefault(key[0], Swarm()).members[key[1]] = Member()
+        member.fed_seq = recorded.seq
+        if member.ahead is not None and recorded.seq in member.ahead:
+            member.ahead.discard(recorded.seq)
+            member.ahead = member.ahead or None
+            return
+        self._evolve(key, member, recorded)
+        self._schedule(key)
+
+    def _evolve(self, key: Key, member: Member, recorded: Recorded) -> None:
+        member.state = evolve(member.state, recorded)
+        if isinstance(recorded.event, ObservationRecorded):
+            member.senses = member.senses or Perception()
+            member.senses.add(recorded)
+        if not member.state.alive:
+            swarm = self._swarms[key[0]]
+            swarm.members.pop(key[1], None)
+            swarm.asleep.discard(key[1])
+
+    # -- shards ------------------------------------------------------------------------------------------------------
+
+    def begin(self, what: Key | int) -> int:
+        """Begin to load a shard or a persona: read its events up to the answered sequence, `install` them, then `end`."""
+        if isinstance(what, int):
+            self.shards.add(what)
+        self._joining[what] = []
+        return self.position
+
+    def install(self, records: Sequence[Recorded]) -> None:
+        """One persona's events from its first on, in order; what was known of it before is forgotten."""
+        key = (records[0].event.swarm, records[0].event.persona)
+        if self.shard(key) not in self.shards:
+            return
+        member = Member()
+        swarm = self._swarms.setdefault(key[0], Swarm())
+        swarm.members[key[1]] = member
+        for recorded in records:
+            self._evolve(key, member, recorded)
+        member.fed_seq = records[-1].seq
+        self._schedule(key)
+
+    def end(self, what: Key | int) -> None:
+        """Loading is done: take in what came meanwhile."""
+        for recorded in self._joining.pop(what, ()):
+            self._take(recorded)
+
+    def lose(self, shards: Iterable[int]) -> None:
+        """Forget the personas of these shards."""
+        gone = set(shards)
+        self.shards -= gone
+        for what in [w for w in self._joining if (w if isinstance(w, int) else self.shard(w)) in gone]:
+            del self._joining[what]
+        for name, swarm in self._swarms.items():
+            for persona in [p for p in swarm.members if self.shard((name, p)) in gone]:
+                del swarm.members[persona]
+                swarm.asleep.discard(persona)
+
+    def shard(self, key: Key) -> int:
+        """The persona's shard."""
+        return shard_of(*key, self.shard_count)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def due(self, now: datetime, limit: int) -> list[Key]:
+        """Up to `limit` personas to look at now; each is in flight until `settle`."""
+        found: list[Key] = []
+        until = now.timestamp()
+        while self._heap and self._heap[0][0] <= until and len(found) < limit:
+            at, swarm, persona = heapq.heappop(self._heap)
+            member = self._member((swarm, persona))
+            if member is not None and not member.flying and member.due == at:
+                member.due, member.flying = None, True
+                found.append((swarm, persona))
+        return found
+
+    def next_due(self) -> float | None:
+        """The Unix time of the next entry in the schedule, in seconds; None when it is empty."""
+        return self._heap[0][0] if self._heap else None
+
+    def state(self, key: Key) -> State | None:
+        """The persona as it is known now; None when it is not hosted here."""
+        member = self._member(key)
+        return None if member is None else member.state
+
+    def percepts(self, key: Key) -> Percepts:
+        """The facts of a tick. The persona must be hosted here."""
+        swarm = self._swarms[key[0]]
+        member = swarm.members[key[1]]
+        interval = self.loop_interval_ms(key[0])
+        after = cursor(member.state)
+        senses = [swarm.perception] if member.senses is None else [swarm.perception, member.senses]
+        findings = {}
+        if member.state.hypotheses:
+            findings = {f.topic: f for sense in senses for f in sense.percept(0, 0).findings}
+        return Percepts(
+            running=interval > 0,
+            loop_interval_ms=interval or 1,
+            percept=merged([sense.percept(after, SAMPLES) for sense in senses]),
+            findings=findings,
+            thinker=self._thinker,
+            runner=self._runner,
+            limits=self.limits,
+        )
+
+    def committed(self, key: Key, messages: Sequence[Message], seqs: Sequence[int], now: datetime) -> None:
+        """Apply an own commit at once; the tail may have brought part of it already."""
+        member = self._member(key)
+        if member is None:
+            return
+        for message, seq in zip(messages, seqs, strict=True):
+            if seq > member.fed_seq:
+                member.ahead = member.ahead or set()
+                member.ahead.add(seq)
+                event, envelope = message.event, message.envelope
+                own = Recorded(event=event, envelope=envelope, seq=seq, stored_at=now, subject=message.subject)
+                self._evolve(key, member, own)
+
+    def settle(self, key: Key, now: datetime, *, passed_seq: int = 0, not_before_s: float = 0.0) -> None:
+        """The persona is no longer in flight. `passed_seq`: what it had perceived when nothing was to do;
+        `not_before_s`: look at it no sooner than in so many seconds."""
+        member = self._member(key)
+        if member is None:
+            return
+        member.flying = False
+        member.passed_seq = max(member.passed_seq, passed_seq)
+        self._schedule(key, not_before=now.timestamp() + not_before_s if not_before_s else 0.0)
+
+    def loop_interval_ms(self, swarm: str) -> int:
+        """The loop interval of a running swarm, 0 where cognition stands: the newest word for it or for all counts."""
+        never = (0, 0)
+        return max(self._controls.get(swarm, never), self._controls.get(EVERYONE, never))[1]
+
+    def __len__(self) -> int:
+        return sum(len(swarm.members) for swarm in self._swarms.values())
+
+    # -- the schedule ------------------------------------------------------------------------------------------------
+
+    def _member(self, key: Key) -> Member | None:
+        swarm = self._swarms.get(key[0])
+        return None if swarm is None else swarm.members.get(key[1])
+
+    def _reschedule(self, name: str) -> None:
+        swarm = self._swarms.get(name)
+        for persona in tuple(swarm.members) if swarm else ():
+            self._schedule((name, persona))
+
+    def _schedule(self, key: Key, not_before: float = 0.0) -> None:
+        swarm = self._swarms[key[0]]
+        member = swarm.members.get(key[1])
+        if member is None or member.flying:
+            return
+        state = member.state
+        heard = max(swarm.heard_seq, state.heard_seq)
+        if heard <= max(state.observed_seq, member.passed_seq):
+            heard = 0
+            swarm.asleep.add(key[1])
+        interval = self.loop_interval_ms(key[0])
+        due = due_at(state, running=interval > 0, loop_interval_ms=interval or 1, heard_seq=heard, limits=self.limits)
+        at = None if due is None else max(due.timestamp(), not_before)
+        if at != member.due:
+            member.due = at
+            if at is not None:
+                heapq.heappush(self._heap, (at, *key))
+        if len(self._heap) > 1000 + 4 * len(self):
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop what no longer counts from the schedule."""
+        live = {
+            (member.due, name, persona)
+            for name, swarm in self._swarms.items()
+            for persona, member in swarm.members.items()
+            if member.due is not None
+        }
+        self._heap = sorted(live)
+
+
+def merged(percepts: Sequence[Percept]) -> Percept:
+    """What reaches a persona through all its senses as one percept."""
+    if len(percepts) == 1:
+        return percepts[0]
+    return Percept(
+        first_seq=min((p.first_seq for p in percepts if p.first_seq), default=0),
+        last_seq=max(p.last_seq for p in percepts),
+        new=sum(p.new for p in percepts),
+        total=sum(p.total for p in percepts),
+        templates=sum(p.templates for p in percepts),
+        findings=tuple(sorted((f for p in percepts for f in p.findings), key=lambda f: f.seq)),
+        samples=tuple(sorted((s for p in percepts for s in p.samples), key=lambda s: s[0].seq)[-SAMPLES:]),
+    )

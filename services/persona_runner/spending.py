@@ -1,0 +1,77 @@
+"""Credits: what may be spent, when to ask for more, and when a grant is given back.
+
+A grant is closed only in the batch of a thought, and before the thought in it: whoever knows of the last thought then knows
+that the grant is closed, so no other runner can still be spending it. A request alone closes nothing; what it leaves behind
+is charged in full when it expires.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from services.persona_runner.cadence import Limits
+from services.persona_runner.state import Grant, State
+from shared.contracts.events import Credits, GrantRequested, ThoughtGenerated, Usage
+
+
+def usable(grant: Grant | None, now: datetime) -> Grant | None:
+    """The grant while it may be spent."""
+    return grant if grant is not None and now < grant.expires_at else None
+
+
+def affordable(worst: Usage, left: Credits) -> bool:
+    """Whether the worst case fits what is left."""
+    return worst.tokens <= left.tokens and worst.compute_ms <= left.compute_ms
+
+
+def ask_at(state: State, now: datetime, limits: Limits) -> datetime:
+    """When more may be asked for: one request at a time, and one that brought too little is not repeated at once."""
+    if state.asked_at is None:
+        return now
+    patience = state.asked_at + timedelta(seconds=limits.ask_again_s)
+    if not state.answered:
+        return patience
+    if state.exhausted_until is not None:
+        return max(state.exhausted_until, state.asked_at + timedelta(seconds=1))
+    grant = usable(state.grant, now)
+    return patience if grant is not None and grant.spent == Credits() else now
+
+
+def may_ask(state: State, now: datetime, limits: Limits) -> bool:
+    """Whether more may be asked for now."""
+    return ask_at(state, now, limits) <= now
+
+
+def ask(state: State, worst: Usage, thoughts: int) -> GrantRequested:
+    """A request for so many thoughts, that closes nothing."""
+    return GrantRequested(swarm=state.swarm, persona=state.persona, need=_need(state, worst, thoughts))
+
+
+def close(
+    state: State, thought: ThoughtGenerated, worst: Usage | None, now: datetime, loop_interval_ms: int, limits: Limits
+) -> GrantRequested | None:
+    """What goes before the thought: the grant is given back before a long rest, or for more when little or no time is left."""
+    grant = state.grant
+    if grant is None or grant.id != thought.grant_id:
+        return None
+    used = Credits(
+        tokens=grant.spent.tokens + thought.usage.tokens, compute_ms=grant.spent.compute_ms + thought.usage.compute_ms
+    )
+    back = GrantRequested(swarm=state.swarm, persona=state.persona, need=Credits(), closing=grant.id, used=used)
+    if thought.final or thought.next_in_ms > limits.hold_grant_ms:
+        return back
+    if worst is None or not may_ask(state, now, limits):
+        return None
+    ahead = Usage(tokens_in=worst.tokens * limits.low_credits, compute_ms=worst.compute_ms * limits.low_credits)
+    low = not affordable(ahead, msgspec.structs.replace(grant, spent=used).left())
+    late = now + timedelta(milliseconds=thought.next_in_ms + 2 * loop_interval_ms) >= grant.expires_at
+    return msgspec.structs.replace(back, need=_need(state, worst, limits.grant_thoughts)) if low or late else None
+
+
+def _need(state: State, worst: Usage, thoughts: int) -> Credits:
+    """Enough for some thoughts, but not more than a minute's budget unless one thought alone takes more."""
+    tokens = min(worst.tokens * thoughts, max(worst.tokens, state.policy.token_budget_per_minute))
+    compute_ms = min(worst.compute_ms * thoughts, max(worst.compute_ms, state.policy.compute_ms_per_minute))
+    return Credits(tokens=tokens, compute_ms=max(1, compute_ms))

@@ -1,0 +1,380 @@
+"""The cognition loop by example: given a history, when the persona is looked at, then this follows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from services.persona_runner.state import MAX_EMPTY
+from services.persona_runner.steps import Think
+from shared.contracts.action import Action, action_digest
+from shared.contracts.events import (
+    ActionExecuted,
+    CheckRequested,
+    EvidenceRef,
+    GrantRequested,
+    HypothesisRaised,
+    PersonaReaped,
+    ProposalCreated,
+    ThoughtGenerated,
+)
+from shared.contracts.persona import PersonaPolicy, charter_sha256
+from shared.decider import NOTHING
+from shared.thinker.port import HypothesisDraft, ProposalDraft
+from tests.unit.runner.runner_model import IDENTITY, LOOP_MS, PERSONA, SWARM, Runner, World, fails, ref, says
+
+
+def phases(world: World) -> list[str]:
+    return [t.phase for t in world.thoughts()]
+
+
+def test_nobody_thinks_before_being_spawned() -> None:
+    world = World()
+    runner = Runner(world)
+    assert runner.begin() == NOTHING
+
+
+def test_nobody_thinks_while_cognition_stands() -> None:
+    runner = Runner(World(running=False))
+    assert runner.step() == NOTHING
+
+
+def test_a_finding_goes_all_the_way_to_one_proposal() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    for _ in range(2):
+        runner.think()
+    assert phases(world) == ["observe", "reflect", "test", "test", "compress"]
+    (hypothesis,) = world.events(HypothesisRaised)
+    (proposal,) = world.events(ProposalCreated)
+    assert isinstance(proposal, ProposalCreated)
+    assert isinstance(hypothesis, HypothesisRaised)
+    assert proposal.hypothesis_id == hypothesis.hypothesis_id
+    assert proposal.evidence == hypothesis.evidence
+    assert proposal.charter == charter_sha256(IDENTITY)
+    assert proposal.digest == action_digest(
+        swarm=SWARM, persona=PERSONA, charter=proposal.charter, action=proposal.action
+    )
+    assert proposal.deadline == world.now + timedelta(minutes=10)
+    assert [t.progress for t in world.thoughts()] == [True, True, False, True, True]
+
+
+def test_every_event_of_a_step_leads_back_to_the_observation() -> None:
+    world = World()
+    runner = Runner(world)
+    seq = world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    for _ in range(2):
+        runner.think()
+    by_id = {r.id: r for r in world.store.records}
+    (record,) = [r for r in world.store.records if isinstance(r.event, ProposalCreated)]
+    causes = []
+    while record.envelope.causation in by_id:
+        record = by_id[record.envelope.causation]
+        causes.append(record.event.__struct_config__.tag)
+    assert causes == ["thought.generated", "thought.generated", "check.result"]
+    first = next(r for r in world.store.records if isinstance(r.event, ThoughtGenerated))
+    assert first.envelope.causation == ref(seq).id
+    assert {r.envelope.correlation for r in world.store.records if isinstance(r.event, ThoughtGenerated)} == {
+        ref(seq).id
+    }
+
+
+def test_a_refuted_hypothesis_becomes_no_proposal() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify("refuted")
+    for _ in range(2):
+        runner.think()
+    assert phases(world)[-1] == "compress"
+    assert world.events(ProposalCreated) == []
+
+
+def test_an_unanswered_check_is_awaited_and_then_given_up() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.pass_time(20)
+    world.govern()
+    assert runner.step() == NOTHING
+    world.pass_time(11)
+    assert runner.think().phase == "compress"
+    assert world.events(ProposalCreated) == []
+
+
+def test_nothing_new_is_a_reflection_and_no_cycle() -> None:
+    world = World()
+    runner = Runner(world)
+    runner.think()
+    assert phases(world) == ["reflect"]
+    world.pass_time(10)
+    assert runner.think().phase == "reflect"
+
+
+def test_ordinary_observations_make_a_cycle_without_hypotheses() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe()
+    for _ in range(3):
+        runner.think()
+    assert phases(world) == ["observe", "reflect", "compress"]
+    assert [t.progress for t in world.thoughts()] == [False, False, False]
+    assert world.thoughts()[0].observed_seq == world.heard
+
+
+def test_a_topic_is_raised_again_only_when_the_finding_grew() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    for _ in range(2):
+        runner.think()
+    world.observe()
+    for _ in range(3):
+        runner.think()
+    assert len(world.events(HypothesisRaised)) == 1
+    world.observe(topic="disk")
+    for _ in range(2):
+        runner.think()
+    assert len(world.events(HypothesisRaised)) == 2
+
+
+def test_made_up_evidence_is_dropped_and_a_claim_without_any_is_not_raised() -> None:
+    world = World()
+    runner = Runner(world)
+    seq = world.observe()
+    runner.think()
+    invented = EvidenceRef(id="never", seq=99)
+    wrong_id = EvidenceRef(id="never", seq=seq)
+    drafts = (
+        HypothesisDraft(topic="a", claim="half true", confidence=float("nan"), evidence=(invented, ref(seq), wrong_id)),
+        HypothesisDraft(topic="b", claim="made up", confidence=2.0, evidence=(invented,)),
+        HypothesisDraft(topic="c", claim=" ", confidence=0.5, evidence=(ref(seq),)),
+    )
+    runner.think(says("hm", hypotheses=drafts))
+    (raised,) = world.events(HypothesisRaised)
+    assert isinstance(raised, HypothesisRaised)
+    assert (raised.topic, raised.evidence, raised.confidence) == ("a", (ref(seq),), 0.0)
+
+
+def test_drafts_out_of_their_phase_are_dropped() -> None:
+    world = World()
+    runner = Runner(world)
+    seq = world.observe()
+    draft = HypothesisDraft(topic="a", claim="too early", confidence=0.5, evidence=(ref(seq),))
+    proposal = ProposalDraft(
+        title="x", rationale="y", action=Action(kind="file.write", target="z"), evidence=(ref(seq),)
+    )
+    runner.think(says("hm", hypotheses=(draft,), proposals=(proposal,)))
+    assert world.events(HypothesisRaised) == []
+    runner.think(says("hm", proposals=(proposal,)))
+    runner.think(says("hm", proposals=(proposal,)))
+    assert world.events(ProposalCreated) == []
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Action(kind="No Such Kind", target="x"),
+        Action(kind="file.write", target=""),
+        Action(kind="file.write", target="x", params={"n": 2**60}),
+        Action(kind="file.write", target="x", params={"content": "a" * 70_000}),
+        Action(kind="http.request", target="http://example.org"),
+    ],
+)
+def test_a_malformed_or_unpermitted_action_is_not_proposed(action: Action) -> None:
+    world = World(policy=PersonaPolicy(allowed_tools=("file.write",)))
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    runner.think()
+    hypothesis_id = runner.state.hypotheses[0].id
+    draft = ProposalDraft(title="t", rationale="r", action=action, evidence=(), hypothesis_id=hypothesis_id)
+    runner.think(says("hm", proposals=(draft,)))
+    assert world.events(ProposalCreated) == []
+
+
+def test_sizes_are_cut_to_the_contract() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    runner.think()
+    draft = ProposalDraft(
+        title="t" * 100,
+        rationale="r" * 1000,
+        action=Action(kind="file.write", target="x"),
+        evidence=(),
+        hypothesis_id=runner.state.hypotheses[0].id,
+    )
+    thought = runner.think(says("a\ud800" * 9000, proposals=(draft, draft)))
+    (proposal,) = world.events(ProposalCreated)
+    assert isinstance(proposal, ProposalCreated)
+    assert (len(proposal.title), len(proposal.rationale), len(thought.text)) == (72, 900, 8000)
+
+
+def test_a_model_error_is_recorded_and_the_phase_tried_again_later() -> None:
+    world = World()
+    runner = Runner(world)
+    seq = world.observe()
+    failed = runner.think(fails("model_error", retry_after_s=7))
+    assert (failed.status, failed.progress, failed.observed_seq, failed.next_in_ms) == ("model_error", False, 0, 7000)
+    world.observe()
+    world.pass_time(6)
+    assert runner.step() == NOTHING
+    again = runner.think()
+    assert (again.phase, again.step) == ("observe", 2)
+    assert again.observed_seq > seq
+
+
+def test_empty_answers_move_on_in_the_end() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe()
+    for n in range(MAX_EMPTY):
+        world.pass_time(20)
+        thought = runner.think(says("  "))
+        assert (thought.status, thought.phase, thought.progress, n) == ("empty", "observe", False, n)
+    assert thought.observed_seq == world.heard
+    world.pass_time(60)
+    assert runner.think().phase == "reflect"
+
+
+def test_a_proposals_outcome_wakes_the_persona_and_is_told_once() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    for _ in range(3):
+        runner.think()
+        world.pass_time(3)
+    (proposal,) = world.events(ProposalCreated)
+    assert isinstance(proposal, ProposalCreated)
+    runner.think()
+    world.put(
+        ActionExecuted(
+            swarm=SWARM,
+            persona=PERSONA,
+            proposal_id=proposal.proposal_id,
+            digest=proposal.digest,
+            outcome="success",
+            summary="written",
+        )
+    )
+    told: list[str] = []
+
+    def note(effect: Think) -> object:
+        told.append(effect.context.notice)
+        return runner.thinker.result(effect)
+
+    runner.think(note)  # type: ignore[arg-type]
+    assert "'Report disk' success: written" in told[-1]
+    world.pass_time(10)
+    runner.think(note)  # type: ignore[arg-type]
+    assert "Report disk" not in told[-1]
+
+
+def test_draining_ends_with_one_final_thought_and_nothing_after_it() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    runner.think()
+    world.drain()
+    final = runner.think()
+    assert (final.phase, final.final, final.status) == ("compress", True, "ok")
+    world.observe(topic="other")
+    world.pass_time(3600)
+    world.govern()
+    assert runner.step() == NOTHING
+    assert world.thoughts()[-1].final
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_last_thought_needs_neither_credits_nor_a_running_loop(running: bool) -> None:
+    world = World(running=running)
+    runner = Runner(world)
+    world.drain()
+    runner.step()
+    (final,) = world.thoughts()
+    assert (final.final, final.thinker, final.usage.tokens) == (True, "runner", 0)
+    assert world.events(GrantRequested) == []
+
+
+def test_a_failing_thinker_cannot_hold_up_the_end() -> None:
+    world = World()
+    runner = Runner(world)
+    runner.think()
+    world.drain()
+    final = runner.think(fails("model_error"))
+    assert (final.final, final.status, final.thinker) == (True, "ok", "runner")
+
+
+def test_a_step_begun_before_draining_is_finished_and_then_the_last_thought_follows() -> None:
+    world = World()
+    runner = Runner(world)
+    runner.think()
+    world.observe()
+    world.pass_time(2)
+    runner.begin()
+    world.drain()
+    runner.catch_up()
+    assert runner.commit(runner.finish())
+    assert [t.final for t in world.thoughts()] == [False, False]
+    assert runner.think().final
+
+
+def test_a_reaped_persona_is_silent() -> None:
+    world = World()
+    runner = Runner(world)
+    runner.think()
+    world.pass_time(100)
+    runner.begin()
+    world.put(PersonaReaped(swarm=SWARM, persona=PERSONA, reason="test"))
+    runner.catch_up()
+    assert runner.finish() == NOTHING
+    assert runner.step() == NOTHING
+
+
+def test_the_same_step_thought_twice_is_committed_once() -> None:
+    world = World()
+    one, two = Runner(world), Runner(world)
+    world.observe()
+    one.think()
+    world.pass_time(LOOP_MS / 1000)
+    for runner in (one, two):
+        runner.catch_up()
+        runner.begin()
+    assert one.commit(one.finish())
+    assert not two.commit(two.finish())
+    assert [t.step for t in world.thoughts()] == [1, 2]
+
+
+def test_a_check_is_asked_for_once_per_hypothesis() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    runner.think()
+    assert len(world.events(CheckRequested)) == 1
