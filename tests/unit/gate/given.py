@@ -1,0 +1,168 @@
+"""A persona, a proposal and its life, for the tests of the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from shared.contracts.action import Action, action_digest
+from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.events import (
+    AnyEvent,
+    ApprovalRequested,
+    EvidenceRef,
+    ObservationRecorded,
+    PersonaSpawned,
+    ProposalAuthorized,
+    ProposalCreated,
+    ProposalVerified,
+    Risk,
+)
+from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
+from shared.crypto import new_seed, public_key
+from shared.decider import Decider, Delivered, Effect
+from shared.log.memory import MemoryLog
+from shared.runtime.handling import Fold, Verdict, handle
+from shared.runtime.shell import drive
+
+T0 = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+SWARM, PERSONA, PROPOSAL = "alpha", "p01", "p-1"
+SEED = new_seed()
+KEY = public_key(SEED)
+IDENTITY = Identity(
+    id=PERSONA, name=PERSONA, role="watcher", charter="Watch the log", swarm_id=SWARM, created_at=T0 - timedelta(days=1)
+)
+CHARTER = charter_sha256(IDENTITY)
+VERSION = "policies-1"
+WHOSE = {"swarm": SWARM, "persona": PERSONA}
+LIFE = {**WHOSE, "proposal_id": PROPOSAL}
+
+FINDING = Action(kind="file.write", target="findings/report.md", params={"content": "disk fails\n"})
+NOTE = Action(kind="file.write", target="notes/report.md", params={"content": "disk fails\n"})
+POST = Action(kind="http.request", target="https://api.example.org/tickets", params={"method": "POST", "body": "{}"})
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def record(event: AnyEvent, seq: int = 1, *, id: str | None = None, charter: str | None = CHARTER) -> Recorded:
+    message = message_of(event, id=id or f"e{seq}", charter=charter, time=T0)
+    envelope = message.envelope
+    return Recorded(event=event, envelope=envelope, seq=seq, stored_at=T0, subject=message.subject)
+
+
+def message_of(event: AnyEvent, *, id: str, charter: str | None = CHARTER, time: datetime = T0) -> Message:
+    return Message(event=event, envelope=Envelope(id=id, source="test", time=time, correlation="c0", charter=charter))
+
+
+def delivered(event: AnyEvent, seq: int = 1, *, now: datetime = T0, id: str | None = None) -> Delivered:
+    return Delivered(recorded=record(event, seq, id=id), now=now)
+
+
+def folded(decider: Any, *events: AnyEvent | Recorded) -> Any:
+    """The decider's state after the events, which get sequences and ids e1, e2, …"""
+    state = decider.initial()
+    for seq, event in enumerate(events, start=1):
+        state = decider.evolve(state, event if isinstance(event, Recorded) else record(event, seq))
+    return state
+
+
+def spawned(
+    principal: str = "ann", policy: PersonaPolicy | None = None, identity: Identity = IDENTITY
+) -> PersonaSpawned:
+    return PersonaSpawned(
+        swarm=identity.swarm_id,
+        persona=identity.id,
+        identity=identity,
+        policy=policy or PersonaPolicy(),
+        principal=principal,
+    )
+
+
+def observed(
+    text: str = "disk sda1 failed", *, tainted: bool = True, persona: str = "all", swarm: str = SWARM
+) -> AnyEvent:
+    return ObservationRecorded(swarm=swarm, persona=persona, text=text, source="syslog", tainted=tainted)
+
+
+def proposed(action: Action = FINDING, **changed: Any) -> ProposalCreated:
+    digest = action_digest(**WHOSE, charter=CHARTER, action=action)
+    fields: dict[str, Any] = {
+        **LIFE,
+        "title": "Report the failing disk",
+        "rationale": "it failed 12 times",
+        "action": action,
+        "evidence": (EvidenceRef(id="o1", seq=1),),
+        "charter": CHARTER,
+        "digest": digest,
+        "deadline": at(7200),
+    }
+    return ProposalCreated(**{**fields, **changed})
+
+
+def verified(created: ProposalCreated, risk: Risk = "low", **changed: Any) -> ProposalVerified:
+    fields: dict[str, Any] = {**LIFE, "digest": created.digest, "risk": risk, "tainted": False}
+    return ProposalVerified(**{**fields, **changed})
+
+
+def asked(created: ProposalCreated, **changed: Any) -> ApprovalRequested:
+    fields: dict[str, Any] = {
+        **LIFE,
+        "digest": created.digest,
+        "risk": "medium",
+        "policy_version": VERSION,
+        "quorum": 1,
+        "expires_at": at(3600),
+        "summary": "please",
+    }
+    return ApprovalRequested(**{**fields, **changed})
+
+
+def authorized(created: ProposalCreated, **changed: Any) -> ProposalAuthorized:
+    fields: dict[str, Any] = {
+        **LIFE,
+        "digest": created.digest,
+        "risk": "low",
+        "policy_ids": ("file-findings",),
+        "policy_version": VERSION,
+        "expires_at": at(300),
+        "key": KEY,
+        "signature": "",
+    }
+    return ProposalAuthorized(**{**fields, **changed})
+
+
+class Mesh:
+    """A log in memory, and one service on it, handled by the kernel's own code."""
+
+    def __init__(self) -> None:
+        self.now = T0
+        self.log = MemoryLog(clock=lambda: self.now)
+
+    async def say(self, event: AnyEvent, id: str, charter: str | None = CHARTER) -> Recorded:
+        (seq,) = await self.log.commit([message_of(event, id=id, charter=charter, time=self.now)])
+        recorded = await self.log.get(seq)
+        assert recorded is not None
+        return recorded
+
+    async def handle(
+        self, decider: Decider[Any], perform: Callable[[Effect], Any], recorded: Recorded, attempt: int = 1
+    ) -> Verdict:
+        message = Delivered(recorded=recorded, now=self.now, attempt=attempt)
+        boundary = decider.boundary(message)
+        assert boundary is not None
+        return await drive(self.log, handle(Fold(decider, boundary), message, source="test"), perform)
+
+    def events(self, cls: type[AnyEvent]) -> list[Any]:
+        return [r.event for r in self.log.store.records if isinstance(r.event, cls)]
+
+    def newest(self, cls: type[AnyEvent]) -> Recorded:
+        return next(r for r in reversed(self.log.store.records) if isinstance(r.event, cls))
+
+
+def replaced(struct: Any, **changed: Any) -> Any:
+    return msgspec.structs.replace(struct, **changed)

@@ -1,0 +1,144 @@
+"""What is declared can be read; what is not is a problem with a name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.contracts.action import Action, Scalar
+from shared.contracts.action_kinds import (
+    KINDS,
+    MAX_CONTENT_BYTES,
+    FileWrite,
+    HttpRequest,
+    Noop,
+    Problem,
+    classify,
+    endpoint,
+    path_trouble,
+    read,
+    url_trouble,
+)
+
+
+def write(target: str = "findings/a.md", **params: Scalar) -> Action:
+    return Action(kind="file.write", target=target, params={"content": "x", **params})
+
+
+def http(target: str = "https://api.example.org/x", **params: Scalar) -> Action:
+    return Action(kind="http.request", target=target, params=params)
+
+
+def test_declared_actions_are_read_into_their_parameters() -> None:
+    assert read(write(mode="create")) == FileWrite(content="x", mode="create")
+    assert read(http(method="POST", body="{}")) == HttpRequest(method="POST", body="{}")
+    assert read(Action(kind="test.noop", target="nothing")) == Noop()
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [
+        (Action(kind="command.run", target="rm"), "unknown_kind"),
+        (Action(kind="file.write", target="findings/a.md"), "bad_params"),
+        (write(extra="field"), "bad_params"),
+        (write(content=7), "bad_params"),
+        (write(mode="append"), "bad_params"),
+        (write(content="x" * (MAX_CONTENT_BYTES + 1)), "bad_params"),
+        (write(content="é" * (MAX_CONTENT_BYTES // 2 + 1)), "bad_params"),
+        (write(content="\ud800"), "bad_params"),
+        (Action(kind="file.write", schema_version=2, target="a", params={"content": ""}), "bad_params"),
+        (http(method="TRACE"), "bad_params"),
+        (http(content_type="text/plain\r\nX-Evil: 1"), "bad_params"),
+        (http(target="ftp://example.org/"), "bad_target"),
+        (write(target="../a"), "bad_target"),
+        (Action(kind="test.noop", target="nothing", params={"x": 1}), "bad_params"),
+    ],
+)
+def test_what_is_not_declared_has_a_problem_with_a_name_and_is_critical(action: Action, code: str) -> None:
+    problem = read(action)
+    assert isinstance(problem, Problem) and code == problem.code and problem.detail
+    assert classify(action) == "critical"
+
+
+def test_content_may_be_as_large_as_the_limit() -> None:
+    assert isinstance(read(write(content="x" * MAX_CONTENT_BYTES)), FileWrite)
+
+
+@pytest.mark.parametrize(
+    ("action", "risk"),
+    [
+        (write("findings/a.md"), "low"),
+        (write("findings/deep/a.md"), "low"),
+        (write("findings-old/a.md"), "medium"),
+        (write("findings"), "medium"),
+        (write("notes/findings/a.md"), "medium"),
+        (http(), "medium"),
+        (http(method="HEAD"), "medium"),
+        (http(method="POST"), "high"),
+        (http(method="DELETE"), "high"),
+        (Action(kind="test.noop", target="nothing"), "low"),
+    ],
+)
+def test_risk_comes_from_the_table_and_the_target(action: Action, risk: str) -> None:
+    assert risk == classify(action)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "..", "../a", "a/../b", "findings/../../etc/passwd", "/etc/passwd", "//a", "a//b", "a/", "", ".", "./a", "a/./b",
+        ".receipts/x", "a/.hidden", "a\\b", "a\x00b", "a\nb", "a\u202eb", "a\u200bb", "e\u0301", " a", "a ", "a/ b",
+        "x" * 201, "é" * 101, "/".join("a" * 17), "a" * 1025, "\ud800",
+    ],
+)  # fmt: skip
+def test_paths_that_leave_hide_or_mislead_are_refused(target: str) -> None:
+    assert path_trouble(target)
+
+
+@pytest.mark.parametrize(
+    "target", ["a", "findings/2026-01-01 report.md", "Ärger/für/Ünïcode.txt", "日本/語.md", "a..b"]
+)
+def test_ordinary_paths_are_fine(target: str) -> None:
+    assert path_trouble(target) == ""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "example.org", "//example.org/", "file:///etc/passwd", "gopher://example.org/", "http:example.org", "http://",
+        "http:///x", "http://user@example.org/", "http://user:pw@example.org/", "http://@example.org/",
+        "http://exa mple.org/", "http://example.org/\r\nX: 1", "http://example.org\\@evil.org/", "http://example.org:0/",
+        "http://example.org:99999/", "http://example.org:x/", "http://exämple.org/", "http://[::1", "http://[fe80::1%25eth0]/",
+        "http://example.org/#x", "javascript:alert(1)", "\thttp://example.org/",
+    ],
+)  # fmt: skip
+def test_urls_that_mislead_are_refused(target: str) -> None:
+    assert url_trouble(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        ("https://API.Example.org/x?y=1", "api.example.org:443"),
+        ("http://example.org", "example.org:80"),
+        ("http://127.0.0.1:8080/", "127.0.0.1:8080"),
+        ("http://[::1]:81/", "[::1]:81"),
+    ],
+)
+def test_the_endpoint_is_host_and_port_however_the_url_writes_them(target: str, where: str) -> None:
+    assert url_trouble(target) == ""
+    assert where == endpoint(target)
+
+
+@given(
+    kind=st.sampled_from([*KINDS, "command.run"]),
+    target=st.text(min_size=1, max_size=80),
+    params=st.dictionaries(
+        st.text(max_size=12), st.one_of(st.text(max_size=9), st.integers(), st.booleans(), st.none())
+    ),
+)
+def test_reading_and_classifying_are_total(kind: str, target: str, params: dict[str, Scalar]) -> None:
+    action = Action(kind=kind, target=target, params=params)
+    assert isinstance(read(action), FileWrite | HttpRequest | Noop | Problem)
+    assert classify(action) in ("low", "medium", "high", "critical")
