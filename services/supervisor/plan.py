@@ -1,0 +1,242 @@
+"""What to run: from options, ports and keys to process specifications. Pure: it reads no clock, no file, no environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from services.supervisor.ports import S3_GRPC, S3_PORTS
+from services.supervisor.processes import Spec
+from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix
+
+NATS, S3, BOOTSTRAP_NAME = "nats", "s3", "bootstrap"
+SINGLE = ("governor", "verifier", "policy_gate", "actuator", "memory_compactor", "gateway")
+RUNNER = "persona_runner"
+BUCKET = "swarm"
+
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "PYTHONWARNINGS",
+    "PYTHONFAULTHANDLER",
+    "OMP_NUM_THREADS",
+)
+_OUTWARD = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+"""Only the runner's model endpoint may go through a proxy; an actuator that did would evade its allow-list."""
+_PRIVATE = {
+    "SWARM_MODEL_": (RUNNER,),
+    "SWARM_EMBEDDINGS_": ("memory_compactor",),
+    "SWARM_QDRANT_API_KEY": ("memory_compactor",),
+    "SWARM_HTTP_KEY": ("gateway",),
+}
+"""Settings that go to one service and to no other."""
+_COMMAND = ("SWARM_URL", "SWARM_TOKEN", "SWARM_DATA")
+"""Settings of the command, not of a service."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be asked of a mesh. Ports by name (`nats`, `api`) are fixed; all others are free ones.
+
+    `services` None is all of them, `runners` how many persona runners; an empty tuple and `s3` false leave the broker alone.
+    `env` is added to every process and wins.
+    """
+
+    host: str = "127.0.0.1"
+    ports: Mapping[str, int] = {}
+    runners: int = 1
+    services: tuple[str, ...] | None = None
+    s3: bool = True
+    sync_always: bool = True
+    workspace: str | None = None
+    http_allow: str = ""
+    http_keys_file: str | None = None
+    policy_dir: str | None = None
+    qdrant_url: str = ""
+    config: str | None = None
+    log_format: str = "json"
+    ready_timeout_s: float = 60.0
+    env: Mapping[str, str] = {}
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Where things are on this machine. `environ` is the environment of the command; `root` where the packages are."""
+
+    data: Path
+    python: str
+    nats_server: str
+    weed: str
+    root: Path
+    environ: Mapping[str, str]
+
+    @property
+    def keys(self) -> Path:
+        return self.data / "keys"
+
+    @property
+    def workspace(self) -> Path:
+        return self.data / "workspace"
+
+
+def instances(options: Options) -> tuple[str, ...]:
+    """Every service instance, such as `verifier-1`. Raises `ValueError` for a service that does not exist."""
+    wanted = (*SINGLE, RUNNER) if options.services is None else options.services
+    if unknown := [name for name in wanted if name not in (*SINGLE, RUNNER)]:
+        raise ValueError(f"{unknown[0]!r} is no service; there are {', '.join((*SINGLE, RUNNER))}")
+    single = tuple(f"{name}-1" for name in SINGLE if name in wanted)
+    runners = tuple(f"{RUNNER}-{n}" for n in range(1, options.runners + 1)) if RUNNER in wanted else ()
+    return single + runners
+
+
+def users(options: Options) -> tuple[str, ...]:
+    """Everyone with a key."""
+    return (*ROLES, *instances(options))
+
+
+def port_names(options: Options) -> tuple[str, ...]:
+    """Every port the mesh needs."""
+    api = ("api",) if "gateway-1" in instances(options) else ()
+    s3 = (*S3_PORTS, *S3_GRPC) if options.s3 else ()
+    return (NATS, "monitor", *api, *s3, *(f"health_{name}" for name in instances(options)))
+
+
+def nats(places: Places, ports: Mapping[str, int]) -> Spec:
+    return Spec(
+        name=NATS,
+        argv=(places.nats_server, "-c", str(places.data / "nats.conf")),
+        env=_base(places),
+        cwd=str(places.data),
+        ready_url=f"http://127.0.0.1:{ports['monitor']}/healthz",
+    )
+
+
+def s3(places: Places, ports: Mapping[str, int]) -> Spec:
+    """SeaweedFS. Its gRPC ports are said too, or it would take each port + 10000."""
+    flags = [f"-{name.removeprefix('s3_')}.port={ports[name]}" for name in S3_PORTS]
+    flags += [f"-{name.removeprefix('s3_')}.port.grpc={ports[f'{name}_grpc']}" for name in S3_PORTS]
+    off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
+    return Spec(
+        name=S3,
+        argv=(
+            places.weed,
+            "mini",
+            f"-dir={places.data / 's3'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-s3.config={places.keys / 's3.json'}",
+            *flags,
+            *off,
+        ),
+        env=_base(places),
+        cwd=str(places.data / "s3"),
+        ready_url=f"http://127.0.0.1:{ports['s3_s3']}/",
+        any_answer=True,
+    )
+
+
+def bootstrap(places: Places, ports: Mapping[str, int]) -> Spec:
+    """The one-shot process that declares streams and buckets."""
+    return Spec(
+        name=BOOTSTRAP_NAME,
+        argv=(places.python, "-P", "-m", "services.supervisor.bootstrap"),
+        env={
+            **_python(places),
+            "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
+            "SWARM_NATS_SEED_FILE": str(places.keys / f"{BOOTSTRAP}.nk"),
+            "SWARM_INBOX_PREFIX": inbox_prefix(BOOTSTRAP),
+        },
+        cwd=str(places.data),
+    )
+
+
+def services(options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]) -> list[Spec]:
+    """One specification for each instance. `keys` are public nkeys by user."""
+    return [_service(instance, options, places, ports, keys) for instance in instances(options)]
+
+
+def _service(
+    instance: str, options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]
+) -> Spec:
+    service = instance.rpartition("-")[0]
+    health = ports[f"health_{instance}"]
+    env = {
+        **_python(places),
+        **{name: places.environ[name] for name in _OUTWARD if service == RUNNER and name in places.environ},
+        **_settings_for(service, places.environ),
+        "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
+        "SWARM_NATS_MONITOR_URL": f"http://127.0.0.1:{ports['monitor']}",
+        "SWARM_NATS_SEED_FILE": str(places.keys / f"{instance}.nk"),
+        "SWARM_INBOX_PREFIX": inbox_prefix(instance),
+        "SWARM_INSTANCE": instance,
+        "SWARM_DATA_DIR": str(places.data / "services" / instance),
+        "SWARM_HEALTH_PORT": str(health),
+        "SWARM_REQUIRE_SYNC_ALWAYS": "true" if options.sync_always else "false",
+        "SWARM_LOG_FORMAT": options.log_format,
+        **({"SWARM_CONFIG": options.config} if options.config else {}),
+        **_special(service, options, places, ports, keys),
+        **options.env,
+    }
+    return Spec(
+        name=instance,
+        argv=(places.python, "-P", "-m", f"services.{service}"),
+        env=env,
+        cwd=str(places.data / "services" / instance),
+        ready_url=f"http://127.0.0.1:{health}/health/ready",
+    )
+
+
+def _special(
+    service: str, options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]
+) -> dict[str, str]:
+    """What one service holds and no other."""
+    if service == "gateway":
+        file = {"SWARM_HTTP_KEYS_FILE": options.http_keys_file} if options.http_keys_file else {}
+        return {"SWARM_HTTP_HOST": options.host, "SWARM_HTTP_PORT": str(ports["api"]), **file}
+    if service == "memory_compactor":
+        cold = {
+            "SWARM_S3_ENDPOINT": f"127.0.0.1:{ports['s3_s3']}",
+            "SWARM_S3_ACCESS_KEY_FILE": str(places.keys / "s3-access"),
+            "SWARM_S3_SECRET_KEY_FILE": str(places.keys / "s3-secret"),
+            "SWARM_S3_BUCKET": BUCKET,
+        }
+        return {"SWARM_QDRANT_URL": options.qdrant_url, **(cold if options.s3 else {})}
+    if service == "policy_gate":
+        policy = {"SWARM_POLICY_DIR": options.policy_dir} if options.policy_dir else {}
+        return {"SWARM_VERDICT_SEED_FILE": str(places.keys / "policy_gate-1.nk"), **policy}
+    if service == "actuator":
+        return {
+            "SWARM_WORKSPACE": options.workspace or str(places.workspace),
+            "SWARM_HTTP_ALLOW": options.http_allow,
+            "SWARM_VERDICT_KEYS": keys.get("policy_gate-1", ""),
+        }
+    return {}
+
+
+def _settings_for(service: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The `SWARM_*` variables of the command that this service may see."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("SWARM_")
+        and name not in _COMMAND
+        and all(service in holders for prefix, holders in _PRIVATE.items() if name.startswith(prefix))
+    }
+
+
+def _base(places: Places) -> dict[str, str]:
+    return {name: places.environ[name] for name in _INHERITED if name in places.environ}
+
+
+def _python(places: Places) -> dict[str, str]:
+    return {**_base(places), "PYTHONPATH": str(places.root), "PYTHONUNBUFFERED": "1"}
+
+
+def operator_seed_file(places: Places) -> Path:
+    return places.keys / f"{OPERATOR}.nk"

@@ -1,0 +1,84 @@
+"""The broker's configuration as text and as grants: who may say what, from the catalog alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.broker import BrokerConfig, grants, operator_grants, render, service_of, tails
+from shared.contracts.catalog import CLASSES, EMITTERS, SERVICES, class_filter, matches
+
+KEYS = {name: f"U{n}" for n, name in enumerate(("bootstrap", "operator", "sys", *(f"{s}-1" for s in SERVICES)))}
+CONFIG = BrokerConfig(keys=KEYS, store_dir='/a "quoted" folder')
+
+
+def sample(event_class: str) -> str:
+    return class_filter(event_class).replace("*", "x")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_may_say_its_own_classes_and_no_other(service: str) -> None:
+    allowed = grants(f"{service}-1").publish
+    said = {name for name in CLASSES if any(matches(a, sample(name)) for a in allowed)}
+    assert said == {name for name, emitters in EMITTERS.items() if service in emitters}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_service_hears_more_than_its_inbox_and_discovery(service: str) -> None:
+    heard = grants(f"{service}-1").subscribe
+    assert heard[0] == f"_INBOX_{service}-1.>"
+    assert all(subject.startswith("$SRV.") for subject in heard[1:])
+
+
+def test_no_service_may_change_a_stream_or_anothers_consumer() -> None:
+    for service in SERVICES:
+        others = {f"{s}" for s in SERVICES if s != service}
+        for subject in grants(f"{service}-1").publish:
+            assert not matches(subject, "$JS.API.STREAM.UPDATE.SWARM")
+            assert not matches(subject, "$JS.API.STREAM.DELETE.SWARM")
+            for other in others:
+                assert not matches(subject, f"$JS.API.CONSUMER.MSG.NEXT.SWARM.{other}")
+                assert not matches(subject, f"$JS.API.CONSUMER.CREATE.SWARM.{other}")
+                assert not matches(subject, f"$JS.ACK.SWARM.{other}.1.1.1.1.1")
+                assert not matches(subject, f"$KV.checkpoints.{other}.x")
+
+
+def test_the_operator_says_no_event_and_leaves_consumers_of_services_alone() -> None:
+    operator = operator_grants()
+    assert not any(matches(a, sample(name)) for name in CLASSES for a in operator.publish)
+    assert any(matches(d, "$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier") for d in operator.deny_publish)
+    assert any(matches(d, "$JS.API.CONSUMER.DELETE.RECALL.memory_compactor-recall") for d in operator.deny_publish)
+    assert not any(matches(d, "$JS.API.CONSUMER.CREATE.SWARM.mine") for d in operator.deny_publish)
+
+
+def test_tails_are_named_after_the_instance() -> None:
+    assert tails("gateway-2") == (("SWARM", "tail-gateway-2"), ("RECALL", "tail-gateway-2-recall"))
+    assert tails("actuator-1") == ()
+    assert service_of("persona_runner-12") == "persona_runner"
+    with pytest.raises(ValueError, match="'verifier' is no service instance"):
+        service_of("verifier")
+
+
+def test_the_file_syncs_always_unless_told_otherwise_and_is_strict() -> None:
+    text = render(CONFIG)
+    assert "  sync_interval: always\n" in text
+    assert "  strict: true\n" in text
+    assert r'store_dir: "/a \"quoted\" folder"' in text
+    relaxed = BrokerConfig(keys=KEYS, store_dir="s", sync_always=False)
+    assert "sync_interval" not in render(relaxed)
+
+
+def test_a_role_without_a_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="no nkey for operator"):
+        render(BrokerConfig(keys={k: v for k, v in KEYS.items() if k != "operator"}, store_dir="s"))
+
+
+def test_runners_are_in_an_account_of_their_own_and_the_system_api_reaches_core_under_a_private_name() -> None:
+    core, run = render(CONFIG).split("  RUN {", 1)
+    runner = KEYS["persona_runner-1"]
+    assert runner not in core
+    assert runner in run
+    assert all(KEYS[f"{s}-1"] in core for s in SERVICES if s != "persona_runner")
+    assert (
+        '"$JS.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1": "$JS.CORE.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1"'
+        in run
+    )

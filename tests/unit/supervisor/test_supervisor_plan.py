@@ -1,0 +1,69 @@
+"""What each process is given, and what it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.supervisor import plan
+from services.supervisor.plan import Options, Places
+
+ENVIRON = {
+    "PATH": "/bin",
+    "SECRET_OF_THE_SHELL": "x",
+    "HTTPS_PROXY": "http://proxy",
+    "SWARM_TOKEN": "t",
+    "SWARM_MODEL_API_KEY": "k",
+    "SWARM_EMBEDDINGS_API_KEY": "e",
+    "SWARM_DRAIN_S": "5",
+}
+PLACES = Places(
+    data=Path("/d"), python="python", nats_server="nats-server", weed="weed", root=Path("/r"), environ=ENVIRON
+)
+
+
+def environments(options: Options) -> dict[str, dict[str, str]]:
+    ports = {name: 1000 + n for n, name in enumerate(plan.port_names(options))}
+    keys = {name: f"U{name}" for name in plan.users(options)}
+    return {spec.name: dict(spec.env) for spec in plan.services(options, PLACES, ports, keys)}
+
+
+def test_there_is_one_of_each_service_and_as_many_runners_as_asked_for() -> None:
+    assert plan.instances(Options(runners=2))[-2:] == ("persona_runner-1", "persona_runner-2")
+    assert len(plan.instances(Options())) == 7
+    assert plan.instances(Options(services=())) == ()
+    with pytest.raises(ValueError, match="'gatevay' is no service"):
+        plan.instances(Options(services=("gatevay",)))
+
+
+def test_every_instance_has_its_own_key_inbox_folder_and_health_port() -> None:
+    given = environments(Options(runners=2)).values()
+    for name in ("SWARM_NATS_SEED_FILE", "SWARM_INBOX_PREFIX", "SWARM_DATA_DIR", "SWARM_HEALTH_PORT", "SWARM_INSTANCE"):
+        assert len({env[name] for env in given}) == 8
+
+
+def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
+    given = environments(Options())
+
+    def holders(name: str) -> set[str]:
+        return {instance for instance, env in given.items() if name in env}
+
+    assert holders("SWARM_MODEL_API_KEY") == {"persona_runner-1"}
+    assert holders("HTTPS_PROXY") == {"persona_runner-1"}
+    assert holders("SWARM_EMBEDDINGS_API_KEY") == {"memory_compactor-1"}
+    assert holders("SWARM_S3_SECRET_KEY_FILE") == {"memory_compactor-1"}
+    assert holders("SWARM_VERDICT_SEED_FILE") == {"policy_gate-1"}
+    assert holders("SWARM_WORKSPACE") == {"actuator-1"}
+    assert holders("SWARM_TOKEN") == holders("SECRET_OF_THE_SHELL") == set()
+    assert len(holders("SWARM_DRAIN_S")) == 7
+    assert given["actuator-1"]["SWARM_VERDICT_KEYS"] == "Upolicy_gate-1"
+
+
+def test_the_object_store_listens_on_loopback_and_on_given_ports_only() -> None:
+    options = Options()
+    ports = {name: 1000 + n for n, name in enumerate(plan.port_names(options))}
+    argv = plan.s3(PLACES, ports).argv
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-s3.port.iceberg=0"} <= set(argv)
+    assert f"-s3.port={ports['s3_s3']}" in argv
+    assert f"-filer.port.grpc={ports['s3_filer_grpc']}" in argv
