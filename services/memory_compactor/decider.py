@@ -1,0 +1,237 @@
+"""Theory of operation: when memory is written down, and that a persona's last snapshot is taken exactly once.
+
+Indexing is an effect without events (`Remember`): the index is a projection fed in stream order, the effect only waits until
+it has reached the message. So an acknowledged message is a remembered one, and a second delivery finds nothing to do.
+
+Snapshots have a boundary, `snapshot.compressed.<swarm>.<persona>`, beside the lifecycle that is read with it:
+- a compressing thought, at least `every_thoughts` steps after the step of the last snapshot, is written down once; when
+  cold storage is away it is passed over, and the next such thought is due;
+- a draining persona leaves exactly one final snapshot per draining: with its final thought, or, if none came by the
+  deadline, then (`persona.draining` is handed back until the deadline and so is its own durable timer), for a dead runner must
+  not keep its persona from ending. Whichever comes second finds the first in the boundary.
+
+The late snapshot does not guard `thought.generated.<swarm>.<persona>`. A thought that slips in beside it is not lost: a
+snapshot says the sequence it is at, the log after it has the rest, and that thought, should it be the final one, finds
+the final snapshot taken. A guard would only let a busy zombie refuse the snapshot again and again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from shared.contracts.catalog import CONSUMES, class_of, subject_of
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    Memory,
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    RecallAnswered,
+    RecallRequested,
+    SnapshotCompressed,
+    SnapshotCounts,
+    ThoughtGenerated,
+)
+from shared.contracts.ids import caused_id
+from shared.contracts.persona import charter_sha256
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
+
+SNAPSHOT_EVERY_THOUGHTS = 20
+LONGEST_RETRY_S = 30.0
+SOONEST_RETRY_S = 0.05
+
+
+class State(msgspec.Struct, kw_only=True):
+    """One persona's lifecycle and snapshots. `draining_id` is the event that began the draining `final` refers to."""
+
+    role: str = ""
+    charter: str | None = None
+    last_step: int = 0
+    draining_id: str | None = None
+    final: bool = False
+    reaped: bool = False
+
+
+class Remember(Effect, frozen=True, kw_only=True):
+    """Wait until memory has reached a stream sequence."""
+
+    seq: int
+
+
+class TakeSnapshot(Effect, frozen=True, kw_only=True):
+    """Once memory has reached a stream sequence, write the persona's down in cold storage."""
+
+    seq: int
+    swarm: str
+    persona: str
+
+
+class Recall(Effect, frozen=True, kw_only=True):
+    """Search the memory of one persona."""
+
+    swarm: str
+    persona: str
+    query: str
+    limit: int
+    now: datetime
+
+
+class Remembered(Result, frozen=True, kw_only=True):
+    """Memory is at least there."""
+
+
+class Written(Result, frozen=True, kw_only=True):
+    """The snapshot is in cold storage. `seq` is the last of the persona's events in it."""
+
+    key: str
+    sha256: str
+    seq: int
+    summary: str
+    counts: SnapshotCounts
+    ratio: float
+    size_bytes: int
+
+
+class Recalled(Result, frozen=True, kw_only=True):
+    """What was found, with memory at `seq`."""
+
+    memories: tuple[Memory, ...]
+    seq: int
+
+
+class Unavailable(Result, frozen=True, kw_only=True):
+    """Something outside did not answer; nothing was done."""
+
+    detail: str
+
+
+class Compactor(msgspec.Struct, frozen=True, kw_only=True):
+    """A `shared.decider.Decider`. `every_thoughts`: fewest thoughts of a persona from one snapshot to the next."""
+
+    every_thoughts: int = SNAPSHOT_EVERY_THOUGHTS
+
+    def initial(self) -> State:
+        return State()
+
+    def boundary(self, message: Delivered | Tick) -> Boundary | None:
+        if isinstance(message, Tick) or class_of(message.recorded.event) not in CONSUMES["memory_compactor"]:
+            return None
+        match message.recorded.event:
+            case ThoughtGenerated(phase="compress") | ThoughtGenerated(final=True) | PersonaDraining():
+                event = message.recorded.event
+                snapshots = f"snapshot.compressed.{event.swarm}.{event.persona}"
+                return Boundary(reads=(f"persona.*.{event.swarm}.{event.persona}", snapshots), guards=(snapshots,))
+            case _:
+                return Boundary(reads=(), guards=())
+
+    def decide(self, state: State, message: Input) -> Decision:
+        match message:
+            case Delivered():
+                return self._delivered(state, message)
+            case Performed(cause=Delivered() as cause, result=result):
+                return self._performed(state, cause, result, message.now)
+            case _:
+                return NOTHING
+
+    def _delivered(self, state: State, message: Delivered) -> Decision:
+        recorded = message.recorded
+        match recorded.event:
+            case RecallRequested() as e:
+                recall = Recall(swarm=e.swarm, persona=e.persona, query=e.query, limit=e.limit, now=message.now)
+                return Decision(effect=recall)
+            case PersonaDraining() as e if _pending(state, recorded) and message.now < e.deadline:
+                return Decision(retry_s=max(SOONEST_RETRY_S, (e.deadline - message.now).total_seconds()))
+            case _:
+                if self._is_due(state, recorded):
+                    of = recorded.event
+                    return Decision(effect=TakeSnapshot(seq=recorded.seq, swarm=of.swarm, persona=of.persona))
+                return Decision(effect=Remember(seq=recorded.seq))
+
+    def _performed(self, state: State, cause: Delivered, result: Result, now: datetime) -> Decision:
+        recorded = cause.recorded
+        match result:
+            case Recalled() as found:
+                event = recorded.event
+                answer = RecallAnswered(
+                    swarm=event.swarm, persona=event.persona, memories=found.memories, seq=found.seq
+                )
+                return Decision(events=(answer,), guards=())
+            case Written() as written if self._is_due(state, recorded):
+                return Decision(events=(_compressed(state, recorded, written),), charter=_charter(state, recorded))
+            case Unavailable() if isinstance(recorded.event, ThoughtGenerated) and not recorded.event.final:
+                return NOTHING  # it is remembered; the next compressing thought is due in its place
+            case Unavailable():
+                return Decision(retry_s=min(LONGEST_RETRY_S, 0.5 * 2.0 ** min(cause.attempt, 10)))
+            case _:
+                return NOTHING
+
+    def _is_due(self, state: State, recorded: Recorded) -> bool:
+        """Whether this event must be followed by a snapshot that is not there yet."""
+        match recorded.event:
+            case ThoughtGenerated(final=True):
+                return state.draining_id is not None and not state.final and not state.reaped
+            case ThoughtGenerated(phase="compress", status="ok", step=step):
+                return not state.final and not state.reaped and step - state.last_step >= self.every_thoughts
+            case PersonaDraining():
+                return _pending(state, recorded)
+            case _:
+                return False
+
+    def evolve(self, state: State, recorded: Recorded) -> State:
+        match recorded.event:
+            case PersonaSpawned() as e:
+                return State(role=e.identity.role, charter=charter_sha256(e.identity))
+            case PersonaDraining():
+                state.draining_id, state.final, state.reaped = recorded.id, False, False
+            case PersonaReaped():
+                state.reaped = True
+            case SnapshotCompressed() as e:
+                step = e.metadata.get("step", "")
+                state.last_step = int(step) if step.isascii() and step.isdigit() else state.last_step
+                state.final = state.final or e.final
+            case _:
+                pass
+        return state
+
+
+def _pending(state: State, draining: Recorded) -> bool:
+    """Whether this draining is the present one and still without its final snapshot."""
+    return state.draining_id == draining.id and not state.final and not state.reaped
+
+
+def _charter(state: State, cause: Recorded) -> str | None:
+    return cause.envelope.charter or state.charter
+
+
+def _compressed(state: State, cause: Recorded, written: Written) -> SnapshotCompressed:
+    event = cause.event
+    metadata = {"role": state.role} if state.role else {}
+    final = True
+    if isinstance(event, ThoughtGenerated):
+        final = event.final
+        metadata |= {"phase": event.phase, "step": str(event.step), "cycle": str(event.cycle)}
+        metadata |= (
+            {"source": "rules"} if event.thinker.startswith("rules") else {"source": "model", "model": event.thinker}
+        )
+        if event.usage.tokens_out:
+            metadata["completion_tokens"] = str(event.usage.tokens_out)
+    else:
+        metadata["source"] = "deadline"
+    snapshot = SnapshotCompressed(
+        swarm=event.swarm,
+        persona=event.persona,
+        snapshot_id="-",
+        key=written.key,
+        sha256=written.sha256,
+        seq=written.seq,
+        summary=written.summary,
+        counts=written.counts,
+        ratio=written.ratio,
+        size_bytes=written.size_bytes,
+        final=final,
+        metadata=metadata,
+    )
+    # the snapshot's id is its event's, as the shell derives it
+    return msgspec.structs.replace(snapshot, snapshot_id=caused_id(cause.id, subject_of(snapshot)))

@@ -1,0 +1,135 @@
+"""Cold storage on S3 (MinIO, SeaweedFS, AWS) through minio-py.
+
+The client is synchronous: calls run in a small pool of threads. Its default pool waits far too long for a dead server, so it
+gets one with explicit timeouts. Objects are content-addressed and put with `If-None-Match: *`: a second put changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import minio
+import urllib3
+from minio.error import MinioException, S3Error
+
+from shared.memory.port import ColdCorrupt, ColdMissing, ColdUnavailable
+
+T = TypeVar("T")
+_THREADS = 8
+
+
+class S3Cold:
+    """A `ColdStore` in one bucket. Make it with `S3Cold.open`."""
+
+    def __init__(self, client: minio.Minio, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cold")
+
+    @classmethod
+    async def open(
+        cls,
+        endpoint: str,
+        bucket: str,
+        *,
+        access_key: str,
+        secret_key: str,
+        secure: bool = False,
+        region: str = "us-east-1",
+    ) -> S3Cold:
+        """Connect and ensure the bucket. `endpoint` is host:port. Raises `ColdUnavailable`."""
+        http = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=2, read=10),
+            maxsize=_THREADS,
+            retries=urllib3.Retry(total=2, backoff_factor=0.1),
+        )
+        client = minio.Minio(
+            endpoint, access_key=access_key, secret_key=secret_key, secure=secure, region=region, http_client=http
+        )
+        cold = cls(client, bucket)
+        try:
+            await cold._run(cold._ensure_bucket)
+        except ColdUnavailable:
+            await cold.close()
+            raise
+        return cold
+
+    def _ensure_bucket(self) -> None:
+        try:
+            if not self._client.bucket_exists(self._bucket):
+                self._client.make_bucket(self._bucket)
+        except S3Error as error:
+            if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):  # another service was first
+                raise
+
+    async def put(self, key: str, data: bytes) -> bool:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in key:
+            raise ValueError(f"the key {key!r} does not contain the content's SHA-256 {digest}")
+        return await self._run(self._put, key, data)
+
+    def _put(self, key: str, data: bytes) -> bool:
+        try:
+            # put_object cannot send conditional headers
+            self._client._put_object(
+                self._bucket, key, data, {"If-None-Match": "*", "Content-Type": "application/zstd"}
+            )
+        except S3Error as error:
+            if error.code in ("PreconditionFailed", "ConditionalRequestConflict"):
+                return False
+            raise
+        return True
+
+    async def get(self, key: str, sha256: str) -> bytes:
+        data = await self._run(self._get, key)
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise ColdCorrupt(f"{key} has SHA-256 {found}, expected {sha256}")
+        return data
+
+    def _get(self, key: str) -> bytes:
+        answer = None
+        try:
+            answer = self._client.get_object(self._bucket, key)
+            return bytes(answer.read())
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                raise ColdMissing(f"there is no {key} in bucket {self._bucket}") from error
+            raise
+        finally:
+            if answer is not None:
+                answer.close()
+                answer.release_conn()
+
+    async def exists(self, key: str) -> bool:
+        return await self._run(self._exists, key)
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self._client.stat_object(self._bucket, key)
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                return False
+            raise
+        return True
+
+    async def keys(self, prefix: str) -> list[str]:
+        return await self._run(self._keys, prefix)
+
+    def _keys(self, prefix: str) -> list[str]:
+        found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+        return sorted(str(entry.object_name) for entry in found)
+
+    async def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client._http.clear()
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise ColdUnavailable(f"S3 bucket {self._bucket}: {error}") from error

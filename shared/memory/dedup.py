@@ -1,0 +1,87 @@
+"""Whether two texts say the same. Pure.
+
+Cosine alone cannot tell: sentences of opposite meaning lie closer together than paraphrases. So texts are the *same* only
+when they are near (cosine ≥ 0.90) **and** a guard finds that nothing which turns a meaning differs: the numbers and names
+with digits are equal and in order, the words that negate, condition or quantify are equal, and the remaining content words of one text are
+those of the other with some left out, in the same order. A replaced or swapped word is a difference ("A blames B").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+SAME_COSINE = 0.90
+SIMILAR_COSINE = 0.75
+"""Cosines of wordllama-256; other embedders need their own."""
+
+Verdict = Literal["same", "similar", "different"]
+
+_EDGE_PUNCTUATION = ".,;:!?…\"'`´“”‘’„«»()[]{}<>*_|"
+_TURNING_WORDS = """
+    no not never none nothing nobody nor neither without cannot cant hardly barely scarcely almost nearly only just
+    if unless until except but though although despite instead before after again stopped stops failed fails ceased lacks
+    may might could should would must maybe perhaps possibly probably likely unlikely
+    all some few most many several every each any more less fewer least both half
+    above below over under up down off on in out
+"""
+_EMPTY_WORDS = "a an the is are be been being has have that this these those it its and of very so then now there"
+_TURNING, _EMPTY = frozenset(_TURNING_WORDS.split()), frozenset(_EMPTY_WORDS.split())
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """A text taken apart for the guard."""
+
+    numbers: tuple[str, ...]
+    turning: tuple[str, ...]
+    content: tuple[str, ...]
+
+
+def normalise(text: str) -> str:
+    """One spelling of what reads the same: NFKC, case folded, spaces collapsed, final punctuation gone."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!…; ")
+
+
+def exact_key(owner: str, kind: str, about: str, text: str) -> str:
+    """Equal for texts that read the same, of one owner, kind and subject only: 32 hex digits."""
+    body = "\0".join((owner, kind, about, normalise(text)))
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def parts(text: str) -> Parts:
+    """Numbers (any word with a digit), turning words, and the other words that carry content, each in order."""
+    numbers, turning, content = [], [], []
+    for raw in normalise(text).split():
+        word = raw.strip(_EDGE_PUNCTUATION) or raw
+        if any(c.isdigit() for c in word):
+            numbers.append(word)
+        elif word in _TURNING or word.endswith(("n't", "n’t")):
+            turning.append("not" if word.endswith(("n't", "n’t", "cannot")) else word)
+        elif word not in _EMPTY:
+            content.append(word)
+    return Parts(tuple(numbers), tuple(turning), tuple(content))
+
+
+def guard(a: str, b: str) -> bool:
+    """Whether nothing that turns a meaning differs; see the module."""
+    left, right = parts(a), parts(b)
+    if left.numbers != right.numbers or left.turning != right.turning:
+        return False
+    short, long = sorted((left.content, right.content), key=len)
+    return bool(short or not long) and _is_subsequence(short, long)
+
+
+def compare(a: str, b: str, cosine: float) -> Verdict:
+    """Same: may be merged. Similar: worth an edge. `cosine` is that of their embeddings."""
+    if normalise(a) == normalise(b) or (cosine >= SAME_COSINE and guard(a, b)):
+        return "same"
+    return "similar" if cosine >= SIMILAR_COSINE else "different"
+
+
+def _is_subsequence(short: Sequence[str], long: Sequence[str]) -> bool:
+    rest = iter(long)
+    return all(word in rest for word in short)

@@ -1,0 +1,213 @@
+"""The vector index embedded: Qdrant Edge, the Qdrant engine in-process.
+
+Calls hold the GIL, so all run in one worker thread, in order, and large queries are cut into small batches to let others
+run in between. A folder belongs to one process (a lock file says so). The engine's write-ahead log survives kill -9; `flush`, a
+few seconds after a write and on close, survives loss of power. What can't be opened is moved aside and begun anew: the log rebuilds it.
+
+HNSW is off on purpose: its builds stall for minutes, and brute force is fast enough up to some 200 000 items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import qdrant_edge as q
+import structlog
+
+from shared.memory import points
+from shared.memory.port import Hit, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector
+
+T = TypeVar("T")
+_QUERY_BATCH = 16
+_PAGE = 1000
+_NO_HNSW = 10_000_000
+_log = structlog.get_logger()
+
+
+class EdgeIndex:
+    """A `VectorIndex` in a folder of this process. Make it with `EdgeIndex.open`."""
+
+    def __init__(self, shard: q.EdgeShard, lock_fd: int, dim: int, flush_s: float, worker: ThreadPoolExecutor) -> None:
+        self.dim = dim
+        self._shard = shard
+        self._lock_fd = lock_fd
+        self._flush_s = flush_s
+        self._worker = worker
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._flush_error: BaseException | None = None
+
+    @classmethod
+    async def open(cls, folder: Path, dim: int, *, flush_s: float = 2.0) -> EdgeIndex:
+        """Open or create. Raises `IndexInUse` when another process has it.
+
+        `flush_s`: seconds from a write until it is on disk for good.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock_fd = _lock(folder)
+        worker = ThreadPoolExecutor(1, thread_name_prefix="edge-index")
+        shard = await asyncio.get_running_loop().run_in_executor(worker, _open, folder, dim)
+        return cls(shard, lock_fd, dim, flush_s, worker)
+
+    async def write(
+        self,
+        rows: Sequence[tuple[MemoryItem, Vector]] = (),
+        *,
+        drop: Sequence[str] = (),
+        cursors: Mapping[str, int] | None = None,
+    ) -> None:
+        """One record of the engine's write-ahead log: rows, tombstones and cursors. The tombstones are removed afterwards."""
+        gone = [points.point_id(i) for i in drop]
+        batch = [q.Point(points.point_id(item.id), vector.tolist(), points.payload_of(item)) for item, vector in rows]
+        batch += [q.Point(i, {}, {"meta": points.TOMBSTONE}) for i in gone]
+        for scope, seq in (cursors or {}).items():
+            batch.append(q.Point(points.cursor_point_id(scope), {}, points.cursor_payload(scope, seq)))
+        if not batch:
+            return
+        await self._run(self._update, q.UpdateOperation.upsert_points(batch))
+        if gone:
+            await self._run(self._update, q.UpdateOperation.delete_points(list(gone)))
+        if self._flush_timer is None:
+            self._flush_timer = asyncio.get_running_loop().call_later(self._flush_s, self._flush_later)
+
+    def _update(self, operation: q.UpdateOperation) -> None:
+        self._shard.update(operation)
+
+    async def query(self, queries: Sequence[Query]) -> list[list[Hit]]:
+        found: list[list[Hit]] = []
+        for i in range(0, len(queries), _QUERY_BATCH):
+            found += await self._run(self._query, queries[i : i + _QUERY_BATCH])
+        return found
+
+    def _query(self, queries: Sequence[Query]) -> list[list[Hit]]:
+        requests = [
+            q.QueryRequest(
+                limit=query.limit,
+                query=q.Query.Nearest(query.vector.tolist()),
+                filter=_any("owner", query.owners),
+                score_threshold=query.min_score,
+                with_payload=True,
+                with_vector=True,
+            )
+            for query in queries
+        ]
+        return [
+            [
+                Hit(item=points.item_of(p.payload), vector=np.array(p.vector, np.float32), score=float(p.score))
+                for p in answer
+            ]
+            for answer in self._shard.query_batch(q.QueryBatchRequest(requests))
+        ]
+
+    async def retrieve(self, ids: Sequence[str]) -> list[MemoryItem]:
+        return await self._run(self._scroll, _any("ids", ids)) if ids else []
+
+    async def matching(self, digests: Sequence[str]) -> list[MemoryItem]:
+        return await self._run(self._scroll, _any("hash", digests)) if digests else []
+
+    async def scan(self, owner: str) -> list[MemoryItem]:
+        return await self._run(self._scroll, _any("owner", (owner,)))
+
+    def _scroll(self, where: q.Filter) -> list[MemoryItem]:
+        items: list[MemoryItem] = []
+        offset = None
+        while True:
+            page, offset = self._shard.scroll(
+                q.ScrollRequest(offset=offset, limit=_PAGE, filter=where, with_payload=True)
+            )
+            items += [points.item_of(record.payload) for record in page]
+            if offset is None:
+                return sorted(items, key=lambda item: (item.seq, item.id))
+
+    async def count(self, owner: str | None = None) -> int:
+        where = q.Filter(must_not=[q.IsEmptyCondition("owner")]) if owner is None else _any("owner", (owner,))
+        return await self._run(self._shard.count, q.CountRequest(exact=True, filter=where))
+
+    async def cursors(self) -> dict[str, int]:
+        return await self._run(self._cursors)
+
+    def _cursors(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        offset = None
+        while True:
+            request = q.ScrollRequest(
+                offset=offset, limit=_PAGE, filter=_any("meta", (points.CURSOR,)), with_payload=True
+            )
+            page, offset = self._shard.scroll(request)
+            found.update(points.cursor_of(record.payload) for record in page)
+            if offset is None:
+                return found
+
+    async def flush(self) -> None:
+        await self._run(self._shard.flush)
+
+    def _flush_later(self) -> None:
+        self._flush_timer = None
+        self._worker.submit(self._shard.flush).add_done_callback(self._flushed)
+
+    def _flushed(self, done: Future[None]) -> None:
+        self._flush_error = self._flush_error or done.exception()
+
+    async def close(self) -> None:
+        """Flush and release the folder. The index is of no use afterwards."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        try:
+            await self._run(self._shard.close)
+        finally:
+            self._worker.shutdown()
+            os.close(self._lock_fd)
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        if self._flush_error is not None:
+            raise IndexUnavailable(f"the index could not be flushed: {self._flush_error}")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
+        except Exception as error:  # the engine raises plain `Exception` for everything
+            raise IndexUnavailable(f"{getattr(work, '__name__', work)} failed: {error}") from error
+
+
+def _any(key: str, values: Sequence[str]) -> q.Filter:
+    return q.Filter(must=[q.FieldCondition(key=key, match=q.MatchAny(list(values)))])
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder.with_name(folder.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise IndexInUse(f"the index at {folder} is open in another process; stop that one first") from error
+    return descriptor
+
+
+def _open(folder: Path, dim: int) -> q.EdgeShard:
+    config = q.EdgeConfig(
+        vectors=q.EdgeVectorParams(size=dim, distance=q.Distance.Cosine),
+        optimizers=q.EdgeOptimizersConfig(indexing_threshold=_NO_HNSW),
+        wal_enabled=True,
+    )
+    if (folder / "segments").is_dir():
+        try:
+            shard = q.EdgeShard.load(str(folder), config)
+            shard.update(q.UpdateOperation.delete_points_by_filter(_any("meta", (points.TOMBSTONE,))))
+            return shard
+        except Exception as error:  # the engine raises plain `Exception` for everything
+            _log.error(
+                "index_unreadable", folder=str(folder), error=str(error), remedy="moved aside, rebuilt from the log"
+            )
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}.broken-{time.time_ns()}"))
+    folder.mkdir()
+    shard = q.EdgeShard.create(str(folder), config)
+    for key in points.KEYWORDS:
+        shard.update(q.UpdateOperation.create_field_index(key, q.PayloadSchemaType.Keyword))
+    shard.flush()
+    return shard

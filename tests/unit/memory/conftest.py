@@ -1,0 +1,29 @@
+"""The real embedder, once; the real embedded index, in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.memory.edge import EdgeIndex
+from shared.memory.embeddings import WordLlamaEmbedder
+from shared.memory.fabric import Fabric
+
+
+@pytest.fixture(scope="session")
+def embedder() -> WordLlamaEmbedder:
+    return WordLlamaEmbedder()
+
+
+@pytest.fixture
+async def index(tmp_path: Path) -> AsyncIterator[EdgeIndex]:
+    index = await EdgeIndex.open(tmp_path / "index", 256)
+    yield index
+    await index.close()
+
+
+@pytest.fixture
+async def fabric(index: EdgeIndex, embedder: WordLlamaEmbedder) -> Fabric:
+    return await Fabric.open(index, embedder)
