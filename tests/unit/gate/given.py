@@ -90,7 +90,7 @@ def observed(
 
 
 def proposed(action: Action = FINDING, **changed: Any) -> ProposalCreated:
-    digest = action_digest(**WHOSE, charter=CHARTER, action=action)
+    digest = changed.get("digest") or action_digest(**WHOSE, charter=CHARTER, action=action)
     fields: dict[str, Any] = {
         **LIFE,
         "title": "Report the failing disk",

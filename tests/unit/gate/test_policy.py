@@ -1,0 +1,203 @@
+"""The wrapper denies whenever it is unsure, and a bundle must prove itself before it decides anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle, BadBundle, Bundle
+from shared.policy.types import PolicyRequest
+from tests.unit.gate.given import replaced
+
+BASE = PolicyRequest(
+    swarm="alpha",
+    persona="p01",
+    action="file.write",
+    target="findings/a.md",
+    digest="0" * 64,
+    risk="low",
+    tainted=True,
+    environment="local",
+)
+DEFAULT = Bundle.load(DEFAULT_BUNDLE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "policies"))
+
+
+def edit(folder: Path, name: str, change: Callable[[str], str]) -> None:
+    file = folder / name
+    file.write_text(change(file.read_text()))
+
+
+def test_a_permitted_request_names_its_policy_and_the_version() -> None:
+    decision = DEFAULT.decide(BASE)
+    assert decision.allow and ("file-findings",) == decision.policy_ids and "permitted" == decision.reason
+    assert DEFAULT.version == decision.version and len(decision.version) == 64
+
+
+def test_a_forbid_wins_and_is_named() -> None:
+    decision = DEFAULT.decide(replaced(BASE, kill_switch=True))
+    assert (False, "policy_denied", ("kill-switch",)) == (decision.allow, decision.reason, decision.policy_ids)
+
+
+def test_what_nothing_speaks_for_is_denied() -> None:
+    decision = DEFAULT.decide(replaced(BASE, target="notes/a.md", risk="medium"))
+    assert (False, "no_matching_permit", ()) == (decision.allow, decision.reason, decision.policy_ids)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"approvals": "many"},
+        {"approvals": None},
+        {"approvals": 2**70},
+        {"approvals": 1.5},
+        {"tainted": "no"},
+        {"kill_switch": None},
+        {"allowed_hosts": ("a", 3)},
+        {"risk": 1},
+        {"target": None},
+        {"target": "\ud800"},
+        {"swarm": 7},
+        {"digest": object()},
+        {"action": "command.run"},
+        {"action": 'x" || true'},
+        {"action": None},
+        {"action": "http.request"},
+        {"action": "http.request", "target": "https://user@example.org/"},
+    ],
+)
+def test_a_request_that_cannot_be_judged_is_denied_as_an_error(broken: dict[str, Any]) -> None:
+    decision = DEFAULT.decide(replaced(BASE, **broken))
+    assert not decision.allow and "policy_error" == decision.reason and decision.errors
+
+
+@given(
+    swarm=st.text(max_size=20),
+    persona=st.text(max_size=20),
+    action=st.sampled_from(["file.write", "http.request", "test.noop", "other"]),
+    target=st.text(max_size=60),
+    risk=st.sampled_from(["low", "medium", "high", "critical"]),
+    tainted=st.booleans(),
+    approvals=st.integers(-3, 5),
+    quorum=st.integers(-3, 5),
+)
+def test_high_impact_is_never_permitted_without_people_or_on_tainted_evidence(**fields: Any) -> None:
+    decision = DEFAULT.decide(replaced(BASE, **fields))
+    if fields["risk"] in ("high", "critical") and decision.allow:
+        assert fields["approvals"] >= fields["quorum"] >= 1 and not fields["tainted"]
+    assert not (decision.allow and (decision.errors or not decision.policy_ids))
+    stopped = DEFAULT.decide(replaced(BASE, **fields, kill_switch=True))
+    assert not stopped.allow
+
+
+FAIL_OPEN = {
+    "a forbid that reads a missing attribute": "forbid (principal, action, resource) when { resource.owner == principal };",
+    "a forbid that compares the wrong type": "forbid (principal, action, resource) when { context.approvals > context.risk };",
+    "a forbid about an unknown action": 'forbid (principal, action == Action::"file.erase", resource);',
+    "a forbid about an unknown type": 'forbid (principal == Robot::"x", action, resource);',
+}
+
+
+@pytest.mark.parametrize("policy", FAIL_OPEN.values(), ids=FAIL_OPEN.keys())
+def test_a_policy_that_could_only_fail_does_not_load(folder: Path, policy: str) -> None:
+    edit(folder, "gate.cedar", lambda text: f'{text}\n@id("trap")\n{policy}\n')
+    with pytest.raises(BadBundle):
+        Bundle.load(folder)
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "context.approvals + 9223372036854775807 > 0",  # overflow
+        'Persona::"alpha/nobody".swarm == "alpha"',  # an entity that is not there
+    ],
+)
+def test_a_forbid_that_errors_when_evaluated_denies_and_does_not_fail_open(folder: Path, trap: str) -> None:
+    """Cedar itself answers Allow here, because it skips the forbid."""
+    edit(
+        folder,
+        "gate.cedar",
+        lambda text: f'{text}\n@id("trap") forbid (principal, action, resource) when {{ {trap} }};\n',
+    )
+    edit(folder, "golden.json", lambda _: json.dumps([golden("nothing is permitted any more", False, approvals=1)]))
+    decision = Bundle.load(folder).decide(replaced(BASE, approvals=1))
+    assert not decision.allow and "policy_error" == decision.reason and decision.errors
+
+
+def golden(name: str, allow: bool, **changed: Any) -> dict[str, Any]:
+    request = {field: getattr(BASE, field) for field in BASE.__struct_fields__} | changed
+    return {"name": name, "request": request, "allow": allow}
+
+
+BAD: dict[str, tuple[str, Callable[[str], str]]] = {
+    "syntax": ("gate.cedar", lambda text: text + "permit ("),
+    "a policy without an @id": (
+        "gate.cedar",
+        lambda text: text + "\nforbid (principal, action, resource) when { false };",
+    ),
+    "an empty @id": (
+        "gate.cedar",
+        lambda text: text + '\n@id("") forbid (principal, action, resource) when { false };',
+    ),
+    "an @id used twice": ("gate.cedar", lambda text: text.replace('@id("file-approved")', '@id("file-findings")')),
+    "a template": ("gate.cedar", lambda text: text + '\n@id("t") permit (principal == ?principal, action, resource);'),
+    "a schema it does not fit": ("schema.cedarschema", lambda text: text.replace("tainted: Bool", "taint: Bool")),
+    "no schema": ("schema.cedarschema", lambda _: "entity"),
+    "a failing golden decision": ("gate.cedar", lambda text: text.replace('"findings/*"', '"*"')),
+    "no policies": ("gate.cedar", lambda _: ""),
+    "no golden decisions": ("golden.json", lambda _: "[]"),
+    "a golden request with an unknown field": ("golden.json", lambda text: text.replace('"risk"', '"risky"', 1)),
+    "a golden decision by another policy": (
+        "golden.json",
+        lambda text: text.replace('["file-findings"]', '["other"]', 1),
+    ),
+}
+
+
+@pytest.mark.parametrize(("file", "change"), BAD.values(), ids=BAD.keys())
+def test_a_bad_bundle_is_refused_and_the_old_one_stays(folder: Path, file: str, change: Callable[[str], str]) -> None:
+    active = ActiveBundle(folder)
+    before = active.bundle
+    edit(folder, file, change)
+    problem = active.reload()
+    assert problem and active.bundle is before and active.bundle.decide(BASE).allow
+    with pytest.raises(BadBundle):
+        Bundle.load(folder)
+
+
+@pytest.mark.parametrize("gone", ["gate.cedar", "schema.cedarschema", "golden.json"])
+def test_a_bundle_with_a_file_missing_is_refused(folder: Path, gone: str) -> None:
+    (folder / gone).unlink()
+    with pytest.raises(BadBundle):
+        ActiveBundle(folder)
+
+
+def test_a_good_reload_swaps_the_bundle_and_both_versions_are_known(folder: Path) -> None:
+    active = ActiveBundle(folder)
+    old = active.bundle.version
+    assert active.reload() is None and old == active.bundle.version
+    policy = '@id("quiet") forbid (principal, action, resource) when { context.environment == "quiet" };'
+    edit(folder, "gate.cedar", lambda text: f"{text}\n{policy}\n")
+    assert active.reload() is None
+    assert old != active.bundle.version and active.knows(old) and active.knows(active.bundle.version)
+    assert not active.knows("f" * 64) and not active.knows("")
+    assert ("quiet",) == active.bundle.decide(replaced(BASE, environment="quiet")).policy_ids
+
+
+def test_the_version_covers_every_file(folder: Path) -> None:
+    versions = {Bundle.load(folder).version}
+    for name, more in [("gate.cedar", "// more\n"), ("schema.cedarschema", "// more\n"), ("golden.json", "\n")]:
+        edit(folder, name, lambda text, more=more: text + more)  # type: ignore[misc]
+        versions.add(Bundle.load(folder).version)
+    assert 4 == len(versions)

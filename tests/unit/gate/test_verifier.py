@@ -1,0 +1,230 @@
+"""The verifier: given, when, then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.verifier import decider
+from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
+from shared.contracts.events import (
+    CheckRequested,
+    CheckResult,
+    EvidenceRef,
+    LogCount,
+    LogResolve,
+    MemoryRecall,
+    ProposalRejected,
+    ProposalVerified,
+)
+from shared.decider import NOTHING, Decision, Delivered, Effect, Performed, Tick
+from tests.unit.gate.given import (
+    CHARTER,
+    FINDING,
+    LIFE,
+    NOTE,
+    POST,
+    T0,
+    WHOSE,
+    at,
+    delivered,
+    folded,
+    proposed,
+    record,
+    replaced,
+)
+
+REF = EvidenceRef(id="o1", seq=1)
+GOOD = Resolved(found=(REF,), independent=1, live=True, charter=CHARTER)
+
+
+def judged(created: Any, facts: Resolved) -> Any:
+    message = Performed(cause=delivered(created), effect=Effect(), result=facts, now=T0)
+    (event,) = decider.decide(folded(decider, created), message).events
+    return event
+
+
+def test_a_sound_proposal_has_its_evidence_looked_up_each_reference_once() -> None:
+    created = proposed(evidence=(REF, REF))
+    message = delivered(created)
+    assert Decision(effect=Resolve(**WHOSE, evidence=(REF,))) == decider.decide(folded(decider, created), message)
+
+
+def test_its_subjects_are_the_boundary_and_it_opens_it() -> None:
+    boundary = decider.boundary(delivered(proposed()))
+    assert boundary is not None and boundary.opens
+    assert ("proposal.*.alpha.p01.p-1",) == boundary.reads == boundary.guards
+
+
+def test_a_proposal_with_real_evidence_is_verified() -> None:
+    created = proposed()
+    event = judged(created, GOOD)
+    assert isinstance(event, ProposalVerified)
+    assert (created.digest, "low", (REF,), False) == (event.digest, event.risk, event.evidence, event.tainted)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"digest": "0" * 64}, "digest_mismatch"),
+        ({"action": NOTE, "digest": proposed(FINDING).digest}, "digest_mismatch"),
+        ({"persona": "p02"}, "digest_mismatch"),
+        ({"action": replaced(FINDING, kind="command.run")}, "unknown_kind"),
+        ({"action": replaced(FINDING, params={})}, "bad_params"),
+        ({"action": replaced(FINDING, params={"content": 2**60}), "digest": "0" * 64}, "bad_params"),
+        ({"action": replaced(FINDING, target="../up")}, "bad_target"),
+        ({"evidence": ()}, "no_evidence"),
+        ({"evidence": tuple(EvidenceRef(id=f"o{i}", seq=i) for i in range(1, MAX_EVIDENCE + 2))}, "too_much_evidence"),
+        ({"deadline": T0}, "deadline_passed"),
+        ({"charter": "a" * 64}, "charter_mismatch"),
+    ],
+)
+def test_what_the_proposal_itself_shows_wrong_is_rejected_at_once(changed: dict[str, Any], reason: str) -> None:
+    created = proposed(**changed)
+    (event,) = decider.decide(folded(decider, created), delivered(created)).events
+    assert isinstance(event, ProposalRejected) and "verify" == event.stage
+    assert reason in event.reasons and event.detail
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"live": False}, "persona_not_live"),
+        ({"charter": "b" * 64}, "charter_mismatch"),
+        ({"charter": None}, "charter_mismatch"),
+        ({"allowed_tools": ("http.request",)}, "tool_not_allowed"),
+        ({"missing": (REF,)}, "evidence_missing"),
+        ({"foreign": (REF,)}, "evidence_foreign"),
+        ({"found": ()}, "no_evidence"),
+    ],
+)
+def test_what_the_log_shows_wrong_is_rejected(changed: dict[str, Any], reason: str) -> None:
+    event = judged(proposed(), replaced(GOOD, **changed))
+    assert isinstance(event, ProposalRejected) and (reason,) == event.reasons and "verify" == event.stage
+
+
+def test_an_allowed_tool_is_allowed() -> None:
+    assert isinstance(judged(proposed(), replaced(GOOD, allowed_tools=("file.write",))), ProposalVerified)
+
+
+def test_high_risk_on_outsiders_word_alone_is_rejected_but_a_finding_is_only_marked() -> None:
+    tainted = replaced(GOOD, independent=0)
+    rejected = judged(proposed(POST), tainted)
+    assert isinstance(rejected, ProposalRejected) and ("tainted_evidence",) == rejected.reasons
+    marked = judged(proposed(), tainted)
+    assert isinstance(marked, ProposalVerified) and marked.tainted
+    high = judged(proposed(POST), GOOD)
+    assert isinstance(high, ProposalVerified) and "high" == high.risk
+
+
+def test_a_settled_proposal_is_left_alone() -> None:
+    created = proposed()
+    for verdict in (judged(created, GOOD), judged(created, replaced(GOOD, live=False))):
+        state = folded(decider, created, verdict)
+        assert NOTHING == decider.decide(state, delivered(created))
+        assert NOTHING == decider.decide(
+            state, Performed(cause=delivered(created), effect=Effect(), result=GOOD, now=T0)
+        )
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check(probe: Any) -> CheckRequested:
+    return CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=probe)
+
+
+def result(probe: Any, measured: Measured) -> CheckResult:
+    request = check(probe)
+    message = Performed(cause=delivered(request), effect=Effect(), result=measured, now=T0)
+    (event,) = decider.decide(folded(decider, request), message).events
+    assert isinstance(event, CheckResult)
+    return event
+
+
+def count(at_least: int = 3, at_most: int | None = None) -> LogCount:
+    return LogCount(template="disk <*> failed", first_seq=1, last_seq=9, at_least=at_least, at_most=at_most)
+
+
+def test_a_check_is_measured_within_its_own_boundary() -> None:
+    message = delivered(check(count()))
+    boundary = decider.boundary(message)
+    assert boundary is not None and ("check.*.alpha.p01.c-1",) == boundary.reads == boundary.guards and boundary.opens
+    effect = decider.decide(folded(decider, check(count())), message).effect
+    assert isinstance(effect, RunProbe) and count() == effect.probe and "e1" == effect.check_event_id
+
+
+@pytest.mark.parametrize(
+    ("probe", "measured", "outcome"),
+    [
+        (count(3), Measured(value=3), "confirmed"),
+        (count(3), Measured(value=2), "refuted"),
+        (count(0, 2), Measured(value=2), "confirmed"),
+        (count(0, 2), Measured(value=3), "refuted"),
+        (count(3), Measured(value=2, complete=False), "inconclusive"),
+        (count(3), Measured(value=3, complete=False), "confirmed"),
+        (count(3, 5), Measured(value=4, complete=False), "inconclusive"),
+        (count(3, 5), Measured(value=6, complete=False), "refuted"),
+        (LogResolve(evidence=(REF, REF)), Measured(value=1), "confirmed"),
+        (LogResolve(evidence=(REF,)), Measured(value=0), "refuted"),
+        (LogResolve(evidence=(REF,)), Measured(value=1, complete=False), "inconclusive"),
+        (LogResolve(evidence=()), Measured(value=0), "inconclusive"),
+        (MemoryRecall(query="disk"), Measured(value=500), "confirmed"),
+        (MemoryRecall(query="disk"), Measured(value=499), "refuted"),
+        (MemoryRecall(query="disk"), Measured(value=0, complete=False, detail="memory did not answer"), "inconclusive"),
+    ],
+)
+def test_what_was_measured_confirms_refutes_or_leaves_open(probe: Any, measured: Measured, outcome: str) -> None:
+    event = result(probe, measured)
+    assert outcome == event.outcome and measured.value == event.measured
+    assert measured.detail in event.findings and any(c.isdigit() for c in event.findings)
+
+
+def test_a_check_has_one_result() -> None:
+    state = folded(decider, check(count()), result(count(), Measured(value=3)))
+    assert NOTHING == decider.decide(state, delivered(check(count())))
+
+
+# -- properties ------------------------------------------------------------------------------------------------------
+
+EVENTS = [
+    proposed(),
+    proposed(POST),
+    proposed(digest="0" * 64),
+    ProposalRejected(**LIFE, stage="verify", reasons=("x",), digest="0" * 64),
+    check(count()),
+    check(LogResolve(evidence=(REF,))),
+    check(MemoryRecall(query="disk")),
+    result(count(), Measured(value=3)),
+]
+RESULTS = [GOOD, Resolved(), replaced(GOOD, independent=0), Measured(value=1), Measured(value=0, complete=False)]
+
+
+@given(
+    past=st.lists(st.sampled_from(EVENTS), max_size=4),
+    event=st.sampled_from(EVENTS),
+    facts=st.sampled_from([None, *RESULTS]),
+    seconds=st.integers(-10, 10_000),
+)
+def test_deciding_is_total_deterministic_and_gives_one_verdict(past: Any, event: Any, facts: Any, seconds: int) -> None:
+    state = folded(decider, *past)
+    message: Any = delivered(event, now=at(seconds))
+    if facts is not None:
+        message = Performed(cause=message, effect=Effect(), result=facts, now=at(seconds))
+    decision = decider.decide(state, message)
+    assert decision == decider.decide(state, message)
+    assert len(decision.events) <= 1 and not (state.settled and decision.events)
+    after = state
+    for seq, emitted in enumerate(decision.events, start=90):
+        after = decider.evolve(after, record(emitted, seq))
+    if decision.events:
+        assert NOTHING == decider.decide(after, message)
+
+
+def test_a_tick_and_events_of_others_concern_it_not() -> None:
+    assert decider.boundary(Tick(id="t", now=T0, swarm="alpha")) is None
+    rejected = ProposalRejected(**LIFE, stage="policy", reasons=("x",), digest="0" * 64)
+    assert decider.boundary(Delivered(recorded=record(rejected), now=T0)) is None

@@ -1,0 +1,210 @@
+"""What the verifier finds in a real (in-memory) log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from services.verifier import decider
+from services.verifier.decider import Measured, Resolve, Resolved, RunProbe
+from services.verifier.effects import PAGE, VerifierEffects
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import (
+    BeliefAsserted,
+    CheckRequested,
+    CheckResult,
+    EvidenceRef,
+    HypothesisRaised,
+    LogCount,
+    LogResolve,
+    Memory,
+    MemoryRecall,
+    PersonaDraining,
+    ProposalRejected,
+    ProposalVerified,
+    RecallAnswered,
+    RecallRequested,
+)
+from shared.contracts.ids import caused_id
+from shared.contracts.persona import PersonaPolicy
+from shared.runtime.handling import Done
+from tests.unit.gate.given import CHARTER, SWARM, T0, WHOSE, Mesh, at, message_of, observed, proposed, record, spawned
+
+
+def ref(recorded: Any) -> EvidenceRef:
+    return EvidenceRef(id=recorded.id, seq=recorded.seq)
+
+
+async def resolve(mesh: Mesh, *evidence: EvidenceRef) -> Resolved:
+    found = await VerifierEffects(log=mesh.log).perform(Resolve(**WHOSE, evidence=evidence))
+    assert isinstance(found, Resolved)
+    return found
+
+
+async def test_own_swarm_wide_and_believed_events_may_be_cited_others_are_foreign() -> None:
+    mesh = Mesh()
+    for_all = ref(await mesh.say(observed(), "o1"))
+    for_me = ref(await mesh.say(observed(persona="p01"), "o2"))
+    belief = BeliefAsserted(
+        swarm=SWARM, persona="p02", belief_id="b-1", belief_key="k", claim="c", confidence=0.9, review_after=at(9)
+    )
+    believed = ref(await mesh.say(belief, "b1"))
+    private = ref(await mesh.say(observed(persona="p02"), "o3"))
+    elsewhere = ref(await mesh.say(observed(swarm="beta"), "o4"))
+    found = await resolve(mesh, for_all, for_me, believed, private, elsewhere)
+    assert ((for_all, for_me, believed), (private, elsewhere)) == (found.found, found.foreign)
+
+
+async def test_evidence_under_the_wrong_id_or_beyond_the_log_is_missing() -> None:
+    mesh = Mesh()
+    real = ref(await mesh.say(observed(), "o1"))
+    wrong = (EvidenceRef(id="other", seq=real.seq), EvidenceRef(id="o1", seq=99))
+    assert wrong == (await resolve(mesh, *wrong)).missing
+
+
+async def test_neither_outsiders_nor_the_personas_own_words_are_independent() -> None:
+    mesh = Mesh()
+    tainted = ref(await mesh.say(observed(), "o1"))
+    own = HypothesisRaised(**WHOSE, hypothesis_id="h-1", topic="t", claim="c", confidence=1.0, evidence=(tainted,))
+    hypothesis = ref(await mesh.say(own, "h1"))
+    assert 0 == (await resolve(mesh, tainted, hypothesis)).independent
+    trusted = ref(await mesh.say(observed(tainted=False), "o2"))
+    result = CheckResult(**WHOSE, check_id="c-1", hypothesis_id="h-1", outcome="confirmed", findings="12 times")
+    measured = ref(await mesh.say(result, "c1"))
+    assert 2 == (await resolve(mesh, tainted, hypothesis, trusted, measured)).independent
+
+
+async def test_a_persona_lives_from_its_spawning_until_it_drains() -> None:
+    mesh = Mesh()
+    assert not (await resolve(mesh)).live
+    await mesh.say(spawned(policy=PersonaPolicy(allowed_tools=("file.write",))), "s1")
+    alive = await resolve(mesh)
+    assert (True, CHARTER, ("file.write",)) == (alive.live, alive.charter, alive.allowed_tools)
+    await mesh.say(PersonaDraining(**WHOSE, reason="manual_reap", deadline=at(60)), "d1")
+    assert not (await resolve(mesh)).live
+
+
+async def test_a_proposal_passes_through_the_kernel_to_one_verdict_however_often_it_is_delivered() -> None:
+    mesh = Mesh()
+    await mesh.say(spawned(), "s1")
+    seen = ref(await mesh.say(observed(tainted=False), "o1"))
+    created = await mesh.say(proposed(evidence=(seen,)), "p1")
+    perform = VerifierEffects(log=mesh.log).perform
+    for attempt in (1, 1, 2):
+        assert isinstance(await mesh.handle(decider, perform, created, attempt), Done)
+    (verdict,) = mesh.events(ProposalVerified)
+    assert not mesh.events(ProposalRejected) and verdict.evidence == (seen,)
+    assert CHARTER == mesh.newest(ProposalVerified).envelope.charter
+
+
+# -- probes ----------------------------------------------------------------------------------------------------------
+
+
+def run_probe(probe: Any) -> RunProbe:
+    return RunProbe(**WHOSE, probe=probe, check_event_id="k1", correlation="c0", asked_at=T0)
+
+
+async def measure(mesh: Mesh, probe: Any, **settings: Any) -> Measured:
+    measured = await VerifierEffects(log=mesh.log, **settings).perform(run_probe(probe))
+    assert isinstance(measured, Measured)
+    return measured
+
+
+async def test_counting_takes_template_source_range_and_namespace_into_account() -> None:
+    mesh = Mesh()
+    await mesh.say(observed("disk sda1 failed"), "before")
+    hits = [ref(await mesh.say(observed(f"disk sd{i} failed"), f"o{i}")) for i in range(12)]
+    await mesh.say(observed("disk sda1 healthy again"), "other")
+    await mesh.say(observed("disk sda1 failed", persona="p02"), "private")
+    await mesh.say(observed("disk sda1 failed", swarm="beta"), "foreign")
+    last = await mesh.say(observed("disk sda1 failed", persona="p01"), "mine")
+    await mesh.say(observed("disk sda1 failed"), "after")
+    probe = LogCount(template="disk <*> failed", source="syslog", first_seq=2, last_seq=last.seq, at_least=1)
+    measured = await measure(mesh, probe)
+    assert (13, True) == (measured.value, measured.complete)
+    assert (*hits[:4], *hits[-3:], ref(last)) == measured.evidence
+    elsewhere = LogCount(template="disk <*> failed", source="journal", first_seq=1, last_seq=last.seq)
+    assert 0 == (await measure(mesh, elsewhere)).value
+    nothing = LogCount(template="disk <*> failed", first_seq=9, last_seq=3)
+    assert Measured(value=0) == await measure(mesh, nothing)
+
+
+async def test_counting_stops_at_its_limit_and_says_so() -> None:
+    mesh = Mesh()
+    for i in range(30):
+        await mesh.say(observed(), f"o{i}")
+    probe = LogCount(template="disk <*> failed", first_seq=1, last_seq=30)
+    measured = await measure(mesh, probe, max_events_read=20)
+    assert (20, False) == (measured.value, measured.complete) and "20" in measured.detail
+
+
+async def test_counting_goes_on_over_pages() -> None:
+    mesh = Mesh()
+    events = [message_of(observed(), id=f"o{i}") for i in range(PAGE + 3)]
+    mesh.log.store.append(events)
+    measured = await measure(mesh, LogCount(template="disk <*> failed", first_seq=1, last_seq=10**9))
+    assert (PAGE + 3, True) == (measured.value, measured.complete)
+
+
+async def test_resolving_counts_different_readable_events() -> None:
+    mesh = Mesh()
+    real = ref(await mesh.say(observed(), "o1"))
+    private = ref(await mesh.say(observed(persona="p02"), "o2"))
+    measured = await measure(mesh, LogResolve(evidence=(real, real, private, EvidenceRef(id="x", seq=9))))
+    assert (1, (real,)) == (measured.value, measured.evidence)
+
+
+async def answer(mesh: Mesh, *memories: Memory) -> None:
+    """What memory does: wait for the question, answer it (and another's answer before it)."""
+    questions = mesh.log.tail(["recall.requested.alpha.p01"], stream="RECALL")
+    async for question in questions:
+        assert isinstance(question.event, RecallRequested)
+        other = RecallAnswered(**WHOSE, memories=())
+        await mesh.log.commit([message_of(other, id="someone-elses")])
+        envelope = Envelope(
+            id=caused_id(question.id, "recall.answered"), source="m", time=T0, correlation="c0", causation=question.id
+        )
+        await mesh.log.commit([Message(event=RecallAnswered(**WHOSE, memories=memories), envelope=envelope)])
+        return
+
+
+def memory(semantic: float) -> Memory:
+    scores = {"score": 0.1, "semantic": semantic, "recency": 0.0, "importance": 0.0}
+    return Memory(id=f"m{semantic}", seq=7, kind="thought", text="t", at=T0, persona="p01", **scores)
+
+
+async def test_memory_is_asked_and_its_answer_to_exactly_this_question_measured() -> None:
+    mesh = Mesh()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer(mesh, memory(0.4), memory(0.812)))
+        measured = await measure(mesh, MemoryRecall(query="disk"))
+    assert (812, True, (EvidenceRef(id="m0.812", seq=7),)) == (measured.value, measured.complete, measured.evidence)
+    (question,) = mesh.log.recall.records[:1]
+    assert "k1" == question.envelope.causation
+
+
+async def test_an_empty_memory_is_an_answer_too() -> None:
+    mesh = Mesh()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer(mesh))
+        measured = await measure(mesh, MemoryRecall(query="disk"))
+    assert (0, True) == (measured.value, measured.complete)
+
+
+async def test_no_answer_in_time_leaves_the_check_open() -> None:
+    mesh = Mesh()
+    await mesh.say(spawned(), "s1")
+    check = CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=MemoryRecall(query="disk"))
+    recorded = await mesh.say(check, "k1")
+    effects = VerifierEffects(log=mesh.log, recall_timeout_s=0.01)
+    for _ in range(2):
+        assert isinstance(await mesh.handle(decider, effects.perform, recorded), Done)
+    (result,) = mesh.events(CheckResult)
+    assert "inconclusive" == result.outcome and "0.01 s" in result.findings
+
+
+async def test_a_strangers_effect_is_a_bug() -> None:
+    with pytest.raises(TypeError, match="no effect"):
+        await VerifierEffects(log=Mesh().log).perform(record(observed()))  # type: ignore[arg-type]
