@@ -28,6 +28,11 @@ WRONG_LAST_SEQUENCE = (10071, 10164)
 DUPLICATE_IN_BATCH = 10201
 COMMIT_ATTEMPTS = 4
 PAGE = 500
+FEW_SUBJECTS = 32
+
+
+class _TooMany(LogUnavailable):
+    """Asked for the last message of too many subjects at once."""
 
 
 class _Error(msgspec.Struct):
@@ -114,6 +119,10 @@ class JetStreamLog:
     async def read(
         self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
+        if after == 0 and limit is None and any("*" in f for f in filters) and not any(">" in f for f in filters):
+            few = await self._read_few(filters, upto)
+            if few is not None:
+                return few
         found: dict[int, Recorded] = {}
         horizons: list[int] = []
         for subject_filter in filters:
@@ -124,6 +133,42 @@ class JetStreamLog:
             # what was stored between the reading of this filter and of the newest one would be missing below the cut
             await self._read(subject_filter, horizon, cut, limit, found)
         return [found[seq] for seq in sorted(found) if seq <= cut][:limit]
+
+    async def _read_few(self, filters: Sequence[str], upto: int | None) -> list[Recorded] | None:
+        """All events on wildcard filters that match few subjects; None when they match more than `FEW_SUBJECTS`.
+
+        Reading on through a wildcard makes the broker look at every message (5 ms over 80 000). Which subjects there are and
+        what is last on each it knows (0.3 ms), and that is the cut; what came before on a subject is found by its exact name.
+        """
+        ask: dict[str, object] = {"multi_last": list(filters), "batch": FEW_SUBJECTS + 1}
+        try:
+            newest = await self._direct(ask)
+        except _TooMany:
+            return None
+        if len(newest) > FEW_SUBJECTS:
+            return None
+        found: dict[int, Recorded] = {}
+
+        async def read_subject(last: Msg) -> None:
+            subject, seq = last.headers["Nats-Subject"], int(last.headers["Nats-Sequence"])  # type: ignore[index]
+            first = await self._next_on(subject)
+            for message in (first, last):
+                if message is not None and (recorded := self._decode_direct(message)) is not None:
+                    found[recorded.seq] = recorded
+            position = seq if first is None else int(first.headers["Nats-Sequence"])  # type: ignore[index]
+            if position < seq:
+                await self._read(subject, position, seq - 1, None, found)
+
+        async with asyncio.TaskGroup() as group:
+            for last in newest:
+                group.create_task(read_subject(last))
+        return [found[seq] for seq in sorted(found) if upto is None or seq <= upto]
+
+    async def _next_on(self, subject: str) -> Msg | None:
+        """The first event on an exact subject."""
+        ask = msgspec.json.encode({"seq": 1, "next_by_subj": subject})
+        answer = await self.connection.request("$JS.API.DIRECT.GET.SWARM", ask)
+        return None if answer.headers is None or STATUS in answer.headers else answer
 
     async def _read(
         self, subject_filter: str, after: int, upto: int | None, limit: int | None, found: dict[int, Recorded]
@@ -164,6 +209,8 @@ class JetStreamLog:
             "$JS.API.DIRECT.GET.SWARM", body, is_last=lambda m: bool(m.headers and STATUS in m.headers)
         )
         status = answers[-1].headers[STATUS]  # type: ignore[index]
+        if status == "413":
+            raise _TooMany("the filters match more subjects than the broker gives at once, 1024")
         if status not in ("204", "404"):
             raise LogUnavailable(f"direct get answered {status} {answers[-1].headers.get('Description', '')}")  # type: ignore[union-attr]
         return answers[:-1]

@@ -97,6 +97,18 @@ async def test_reading_pages_over_many_events_in_stream_order(log: Log) -> None:
     assert [str(n) for n in range(1200)] == [r.event.text for r in read]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("personas", [1, 3, 40, 1100])
+async def test_a_wildcard_reads_every_event_of_few_subjects_and_of_many(log: Log, personas: int) -> None:
+    await log.commit([reaped("other")])
+    events = [granted(f"p{n % personas}") for n in range(max(7, personas + 5))]
+    for start in range(0, len(events), 400):
+        await log.commit(events[start : start + 400])
+    read = await log.read(("budget.*.alpha.*",))
+    assert [m.envelope.id for m in events] == [r.id for r in read]
+    assert read[2:5] == await log.read(("budget.*.alpha.*",), read[1].seq, upto=read[4].seq)
+    assert read[:5] == await log.read(("budget.*.alpha.*",), upto=read[4].seq)
+
+
 async def test_an_exact_boundary_that_moved_refuses_the_event(log: Log) -> None:
     first = reaped("p1")
     (seq,) = await log.commit([first], [Expect(first.subject, 0)])
