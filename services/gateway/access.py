@@ -1,0 +1,57 @@
+"""Who may ask, and how often: keys, scopes, token buckets. No IO."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+
+from services.gateway.settings import SCOPES, Key, Scope
+
+MAX_BUCKETS = 10_000
+LOCAL = "local"
+"""The principal when no key is configured (loopback only)."""
+
+
+class Caller:
+    """Who asks: a principal and what it may do."""
+
+    __slots__ = ("principal", "scopes")
+
+    def __init__(self, principal: str, scopes: frozenset[Scope]) -> None:
+        self.principal = principal
+        self.scopes = scopes
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+
+ANYONE_LOCAL = Caller(LOCAL, frozenset(SCOPES))
+
+
+def authenticate(keys: tuple[Key, ...], token: str) -> Caller | None:
+    """Compares with every key in constant time, so timing tells nothing about which one came close."""
+    digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+    found: Caller | None = None
+    for key in keys:
+        if hmac.compare_digest(digest, key.sha256):
+            found = Caller(key.principal, frozenset(key.scopes))
+    return found
+
+
+class Buckets:
+    """Token buckets by name: `burst` at once, `rate_per_s` in the long run. The least recently used go when there are too many."""
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate_per_s, self._burst = rate_per_s, burst
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, name: str, now_s: float) -> int:
+        """0 when the request may pass, else whole seconds until it may. `now_s` is a monotonic clock."""
+        tokens, since_s = self._buckets.pop(name, (float(self._burst), now_s))
+        tokens = min(float(self._burst), tokens + (now_s - since_s) * self._rate_per_s)
+        allowed = tokens >= 1.0
+        self._buckets[name] = (tokens - 1.0 if allowed else tokens, now_s)
+        if len(self._buckets) > MAX_BUCKETS:
+            del self._buckets[next(iter(self._buckets))]
+        return 0 if allowed else max(1, math.ceil((1.0 - tokens) / self._rate_per_s))

@@ -1,0 +1,64 @@
+"""The HTTP application over one gateway."""
+
+from __future__ import annotations
+
+import structlog
+from litestar import Litestar, Response
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from services.gateway import routes_cognition, routes_swarm
+from services.gateway.context import Gateway, provide_command
+from services.gateway.docs import OfflinePage
+from services.gateway.front import Front
+from services.gateway.problems import AnyRequest, Problem, from_error, respond
+from services.gateway.settings import assert_safe
+
+log = structlog.get_logger()
+VERSION = "0.1.0"
+DESCRIPTION = (
+    "Personas think continuously, remember, and may only propose; a gate decides, an actuator acts once. "
+    "Every answer is folded from one event log; errors are RFC 9457 problem details."
+)
+
+
+def create_app(gateway: Gateway) -> Front:
+    """The ASGI application. The caller runs `gateway.feed.run()` and `gateway.feed.run_answers()` beside it.
+
+    Raises `Unsafe` when it would be open to others without a key.
+    """
+    assert_safe(gateway.settings)
+
+    def provide_gateway() -> Gateway:
+        return gateway
+
+    app = Litestar(
+        [*routes_cognition.ROUTES, *routes_swarm.ROUTES],
+        dependencies={
+            "gateway": Provide(provide_gateway, sync_to_thread=False),
+            "command": Provide(provide_command, sync_to_thread=False),
+        },
+        exception_handlers={Exception: _on_error},
+        openapi_config=OpenAPIConfig(
+            title="Perpetual Persona Swarms",
+            version=VERSION,
+            description=DESCRIPTION,
+            path="/schema",
+            render_plugins=[OfflinePage(), JsonRenderPlugin()],
+            components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"bearer": []}],
+        ),
+        request_max_body_size=gateway.settings.max_body_bytes,
+        logging_config=None,
+    )
+    return Front(app, gateway.settings, lambda: gateway.feed.ready)
+
+
+def _on_error(request: AnyRequest, error: Exception) -> Response[bytes]:
+    problem = from_error(error)
+    if problem is None:
+        log.error("request_failed", path=request.scope["path"], exc_info=error)
+        problem = Problem(500, "a fault of ours; it is in the gateway's log", reason="internal")
+    return respond(problem)

@@ -1,0 +1,84 @@
+"""What routes are given: the feed, the bus and the settings, and the command a request is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.params import HeaderParameter
+
+from services.gateway.access import Caller
+from services.gateway.commands import Bus, Command
+from services.gateway.feed import Feed
+from services.gateway.problems import AnyRequest, Problem
+from services.gateway.projection import Projection
+from services.gateway.settings import GatewaySettings, Scope
+from services.gateway.stream import EventStream
+from shared.contracts.ids import utc_now
+from shared.log.port import Log
+
+TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+MAX_KEY_CHARS = 200
+
+
+class Gateway:
+    """One gateway over one log; it holds nothing that is not in the log."""
+
+    def __init__(self, log: Log, settings: GatewaySettings, clock: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.feed = Feed(log, Projection())
+        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s)
+        self.stream = EventStream(
+            log,
+            self.feed,
+            buffer=settings.stream_buffer,
+            heartbeat_s=settings.heartbeat_s,
+            max_clients=settings.max_streams,
+        )
+
+    @property
+    def projection(self) -> Projection:
+        return self.feed.projection
+
+    async def stop(self) -> None:
+        """End every stream and the tails; requests in flight still finish."""
+        await self.feed.stop()
+
+
+def provide_command(
+    request: AnyRequest,
+    idempotency_key: Annotated[
+        str | None,
+        HeaderParameter(
+            name="Idempotency-Key", required=False, description="the same key is the same command, done once"
+        ),
+    ] = None,
+) -> Command:
+    """The command this request is. Raises `Problem` (422) for a key that is too long."""
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY_CHARS:
+        raise Problem(422, f"Idempotency-Key has {len(idempotency_key)} characters, 1 to {MAX_KEY_CHARS} are allowed")
+    caller: Caller = request.scope["user"]
+    trace = request.headers.get("traceparent", "")
+    return Command(
+        principal=caller.principal,
+        path=request.scope["path"],
+        key=idempotency_key,
+        traceparent=trace if TRACEPARENT.match(trace) else None,
+    )
+
+
+def needs(scope: Scope) -> Callable[[ASGIConnection, BaseRouteHandler], None]:  # type: ignore[type-arg]
+    """A guard: raises `Problem` (403) for a key without the scope."""
+
+    def guard(connection: ASGIConnection, _: BaseRouteHandler) -> None:  # type: ignore[type-arg]
+        caller: Caller = connection.scope["user"]
+        if not caller.may(scope):
+            detail = f"the key of {caller.principal} lacks the scope {scope!r}; it has {', '.join(sorted(caller.scopes)) or 'none'}"
+            raise Problem(403, detail, reason="missing_scope")
+
+    return guard

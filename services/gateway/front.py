@@ -1,0 +1,117 @@
+"""What every request passes before it reaches a route: size, rate, key, content type, readiness. Plain ASGI.
+
+A page in a browser on this machine can reach a loopback port, so without keys a request is taken only when its `Host` is
+this machine and its `Origin`, if any, is that same host: neither DNS rebinding nor a form on another site gets in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from services.gateway.access import ANYONE_LOCAL, Buckets, Caller, authenticate
+from services.gateway.problems import RETRY_AFTER_S, Problem
+from services.gateway.settings import GatewaySettings, is_loopback
+from shared.telemetry import HTTP_REQUESTS
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+OPEN = frozenset(("/health", "/health/live", "/health/ready"))
+WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
+
+
+class Front:
+    """Wraps the application. `ready` says whether the projection is at the present; before, `/v1` answers 503."""
+
+    def __init__(self, app: App, settings: GatewaySettings, ready: Callable[[], bool]) -> None:
+        self._app, self._settings, self._ready = app, settings, ready
+        self._buckets = Buckets(settings.rate_per_s, settings.burst)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def counted(event: Event) -> None:
+            nonlocal status
+            if event["type"] == "http.response.start":
+                status = event["status"]
+            await send(event)
+
+        try:
+            if scope["path"] not in OPEN:
+                scope["user"] = self._admit(scope)
+            await self._app(scope, receive, counted)
+        except Problem as problem:
+            await respond(problem, counted)
+        finally:
+            HTTP_REQUESTS.labels(scope.get("path_template") or "unmatched", f"{status // 100}xx").inc()
+
+    def _admit(self, scope: Scope) -> Caller:
+        """Who asks. Raises `Problem`: 401, 403, 413, 415, 429, 503."""
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        address = (scope.get("client") or ("unknown",))[0]
+        caller = self._caller(scope, headers)
+        wait_s = self._buckets.take(
+            f"address {address}" if caller in (None, ANYONE_LOCAL) else _name(caller), time.monotonic()
+        )
+        if wait_s:
+            detail = f"more than {self._settings.rate_per_s:g} requests a second (burst {self._settings.burst})"
+            raise Problem(429, detail, reason="rate_limited", retry_after_s=wait_s)
+        if caller is None:
+            raise Problem(401, "send Authorization: Bearer <token>, or ?token=<token>", reason="unauthenticated")
+        if scope["method"] in WITH_BODY:
+            self._check_body(headers)
+        if scope["path"].startswith("/v1/") and not self._ready():
+            raise Problem(503, "the log is still being read", reason="catching_up", retry_after_s=RETRY_AFTER_S)
+        return caller
+
+    def _caller(self, scope: Scope, headers: dict[bytes, str]) -> Caller | None:
+        if self._settings.keyless:
+            _assert_same_machine(headers)
+            return ANYONE_LOCAL
+        scheme, _, token = headers.get(b"authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        return authenticate(self._settings.keys, token.strip()) if token else None
+
+    def _check_body(self, headers: dict[bytes, str]) -> None:
+        length = headers.get(b"content-length", "0")
+        if length.isdigit() and int(length) > self._settings.max_body_bytes:
+            raise Problem(413, f"the body has {length} bytes, the limit is {self._settings.max_body_bytes}")
+        media = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        empty = length == "0" and b"transfer-encoding" not in headers
+        if not empty and media and media != "application/json" and not media.endswith("+json"):
+            raise Problem(415, f"the body is {media[:80]!r}; send application/json")
+
+
+async def respond(problem: Problem, send: Send) -> None:
+    """The problem as a whole response."""
+    body = problem.body()
+    headers = [(k.lower().encode(), v.encode()) for k, v in problem.headers().items()]
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _name(caller: Caller | None) -> str:
+    return f"key {caller.principal}" if caller is not None else "unknown"
+
+
+def _assert_same_machine(headers: dict[bytes, str]) -> None:
+    host = headers.get(b"host", "")
+    if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        raise Problem(
+            403, f"Host {host[:80]!r} is not this machine, and no API key is configured", reason="foreign_host"
+        )
+    origin = headers.get(b"origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise Problem(
+            403, f"Origin {origin[:80]!r} is another site, and no API key is configured", reason="foreign_origin"
+        )

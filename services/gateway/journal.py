@@ -1,0 +1,132 @@
+"""Fold of every event into one line of a journal, the newest `KEEP` of each category. Pure.
+
+A category is the entity of an event's class: `thought`, `proposal`, `approval`, and so on; so a flood of thoughts never
+pushes a decision out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import merge
+from itertools import islice
+from typing import Literal
+
+from services.gateway.views import AuditEntry
+from shared.contracts.catalog import ENTITIES, class_of
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    ActionExecuted,
+    AnyEvent,
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    BudgetExhausted,
+    CheckResult,
+    CognitionStarted,
+    CognitionStopped,
+    HypothesisRaised,
+    ObservationRecorded,
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    ProposalCreated,
+    ProposalRejected,
+    ProposalVerified,
+    ReapRequested,
+    SnapshotCompressed,
+    SpawnRefused,
+    SpawnRequested,
+    ThoughtGenerated,
+)
+
+KEEP = 1000
+DETAIL_CHARS = 200
+Outcome = Literal["success", "denied", "failure"]
+
+
+class Journal:
+    """Entries by category, oldest first."""
+
+    def __init__(self, keep: int = KEEP) -> None:
+        self._entries: dict[str, deque[AuditEntry]] = {e: deque(maxlen=keep) for e in ENTITIES}
+
+    def __len__(self) -> int:
+        return sum(len(entries) for entries in self._entries.values())
+
+    def newest(self, limit: int, category: str | None = None) -> list[AuditEntry]:
+        """Newest first. Raises `KeyError` for an unknown category."""
+        chosen = list(self._entries.values()) if category is None else [self._entries[category]]
+        return list(islice(merge(*(reversed(c) for c in chosen), key=lambda e: -e.seq), limit))
+
+    def apply(self, recorded: Recorded) -> None:
+        event = recorded.event
+        name = class_of(event)
+        entity = name.partition(".")[0]
+        if entity not in self._entries:
+            return
+        self._entries[entity].append(
+            AuditEntry(
+                id=recorded.id,
+                seq=recorded.seq,
+                timestamp=recorded.envelope.time,
+                category=entity,
+                action=name,
+                principal=principal_of(event),
+                outcome=outcome_of(event),
+                detail=detail_of(event)[:DETAIL_CHARS],
+                swarm_id=event.swarm,
+                persona_id=event.persona,
+            )
+        )
+
+
+def principal_of(event: AnyEvent) -> str | None:
+    """Who caused it, where a principal did."""
+    return getattr(event, "principal", None) or None
+
+
+def outcome_of(event: AnyEvent) -> Outcome:
+    match event:
+        case ProposalRejected() | ApprovalDenied() | SpawnRefused() | BudgetExhausted():
+            return "denied"
+        case ActionExecuted() if event.outcome != "success":
+            return "failure"
+        case ThoughtGenerated() if event.status == "model_error":
+            return "failure"
+        case _:
+            return "success"
+
+
+def detail_of(event: AnyEvent) -> str:
+    """One line a person can read."""
+    match event:
+        case ObservationRecorded() | ThoughtGenerated():
+            return event.text
+        case HypothesisRaised():
+            return event.claim
+        case CheckResult():
+            return f"{event.outcome}: {event.findings}"
+        case ProposalCreated():
+            return f"{event.title} ({event.action.kind} {event.action.target})"
+        case ProposalVerified():
+            return f"risk {event.risk}"
+        case ProposalRejected():
+            return f"{event.stage}: {', '.join(event.reasons)}"
+        case ApprovalRequested() | ActionExecuted() | SnapshotCompressed():
+            return event.summary
+        case ApprovalGranted() | ApprovalDenied() | CognitionStopped():
+            return event.reason
+        case ReapRequested() | PersonaDraining() | PersonaReaped():
+            return event.reason
+        case SpawnRefused():
+            return f"{event.reason}: {event.detail}"
+        case SpawnRequested():
+            return f"{event.name} ({event.role})"
+        case PersonaSpawned():
+            return f"{event.identity.name} ({event.identity.role})"
+        case BudgetExhausted():
+            return f"{event.resource} of {event.scope}"
+        case CognitionStarted():
+            return f"every {event.loop_interval_ms} ms"
+        case _:
+            return ""

@@ -1,0 +1,74 @@
+"""Fold of the credits ledger into one line a swarm. Pure; bounded by the number of swarms and of outstanding grants."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from services.gateway.views import SwarmBudget
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import BudgetExhausted, BudgetGranted, BudgetSettled, Credits
+
+KEEP_GRANTS = 20_000
+
+
+def total(credits: list[Credits]) -> Credits:
+    """Their sum."""
+    return Credits(
+        tokens=sum(c.tokens for c in credits),
+        compute_ms=sum(c.compute_ms for c in credits),
+        actions=sum(c.actions for c in credits),
+    )
+
+
+class Account(msgspec.Struct, kw_only=True):
+    """One swarm; `window` in minutes since 1970 is the newest with a grant."""
+
+    window: int = 0
+    granted: Credits = Credits()
+    settled: Credits = Credits()
+    open: dict[str, Credits] = {}
+    paused: set[str] = set()
+
+
+class Ledger:
+    """Accounts by swarm."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+
+    def view(self) -> list[SwarmBudget]:
+        return [
+            SwarmBudget(
+                swarm_id=swarm,
+                window_started_at=datetime.fromtimestamp(account.window * 60, UTC),
+                granted=account.granted,
+                settled=account.settled,
+                outstanding=total(list(account.open.values())),
+                paused_personas=tuple(sorted(account.paused)),
+            )
+            for swarm, account in sorted(self._accounts.items())
+        ]
+
+    def apply(self, recorded: Recorded) -> None:
+        event = recorded.event
+        if not isinstance(event, BudgetGranted | BudgetSettled | BudgetExhausted):
+            return
+        account = self._accounts.setdefault(event.swarm, Account())
+        match event:
+            case BudgetGranted():
+                if event.window > account.window:
+                    account.window, account.granted, account.settled = event.window, Credits(), Credits()
+                if event.window == account.window:
+                    account.granted = total([account.granted, event.credits])
+                account.open[event.grant_id] = event.credits
+                account.paused.discard(event.persona)
+                while len(account.open) > KEEP_GRANTS:
+                    del account.open[next(iter(account.open))]
+            case BudgetSettled():
+                account.open.pop(event.grant_id, None)
+                if event.window == account.window:
+                    account.settled = total([account.settled, event.credits])
+            case BudgetExhausted():
+                account.paused.add(event.persona)

@@ -1,0 +1,222 @@
+"""Commands about personas and the loop: spawn, reap, start, stop. The governor decides; the gateway asks and tells."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.gateway.commands import Bus, Command
+from services.gateway.personas import Persona
+from services.gateway.problems import Problem
+from services.gateway.projection import Projection
+from services.gateway.requests import (
+    DEFAULT_SWARM,
+    ROOT_THINKER,
+    CreatePersona,
+    ReapPersona,
+    SpawnPersona,
+    StartCognition,
+    StopCognition,
+)
+from services.gateway.settings import GatewaySettings
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    CognitionStarted,
+    CognitionStopped,
+    PersonaDraining,
+    PersonaSpawned,
+    ReapRequested,
+    SpawnRefused,
+    SpawnRequested,
+)
+from shared.contracts.ids import EVERYONE, TOKEN_PATTERN, caused_token, is_token
+from shared.log.port import Expect, StaleBoundary
+
+LOOP = "cognition.*.all.all"
+MIN_INTERVAL_MS, MAX_INTERVAL_MS = 100, 86_400_000
+ATTEMPTS = 5
+REST_OF_CASCADE_S = 0.25
+"""A cascade is one commit, so what belongs to it follows at once; what does not fit into one drains at a governor's tick."""
+REFUSED = {"duplicate_id": 409, "parent_not_live": 409, "parent_missing": 404, "reserved_id": 422}
+"""Status by the governor's reason; every other reason is a limit, 400."""
+
+
+def token(name: str, value: str) -> str:
+    """The value. Raises `Problem` (422) when it cannot stand in a subject."""
+    if not is_token(value):
+        raise Problem(422, f"{name}: {value[:60]!r} does not match {TOKEN_PATTERN}", reason="not_a_token")
+    return value
+
+
+def find(projection: Projection, persona_id: str, swarm: str | None = None) -> Persona:
+    """The persona. Raises `Problem` (404)."""
+    persona = projection.personas.get(persona_id, swarm)
+    if persona is None:
+        raise Problem(404, f"there is no persona {persona_id[:60]!r}", reason="persona_missing")
+    return persona
+
+
+async def create(bus: Bus, command: Command, request: CreatePersona) -> Persona:
+    """A root, or a child of `parent_id`. Raises `Problem` as the HTTP contract says."""
+    event_id = command.event_id("spawn.requested")
+    parent = None if request.parent_id is None else find(bus.feed.projection, request.parent_id)
+    swarm = request.swarm_id or (DEFAULT_SWARM if parent is None else parent.identity.swarm_id)
+    event = SpawnRequested(
+        swarm=token("swarm_id", swarm),
+        persona=token("persona_id", request.persona_id or caused_token(event_id, "persona")),
+        name=request.name,
+        role=request.role,
+        charter=request.charter,
+        parent_id=request.parent_id,
+        policy=request.policy,
+        tags=request.tags,
+        principal=command.principal,
+    )
+    return await _spawn(bus, command, event_id, event, parent)
+
+
+async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPersona) -> Persona:
+    """A child of the persona in the path."""
+    child = CreatePersona(
+        persona_id=request.persona_id,
+        name=request.name,
+        role=request.role,
+        charter=request.charter,
+        swarm_id=request.swarm_id,
+        parent_id=parent_id,
+        policy=request.policy,
+    )
+    return await create(bus, command, child)
+
+
+async def _spawn(bus: Bus, command: Command, event_id: str, event: SpawnRequested, parent: Persona | None) -> Persona:
+    repeated = await bus.repeated(event_id, event)
+    if not repeated:
+        _may_spawn(bus.feed.projection, event, parent)
+    with bus.feed.awaiting(event_id) as queue:
+        await bus.send(command, [bus.message(command, event_id, event)])
+        if command.key is not None:
+            for recorded in await _answers(bus, event, event_id):
+                queue.put_nowait(recorded)
+        recorded, answer = await bus.outcome(queue, (PersonaSpawned, SpawnRefused), event_id, "governor")
+    if isinstance(answer, SpawnRefused):
+        status = REFUSED.get(answer.reason, 400)
+        raise Problem(status, answer.detail, reason=answer.reason, event_id=recorded.id)
+    await bus.feed.reached(recorded.seq, bus.timeout_s)
+    return find(bus.feed.projection, event.persona, event.swarm)
+
+
+def _may_spawn(projection: Projection, event: SpawnRequested, parent: Persona | None) -> None:
+    """What the governor of one swarm cannot see, and what need not be asked."""
+    holder = projection.personas.get(event.persona)
+    if holder is not None:
+        raise Problem(
+            409,
+            f"persona {event.persona!r} exists already in swarm {holder.identity.swarm_id!r}",
+            reason="duplicate_id",
+        )
+    if parent is None:
+        return
+    if not parent.live:
+        raise Problem(409, f"parent {event.parent_id!r} is {parent.stage}", reason="parent_not_live")
+    if parent.identity.swarm_id != event.swarm:
+        home = parent.identity.swarm_id
+        raise Problem(
+            422, f"swarm_id: a child lives in its parent's swarm {home!r}; leave swarm_id out", reason="other_swarm"
+        )
+
+
+async def _answers(bus: Bus, event: SpawnRequested, event_id: str) -> list[Recorded]:
+    """What was answered to this very request before."""
+    subjects = tuple(f"{name}.{event.swarm}.{event.persona}" for name in ("persona.spawned", "spawn.refused"))
+    return [r for r in await bus.log.read(subjects) if r.envelope.causation == event_id]
+
+
+async def reap(bus: Bus, command: Command, persona_id: str, request: ReapPersona) -> tuple[str, ...]:
+    """The ids that drain because of this request, the target first. Without `cascade` its children are orphaned, and
+    the governor drains them at its next tick."""
+    target = find(bus.feed.projection, persona_id)
+    swarm = target.identity.swarm_id
+    event = ReapRequested(
+        swarm=swarm, persona=persona_id, cascade=request.cascade, reason=request.reason, principal=command.principal
+    )
+    event_id = command.event_id("reap.requested")
+    if await bus.repeated(event_id, event):
+        drained = await bus.log.read((f"persona.draining.{swarm}.*",))
+        found = tuple(r.event.persona for r in drained if r.envelope.causation == event_id)
+        if found:
+            return found
+    if not target.live:
+        raise Problem(409, f"persona {persona_id!r} is {target.stage} already", reason="not_live")
+    family = bus.feed.projection.personas.live_family(target) if request.cascade else [target]
+    with bus.feed.awaiting(event_id) as queue:
+        await bus.send(command, [bus.message(command, event_id, event)])
+        first, _ = await bus.outcome(queue, (PersonaDraining,), event_id, "governor")
+        found = (first.event.persona,)
+        while any(p.live for p in family) or not queue.empty():
+            try:
+                async with asyncio.timeout(REST_OF_CASCADE_S):
+                    recorded = await queue.get()
+            except TimeoutError:
+                break
+            if isinstance(recorded.event, PersonaDraining):
+                found = (*found, recorded.event.persona)
+    return found
+
+
+async def start(bus: Bus, command: Command, settings: GatewaySettings, request: StartCognition) -> None:
+    """Runs the loop; with no persona at all the seed comes first. Already running: nothing."""
+    if not settings.cognition_enabled:
+        raise Problem(400, "cognition is disabled by configuration", reason="cognition_disabled")
+    projection = bus.feed.projection
+    event_id = command.event_id("cognition.started")
+    asked = request.loop_interval_ms
+    interval = projection.loop.loop_interval_ms or settings.loop_interval_ms if asked is None else asked
+    event = CognitionStarted(
+        swarm=EVERYONE,
+        persona=EVERYONE,
+        loop_interval_ms=min(max(interval, MIN_INTERVAL_MS), MAX_INTERVAL_MS),
+        principal=command.principal,
+    )
+    if event_id in projection.commands:
+        if asked is not None:
+            await bus.repeated(event_id, event)
+        return
+    if projection.loop.running:
+        return
+    if not projection.personas.by_key:
+        await _seed(bus, command, request.seed_persona or ROOT_THINKER)
+    await _set_loop(bus, command, event_id, event, running=True)
+
+
+async def _seed(bus: Bus, command: Command, seed: CreatePersona) -> None:
+    try:
+        await create(bus, command, seed)
+    except Problem as problem:
+        if problem.details.reason != "duplicate_id":
+            raise
+
+
+async def stop(bus: Bus, command: Command, request: StopCognition) -> None:
+    """The loop stands; not running: nothing."""
+    event_id = command.event_id("cognition.stopped")
+    event = CognitionStopped(swarm=EVERYONE, persona=EVERYONE, reason=request.reason or "", principal=command.principal)
+    if not await bus.repeated(event_id, event) and bus.feed.projection.loop.running:
+        await _set_loop(bus, command, event_id, event, running=False)
+
+
+async def _set_loop(
+    bus: Bus, command: Command, event_id: str, event: CognitionStarted | CognitionStopped, *, running: bool
+) -> None:
+    """Of two who start at once, one does; the other finds it running."""
+    projection = bus.feed.projection
+    for _ in range(ATTEMPTS):
+        if projection.loop.running == running:
+            return
+        expect = Expect(LOOP, projection.loop.seq)
+        try:
+            await bus.send(command, [bus.message(command, event_id, event)], [expect])
+            return
+        except StaleBoundary:
+            newest = await bus.log.last((LOOP,))
+            await bus.feed.reached(newest[-1].seq if newest else 0, bus.timeout_s)
+    raise Problem(409, "others change the loop at the same time; ask again", reason="contended")

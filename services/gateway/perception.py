@@ -1,0 +1,68 @@
+"""Commands about what is perceived and remembered: record observations, recall."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from services.gateway.commands import Bus, Command
+from services.gateway.lifecycle import find, token
+from services.gateway.problems import Problem
+from services.gateway.requests import Observation, RecordObservations
+from services.gateway.views import ObservationsRecorded, Recalled
+from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallRequested
+
+MAX_QUERY_CHARS = 2000
+
+
+async def record(bus: Bus, command: Command, swarm: str, request: RecordObservations) -> ObservationsRecorded:
+    """All of them in one commit, or none; durable when this returns."""
+    token("swarm", swarm)
+    try:
+        observations = request.each()
+        events = [_event(swarm, command.principal, o) for o in observations]
+    except ValueError as error:
+        raise Problem(422, str(error), reason="bad_observations") from None
+    ids = [command.event_id("observation.recorded", i) for i in range(len(events))]
+    if (
+        command.key is not None
+        and command.event_id("observation.recorded", len(events)) in bus.feed.projection.commands
+    ):
+        raise Problem(422, "this Idempotency-Key was used for more observations", reason="idempotency_key_reused")
+    messages = [bus.message(command, i, e) for i, e in zip(ids, events, strict=True)]
+    seqs = await bus.send(command, messages, wait=False)
+    return ObservationsRecorded(sequences=seqs, ids=tuple(ids), count=len(ids))
+
+
+def _event(swarm: str, principal: str, observation: Observation) -> ObservationRecorded:
+    return ObservationRecorded(
+        swarm=swarm,
+        persona=token("persona", observation.persona),
+        text=observation.text,
+        source=observation.source,
+        tags=observation.tags,
+        observed_at=None if observation.observed_at is None else _utc(observation.observed_at),
+        principal=principal,
+    )
+
+
+def _utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"observed_at: {at.isoformat()} is outside the years 1 to 9999 in UTC") from None
+
+
+async def recall(bus: Bus, command: Command, persona_id: str, query: str, limit: int) -> Recalled:
+    """Asks the persona's own memory and waits for the answer."""
+    if not 1 <= len(query) <= MAX_QUERY_CHARS:
+        raise Problem(422, f"q: 1 to {MAX_QUERY_CHARS} characters, not {len(query)}")
+    persona = find(bus.feed.projection, persona_id)
+    event_id = command.event_id("recall.requested")
+    event = RecallRequested(
+        swarm=persona.identity.swarm_id, persona=persona_id, query=query, limit=limit, principal=command.principal
+    )
+    with bus.feed.awaiting(event_id) as queue:
+        await bus.log.commit([bus.message(command, event_id, event)])
+        _, answer = await bus.outcome(queue, (RecallAnswered,), event_id, "memory")
+    memories = tuple(sorted(answer.memories, key=lambda m: -m.score))
+    return Recalled(persona_id=persona_id, query=query, seq=answer.seq, memories=memories)

@@ -1,0 +1,178 @@
+"""Fold of lifecycle, thoughts and credits into what each persona is doing. Pure; clocks come in as arguments.
+
+One small record a persona, reaped ones included: the lineage shows them. Ids are unique within a swarm by the governor's
+guard; the API addresses personas by id alone, and where two swarms hold the same id the one not reaped answers, else the first.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from services.gateway.views import LineageGraph, LineageNode, PersonaRuntimeState, PersonaStatus
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    BudgetExhausted,
+    BudgetGranted,
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    SnapshotCompressed,
+    ThoughtGenerated,
+)
+from shared.contracts.persona import Identity, PersonaPolicy
+
+ERRORS_IN_ROW = 3
+IDLE_AFTER = timedelta(seconds=60)
+"""No useful progress for this long, while thinking, is idle."""
+BACKING_OFF_MS = 15_000
+"""A next step this far away, after one without progress, is idle."""
+MINUTE_S = 60
+
+
+class Persona(msgspec.Struct, kw_only=True):
+    """Mutable, owned by `Personas`. `window` is in minutes since 1970."""
+
+    identity: Identity
+    policy: PersonaPolicy
+    updated_at: datetime
+    useful_at: datetime
+    stage: str = "live"
+    children: list[str] = []
+    thought_count: int = 0
+    last_tick_at: datetime | None = None
+    window: int = 0
+    tokens: int = 0
+    compute_ms: int = 0
+    errors_in_row: int = 0
+    progress: bool = True
+    next_in_ms: int = 0
+    budget_paused: bool = False
+    snapshots: int = 0
+
+    @property
+    def live(self) -> bool:
+        return self.stage == "live"
+
+    def status(self, now: datetime) -> PersonaStatus:
+        """Draining and reaped as the governor said; error after three model errors in a row; idle as defined above."""
+        if self.stage == "draining":
+            return "draining"
+        if self.stage == "reaped":
+            return "reaped"
+        if self.errors_in_row >= ERRORS_IN_ROW:
+            return "error"
+        stale = now - self.useful_at > IDLE_AFTER or self.next_in_ms >= BACKING_OFF_MS
+        return "idle" if self.thought_count and not self.progress and stale else "active"
+
+    def view(self, now: datetime) -> PersonaRuntimeState:
+        window = int(now.timestamp()) // MINUTE_S
+        current = window == self.window
+        return PersonaRuntimeState(
+            identity=self.identity,
+            policy=self.policy,
+            status=self.status(now),
+            thought_count=self.thought_count,
+            last_tick_at=self.last_tick_at,
+            updated_at=self.updated_at,
+            tokens_this_window=self.tokens if current else 0,
+            compute_ms_this_window=self.compute_ms if current else 0,
+            window_started_at=datetime.fromtimestamp(window * MINUTE_S, UTC),
+            last_progress_at=self.useful_at,
+            budget_paused=self.budget_paused,
+        )
+
+
+class Personas:
+    """All personas of the mesh."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[tuple[str, str], Persona] = {}
+        self._by_id: dict[str, Persona] = {}
+        self.last_tick_at: datetime | None = None
+
+    def get(self, persona_id: str, swarm: str | None = None) -> Persona | None:
+        return self._by_id.get(persona_id) if swarm is None else self.by_key.get((swarm, persona_id))
+
+    def all(self, swarm: str | None = None) -> list[Persona]:
+        """By swarm and id."""
+        return [p for (s, _), p in sorted(self.by_key.items(), key=lambda kv: kv[0]) if swarm in (None, s)]
+
+    def live_family(self, root: Persona) -> list[Persona]:
+        """The persona, if live, and its live descendants, nearest first."""
+        found, queue = [], [root]
+        while queue:
+            persona = queue.pop(0)
+            if persona.live:
+                found.append(persona)
+            children = (self.by_key.get((root.identity.swarm_id, c)) for c in persona.children)
+            queue.extend(c for c in children if c is not None)
+        return found
+
+    def lineage(self, now: datetime) -> LineageGraph:
+        nodes = sorted(
+            (
+                LineageNode(
+                    persona_id=p.identity.id,
+                    parent_id=p.identity.parent_id,
+                    children=tuple(sorted(p.children)),
+                    depth=p.identity.depth,
+                    status=p.status(now),
+                )
+                for p in self.by_key.values()
+            ),
+            key=lambda node: node.persona_id,
+        )
+        roots = tuple(n.persona_id for n in nodes if n.parent_id is None)
+        return LineageGraph(nodes=tuple(nodes), roots=roots, total_edges=sum(len(n.children) for n in nodes))
+
+    def apply(self, recorded: Recorded) -> None:
+        event, at = recorded.event, recorded.envelope.time
+        if isinstance(event, PersonaSpawned):
+            self._spawned(event, at)
+            return
+        persona = self.by_key.get((event.swarm, event.persona))
+        if persona is None:
+            return
+        match event:
+            case ThoughtGenerated():
+                self._thought(persona, event, at)
+            case PersonaDraining():
+                persona.stage = "draining"
+            case PersonaReaped():
+                persona.stage = "reaped"
+            case BudgetExhausted():
+                persona.budget_paused = True
+            case BudgetGranted():
+                persona.budget_paused = False
+            case SnapshotCompressed():
+                persona.snapshots += 1
+            case _:
+                return
+        persona.updated_at = at
+
+    def _spawned(self, event: PersonaSpawned, at: datetime) -> None:
+        key = (event.swarm, event.persona)
+        if key in self.by_key:
+            return
+        persona = Persona(identity=event.identity, policy=event.policy, updated_at=at, useful_at=at)
+        self.by_key[key] = persona
+        holder = self._by_id.get(event.persona)
+        if holder is None or holder.stage == "reaped":
+            self._by_id[event.persona] = persona
+        parent = self.by_key.get((event.swarm, event.identity.parent_id or ""))
+        if parent is not None:
+            parent.children.append(event.persona)
+
+    def _thought(self, persona: Persona, event: ThoughtGenerated, at: datetime) -> None:
+        window = int(at.timestamp()) // MINUTE_S
+        if window != persona.window:
+            persona.window, persona.tokens, persona.compute_ms = window, 0, 0
+        persona.tokens += event.usage.tokens
+        persona.compute_ms += event.usage.compute_ms
+        persona.thought_count = max(persona.thought_count, event.step)
+        persona.errors_in_row = persona.errors_in_row + 1 if event.status == "model_error" else 0
+        persona.progress, persona.next_in_ms = event.progress, event.next_in_ms
+        persona.useful_at = max(persona.useful_at, event.useful_at)
+        persona.last_tick_at = self.last_tick_at = at

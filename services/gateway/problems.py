@@ -1,0 +1,118 @@
+"""What went wrong, told in the caller's words: RFC 9457 problem details."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+
+from shared.contracts.envelope import Malformed
+from shared.log.port import LogUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+AnyRequest = Request[None, None, State]
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing wrong with the body or the query."""
+
+    field: str
+    message: str
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every error. `reason` is a code a program may branch on."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    reason: str | None = None
+    retry_after_s: int | None = None
+    event_id: str | None = None
+    errors: tuple[Field, ...] = ()
+
+
+class Problem(Exception):
+    """A request that is not answered with what it asked for."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        reason: str | None = None,
+        retry_after_s: int | None = None,
+        event_id: str | None = None,
+        errors: tuple[Field, ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.details = ProblemDetails(
+            type="about:blank",
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            reason=reason,
+            retry_after_s=retry_after_s,
+            event_id=event_id,
+            errors=errors,
+        )
+
+    def headers(self) -> dict[str, str]:
+        headers = {"Content-Type": MEDIA_TYPE}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(self.retry_after_s)
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
+
+    def body(self) -> bytes:
+        return msgspec.json.encode(self.details)
+
+
+def unavailable(detail: str) -> Problem:
+    return Problem(503, detail, reason="bus_away", retry_after_s=RETRY_AFTER_S)
+
+
+def from_http(error: HTTPException) -> Problem:
+    """What the framework refused: a body or query that does not match is 422 here, everything else keeps its status."""
+    status = 422 if error.status_code == HTTPStatus.BAD_REQUEST else error.status_code
+    extra = error.extra if isinstance(error.extra, list) else []
+    fields = tuple(
+        Field(field=str(e.get("key", "")), message=_said(str(e.get("message", ""))))
+        for e in extra
+        if isinstance(e, dict)
+    )
+    detail = "; ".join(f"{f.field}: {f.message}" for f in fields) or error.detail
+    return Problem(status, detail, errors=fields)
+
+
+def from_error(error: Exception) -> Problem | None:
+    """The problem an exception is, None when it is a fault of ours."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException():
+            return from_http(error)
+        case LogUnavailable():
+            return unavailable("the event bus cannot be reached now; nothing is lost, ask again")
+        case Malformed(reason="oversized"):
+            return Problem(413, error.detail, reason="oversized")
+        case RecursionError():
+            return Problem(422, "the body is nested too deeply")
+        case _:
+            return None
+
+
+def respond(problem: Problem) -> Response[bytes]:
+    return Response(problem.body(), status_code=problem.status, headers=problem.headers(), media_type=MEDIA_TYPE)
+
+
+def _said(message: str) -> str:
+    return "the body is missing" if message == "'data'" else message

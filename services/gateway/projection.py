@@ -1,0 +1,140 @@
+"""The one state the gateway answers from: a fold of the whole log, rebuilt from the log at every start.
+
+`apply` is pure and fast, takes events in stream order, and ignores a sequence it has seen: the log may deliver twice.
+Memory is bounded by the number of personas and the `KEEP` figures of the parts; no event is needed twice.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from services.gateway.journal import Journal
+from services.gateway.knowledge import Attention, Beliefs
+from services.gateway.ledger import Ledger
+from services.gateway.personas import Personas
+from services.gateway.proposals import Proposals
+from services.gateway.views import CognitionStatus, GlobalWorkspace, MemorySnapshot, ProposalStatus
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import CognitionStarted, CognitionStopped, SnapshotCompressed
+
+KEEP_COMMANDS = 20_000
+TOP = 5
+EPOCH = datetime.fromtimestamp(0, UTC)
+UUID_VERSION = 14
+"""Where a UUID's text says its version: 5 for ids that derive from a cause or an idempotency key."""
+
+
+class Loop(msgspec.Struct, kw_only=True):
+    """Whether the mesh thinks; `seq` is the last sequence on `cognition.*.all.all`."""
+
+    running: bool = False
+    loop_interval_ms: int | None = None
+    started_at: datetime | None = None
+    seq: int = 0
+
+
+class Projection:
+    """All parts, and the index that makes a repeated command the same command."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.updated_at = EPOCH
+        self.loop = Loop()
+        self.personas = Personas()
+        self.proposals = Proposals()
+        self.beliefs = Beliefs()
+        self.attention = Attention()
+        self.journal = Journal()
+        self.ledger = Ledger()
+        self.snapshot: MemorySnapshot | None = None
+        self.commands: dict[str, int] = {}
+
+    def apply(self, recorded: Recorded) -> bool:
+        """Whether the event was new."""
+        if recorded.seq <= self.position:
+            return False
+        self.position, self.updated_at = recorded.seq, recorded.envelope.time
+        for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
+            part.apply(recorded)
+        self._loop(recorded)
+        if isinstance(recorded.event, SnapshotCompressed):
+            self.snapshot = self._snapshot(recorded, recorded.event)
+        self._command(recorded)
+        return True
+
+    def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
+        personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]
+        return CognitionStatus(
+            enabled=enabled,
+            running=self.loop.running,
+            loop_interval_ms=self.loop.loop_interval_ms or default_interval_ms,
+            started_at=self.loop.started_at,
+            last_tick_at=self.personas.last_tick_at,
+            persona_count=len(personas),
+            active_persona_count=sum(p.status(now) == "active" for p in personas),
+            events_buffered=len(self.journal),
+            snapshots_buffered=0 if self.snapshot is None else 1,
+        )
+
+    def workspace(self, now: datetime) -> GlobalWorkspace:
+        queue = self.attention.queue(self.proposals.newest(), now)
+        roots = (p for p in self.personas.all() if p.live and p.identity.parent_id is None)
+        return GlobalWorkspace(
+            top_beliefs=tuple(b.id for b in self.beliefs.select("active")[:TOP]),
+            top_uncertainties=self.attention.uncertainties(TOP),
+            top_attention=tuple(i.id for i in queue[:TOP] if i.resolved_at is None),
+            active_objectives=tuple(p.identity.charter for p in roots),
+            updated_at=self.updated_at,
+        )
+
+    def proposal_counts(self) -> dict[ProposalStatus, int]:
+        """How many of those in memory have each status."""
+        counts: dict[ProposalStatus, int] = {}
+        for life in self.proposals.lives.values():
+            counts[life.status] = counts.get(life.status, 0) + 1
+        return counts
+
+    def _loop(self, recorded: Recorded) -> None:
+        match recorded.event:
+            case CognitionStarted(loop_interval_ms=interval):
+                self.loop = Loop(
+                    running=True, loop_interval_ms=interval, started_at=recorded.envelope.time, seq=recorded.seq
+                )
+            case CognitionStopped():
+                self.loop.running, self.loop.seq = False, recorded.seq
+            case _:
+                pass
+
+    def _snapshot(self, recorded: Recorded, event: SnapshotCompressed) -> MemorySnapshot:
+        persona = self.personas.get(event.persona, event.swarm)
+        ours: dict[str, str | int | float] = {
+            "key": event.key,
+            "sha256": event.sha256,
+            "seq": event.seq,
+            "ratio": event.ratio,
+            "size_bytes": event.size_bytes,
+        }
+        theirs = {k: int(v) if v.isascii() and v.isdigit() and len(v) < 16 else v for k, v in event.metadata.items()}
+        return MemorySnapshot(
+            id=event.snapshot_id,
+            generated_at=recorded.envelope.time,
+            swarm_id=event.swarm,
+            persona_scope=(event.persona,),
+            summary=event.summary,
+            hot_event_count=event.counts.thoughts,
+            warm_fact_count=event.counts.kept,
+            cold_snapshot_count=1 if persona is None else persona.snapshots,
+            metadata={**ours, **theirs},
+        )
+
+    def _command(self, recorded: Recorded) -> None:
+        if (
+            recorded.envelope.source.partition("/")[0] != "gateway"
+            or recorded.id[UUID_VERSION : UUID_VERSION + 1] != "5"
+        ):
+            return
+        self.commands[recorded.id] = recorded.seq
+        while len(self.commands) > KEEP_COMMANDS:
+            del self.commands[next(iter(self.commands))]

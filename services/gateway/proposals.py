@@ -1,0 +1,288 @@
+"""Fold of proposals' lives: the list, the inbox, one life, and the receipts. Pure; clocks come in as arguments.
+
+Bounded: the last `KEEP_DONE` finished and `KEEP_OPEN` unfinished lives stay in memory, older ones are read from the log and
+folded here again. Invariant: a life in memory is whole from `proposal.created` on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+
+import msgspec
+
+from services.gateway.views import (
+    Approval,
+    ApprovalState,
+    DecisionReceipt,
+    Failure,
+    LifeEvent,
+    Proposal,
+    ProposalLife,
+    ProposalStatus,
+    Success,
+    ToolInvocation,
+    Vote,
+)
+from shared.contracts.action import Scalar
+from shared.contracts.catalog import class_of
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    ActionClaimed,
+    ActionExecuted,
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    ProposalAuthorized,
+    ProposalCreated,
+    ProposalEvent,
+    ProposalRejected,
+    ProposalVerified,
+    Risk,
+)
+from shared.contracts.ids import caused_id
+
+KEEP_DONE = 1000
+KEEP_OPEN = 5000
+UNASSESSED: Risk = "medium"
+
+
+class Life(msgspec.Struct, kw_only=True):
+    """One proposal, mutable, owned by `Proposals`. `approval_seq` is the last sequence on its `approval.*` boundary."""
+
+    created: ProposalCreated
+    events: list[Recorded]
+    verified: ProposalVerified | None = None
+    request: ApprovalRequested | None = None
+    requested: Recorded | None = None
+    authorized: ProposalAuthorized | None = None
+    rejected: ProposalRejected | None = None
+    claimed: Recorded | None = None
+    executed: ActionExecuted | None = None
+    granted_by: list[str] = []
+    denied_by: list[str] = []
+    approval_seq: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.rejected is not None or self.executed is not None
+
+    @property
+    def risk(self) -> Risk:
+        verdict = self.request or self.verified
+        return UNASSESSED if verdict is None else verdict.risk
+
+    @property
+    def status(self) -> ProposalStatus:
+        if self.executed is not None:
+            return "executed"
+        if self.rejected is not None:
+            return "rejected"
+        return "created" if self.verified is None else "verified"
+
+    @property
+    def deadline(self) -> datetime:
+        return self.created.deadline if self.request is None else self.request.expires_at
+
+    @property
+    def boundary(self) -> str:
+        """What guards a vote."""
+        return f"approval.*.{self.created.swarm}.{self.created.persona}.{self.created.proposal_id}"
+
+    def approval_state(self, now: datetime) -> ApprovalState | None:
+        """None when nobody was asked."""
+        if self.request is None:
+            return None
+        if self.denied_by:
+            return "denied"
+        if len(self.granted_by) >= self.request.quorum:
+            return "granted"
+        return "expired" if self.done or now >= self.request.expires_at else "pending"
+
+    def add(self, recorded: Recorded) -> None:
+        event = recorded.event
+        self.events.append(recorded)
+        match event:
+            case ProposalVerified():
+                self.verified = event
+            case ProposalRejected():
+                self.rejected = event
+            case ProposalAuthorized():
+                self.authorized = event
+            case ApprovalRequested():
+                self.request, self.requested, self.approval_seq = event, recorded, recorded.seq
+            case ApprovalGranted():
+                self.approval_seq = recorded.seq
+                if event.principal not in self.granted_by:
+                    self.granted_by.append(event.principal)
+            case ApprovalDenied():
+                self.approval_seq = recorded.seq
+                if event.principal not in self.denied_by:
+                    self.denied_by.append(event.principal)
+            case ActionClaimed():
+                self.claimed = recorded
+            case ActionExecuted():
+                self.executed = event
+            case _:
+                pass
+
+    def view(self) -> Proposal:
+        votes: dict[str, Vote] = dict.fromkeys(self.granted_by, "approve")
+        votes.update(dict.fromkeys(self.denied_by, "reject"))
+        return Proposal(
+            id=self.created.proposal_id,
+            persona_id=self.created.persona,
+            title=self.created.title,
+            rationale=self.created.rationale,
+            evidence_refs=tuple(e.id for e in self.created.evidence),
+            risk=self.risk,
+            status=self.status,
+            created_at=self.events[0].envelope.time,
+            votes=votes,
+            vote_deadline=self.deadline,
+            votes_requested=self.request is not None,
+            quorum_needed=1 if self.request is None else self.request.quorum,
+        )
+
+    def life_view(self) -> ProposalLife:
+        verdict = self.authorized or self.rejected or self.request
+        return ProposalLife(
+            proposal=self.view(),
+            swarm_id=self.created.swarm,
+            digest=self.created.digest,
+            action_kind=self.created.action.kind,
+            action_target=self.created.action.target,
+            policy_ids=() if verdict is None else verdict.policy_ids,
+            policy_version="" if verdict is None else verdict.policy_version,
+            events=tuple(_life_event(r) for r in self.events),
+        )
+
+    def approval_view(self, now: datetime) -> Approval | None:
+        if self.request is None or self.requested is None:
+            return None
+        return Approval(
+            proposal_id=self.created.proposal_id,
+            persona_id=self.created.persona,
+            swarm_id=self.created.swarm,
+            title=self.created.title,
+            summary=self.request.summary,
+            risk=self.request.risk,
+            digest=self.request.digest,
+            action_kind=self.created.action.kind,
+            action_target=self.created.action.target,
+            params=self.created.action.params,
+            policy_version=self.request.policy_version,
+            policy_ids=self.request.policy_ids,
+            quorum=self.request.quorum,
+            granted_by=tuple(self.granted_by),
+            denied_by=tuple(self.denied_by),
+            requested_at=self.requested.envelope.time,
+            expires_at=self.request.expires_at,
+            state=self.approval_state(now) or "pending",
+        )
+
+    def receipt(self) -> DecisionReceipt | None:
+        """What was done and by whose leave; None before there is an outcome."""
+        outcome = self.executed
+        if outcome is None:
+            return None
+        recorded = next(r for r in self.events if r.event is outcome)
+        lease = outcome.claim_id or (self.claimed.id if self.claimed is not None else "")
+        invoked = self.claimed.envelope.time if self.claimed is not None else recorded.envelope.time
+        arguments: dict[str, Scalar] = {"target": self.created.action.target, **self.created.action.params}
+        return DecisionReceipt(
+            id=recorded.id,
+            proposal_id=outcome.proposal_id,
+            inputs=tuple(e.id for e in self.created.evidence),
+            governance_decision=_decision(self.authorized, self.granted_by),
+            capability_leases=(lease,) if lease else (),
+            tool_invocations=(
+                ToolInvocation(
+                    tool_name=self.created.action.kind,
+                    arguments=arguments,
+                    result=outcome.summary,
+                    success=outcome.outcome == "success",
+                    lease_id=lease,
+                    invoked_at=invoked,
+                ),
+            ),
+            outcome=_outcome(outcome, recorded.id),
+            created_at=recorded.envelope.time,
+        )
+
+
+class Proposals:
+    """The lives in memory, oldest first."""
+
+    def __init__(self, keep_done: int = KEEP_DONE, keep_open: int = KEEP_OPEN) -> None:
+        self.lives: dict[str, Life] = {}
+        self._done: deque[str] = deque()
+        self._keep_done, self._keep_open = keep_done, keep_open
+
+    def apply(self, recorded: Recorded) -> None:
+        event = recorded.event
+        if not isinstance(event, ProposalEvent):
+            return
+        if isinstance(event, ProposalCreated):
+            self.lives.setdefault(event.proposal_id, Life(created=event, events=[recorded]))
+            self._evict()
+            return
+        life = self.lives.get(event.proposal_id)
+        if life is None or (life.created.swarm, life.created.persona) != (event.swarm, event.persona):
+            return
+        was_done = life.done
+        life.add(recorded)
+        if life.done and not was_done:
+            self._done.append(event.proposal_id)
+            self._evict()
+
+    def newest(self) -> list[Life]:
+        return list(reversed(self.lives.values()))
+
+    def _evict(self) -> None:
+        while len(self._done) > self._keep_done:
+            del self.lives[self._done.popleft()]
+        while len(self.lives) - len(self._done) > self._keep_open:
+            del self.lives[next(i for i, life in self.lives.items() if not life.done)]
+
+
+def fold_life(records: list[Recorded], proposal_id: str) -> Life | None:
+    """One life from the log; None when it has no beginning."""
+    proposals = Proposals()
+    for recorded in records:
+        proposals.apply(recorded)
+    return proposals.lives.get(proposal_id)
+
+
+def attention_id(event_id: str) -> str:
+    """The attention item an event gives rise to."""
+    return caused_id(event_id, "attention")
+
+
+def _life_event(recorded: Recorded) -> LifeEvent:
+    envelope = recorded.envelope
+    return LifeEvent(
+        id=envelope.id,
+        seq=recorded.seq,
+        type=class_of(recorded.event),
+        source=envelope.source,
+        time=envelope.time,
+        causation_id=envelope.causation,
+        correlation_id=envelope.correlation,
+        data=recorded.event,
+    )
+
+
+def _decision(authorized: ProposalAuthorized | None, granted_by: list[str]) -> str:
+    if authorized is None:
+        return "executed without a recorded authorisation"
+    said = f"authorized under policy {authorized.policy_version} by {', '.join(authorized.policy_ids) or 'no named policy'}"
+    return f"{said}, approved by {', '.join(granted_by)}" if granted_by else said
+
+
+def _outcome(event: ActionExecuted, event_id: str) -> Success | Failure:
+    if event.outcome == "success":
+        return Success(summary=event.summary)
+    reason = event.error or event.summary or event.outcome
+    error = f"unknown: {reason}" if event.outcome == "unknown" else reason
+    return Failure(error=error, follow_up_attention=attention_id(event_id))

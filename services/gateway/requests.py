@@ -1,0 +1,107 @@
+"""What the API takes. Unknown fields are ignored; ids are tokens and are checked again before they reach a subject."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.contracts.ids import EVERYONE, Instant, Sha256, Token
+from shared.contracts.persona import Name, PersonaPolicy, Text
+
+Tag = Annotated[str, Meta(max_length=64)]
+Reason = Annotated[str, Meta(max_length=300)]
+MAX_OBSERVATIONS = 1000
+
+
+class CreatePersona(msgspec.Struct, frozen=True, kw_only=True):
+    """`persona_id` null: one is made. `swarm_id` null: the parent's, or `swarm-core`."""
+
+    name: Name
+    role: Name
+    charter: Text
+    persona_id: Token | None = None
+    swarm_id: Token | None = None
+    parent_id: Token | None = None
+    policy: PersonaPolicy | None = None
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] = ()
+
+
+class SpawnPersona(msgspec.Struct, frozen=True, kw_only=True):
+    """A child of the persona in the path; it lives in its parent's swarm, under a policy no wider than its parent's."""
+
+    name: Name
+    role: Name
+    charter: Text
+    persona_id: Token | None = None
+    swarm_id: Token | None = None
+    policy: PersonaPolicy | None = None
+
+
+class ReapPersona(msgspec.Struct, frozen=True, kw_only=True):
+    cascade: bool = False
+    reason: Reason = "manual_reap"
+
+
+class StartCognition(msgspec.Struct, frozen=True, kw_only=True):
+    """`seed_persona` is used only when no persona exists."""
+
+    loop_interval_ms: Annotated[int, Meta(ge=0)] | None = None
+    seed_persona: CreatePersona | None = None
+
+
+class StopCognition(msgspec.Struct, frozen=True, kw_only=True):
+    reason: Reason | None = None
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """`persona` narrows it to one persona; by default all of the swarm perceive it."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=8192)]
+    source: Annotated[str, Meta(max_length=200)] = "api"
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] = ()
+    persona: Token = EVERYONE
+    observed_at: Instant | None = None
+
+
+class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
+    """Either one observation by its own fields, or up to 1000 in `observations`."""
+
+    observations: Annotated[tuple[Observation, ...], Meta(max_length=MAX_OBSERVATIONS)] = ()
+    text: Annotated[str, Meta(min_length=1, max_length=8192)] | None = None
+    source: Annotated[str, Meta(max_length=200)] = "api"
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] = ()
+    persona: Token = EVERYONE
+    observed_at: Instant | None = None
+
+    def each(self) -> tuple[Observation, ...]:
+        """Raises `ValueError` when there is none, or one in both forms."""
+        if (self.text is None) == (not self.observations):
+            raise ValueError("give either text, or observations with 1 to 1000 entries")
+        if self.text is None:
+            return self.observations
+        one = Observation(
+            text=self.text, source=self.source, tags=self.tags, persona=self.persona, observed_at=self.observed_at
+        )
+        return (one,)
+
+
+class DecideApproval(msgspec.Struct, frozen=True, kw_only=True):
+    """`digest` is the one shown with the request; any other is refused."""
+
+    decision: Literal["grant", "deny"]
+    digest: Sha256
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+ROOT_THINKER = CreatePersona(
+    persona_id="root-thinker",
+    name="root-thinker",
+    role="orchestrator",
+    charter="Watch everything the swarm perceives, find what is out of the ordinary, and propose what would help.",
+    swarm_id="swarm-core",
+    tags=("orchestration",),
+)
+"""The seed when none is given."""
+DEFAULT_SWARM = "swarm-core"

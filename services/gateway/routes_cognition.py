@@ -1,0 +1,196 @@
+"""Routes under /v1/cognition, and the audit journal: what the mesh thinks, believes and proposes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
+from litestar.response import Stream
+
+from services.gateway import lifecycle, votes
+from services.gateway.commands import Command
+from services.gateway.context import Gateway, needs
+from services.gateway.problems import Problem
+from services.gateway.requests import StartCognition, StopCognition
+from services.gateway.stream import parse_filter, parse_position
+from services.gateway.views import (
+    Approved,
+    AttentionItem,
+    AuditEntry,
+    Belief,
+    BeliefStatus,
+    CognitionStatus,
+    DecisionReceipt,
+    GlobalWorkspace,
+    MemorySnapshot,
+    PersonaRuntimeState,
+    Proposal,
+    SwarmGovernance,
+)
+from shared.contracts.catalog import ENTITIES
+
+MAX_AUDIT = 1000
+READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
+
+
+def _status(gateway: Gateway) -> CognitionStatus:
+    return gateway.projection.status(
+        gateway.clock(),
+        enabled=gateway.settings.cognition_enabled,
+        default_interval_ms=gateway.settings.loop_interval_ms,
+    )
+
+
+@post("/v1/cognition/start", status_code=200, guards=CONTROL)
+async def start(
+    gateway: NamedDependency[Gateway], command: NamedDependency[Command], data: JSONBody[StartCognition | None] = None
+) -> CognitionStatus:
+    """Run the loop; seed a persona when there is none."""
+    await lifecycle.start(gateway.bus, command, gateway.settings, data or StartCognition())
+    return _status(gateway)
+
+
+@post("/v1/cognition/stop", status_code=200, guards=CONTROL)
+async def stop(
+    gateway: NamedDependency[Gateway], command: NamedDependency[Command], data: JSONBody[StopCognition | None] = None
+) -> CognitionStatus:
+    """Stand the loop; nothing is lost."""
+    await lifecycle.stop(gateway.bus, command, data or StopCognition())
+    return _status(gateway)
+
+
+@get("/v1/cognition/status", guards=READ)
+async def status(gateway: NamedDependency[Gateway]) -> CognitionStatus:
+    """Whether the mesh thinks."""
+    return _status(gateway)
+
+
+@get("/v1/cognition/stream", guards=READ, media_type="text/event-stream")
+async def stream(
+    gateway: NamedDependency[Gateway],
+    swarm: FromQuery[str | None] = None,
+    persona: FromQuery[str | None] = None,
+    types: Annotated[str | None, QueryParameter(name="type", description="event classes, comma-separated")] = None,
+    start_at: Annotated[str | None, QueryParameter(name="from", description="beginning or now")] = None,
+    last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
+) -> Stream:
+    """Server-sent events; `id:` is the stream sequence, `Last-Event-ID` resumes."""
+    wanted = parse_filter(swarm, persona, types)
+    chunks = await gateway.stream.open(wanted, parse_position(last_event_id, start_at))
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(chunks, media_type="text/event-stream", headers=headers)
+
+
+@get("/v1/cognition/snapshots/latest", guards=READ)
+async def latest_snapshot(gateway: NamedDependency[Gateway]) -> MemorySnapshot:
+    """The newest distilled state of mind."""
+    if gateway.projection.snapshot is None:
+        raise Problem(404, "No snapshots available", reason="no_snapshot")
+    return gateway.projection.snapshot
+
+
+@get("/v1/cognition/personas/{persona_id:str}", guards=READ)
+async def persona_state(
+    gateway: NamedDependency[Gateway], persona_id: FromPath[str], swarm: FromQuery[str | None] = None
+) -> PersonaRuntimeState:
+    """One persona; `swarm` tells two of the same id apart."""
+    return lifecycle.find(gateway.projection, persona_id, swarm).view(gateway.clock())
+
+
+@get("/v1/cognition/beliefs", guards=READ)
+async def beliefs(
+    gateway: NamedDependency[Gateway],
+    status: FromQuery[BeliefStatus | None] = None,
+    persona: FromQuery[str | None] = None,
+) -> list[Belief]:
+    """By confidence, highest first."""
+    return gateway.projection.beliefs.select(status, persona)
+
+
+@get("/v1/cognition/beliefs/{belief_id:str}", guards=READ)
+async def belief(gateway: NamedDependency[Gateway], belief_id: FromPath[str]) -> Belief:
+    """One belief."""
+    found = gateway.projection.beliefs.by_id.get(belief_id)
+    if found is None:
+        raise Problem(404, f"there is no belief {belief_id[:60]!r}", reason="belief_missing")
+    return found
+
+
+@get("/v1/cognition/attention", guards=READ)
+async def attention(gateway: NamedDependency[Gateway]) -> list[AttentionItem]:
+    """What somebody should look at: open items first, by priority."""
+    return gateway.projection.attention.queue(gateway.projection.proposals.newest(), gateway.clock())
+
+
+@get("/v1/cognition/proposals", guards=READ)
+async def proposals(gateway: NamedDependency[Gateway]) -> list[Proposal]:
+    """Newest first."""
+    return [life.view() for life in gateway.projection.proposals.newest()]
+
+
+@post("/v1/cognition/proposals/{proposal_id:str}/approve", status_code=200, guards=APPROVE)
+async def approve(
+    gateway: NamedDependency[Gateway], command: NamedDependency[Command], proposal_id: FromPath[str]
+) -> Approved:
+    """Grant the approval asked for now, as the key's principal."""
+    await votes.vote(gateway.bus, command, proposal_id, "grant", None, "")
+    return Approved(approved=True, proposal_id=proposal_id)
+
+
+@get("/v1/cognition/receipts", guards=READ)
+async def receipts(gateway: NamedDependency[Gateway]) -> list[DecisionReceipt]:
+    """What was done, newest first."""
+    found = [r for life in gateway.projection.proposals.lives.values() if (r := life.receipt()) is not None]
+    return sorted(found, key=lambda r: r.created_at, reverse=True)
+
+
+@get("/v1/cognition/workspace", guards=READ)
+async def workspace(gateway: NamedDependency[Gateway]) -> GlobalWorkspace:
+    """What is on the mesh's mind."""
+    return gateway.projection.workspace(gateway.clock())
+
+
+@get("/v1/cognition/governance", guards=READ)
+async def governance(gateway: NamedDependency[Gateway]) -> SwarmGovernance:
+    """The approval rules as configured."""
+    rules = gateway.settings.governance
+    return SwarmGovernance(
+        quorum_fraction=rules.quorum_fraction,
+        required_approvers_by_role=rules.required_approvers_by_role,
+        veto_roles=rules.veto_roles,
+        vote_timeout_secs=rules.vote_timeout_secs,
+    )
+
+
+@get("/v1/audit", guards=READ)
+async def audit(
+    gateway: NamedDependency[Gateway],
+    limit: Annotated[int, QueryParameter(ge=1)] = 100,
+    category: FromQuery[str | None] = None,
+) -> list[AuditEntry]:
+    """Newest first; a limit above 1000 is 1000."""
+    if category is not None and category not in ENTITIES:
+        raise Problem(400, f"category: {category[:60]!r} is none of {', '.join(ENTITIES)}", reason="unknown_category")
+    return gateway.projection.journal.newest(min(limit, MAX_AUDIT), category)
+
+
+ROUTES: tuple[HTTPRouteHandler, ...] = (
+    start,
+    stop,
+    status,
+    stream,
+    latest_snapshot,
+    persona_state,
+    beliefs,
+    belief,
+    attention,
+    proposals,
+    approve,
+    receipts,
+    workspace,
+    governance,
+    audit,
+)

@@ -1,0 +1,178 @@
+"""Routes under /v1/swarm, the proposals and the approvals inbox, the ledger, and operations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from services.gateway import lifecycle, perception, votes
+from services.gateway.commands import Command
+from services.gateway.context import Gateway, needs
+from services.gateway.problems import Problem
+from services.gateway.requests import CreatePersona, DecideApproval, ReapPersona, RecordObservations, SpawnPersona
+from services.gateway.views import (
+    Approval,
+    Decided,
+    Health,
+    LineageGraph,
+    ObservationsRecorded,
+    PersonaRuntimeState,
+    ProposalLife,
+    ReapResult,
+    Recalled,
+    SwarmBudget,
+)
+
+READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
+Inbox = Literal["pending", "granted", "denied", "expired", "all"]
+
+
+@post("/v1/swarm/personas", status_code=200, guards=CONTROL)
+async def create(
+    gateway: NamedDependency[Gateway], command: NamedDependency[Command], data: JSONBody[CreatePersona]
+) -> PersonaRuntimeState:
+    """A persona; the governor decides."""
+    persona = await lifecycle.create(gateway.bus, command, data)
+    return persona.view(gateway.clock())
+
+
+@get("/v1/swarm/personas", guards=READ)
+async def personas(gateway: NamedDependency[Gateway], swarm: FromQuery[str | None] = None) -> list[PersonaRuntimeState]:
+    """All of them, by swarm and id, reaped ones included."""
+    now = gateway.clock()
+    return [p.view(now) for p in gateway.projection.personas.all(swarm)]
+
+
+@post("/v1/swarm/personas/{persona_id:str}/spawn", status_code=200, guards=CONTROL)
+async def spawn(
+    gateway: NamedDependency[Gateway],
+    command: NamedDependency[Command],
+    persona_id: FromPath[str],
+    data: JSONBody[SpawnPersona],
+) -> PersonaRuntimeState:
+    """A child of this persona."""
+    persona = await lifecycle.spawn(gateway.bus, command, persona_id, data)
+    return persona.view(gateway.clock())
+
+
+@post("/v1/swarm/personas/{persona_id:str}/reap", status_code=200, guards=CONTROL)
+async def reap(
+    gateway: NamedDependency[Gateway],
+    command: NamedDependency[Command],
+    persona_id: FromPath[str],
+    data: JSONBody[ReapPersona | None] = None,
+) -> ReapResult:
+    """End a persona: answers once it drains; it is reaped when its final snapshot is stored."""
+    ids = await lifecycle.reap(gateway.bus, command, persona_id, data or ReapPersona())
+    return ReapResult(reaped_ids=ids, count=len(ids))
+
+
+@get("/v1/swarm/personas/{persona_id:str}/memory", guards=READ)
+async def memory(
+    gateway: NamedDependency[Gateway],
+    command: NamedDependency[Command],
+    persona_id: FromPath[str],
+    q: FromQuery[str],
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 8,
+) -> Recalled:
+    """What this persona remembers about `q`, with scores."""
+    return await perception.recall(gateway.bus, command, persona_id, q, limit)
+
+
+@get("/v1/swarm/lineage", guards=READ)
+async def lineage(gateway: NamedDependency[Gateway]) -> LineageGraph:
+    """Who came from whom."""
+    return gateway.projection.personas.lineage(gateway.clock())
+
+
+@post("/v1/swarm/{swarm:str}/observations", status_code=200, guards=CONTROL)
+async def observe(
+    gateway: NamedDependency[Gateway],
+    command: NamedDependency[Command],
+    swarm: FromPath[str],
+    data: JSONBody[RecordObservations],
+) -> ObservationsRecorded:
+    """What the swarm is to think about; all are stored, or none."""
+    return await perception.record(gateway.bus, command, swarm, data)
+
+
+@get("/v1/proposals/{proposal_id:str}", guards=READ)
+async def proposal(gateway: NamedDependency[Gateway], proposal_id: FromPath[str]) -> ProposalLife:
+    """One proposal's whole life, in order."""
+    return (await votes.find(gateway.bus, proposal_id)).life_view()
+
+
+@get("/v1/approvals", guards=READ)
+async def approvals(
+    gateway: NamedDependency[Gateway], wanted: Annotated[Inbox, QueryParameter(name="state")] = "pending"
+) -> list[Approval]:
+    """The inbox, newest first."""
+    now = gateway.clock()
+    views = (life.approval_view(now) for life in gateway.projection.proposals.newest())
+    return [view for view in views if view is not None and wanted in ("all", view.state)]
+
+
+@post("/v1/approvals/{proposal_id:str}", status_code=200, guards=APPROVE)
+async def decide(
+    gateway: NamedDependency[Gateway],
+    command: NamedDependency[Command],
+    proposal_id: FromPath[str],
+    data: JSONBody[DecideApproval],
+) -> Decided:
+    """Yes or no to exactly this digest, once."""
+    life, event_id = await votes.vote(gateway.bus, command, proposal_id, data.decision, data.digest, data.reason)
+    view = life.approval_view(gateway.clock())
+    if view is None:
+        raise Problem(409, f"proposal {proposal_id!r} awaits no approval", reason="not_awaiting")
+    return Decided(proposal_id=proposal_id, decision=data.decision, event_id=event_id, approval=view)
+
+
+@get("/v1/budgets", guards=READ)
+async def budgets(gateway: NamedDependency[Gateway]) -> list[SwarmBudget]:
+    """The credits ledger, by swarm."""
+    return gateway.projection.ledger.view()
+
+
+@get(["/health", "/health/live"])
+async def live(gateway: NamedDependency[Gateway]) -> Health:
+    """The process answers."""
+    return _health(gateway)
+
+
+@get("/health/ready")
+async def ready(gateway: NamedDependency[Gateway]) -> Response[Health]:
+    """Whether answers are of the present."""
+    return Response(_health(gateway), status_code=200 if gateway.feed.ready else 503)
+
+
+@get("/metrics", guards=READ, media_type="text/plain")
+async def metrics() -> Response[bytes]:
+    """Prometheus text format."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _health(gateway: Gateway) -> Health:
+    return Health(status="ok" if gateway.feed.ready else "catching_up", position=gateway.feed.position)
+
+
+ROUTES: tuple[HTTPRouteHandler, ...] = (
+    create,
+    personas,
+    spawn,
+    reap,
+    memory,
+    lineage,
+    observe,
+    proposal,
+    approvals,
+    decide,
+    budgets,
+    live,
+    ready,
+    metrics,
+)

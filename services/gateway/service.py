@@ -1,0 +1,62 @@
+"""Wiring: the projection's two tails, the HTTP server, and their orderly end."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+import structlog
+
+from services.gateway.app import create_app
+from services.gateway.context import Gateway
+from services.gateway.settings import GatewaySettings, Key, Unsafe
+from shared.runtime.health import server
+from shared.runtime.service import Service
+from shared.settings import Settings, SettingsError
+
+log = structlog.get_logger()
+
+
+def gateway_settings(settings: Settings) -> GatewaySettings:
+    """The gateway's part. Raises `SettingsError` for a key that cannot be used."""
+    try:
+        keys = msgspec.convert(msgspec.to_builtins(settings.http_keys), tuple[Key, ...])
+    except msgspec.ValidationError as error:
+        raise SettingsError(
+            f"http_keys: {error}; want sha256 (64 hex digits), principal, scopes of read, control, approve, admin"
+        ) from error
+    return GatewaySettings(
+        host=settings.http_host,
+        port=settings.http_port,
+        keys=keys,
+        cognition_enabled=settings.cognition_enabled,
+        rate_per_s=settings.http_rate_per_s,
+        burst=settings.http_burst,
+    )
+
+
+async def wire(service: Service) -> None:
+    """Declares the gateway to the runtime; unusable settings end the process with 2."""
+    try:
+        settings = gateway_settings(service.settings)
+        gateway = Gateway(service.log, settings)
+        http = server(create_app(gateway), settings.host, settings.port)
+    except (SettingsError, Unsafe) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    if settings.keyless:
+        log.warning("http_without_keys", host=settings.host, said="anyone on this machine may do anything")
+
+    async def stop() -> None:
+        await gateway.stop()
+        http.should_exit = True
+
+    async def behind() -> str | None:
+        return None if gateway.feed.ready else f"the log is being read, at {gateway.feed.position}"
+
+    service.background("feed", gateway.feed.run)
+    service.background("answers", gateway.feed.run_answers)
+    service.background("http", http.serve)
+    service.ready("projection", behind)
+    service.on_stop(stop)
+    log.info("http_listening", host=settings.host, port=settings.port)

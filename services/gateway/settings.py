@@ -1,0 +1,80 @@
+"""What the gateway is told at start."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+import msgspec
+
+from shared.contracts.ids import Sha256
+from shared.contracts.persona import Name
+
+Scope = Literal["read", "control", "approve", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "control", "approve", "admin")
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may do what. `sha256` is of the bearer token; the token itself is never kept. `admin` includes all other scopes."""
+
+    sha256: Sha256
+    principal: Name
+    scopes: tuple[Scope, ...] = ("read",)
+
+
+class Governance(msgspec.Struct, frozen=True, kw_only=True):
+    """The approval rules the API shows; the policy gate enforces its own."""
+
+    quorum_fraction: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
+    required_approvers_by_role: dict[str, int] = {}
+    veto_roles: tuple[str, ...] = ()
+    vote_timeout_secs: int = 300
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`rate_per_s` and `burst` are per key, or per address where no key is known.
+
+    `outcome_timeout_s` is how long a POST waits for the service that decides it; `stream_buffer` is how many events a
+    slow client of the stream may lag before it is skipped ahead.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4096
+    keys: tuple[Key, ...] = ()
+    cognition_enabled: bool = True
+    loop_interval_ms: int = 2000
+    governance: Governance = Governance()
+    rate_per_s: float = 200.0
+    burst: int = 400
+    max_body_bytes: int = 256 * 1024
+    outcome_timeout_s: float = 5.0
+    stream_buffer: int = 1000
+    max_streams: int = 256
+    heartbeat_s: float = 15.0
+    grace_s: float = 3.0
+
+    @property
+    def keyless(self) -> bool:
+        return not self.keys
+
+
+class Unsafe(Exception):
+    """The settings would expose the mesh. Remedy: configure a key, or bind to a loopback address."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind address or a `Host` header's name is this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def assert_safe(settings: GatewaySettings) -> None:
+    """Raises `Unsafe` when no key is configured on a bind that others can reach."""
+    if settings.keyless and not is_loopback(settings.host):
+        raise Unsafe(
+            f"no API key is configured and {settings.host} is no loopback address: configure http.keys or bind to 127.0.0.1"
+        )

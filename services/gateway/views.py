@@ -1,0 +1,301 @@
+"""What the API answers: exactly these fields, nullable ones as null, times in UTC.
+
+Part A of the HTTP contract first, then ours. The structs are the schema: OpenAPI is generated from them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from shared.contracts.action import Scalar
+from shared.contracts.events import AnyEvent, Credits, Memory, Risk
+from shared.contracts.persona import Identity, PersonaPolicy
+
+PersonaStatus = Literal["active", "idle", "draining", "reaped", "error"]
+ProposalStatus = Literal["created", "verified", "rejected", "executed"]
+Vote = Literal["approve", "reject", "veto", "abstain"]
+BeliefStatus = Literal["active", "stale", "invalidated", "archived"]
+ApprovalState = Literal["pending", "granted", "denied", "expired"]
+AttentionSource = Literal["contested_belief", "failed_check", "stale_belief", "proposal_timeout", "failed_execution"]
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every answer."""
+
+
+class CognitionStatus(View, frozen=True, kw_only=True):
+    """`persona_count` counts personas that are not reaped; `started_at` is the last start; `events_buffered` and
+    `snapshots_buffered` are how many audit entries and latest snapshots this gateway holds in memory."""
+
+    enabled: bool
+    running: bool
+    loop_interval_ms: int
+    started_at: datetime | None
+    last_tick_at: datetime | None
+    persona_count: int
+    active_persona_count: int
+    events_buffered: int
+    snapshots_buffered: int
+
+
+class PersonaRuntimeState(View, frozen=True, kw_only=True):
+    """One persona. The window is the current minute of the wall clock."""
+
+    identity: Identity
+    policy: PersonaPolicy
+    status: PersonaStatus
+    thought_count: int
+    last_tick_at: datetime | None
+    updated_at: datetime
+    tokens_this_window: int
+    compute_ms_this_window: int
+    window_started_at: datetime
+    last_progress_at: datetime
+    budget_paused: bool
+
+
+class ReapResult(View, frozen=True, kw_only=True):
+    """The personas that drain now because of this request; each is gone once its final snapshot is stored."""
+
+    reaped_ids: tuple[str, ...]
+    count: int
+
+
+class LineageNode(View, frozen=True, kw_only=True):
+    persona_id: str
+    parent_id: str | None
+    children: tuple[str, ...]
+    depth: int
+    status: PersonaStatus
+
+
+class LineageGraph(View, frozen=True, kw_only=True):
+    """Nodes sorted by id, reaped ones included."""
+
+    nodes: tuple[LineageNode, ...]
+    roots: tuple[str, ...]
+    total_edges: int
+
+
+class MemorySnapshot(View, frozen=True, kw_only=True):
+    """`hot_event_count`: thoughts the snapshot distilled; `warm_fact_count`: memories it kept; `cold_snapshot_count`:
+    snapshots of this persona in cold storage, this one included."""
+
+    id: str
+    generated_at: datetime
+    swarm_id: str
+    persona_scope: tuple[str, ...]
+    summary: str
+    hot_event_count: int
+    warm_fact_count: int
+    cold_snapshot_count: int
+    metadata: dict[str, str | int | float]
+
+
+class Proposal(View, frozen=True, kw_only=True):
+    """`risk` is the verifier's; before its verdict it is `medium`, because unassessed is not low.
+    `vote_deadline` is the approval's expiry, or the proposal's deadline while no approval was asked for."""
+
+    id: str
+    persona_id: str
+    title: str
+    rationale: str
+    evidence_refs: tuple[str, ...]
+    risk: Risk
+    status: ProposalStatus
+    created_at: datetime
+    votes: dict[str, Vote]
+    vote_deadline: datetime
+    votes_requested: bool
+    quorum_needed: int
+
+
+class Approved(View, frozen=True, kw_only=True):
+    approved: bool
+    proposal_id: str
+
+
+class Belief(View, frozen=True, kw_only=True):
+    id: str
+    belief_key: str
+    claim: str
+    confidence: float
+    evidence_refs: tuple[str, ...]
+    asserted_by: str
+    confirmed_by: tuple[str, ...]
+    contested_by: tuple[str, ...]
+    contradicts: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
+    review_after: datetime
+    status: BeliefStatus
+
+
+class AttentionItem(View, frozen=True, kw_only=True):
+    """`priority` in [0, 1]; `resolved_at` null while it is open."""
+
+    id: str
+    topic: str
+    topic_tags: tuple[str, ...]
+    priority: float
+    source_type: AttentionSource
+    source_id: str
+    assigned_persona: str | None
+    created_at: datetime
+    resolved_at: datetime | None
+
+
+class GlobalWorkspace(View, frozen=True, kw_only=True):
+    """Ids of beliefs, hypotheses (least sure first) and attention items; objectives are the charters of live roots."""
+
+    top_beliefs: tuple[str, ...]
+    top_uncertainties: tuple[str, ...]
+    top_attention: tuple[str, ...]
+    active_objectives: tuple[str, ...]
+    updated_at: datetime
+
+
+class SwarmGovernance(View, frozen=True, kw_only=True):
+    quorum_fraction: float
+    required_approvers_by_role: dict[str, int]
+    veto_roles: tuple[str, ...]
+    vote_timeout_secs: int
+
+
+class ToolInvocation(View, frozen=True, kw_only=True):
+    tool_name: str
+    arguments: dict[str, Scalar]
+    result: str
+    success: bool
+    lease_id: str
+    invoked_at: datetime
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="success"):
+    summary: str
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="failure"):
+    """An outcome nobody can tell is a failure whose error begins with `unknown`."""
+
+    error: str
+    follow_up_attention: str | None
+
+
+class DecisionReceipt(View, frozen=True, kw_only=True):
+    id: str
+    proposal_id: str
+    inputs: tuple[str, ...]
+    governance_decision: str
+    capability_leases: tuple[str, ...]
+    tool_invocations: tuple[ToolInvocation, ...]
+    outcome: Success | Failure
+    created_at: datetime
+
+
+class AuditEntry(View, frozen=True, kw_only=True):
+    """One event as a line of a journal. `category` is the entity of its class, `principal` who caused it where a person did."""
+
+    id: str
+    seq: int
+    timestamp: datetime
+    category: str
+    action: str
+    principal: str | None
+    outcome: Literal["success", "denied", "failure"]
+    detail: str
+    swarm_id: str
+    persona_id: str
+
+
+# -- Part B ----------------------------------------------------------------------------------------------------------
+
+
+class ObservationsRecorded(View, frozen=True, kw_only=True):
+    """Stream sequences and event ids, in the order of the request."""
+
+    sequences: tuple[int, ...]
+    ids: tuple[str, ...]
+    count: int
+
+
+class LifeEvent(View, frozen=True, kw_only=True):
+    """One event of a proposal's life, in the order of the log."""
+
+    id: str
+    seq: int
+    type: str
+    source: str
+    time: datetime
+    causation_id: str | None
+    correlation_id: str
+    data: AnyEvent
+
+
+class ProposalLife(View, frozen=True, kw_only=True):
+    proposal: Proposal
+    swarm_id: str
+    digest: str
+    action_kind: str
+    action_target: str
+    policy_ids: tuple[str, ...]
+    policy_version: str
+    events: tuple[LifeEvent, ...]
+
+
+class Approval(View, frozen=True, kw_only=True):
+    """One request to people. A decision must name `digest`, which binds it to exactly this action."""
+
+    proposal_id: str
+    persona_id: str
+    swarm_id: str
+    title: str
+    summary: str
+    risk: Risk
+    digest: str
+    action_kind: str
+    action_target: str
+    params: dict[str, Scalar]
+    policy_version: str
+    policy_ids: tuple[str, ...]
+    quorum: int
+    granted_by: tuple[str, ...]
+    denied_by: tuple[str, ...]
+    requested_at: datetime
+    expires_at: datetime
+    state: ApprovalState
+
+
+class Decided(View, frozen=True, kw_only=True):
+    proposal_id: str
+    decision: Literal["grant", "deny"]
+    event_id: str
+    approval: Approval
+
+
+class Recalled(View, frozen=True, kw_only=True):
+    """Memories by score, highest first; `seq` is the stream sequence the memory is at."""
+
+    persona_id: str
+    query: str
+    seq: int
+    memories: tuple[Memory, ...]
+
+
+class SwarmBudget(View, frozen=True, kw_only=True):
+    """What a swarm was granted and what was settled in the newest minute it asked for any; `outstanding` is unsettled, all minutes."""
+
+    swarm_id: str
+    window_started_at: datetime
+    granted: Credits
+    settled: Credits
+    outstanding: Credits
+    paused_personas: tuple[str, ...]
+
+
+class Health(View, frozen=True, kw_only=True):
+    status: Literal["ok", "catching_up"]
+    position: int

@@ -1,0 +1,82 @@
+"""Approvals: a person's yes or no, bound to a digest, once per person, guarded by the proposal's own boundary."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from services.gateway.commands import Bus, Command
+from services.gateway.problems import Problem
+from services.gateway.proposals import Life, fold_life
+from shared.contracts.events import ApprovalDenied, ApprovalGranted
+from shared.contracts.ids import is_token
+from shared.log.port import Expect, StaleBoundary
+
+ATTEMPTS = 20
+Vote = Literal["grant", "deny"]
+
+
+async def find(bus: Bus, proposal_id: str, *, fresh: bool = False) -> Life:
+    """The proposal's life, from memory or, when it is old or must be `fresh`, from the log. Raises `Problem` (404)."""
+    life = None if fresh else bus.feed.projection.proposals.lives.get(proposal_id)
+    if life is None and is_token(proposal_id):
+        life = fold_life(await bus.log.read((f"*.*.*.*.{proposal_id}",)), proposal_id)
+    if life is None:
+        raise Problem(404, f"there is no proposal {proposal_id[:60]!r}", reason="proposal_missing")
+    return life
+
+
+async def vote(
+    bus: Bus, command: Command, proposal_id: str, decision: Vote, digest: str | None, reason: str
+) -> tuple[Life, str]:
+    """The life after the vote, and the vote's event id. `digest` None takes the one shown.
+
+    Raises `Problem`: 404 unknown, 409 not awaiting approval, wrong digest, or this principal has voted.
+    """
+    kind = ApprovalGranted if decision == "grant" else ApprovalDenied
+    event_id = command.event_id("approval")
+    life = await find(bus, proposal_id)
+    for _ in range(ATTEMPTS):
+        request, requested = life.request, life.requested
+        shown = "" if request is None else request.digest
+        event = kind(
+            swarm=life.created.swarm,
+            persona=life.created.persona,
+            proposal_id=proposal_id,
+            digest=digest or shown or life.created.digest,
+            principal=command.principal,
+            reason=reason,
+        )
+        cast = next((r for r in life.events if r.id == event_id), None)
+        if cast is not None:
+            if cast.event != event:
+                raise Problem(
+                    422, "this Idempotency-Key was used for a different request", reason="idempotency_key_reused"
+                )
+            return life, event_id
+        if refused := refusal(life, command.principal, digest, bus.clock()):
+            raise refused
+        message = bus.message(command, event_id, event, cause=requested, charter=life.created.charter)
+        try:
+            (seq,) = await bus.log.commit([message], [Expect(life.boundary, life.approval_seq)])
+        except StaleBoundary:
+            life = await find(bus, proposal_id, fresh=True)
+            continue
+        await bus.feed.reached(seq, bus.timeout_s)
+        return await find(bus, proposal_id), event_id
+    raise Problem(409, "others vote on this proposal at the same time; ask again", reason="contended")
+
+
+def refusal(life: Life, principal: str, digest: str | None, now: datetime) -> Problem | None:
+    """Why this principal may not vote now; None when they may."""
+    name = life.created.proposal_id
+    state = life.approval_state(now)
+    if life.request is None or state is None:
+        return Problem(409, f"proposal {name!r} is {life.status} and awaits no approval", reason="not_awaiting")
+    if principal in life.granted_by or principal in life.denied_by:
+        return Problem(409, f"{principal} has decided on proposal {name!r} already", reason="already_voted")
+    if state != "pending":
+        return Problem(409, f"the approval of proposal {name!r} is {state}", reason="not_awaiting")
+    if digest is not None and digest != life.request.digest:
+        return Problem(409, f"the digest asked for is {life.request.digest}", reason="digest_mismatch")
+    return None
