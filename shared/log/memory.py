@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -26,11 +27,13 @@ class Store:
         self._clock = clock
         self._window = dedup_window
         self._by_id: dict[str, Recorded] = {}
-        self._by_subject: dict[str, list[Recorded]] = {}
+        self._views: dict[str, list[Recorded]] = {}
+        self._routes: dict[str, list[list[Recorded]]] = {}
 
     def last_seq(self, subject_filter: str) -> int:
         """The last sequence on a filter, 0 when there is none."""
-        return max((r[-1].seq for s, r in self._by_subject.items() if matches(subject_filter, s)), default=0)
+        view = self._view(subject_filter)
+        return view[-1].seq if view else 0
 
     def append(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
         """All or none; see `Log.commit`."""
@@ -47,14 +50,24 @@ class Store:
 
     def read(self, filters: Sequence[str], after: int = 0) -> list[Recorded]:
         """Events above `after` on the filters, in order."""
-        found = {
-            r.seq: r
-            for subject, records in self._by_subject.items()
-            if any(matches(f, subject) for f in filters)
-            for r in records
-            if r.seq > after
-        }
+        found: dict[int, Recorded] = {}
+        for subject_filter in filters:
+            view = self._view(subject_filter)
+            start = bisect_right(view, after, key=lambda r: r.seq)
+            if len(filters) == 1:
+                return view[start:]
+            found.update((r.seq, r) for r in view[start:])
         return [found[seq] for seq in sorted(found)]
+
+    def _view(self, subject_filter: str) -> list[Recorded]:
+        """All events on a filter; kept up to date from its first use on."""
+        view = self._views.get(subject_filter)
+        if view is None:
+            view = self._views[subject_filter] = [r for r in self.records if matches(subject_filter, r.subject)]
+            for subject, routes in self._routes.items():
+                if matches(subject_filter, subject):
+                    routes.append(view)
+        return view
 
     def _known(self, event_id: str, now: datetime) -> Recorded | None:
         recorded = self._by_id.get(event_id)
@@ -70,7 +83,12 @@ class Store:
         )
         self.records.append(recorded)
         self._by_id[recorded.id] = recorded
-        self._by_subject.setdefault(recorded.subject, []).append(recorded)
+        routes = self._routes.get(recorded.subject)
+        if routes is None:
+            routes = [view for f, view in self._views.items() if matches(f, recorded.subject)]
+            self._routes[recorded.subject] = routes
+        for view in routes:
+            view.append(recorded)
         return recorded.seq
 
 

@@ -1,0 +1,49 @@
+"""A thinker for the simulation: it finds something in what it sees, checks it, and proposes; its price is random but honest."""
+
+from __future__ import annotations
+
+import random
+
+from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
+from shared.contracts.action import Action
+from shared.contracts.events import LogResolve, Usage
+from shared.decider import Effect, Result
+from shared.thinker.port import CheckDraft, HypothesisDraft, ProposalDraft, Thought
+
+WORST = Usage(tokens_in=400, tokens_out=400, compute_ms=200)
+
+
+def think(effect: Effect, dice: random.Random) -> Result:
+    """One step of thinking."""
+    assert isinstance(effect, Think)
+    context = effect.context
+    if effect.grant_id is None or effect.limit.tokens < WORST.tokens or effect.limit.compute_ms < WORST.compute_ms:
+        return Unaffordable(worst=WORST)
+    if dice.random() < 0.05:
+        return Thoughtless(status="model_error", detail="away", usage=Usage(compute_ms=50), retry_after_s=2.0)
+    usage = Usage(tokens_in=dice.randrange(401), tokens_out=dice.randrange(401), compute_ms=dice.randrange(201))
+    samples = context.percept.samples
+    hypotheses = tuple(
+        HypothesisDraft(topic=text, claim=f"{text} is odd", confidence=0.5, evidence=(ref,))
+        for ref, text in samples[-2:]
+    )
+    checks = tuple(
+        CheckDraft(hypothesis_id=h.hypothesis_id, probe=LogResolve(evidence=h.evidence)) for h in context.hypotheses
+    )
+    proposals = tuple(
+        ProposalDraft(
+            title="write it down",
+            rationale=h.claim,
+            action=Action(
+                kind="file.write",
+                target=f"findings/{h.hypothesis_id}.md",
+                params={"content": h.claim, "mode": "create_or_replace"},
+            ),
+            evidence=h.evidence,
+            hypothesis_id=h.hypothesis_id,
+        )
+        for h in context.hypotheses
+    )
+    text = f"{context.phase} {context.step} {dice.random()}"
+    thought = Thought(text=text, hypotheses=hypotheses, checks=checks, proposals=proposals, usage=usage)
+    return Thoughtful(thought=thought, worst=WORST)

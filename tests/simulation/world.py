@@ -1,0 +1,492 @@
+"""The whole mesh in one thread: every decider on the in-memory log, and a seed that decides what goes wrong.
+
+Services are driven through the very handling code of the real shell, one operation at a time, so a crash can fall between any
+two. Messages are lost, repeated, reordered; answers of commits get lost; clocks jump; effects really happen, in a ledger.
+What must hold is checked from the log alone by `shared.invariants`, and from the ledger.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime, timedelta
+
+from services.actuator import decider as actuator
+from services.governor.decider import ExpiredGrants, Governor, LastThoughts
+from services.governor.decider import Limits as GovernorLimits
+from services.memory_compactor import decider as compactor
+from services.persona_runner.host import Host
+from services.persona_runner.stepping import stepping
+from services.policy_gate import decider as gate
+from services.verifier import decider as verifier
+from shared.contracts.action import Action, action_digest
+from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_of
+from shared.contracts.envelope import Message
+from shared.contracts.events import (
+    AnyEvent,
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    CognitionStarted,
+    CognitionStopped,
+    EvidenceRef,
+    ObservationRecorded,
+    PersonaSpawned,
+    ProposalCreated,
+    ReapRequested,
+    SnapshotCounts,
+    SpawnRequested,
+    ThoughtGenerated,
+)
+from shared.contracts.ids import EVERYONE, caused_id, caused_token
+from shared.contracts.persona import PersonaPolicy
+from shared.decider import Decider, Decision, Delivered, Effect, Result, Tick
+from shared.invariants import Invariants, Limits
+from shared.log.memory import Store
+from shared.log.port import DuplicateEvent, Expect, StaleBoundary
+from shared.policy.types import PolicyDecision
+from shared.runtime.handling import Again, Answer, Commit, Dead, Fold, Operation, Perform, Read, Verdict, handle
+from tests.simulation.thinker import think
+
+Steps = Generator[Operation, Answer, Verdict]
+GOVERNOR = GovernorLimits(drain_s=20, grant_ttl_s=40, request_ttl_s=60, spawns_per_minute=30)
+LIMITS = Limits(
+    swarm_per_minute=GOVERNOR.swarm_per_minute,
+    actions_per_minute=GOVERNOR.actions_per_minute,
+    lifetime_children=GOVERNOR.max_lifetime_children,
+)
+SWARM = "alpha"
+ACK_WAIT = timedelta(seconds=5)
+PERCEIVED = frozenset(CONSUMES["persona_runner"])
+
+
+class Running:
+    """A generator that waits for its next answer."""
+
+    __slots__ = ("answer", "done", "lane", "steps")
+
+    def __init__(self, steps: Steps, lane: tuple[str, ...], done: Callable[[Verdict | None], None]) -> None:
+        self.steps, self.lane, self.done = steps, lane, done
+        self.answer: Answer = None
+
+
+class Consumer:
+    """A durable consumer: what was delivered and not acked comes again."""
+
+    def __init__(self, classes: frozenset[str]) -> None:
+        self.classes = classes
+        self.position = 0
+        self.pending: dict[int, datetime] = {}
+        self.attempts: Counter[int] = Counter()
+        self.dead: list[tuple[int, str]] = []
+
+
+class Replica:
+    """One process of a service: its cached folds and what it is in the middle of."""
+
+    def __init__(
+        self, name: str, decider: Decider[object], consumer: Consumer, perform: Callable[[Effect], Result]
+    ) -> None:
+        self.name, self.decider, self.consumer, self.perform = name, decider, consumer, perform
+        self.folds: dict[tuple[str, ...], Fold[object]] = {}
+        self.running: dict[tuple[str, ...], Running] = {}
+
+    def crash(self) -> None:
+        self.folds.clear()
+        self.running.clear()
+
+
+class Runner:
+    """One persona runner: it may lag behind the log, and knows nothing after a crash."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.running: dict[tuple[str, ...], Running] = {}
+        self.crash()
+
+    def crash(self) -> None:
+        self.running.clear()
+        self.host = Host(shards=1, thinker="scripted", runner=self.name)
+        for shard in range(1):
+            self.host.begin(shard)
+            self.host.end(shard)
+
+
+class World:
+    """One seed's life. `chaos(n)` takes n random steps, `settle()` lets the mesh finish without faults."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
+        self.store = Store(lambda: self.now, dedup_window=timedelta(seconds=self.random.choice((0, 30))))
+        self.done_effects: Counter[str] = Counter()
+        self.fenced: set[str] = set()
+        self.faults = False
+        self._serial = 0
+        self.replicas = [*self._service("governor", Governor(limits=GOVERNOR), no_effect, 2)]
+        self.replicas += self._service("verifier", verifier, self._verify, 2)
+        self.replicas += self._service("policy_gate", gate, self._judge, 2)
+        self.replicas += self._service("actuator", actuator, self._act, 2)
+        self.replicas += self._service("memory_compactor", compactor.Compactor(every_thoughts=3), self._remember, 1)
+        self.runners = [Runner("runner-1"), Runner("runner-2")]
+        self.client(CognitionStarted(swarm=EVERYONE, persona=EVERYONE, loop_interval_ms=500))
+        policy = PersonaPolicy(max_spawn_depth=2, max_branching_factor=2, idle_ttl_secs=600)
+        self.client(
+            SpawnRequested(
+                swarm=SWARM, persona="root", name="root", role="r", charter="c", policy=policy, principal="op"
+            )
+        )
+        self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text="line 0 failed"))
+        self.deliver(self.replicas[0])
+        while self.replicas[0].running:
+            self.advance(self.replicas[0])
+        for _ in range(self.random.randrange(3)):
+            self.propose()
+
+    def propose(self) -> None:
+        """A proposal of the root persona, as a runner would have committed it."""
+        spawned = next(r for r in self.store.records if isinstance(r.event, PersonaSpawned))
+        seen = next(r for r in self.store.records if isinstance(r.event, ObservationRecorded))
+        self._serial += 1
+        action = Action(
+            kind="file.write",
+            target=f"findings/{self._serial}.md",
+            params={"content": "x", "mode": "create_or_replace"},
+        )
+        charter = spawned.envelope.charter or ""
+        whose = {"swarm": SWARM, "persona": "root", "charter": charter}
+        self.client(
+            ProposalCreated(
+                **whose,
+                proposal_id=caused_token(f"client-{self._serial}", "p"),
+                title="write",
+                rationale="it was seen",
+                action=action,
+                evidence=(EvidenceRef(id=seen.id, seq=seen.seq),),
+                digest=action_digest(**whose, action=action),
+                deadline=self.now + timedelta(seconds=self.random.choice((20, 600))),
+            ),
+            charter,
+        )
+
+    def _service(
+        self, name: str, decider: Decider[object], perform: Callable[[Effect], Result], count: int
+    ) -> list[Replica]:
+        consumer = Consumer(frozenset(CONSUMES[name]) - set(SHORT_LIVED))
+        return [Replica(name, decider, consumer, perform) for _ in range(count)]
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def chaos(self, steps: int) -> None:
+        """Random steps, faults included."""
+        self.faults = True
+        for _ in range(steps):
+            busy = [owner for owner in (*self.replicas, *self.runners) if owner.running]
+            dice = self.random.random()
+            if busy and dice < 0.6:
+                self.advance(self.random.choice(busy))
+                continue
+            dice = self.random.random()
+            if dice < 0.45:
+                self.deliver(self.random.choice(self.replicas))
+            elif dice < 0.75:
+                self.think(self.random.choice(self.runners))
+            elif dice < 0.88:
+                self.now += timedelta(seconds=self.random.choice((0.3, 0.6, 1.0, 2.0, 6.0, 25.0)))
+            elif dice < 0.91:
+                self.tick()
+            elif dice < 0.96:
+                self.people()
+            else:
+                self.random.choice([*self.replicas, *self.runners]).crash()
+
+    def settle(self) -> None:
+        """No more faults; time passes until nothing is left to do. Raises `AssertionError` when that never comes."""
+        self.faults = False
+        self.client(CognitionStopped(swarm=EVERYONE, persona=EVERYONE))
+        for _ in range(400):
+            before = len(self.store.records)
+            for replica in self.replicas:
+                while self.deliver(replica):
+                    while replica.running:
+                        self.advance(replica)
+                while replica.running:
+                    self.advance(replica)
+            for runner in self.runners:
+                self.think(runner)
+                while runner.running:
+                    self.advance(runner)
+            self.tick()
+            while any(r.running for r in self.replicas):
+                for replica in self.replicas:
+                    if replica.running:
+                        self.advance(replica)
+            if len(self.store.records) == before and not self.open_proposals() and not self.draining():
+                return
+            self.now += timedelta(seconds=7)
+        raise AssertionError(f"never came to rest: {self.open_proposals()} {self.draining()}")
+
+    def deliver(self, replica: Replica) -> bool:
+        """Give the replica a message: a new one, one whose ack wait is over, sometimes one it has had before."""
+        consumer = replica.consumer
+        due = [seq for seq, at in consumer.pending.items() if at <= self.now]
+        fresh = next(
+            (r for r in self.store.records[consumer.position :] if class_of(r.event) in consumer.classes), None
+        )
+        dice = self.random.random() if self.faults else 1.0
+        if dice < 0.03:
+            seq = self.random.randrange(len(self.store.records)) + 1
+            if class_of(self.store.records[seq - 1].event) not in consumer.classes:
+                return False
+        elif dice < 0.15 and consumer.pending:  # its first receiver hangs, and is not dead
+            seq = self.random.choice(list(consumer.pending))
+        elif due and (fresh is None or self.random.random() < 0.5):
+            seq = self.random.choice(due)
+        elif fresh is not None:
+            seq = consumer.position = fresh.seq
+        else:
+            consumer.position = len(self.store.records)
+            return False
+        consumer.pending[seq] = self.now + ACK_WAIT
+        consumer.attempts[seq] += 1
+        message = Delivered(recorded=self.store.records[seq - 1], now=self.now, attempt=consumer.attempts[seq])
+        boundary = replica.decider.boundary(message)
+        if boundary is None:
+            consumer.pending.pop(seq, None)
+            return True
+        if boundary.reads in replica.running:
+            return False
+        self._start(replica, message, lambda verdict: self._verdict(consumer, seq, verdict))
+        return True
+
+    def _start(self, replica: Replica, message: Delivered | Tick, done: Callable[[Verdict | None], None]) -> None:
+        boundary = replica.decider.boundary(message)
+        assert boundary is not None
+        fold = replica.folds.setdefault(boundary.reads, Fold(replica.decider, boundary))
+        steps = handle(fold, message, source=replica.name)
+        replica.running[boundary.reads] = Running(steps, boundary.reads, done)
+
+    def _verdict(self, consumer: Consumer, seq: int, verdict: Verdict | None) -> None:
+        if verdict is None:
+            return
+        if isinstance(verdict, Again):
+            consumer.pending[seq] = self.now + timedelta(seconds=verdict.delay_s)
+            return
+        if isinstance(verdict, Dead):
+            consumer.dead.append((seq, verdict.reason))
+        if not (self.faults and self.random.random() < 0.05):  # an ack may be lost
+            consumer.pending.pop(seq, None)
+
+    def advance(self, owner: Replica | Runner) -> None:
+        """One operation of one thing the process is in the middle of."""
+        if not owner.running:
+            return
+        running = self.random.choice(list(owner.running.values()))
+        try:
+            operation = running.steps.send(running.answer)
+        except StopIteration as stop:
+            owner.running.pop(running.lane, None)
+            running.done(stop.value)
+            return
+        match operation:
+            case Read(filters, after):
+                running.answer = self.store.read(filters, after)
+            case Perform(effect):
+                perform = owner.perform if isinstance(owner, Replica) else self._thought
+                running.answer = (perform(effect), self.now)
+            case Commit(messages, expect):
+                lost = self.faults and self.random.random() < 0.04
+                if not (lost and self.random.random() < 0.5):
+                    running.answer = self._commit(messages, expect)
+                if lost:  # whether it was stored or not, nobody was told
+                    owner.running.pop(running.lane, None)
+                    if isinstance(owner, Replica):
+                        owner.folds.pop(running.lane, None)
+                    running.done(None)
+
+    def _commit(self, messages: tuple[Message, ...], expect: tuple[Expect, ...]) -> tuple[int, ...] | None:
+        try:
+            return self.store.append(messages, expect)
+        except (StaleBoundary, DuplicateEvent):
+            return None
+
+    def think(self, runner: Runner) -> None:
+        """Let a runner take in part of the log, and look at one persona that is due."""
+        behind = self.store.records[runner.host.position :]
+        for recorded in behind[: self.random.randrange(len(behind) + 1) if self.faults else None]:
+            if class_of(recorded.event) in PERCEIVED:
+                runner.host.feed(recorded)
+            else:
+                runner.host.position = recorded.seq
+        for key in runner.host.due(self.now, 1):
+
+            def done(verdict: Verdict | None, key: tuple[str, str] = key) -> None:
+                if verdict is None:
+                    runner.host.settle(key, self.now, not_before_s=1.0)
+
+            runner.running[key] = Running(stepping(runner.host, key, lambda: self.now, "persona_runner"), key, done)
+
+    def tick(self) -> None:
+        """A governor's clock, at one of its replicas."""
+        replica = self.random.choice([r for r in self.replicas if r.name == "governor"])
+        self._serial += 1
+        last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
+        facts = self.random.choice((LastThoughts(useful_at=last, running_since=self.now), ExpiredGrants()))
+        message = Tick(id=f"tick-{self._serial}", now=self.now, swarm=SWARM, facts=facts)
+        boundary = replica.decider.boundary(message)
+        if boundary is not None and boundary.reads not in replica.running:
+            self._start(replica, message, lambda verdict: None)
+
+    def people(self) -> None:
+        """Somebody outside does something."""
+        self._serial += 1
+        living = [r.event.persona for r in self.store.records if isinstance(r.event, PersonaSpawned)] or ["root"]
+        asked = [r.event for r in self.store.records if isinstance(r.event, ApprovalRequested)]
+        dice = self.random.random()
+        if dice < 0.40:
+            self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text=f"line {self._serial} failed"))
+        elif dice < 0.50:
+            name = self.random.choice((f"p{self._serial}", "p1", "p2"))
+            parent = self.random.choice(living)
+            self.client(SpawnRequested(swarm=SWARM, persona=name, name=name, role="r", charter="c", parent_id=parent))
+        elif dice < 0.97 and asked:
+            request = self.random.choice(asked)
+            kind = self.random.choice((ApprovalGranted, ApprovalGranted, ApprovalDenied))
+            principal = self.random.choice(("ann", "bob"))
+            whose = {"swarm": request.swarm, "persona": request.persona, "proposal_id": request.proposal_id}
+            self.approve(kind(**whose, digest=request.digest, principal=principal))
+        elif dice >= 0.97:
+            cascade = self.random.random() < 0.5
+            self.client(ReapRequested(swarm=SWARM, persona=self.random.choice(living), cascade=cascade, reason="test"))
+
+    def client(self, event: AnyEvent, charter: str | None = None) -> None:
+        """An edge of the mesh commits an event."""
+        self._serial += 1
+        self.store.append([_message(event, f"client-{self._serial}", self.now, charter)])
+
+    def approve(self, event: ApprovalGranted | ApprovalDenied) -> None:
+        """As the gateway does it: at most one word of each principal, guarded by what it has read."""
+        boundary = f"approval.*.{event.swarm}.{event.persona}.{event.proposal_id}"
+        seen = self.store.read((boundary,))
+        if any(getattr(r.event, "principal", None) == event.principal for r in seen):
+            return
+        self._serial += 1
+        message = _message(event, f"client-{self._serial}", self.now)
+        self._commit((message,), (Expect(boundary, seen[-1].seq),))
+
+    # -- effects ------------------------------------------------------------------------------------------------------
+
+    def _thought(self, effect: Effect) -> Result:
+        return think(effect, self.random)
+
+    def _verify(self, effect: Effect) -> Result:
+        match effect:
+            case verifier.Resolve():
+                by_seq = {r.seq: r for r in self.store.records}
+                found = tuple(e for e in effect.evidence if e.seq in by_seq and by_seq[e.seq].id == e.id)
+                missing = tuple(e for e in effect.evidence if e not in found)
+                life = self.store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
+                charter = life[0].envelope.charter if life else None
+                return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
+            case _:
+                return verifier.Measured(value=self.random.randrange(3))
+
+    def _judge(self, effect: Effect) -> Result:
+        if isinstance(effect, gate.Sign):
+            return gate.Signed(verdict=_signed(effect.verdict))
+        assert isinstance(effect, gate.Evaluate)
+        kind = int(effect.digest[:2], 16) % 4
+        enough = len(effect.grants) >= 1
+        as_is = PolicyDecision(
+            allow=kind < 2 or (kind == 2 and enough), reason="permitted", policy_ids=("p",), version="v1"
+        )
+        people = PolicyDecision(allow=kind < 3, reason="permitted", policy_ids=("p",), version="v1")
+        return gate.Evaluated(
+            as_is=as_is,
+            with_people=people,
+            approvals=tuple(g.event_id for g in effect.grants),
+            quorum=1,
+            approval_ttl_s=90,
+        )
+
+    def _act(self, effect: Effect) -> Result:
+        match effect:
+            case actuator.Check():
+                self._serial += 1
+                return actuator.Checked(actuator=f"attempt-{self._serial}")
+            case actuator.Execute(job=job):
+                claim = self.store.read((f"action.claimed.{job.key}",))[0]
+                ours = claim.event.actuator == effect.actuator
+                if not ours or job.key in self.fenced or self.now >= effect.deadline:
+                    return (
+                        actuator.NotOurs()
+                        if not ours
+                        else actuator.Outcome(outcome="failure", summary="late", error="late")
+                    )
+                self.done_effects[job.key] += 1
+                return actuator.Outcome(outcome="success", summary="done")
+            case actuator.Inquire(job=job):
+                if self.done_effects[job.key]:
+                    return actuator.Outcome(outcome="success", summary="it was done")
+                self.fenced.add(job.key)
+                return actuator.Outcome(outcome="failure", summary="it was not done", error="not_executed")
+            case _:
+                raise TypeError(effect)
+
+    def _remember(self, effect: Effect) -> Result:
+        if isinstance(effect, compactor.TakeSnapshot):
+            if self.faults and self.random.random() < 0.2:
+                return compactor.Unavailable(detail="S3 is away")
+            return compactor.Written(
+                key="k", sha256="0" * 64, seq=effect.seq, summary="s", counts=SnapshotCounts(), ratio=1.0, size_bytes=1
+            )
+        return compactor.Remembered()
+
+    # -- what must hold -----------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """Violations of the log's invariants and of the effect ledger."""
+        invariants = Invariants(LIMITS)
+        for recorded in self.store.records:
+            invariants.absorb(recorded)
+        violations = list(invariants.violations)
+        violations += [f"{key} was done {n} times" for key, n in self.done_effects.items() if n > 1]
+        for name in invariants.unfinished():
+            violations.append(f"{name} reached no terminal state")
+        for replica in self.replicas:
+            violations += [f"{replica.name} buried {seq}: {reason}" for seq, reason in replica.consumer.dead]
+        return violations
+
+    def open_proposals(self) -> list[str]:
+        invariants = Invariants(LIMITS)
+        for recorded in self.store.records:
+            invariants.absorb(recorded)
+        return invariants.unfinished()
+
+    def draining(self) -> set[str]:
+        """Personas that drain and are not yet reaped."""
+        drains = {r.event.persona for r in self.store.read(("persona.draining.*.*",))}
+        return drains - {r.event.persona for r in self.store.read(("persona.reaped.*.*",))}
+
+
+def no_effect(effect: Effect) -> Result:
+    raise TypeError(effect)
+
+
+def _signed(verdict: object) -> object:
+    import msgspec
+
+    return msgspec.structs.replace(verdict, key="K", signature="S")
+
+
+def _message(event: AnyEvent, cause: str, now: datetime, charter: str | None = None) -> Message:
+    from shared.runtime.handling import addressed
+
+    (message,) = addressed(
+        Decision(events=(event,), charter=charter),
+        Tick(id=caused_id(cause, "client"), now=now, swarm=SWARM),
+        now,
+        "client",
+    )
+    return message
