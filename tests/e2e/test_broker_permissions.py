@@ -1,0 +1,283 @@
+"""The generated configuration on a real nats-server: what each user can and cannot do, tried out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.micro import add_service
+from nats.micro.service import ServiceConfig
+
+from services.supervisor.keys import ensure_keys
+from services.supervisor.mesh import Mesh
+from services.supervisor.plan import Options
+from shared.broker import ROLES, BrokerConfig, inbox_prefix, render
+from shared.contracts.catalog import EMITTERS, SERVICES, SHORT_LIVED, class_filter
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import CognitionStopped, HypothesisRaised, SpawnRequested
+from shared.contracts.ids import utc_now
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+from shared.log.kv import JetStreamKeyValue
+from shared.log.port import Expect, StaleBoundary
+
+NAMES = (*ROLES, *(f"{service}-1" for service in SERVICES), "persona_runner-2")
+
+
+class World:
+    """A broker with one user for each name, and the violations it told each of them."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.violations: dict[str, list[str]] = {}
+        self._clients: list[Client] = []
+        self._connections: list[Connection] = []
+
+    async def client(self, name: str) -> Client:
+        async def told(error: Exception) -> None:
+            self.violations.setdefault(name, []).append(str(error))
+
+        client = await nats.connect(
+            self.mesh.nats_url,
+            nkeys_seed=str(self.mesh.key(name)),
+            inbox_prefix=inbox_prefix(name).encode(),
+            error_cb=told,
+        )
+        self._clients.append(client)
+        return client
+
+    async def log(self, name: str) -> JetStreamLog:
+        connection = await Connection.open(
+            self.mesh.nats_url, name=name, seed_file=self.mesh.key(name), inbox_prefix=inbox_prefix(name)
+        )
+        self._connections.append(connection)
+        return JetStreamLog(connection, service=name.rpartition("-")[0], instance=name)
+
+    async def refused(self, name: str, subject: str) -> bool:
+        """Whether the broker refuses the publish; it says so before it answers a ping that came after."""
+        client = await self.client(name)
+        before = len(self.violations.get(name, []))
+        await client.publish(subject, b"{}")
+        for _ in range(2):  # nats-py's first ping may overtake what is still in its buffer
+            await client.flush()
+        return len(self.violations.get(name, [])) > before
+
+    async def subjects(self) -> dict[str, int]:
+        client = await self.client("bootstrap")
+        answer = await client.request("$JS.API.STREAM.INFO.SWARM", b'{"subjects_filter": ">"}')
+        return dict(json.loads(answer.data)["state"].get("subjects") or {})
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+        for connection in self._connections:
+            await connection.close()
+
+
+class BareBroker(Mesh):
+    """The broker and the streams of a full mesh, with a key for everyone, and no services."""
+
+    def _write_config(self, keys: dict[str, str]) -> None:
+        config = BrokerConfig(
+            keys=ensure_keys(self.places.keys, NAMES),
+            store_dir=str(self.data / "nats"),
+            port=self.ports["nats"],
+            monitor_port=self.ports["monitor"],
+            sync_always=False,
+        )
+        (self.data / "nats.conf").write_text(render(config))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with BareBroker(tmp_path / "data", Options(services=(), s3=False)) as mesh:
+        one = World(mesh)
+        yield one
+        await one.close()
+
+
+def message(event: object, event_id: str) -> Message:
+    envelope = Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id)
+    return Message(event=event, envelope=envelope)  # type: ignore[arg-type]
+
+
+def hypothesis(number: int) -> Message:
+    event = HypothesisRaised(
+        swarm="a", persona="p", hypothesis_id=f"h{number}", topic="t", claim="c", confidence=0.5, evidence=()
+    )
+    return message(event, f"hypothesis-{number}")
+
+
+def spawn(number: int) -> Message:
+    event = SpawnRequested(swarm="a", persona=f"child-{number}", name="n", role="r", charter="c")
+    return message(event, f"spawn-{number}")
+
+
+async def answers(client: Client, subject: str, body: bytes) -> list[Msg]:
+    """Everything that comes until the end-of-batch status."""
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    await client.publish(subject, body, reply=inbox)
+    got: list[Msg] = []
+    while not got or "Status" not in (got[-1].headers or {}):
+        got.append(await subscription.next_msg(timeout=5))
+    return got[:-1]
+
+
+async def test_every_service_publishes_its_own_classes_and_is_refused_all_others(world: World) -> None:
+    for service in SERVICES:
+        name = f"{service}-1"
+        client = await world.client(name)
+        for event_class, emitters in EMITTERS.items():
+            subject = class_filter(event_class).replace("*", "x")
+            if service in emitters:
+                ack = json.loads((await client.request(subject, b"{}", timeout=5)).data)
+                assert ack["stream"] == ("RECALL" if event_class in SHORT_LIVED else "SWARM")
+            else:
+                assert await world.refused(name, subject), f"{service} must not publish {event_class}"
+
+
+async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: World) -> None:
+    runner = await world.client("persona_runner-1")
+    await runner.request("thought.generated.a.p", b"{}")
+    await runner.publish("thought.generated.a.p", b"{}", reply="proposal.authorized.a.p.q1")
+    await runner.publish("$JS.API.DIRECT.GET.SWARM", b'{"seq":1}', reply="approval.granted.a.p.q2")
+    await runner.publish("$JS.API.STREAM.INFO.SWARM", b"", reply="persona.spawned.a.p")
+    await runner.publish("$SRV.PING", b"", reply="action.claimed.a.p.q3")
+    await runner.request("thought.generated.a.p", b"{}")  # everything before it was handled when this is acknowledged
+    assert await world.subjects() == {"thought.generated.a.p": 3}
+
+
+async def test_a_runner_cannot_have_a_consumer_deliver_into_a_stream(world: World) -> None:
+    runner = await world.client("persona_runner-1")
+    await runner.request("thought.generated.a.p", b"{}")
+    tail = "tail-persona_runner-1"
+    config = {"name": tail, "ack_policy": "none", "deliver_policy": "all", "mem_storage": True}
+    for target in ("proposal.authorized.a.p.q", "$KV.checkpoints.policy_gate.x", "recall.answered.a.p"):
+        body = json.dumps({"stream_name": "SWARM", "config": {**config, "deliver_subject": target}}).encode()
+        await runner.request(f"$JS.API.CONSUMER.CREATE.SWARM.{tail}", body)
+        await runner.request("thought.generated.a.p", b"{}")
+        info = json.loads((await runner.request(f"$JS.API.CONSUMER.INFO.SWARM.{tail}", b"")).data)
+        assert info.get("delivered", {}).get("stream_seq", 0) == 0
+        await runner.request(f"$JS.API.CONSUMER.DELETE.SWARM.{tail}", b"")
+    assert set(await world.subjects()) == {"thought.generated.a.p"}
+
+
+async def test_a_runner_commits_batches_with_a_boundary_across_the_account(world: World) -> None:
+    log = await world.log("persona_runner-1")
+    free = Expect("hypothesis.raised.a.p", 0)
+    assert await log.commit([hypothesis(1), spawn(1), spawn(2)], [free]) == (1, 2, 3)
+    with pytest.raises(StaleBoundary):
+        await log.commit([hypothesis(2), spawn(3)], [free])
+    wildcard = Expect("spawn.*.a.>", 3)
+    assert await log.commit([hypothesis(2), spawn(3)], [Expect("hypothesis.raised.a.p", 1), wildcard]) == (4, 5)
+    assert await log.commit([spawn(9)]) == (6,)
+    assert len(await world.subjects()) == 5
+
+
+async def test_a_runner_reads_one_many_and_the_last_of_each_subject(world: World) -> None:
+    log = await world.log("persona_runner-1")
+    await log.commit([hypothesis(1), spawn(1)])
+    await log.commit([hypothesis(2)])
+    one = await log.get(2)
+    assert one is not None
+    assert one.subject == "spawn.requested.a.child-1"
+    assert [r.seq for r in await log.read(("*.*.a.p",))] == [1, 3]
+    assert [r.seq for r in await log.last(("hypothesis.>", "spawn.>"))] == [2, 3]
+    runner = await world.client("persona_runner-2")
+    batch = b'{"batch": 2, "seq": 1, "next_by_subj": ">"}'
+    assert len(await answers(runner, "$JS.API.DIRECT.GET.SWARM", batch)) == 2
+
+
+async def test_a_runner_tails_the_log_through_its_own_consumer_only(world: World) -> None:
+    gateway, log = await world.log("gateway-1"), await world.log("persona_runner-1")
+    tail = log.tail((class_filter("cognition.stopped"), class_filter("hypothesis.raised")))
+    await log.commit([hypothesis(1)])
+    seen = []
+    async with asyncio.timeout(10):
+        async for recorded in tail:
+            seen.append(recorded.subject)
+            if len(seen) == 1:
+                await gateway.commit([message(CognitionStopped(swarm="a", persona="all"), "stop-1")])
+            else:
+                await tail.stop()
+    assert seen == ["hypothesis.raised.a.p", "cognition.stopped.a.all"]
+    assert await world.refused("persona_runner-1", "$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier")
+    assert await world.refused("persona_runner-1", "$JS.API.CONSUMER.DELETE.SWARM.tail-persona_runner-2")
+    assert await world.refused("persona_runner-1", "$JS.API.STREAM.DELETE.SWARM")
+
+
+async def test_runners_share_leases_that_expire_and_nobody_else_does(world: World) -> None:
+    first = JetStreamKeyValue((await world.log("persona_runner-1")).connection, "leases")
+    second = JetStreamKeyValue((await world.log("persona_runner-2")).connection, "leases")
+    revision = await first.put("shard.1", b"one", revision=0, ttl_s=60)
+    with pytest.raises(StaleBoundary):
+        await second.put("shard.1", b"two", revision=0, ttl_s=60)
+    await first.put("shard.1", b"one", revision=revision, ttl_s=60)
+    assert [e.value for e in await second.entries("shard.*")] == [b"one"]
+    checkpoints = JetStreamKeyValue((await world.log("verifier-1")).connection, "checkpoints")
+    await checkpoints.put("verifier.x", b"1")
+    assert (await checkpoints.get("verifier.x")) is not None
+    assert await world.refused("verifier-1", "$KV.leases.shard.1")
+    assert await world.refused("verifier-1", "$KV.checkpoints.policy_gate.x")
+    assert await world.refused("persona_runner-1", "$KV.checkpoints.policy_gate.x")
+
+
+async def test_the_operator_reads_everything_discovers_every_service_and_says_nothing(world: World) -> None:
+    runner, verifier = await world.client("persona_runner-1"), await world.client("verifier-1")
+    services = [
+        await add_service(runner, ServiceConfig(name="persona-runner", version="0.1.0")),
+        await add_service(verifier, ServiceConfig(name="verifier", version="0.1.0")),
+    ]
+    for client in (runner, verifier):
+        await client.flush()
+    operator = await world.client("operator")
+    inbox = operator.new_inbox()
+    subscription = await operator.subscribe(inbox)
+    await operator.publish("$SRV.PING", b"", reply=inbox)
+    named = {json.loads((await subscription.next_msg(timeout=5)).data)["name"] for _ in services}
+    assert named == {"persona-runner", "verifier"}
+    await runner.request("thought.generated.a.p", b"{}")
+    stream = operator.jetstream()
+    pull = await stream.pull_subscribe("thought.>", stream="SWARM")
+    assert [m.subject for m in await pull.fetch(1)] == ["thought.generated.a.p"]
+    assert await world.refused("operator", "approval.granted.a.p.q")
+    assert await world.refused("operator", "$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier")
+    for service in services:
+        await service.stop()
+
+
+async def test_dead_letters_go_under_the_name_of_who_gave_up(world: World) -> None:
+    verifier = await world.client("verifier-1")
+    ack = await verifier.request("dead.verifier.proposal.created.a.p.q", b"{}")
+    assert json.loads(ack.data)["stream"] == "DEAD"
+    runner = await world.client("persona_runner-1")
+    ack = await runner.request("dead.persona_runner.observation.recorded.a.all", b"{}")
+    assert json.loads(ack.data)["stream"] == "DEAD"
+    assert await world.refused("verifier-1", "dead.policy_gate.x")
+
+
+async def test_a_strangers_key_is_not_let_in(world: World, tmp_path: Path) -> None:
+    ensure_keys(tmp_path / "other", ["verifier-1"])
+    stranger = Client()
+    try:
+        with pytest.raises(nats.errors.Error):
+            await stranger.connect(
+                world.mesh.nats_url,
+                nkeys_seed=str(tmp_path / "other" / "verifier-1.nk"),
+                allow_reconnect=False,
+                error_cb=ignore,
+            )
+    finally:
+        await stranger.close()
+
+
+async def ignore(error: Exception) -> None:
+    """The failure is raised as well."""
