@@ -1,0 +1,1 @@
+"""Contract suites of the memory ports, each over every implementation."""

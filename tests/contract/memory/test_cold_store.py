@@ -1,0 +1,111 @@
+"""Cold storage against a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.memory.cold import S3Cold
+from shared.memory.port import ColdCorrupt, ColdMissing, ColdStore, ColdUnavailable
+from tests.contract.memory.weed import ACCESS_KEY, SECRET_KEY, Weed
+
+
+async def connect(server: Weed, bucket: str = "") -> S3Cold:
+    bucket = bucket or f"test-{uuid.uuid4().hex[:12]}"
+    return await S3Cold.open(server.endpoint, bucket, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+
+
+@pytest.fixture
+async def cold(weed: Weed) -> AsyncIterator[S3Cold]:
+    store = await connect(weed)
+    yield store
+    await store.close()
+
+
+def named(data: bytes, prefix: str = "snapshots/alpha/ada/1-") -> tuple[str, str]:
+    digest = hashlib.sha256(data).hexdigest()
+    return f"{prefix}{digest}.zst", digest
+
+
+async def test_what_was_put_is_got_and_listed(cold: ColdStore) -> None:
+    data = os.urandom(300_000)
+    key, digest = named(data)
+    assert await cold.exists(key) is False
+    assert await cold.put(key, data) is True
+    assert await cold.exists(key) is True
+    assert await cold.get(key, digest) == data
+    other, _ = named(b"x", "snapshots/beta/")
+    await cold.put(other, b"x")
+    assert await cold.keys("snapshots/alpha/") == [key]
+    assert await cold.keys("snapshots/") == sorted([key, other])
+    assert await cold.keys("nothing/") == []
+
+
+async def test_a_second_put_changes_nothing_not_even_beside_the_first(cold: ColdStore) -> None:
+    key, digest = named(b"the same")
+    stored = await asyncio.gather(*(cold.put(key, b"the same") for _ in range(12)))
+    assert sum(stored) >= 1
+    assert await cold.put(key, b"the same") is False
+    assert await cold.get(key, digest) == b"the same"
+
+
+async def test_a_key_must_name_its_content(cold: ColdStore) -> None:
+    with pytest.raises(ValueError, match="does not contain the content's SHA-256"):
+        await cold.put("snapshots/latest.zst", b"x")
+
+
+async def test_a_missing_object_and_one_that_was_tampered_with_are_told_apart(cold: S3Cold) -> None:
+    key, digest = named(b"honest")
+    with pytest.raises(ColdMissing, match="there is no snapshots/"):
+        await cold.get(key, digest)
+    await asyncio.to_thread(cold._client._put_object, cold._bucket, key, b"forged", {})
+    with pytest.raises(ColdCorrupt, match=f"expected {digest}"):
+        await cold.get(key, digest)
+
+
+async def test_opening_a_bucket_twice_at_once_is_fine(weed: Weed) -> None:
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    for store in await asyncio.gather(*(connect(weed, bucket) for _ in range(4))):
+        await store.close()
+
+
+async def test_a_wrong_key_is_refused_in_plain_words(weed: Weed) -> None:
+    with pytest.raises(ColdUnavailable, match="S3 bucket test"):
+        await S3Cold.open(weed.endpoint, "test", access_key=ACCESS_KEY, secret_key="wrong-secret")
+
+
+async def test_a_server_that_is_away_fails_within_seconds() -> None:
+    began = time.monotonic()
+    with pytest.raises(ColdUnavailable):
+        await S3Cold.open("127.0.0.1:9", "test", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    assert time.monotonic() - began < 8
+
+
+async def test_what_was_acknowledged_survives_a_kill_and_the_client_outlives_the_outage(tmp_path: Path) -> None:
+    server = Weed(tmp_path)
+    server.start()
+    store = await connect(server)
+    keys = []
+    for n in range(20):
+        data = f"object {n}".encode()
+        key, digest = named(data, f"snapshots/{n}-")
+        await store.put(key, data)
+        keys.append((key, digest, data))
+    server.kill()
+    began = time.monotonic()
+    with pytest.raises(ColdUnavailable):
+        await store.get(keys[0][0], keys[0][1])
+    assert time.monotonic() - began < 8
+    server.start()
+    try:
+        assert [await store.get(key, digest) for key, digest, _ in keys] == [data for _, _, data in keys]
+    finally:
+        await store.close()
+        server.kill()
