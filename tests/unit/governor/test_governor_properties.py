@@ -36,7 +36,7 @@ LIMITS = Limits(
     max_roots=2,
     max_personas=8,
     max_lifetime_children=4,
-    spawns_per_minute=4,
+    spawns_per_minute=2,
     batch=2,
     drain_s=20,
     swarm_per_minute=Credits(tokens=150, compute_ms=60, actions=3),
@@ -189,7 +189,8 @@ class Governors(RuleBasedStateMachine):
         for persona, parent in (("root", None), ("a", "root"), ("b", "root"), ("a1", "a")):
             policy = PersonaPolicy(max_branching_factor=3, max_spawn_depth=3, token_budget_per_minute=100)
             self.wish(persona, parent, policy)
-        self.second += 61
+            self.second += 31
+        self.second += 31
         self.every_prefix_keeps_the_limits()
 
     @rule(persona=personas, parent=st.none() | picks, policy=policies, now=st.booleans())
@@ -219,6 +220,25 @@ class Governors(RuleBasedStateMachine):
         self.ask(GrantRequested(swarm="s", persona=persona, need=need, closing=closing, used=used))
         if now:
             self.deliver(-1, 0)
+
+    @rule(first=personas, second=personas, parent=st.none() | picks, policy=policies)
+    def two_personas_are_wanted_at_once(
+        self, first: str, second: str, parent: int | None, policy: PersonaPolicy | None
+    ) -> None:
+        above = None if parent is None else self.alive(parent)
+        for replica, persona in enumerate((first, second)):
+            self.wish(persona, above, policy, now=False)
+            self.decides(self.asked[-1], replica)
+        self.commit(0)
+        self.commit(1)
+
+    @rule(pick=picks, other=picks, need=credits)
+    def two_runners_want_credits_at_once(self, pick: int, other: int, need: Credits) -> None:
+        for replica, persona in enumerate((self.alive(pick), self.alive(other))):
+            self.ask(GrantRequested(swarm="s", persona=persona, need=need))
+            self.decides(self.asked[-1], replica)
+        self.commit(0)
+        self.commit(1)
 
     @rule(pick=picks)
     def the_compactor_leaves_a_final_snapshot(self, pick: int) -> None:
@@ -317,4 +337,4 @@ class Governors(RuleBasedStateMachine):
 
 
 TestGovernors = Governors.TestCase
-TestGovernors.settings = settings(max_examples=200, stateful_step_count=50, deadline=None, print_blob=True)
+TestGovernors.settings = settings(max_examples=120, stateful_step_count=50, deadline=None, print_blob=True)

@@ -1,0 +1,286 @@
+"""One plausible event of every class, with every field set, so that nothing about a class goes untested."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from shared.contracts.action import Action, action_digest
+from shared.contracts.catalog import class_of
+from shared.contracts.envelope import Envelope
+from shared.contracts.events import (
+    ActionClaimed,
+    ActionExecuted,
+    AllocationChanged,
+    AnyEvent,
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    BeliefAsserted,
+    BeliefContested,
+    BeliefRevised,
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetSettled,
+    CheckRequested,
+    CheckResult,
+    CognitionStarted,
+    CognitionStopped,
+    ConflictRaised,
+    ConflictResolved,
+    Credits,
+    EvidenceRef,
+    GrantRequested,
+    HypothesisRaised,
+    IntentRouted,
+    LogCount,
+    LogResolve,
+    Memory,
+    MemoryRecall,
+    ObservationRecorded,
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    ProposalAuthorized,
+    ProposalCreated,
+    ProposalRejected,
+    ProposalVerified,
+    ReapRequested,
+    RecallAnswered,
+    RecallRequested,
+    Receipt,
+    SnapshotCompressed,
+    SnapshotCounts,
+    SpawnRefused,
+    SpawnRequested,
+    ThoughtGenerated,
+    Usage,
+)
+from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
+
+SWARM, PERSONA, PROPOSAL = "alpha", "p01", "p-0123456789abcdef01234567"
+NOW = datetime(2026, 11, 22, 12, 30, 15, 250000, tzinfo=UTC)
+LATER = datetime(2026, 11, 22, 12, 31, 45, tzinfo=UTC)
+TEXT_SHA = "a" * 64
+EVIDENCE = (EvidenceRef(id="0199a7b2-0000-7000-8000-000000000001", seq=17),)
+
+IDENTITY = Identity(
+    id=PERSONA,
+    name="watcher",
+    role="architect",
+    charter="Watch the host and say what is out of the ordinary.",
+    swarm_id=SWARM,
+    parent_id="root",
+    depth=1,
+    created_at=NOW,
+    tags=("ops",),
+)
+POLICY = PersonaPolicy(share_memory=True, allowed_tools=("file.write",))
+ACTION = Action(
+    kind="file.write",
+    target="findings/2026-11-22.md",
+    params={"content": "3 restarts in 60 s", "mode": "create", "again": False, "limit": 3, "note": None},
+)
+CHARTER = charter_sha256(IDENTITY)
+DIGEST = action_digest(swarm=SWARM, persona=PERSONA, charter=CHARTER, action=ACTION)
+LIFE = {"swarm": SWARM, "persona": PERSONA, "proposal_id": PROPOSAL}
+OF = {"swarm": SWARM, "persona": PERSONA}
+
+PROBES = (
+    LogCount(template="service <*> failed", source="syslog", first_seq=1, last_seq=90, at_least=3, at_most=9),
+    LogResolve(evidence=EVIDENCE),
+    MemoryRecall(query="restarts of the database", min_score=0.7),
+)
+
+_PERCEPTION: tuple[AnyEvent, ...] = (
+    ObservationRecorded(
+        **OF, text="db failed", source="syslog", tags=("db",), observed_at=NOW, tainted=True, principal="ada"
+    ),
+    ThoughtGenerated(
+        **OF,
+        step=3,
+        cycle=1,
+        phase="reflect",
+        text="The database fails every minute.",
+        status="ok",
+        thinker="rules",
+        context_ids=("e1", "e2"),
+        evidence=EVIDENCE,
+        observed_seq=17,
+        usage=Usage(tokens_in=10, tokens_out=5, compute_ms=3, cost_microusd=1),
+        novelty=0.5,
+        digest=TEXT_SHA,
+        progress=True,
+        useful_at=NOW,
+        next_in_ms=2000,
+        grant_id="g1",
+        runner="runner-1",
+        notice="you repeat yourself",
+        final=True,
+    ),
+    HypothesisRaised(
+        **OF, hypothesis_id="h-1", topic="db-failures", claim="It fails too often.", confidence=0.9, evidence=EVIDENCE
+    ),
+    CheckRequested(**OF, check_id="c-1", hypothesis_id="h-1", probe=PROBES[0]),
+    CheckResult(
+        **OF,
+        check_id="c-1",
+        hypothesis_id="h-1",
+        outcome="confirmed",
+        findings="5 lines between 1 and 90",
+        measured=5,
+        evidence=EVIDENCE,
+    ),
+)
+
+_GATE: tuple[AnyEvent, ...] = (
+    ProposalCreated(
+        **LIFE,
+        title="Report the failures",
+        rationale="Somebody should know.",
+        action=ACTION,
+        evidence=EVIDENCE,
+        hypothesis_id="h-1",
+        charter=CHARTER,
+        digest=DIGEST,
+        deadline=LATER,
+    ),
+    ProposalVerified(**LIFE, digest=DIGEST, risk="low", findings=("digest",), evidence=EVIDENCE, tainted=False),
+    ProposalRejected(
+        **LIFE,
+        stage="policy",
+        reasons=("no_permit",),
+        detail="no policy permits it",
+        digest=DIGEST,
+        policy_ids=("default-deny",),
+        policy_version="1",
+    ),
+    ProposalAuthorized(
+        **LIFE,
+        digest=DIGEST,
+        risk="low",
+        policy_ids=("findings",),
+        policy_version="1",
+        conditions=("workspace only",),
+        approvals=("e9",),
+        expires_at=LATER,
+        key="UA",
+        signature="c2ln",
+    ),
+    ApprovalRequested(
+        **LIFE,
+        digest=DIGEST,
+        risk="high",
+        policy_version="1",
+        policy_ids=("high",),
+        quorum=2,
+        expires_at=LATER,
+        summary="write a report",
+    ),
+    ApprovalGranted(**LIFE, digest=DIGEST, principal="ada", reason="fine"),
+    ApprovalDenied(**LIFE, digest=DIGEST, principal="bob", reason="not now"),
+    ActionClaimed(**LIFE, digest=DIGEST, actuator="actuator-1", timeout_ms=5000),
+    ActionExecuted(
+        **LIFE,
+        digest=DIGEST,
+        outcome="failure",
+        summary="disk full",
+        error="no_space",
+        claim_id="e10",
+        receipt=Receipt(target="findings/2026-11-22.md", sha256=TEXT_SHA, size_bytes=18, status=507),
+        duration_ms=12,
+    ),
+)
+
+_LIFECYCLE: tuple[AnyEvent, ...] = (
+    SpawnRequested(
+        **OF,
+        name="watcher",
+        role="architect",
+        charter="Watch.",
+        parent_id="root",
+        policy=POLICY,
+        tags=("ops",),
+        principal="ada",
+    ),
+    SpawnRefused(**OF, reason="depth_limit", detail="depth would be 5, root allows 4"),
+    PersonaSpawned(**OF, identity=IDENTITY, policy=POLICY, principal="ada"),
+    ReapRequested(**OF, cascade=True, reason="manual_reap", principal="ada"),
+    PersonaDraining(**OF, reason="idle_ttl", deadline=LATER, principal="ada"),
+    PersonaReaped(**OF, reason="idle_ttl", snapshot_id="s1"),
+    SnapshotCompressed(
+        **OF,
+        snapshot_id="s1",
+        key="alpha/p01/s1.zst",
+        sha256=TEXT_SHA,
+        seq=99,
+        summary="Watched for an hour.",
+        counts=SnapshotCounts(thoughts=9, kept=7, merged=2, pinned=1, edges=3),
+        ratio=0.4,
+        size_bytes=1200,
+        final=True,
+        metadata={"phase": "compress"},
+    ),
+)
+
+_CREDITS = Credits(tokens=1000, compute_ms=500, actions=1)
+_BUDGET: tuple[AnyEvent, ...] = (
+    GrantRequested(**OF, need=_CREDITS, closing="g1", used=Credits(tokens=10)),
+    BudgetGranted(**OF, grant_id="g2", window=29_918_190, credits=_CREDITS, expires_at=LATER),
+    BudgetSettled(**OF, grant_id="g2", window=29_918_190, credits=_CREDITS, in_full=True),
+    BudgetExhausted(**OF, scope="swarm", resource="compute_ms", retry_at=LATER),
+    CognitionStarted(**OF, loop_interval_ms=750, principal="ada"),
+    CognitionStopped(**OF, reason="maintenance", principal="ada"),
+)
+
+_MEMORY: tuple[AnyEvent, ...] = (
+    RecallRequested(**OF, query="database", limit=3, principal="ada"),
+    RecallAnswered(
+        **OF,
+        memories=(
+            Memory(
+                id="e2",
+                seq=5,
+                kind="thought",
+                text="It failed before.",
+                at=NOW,
+                score=0.8,
+                semantic=0.9,
+                recency=0.7,
+                importance=0.5,
+                persona=PERSONA,
+                tainted=True,
+            ),
+        ),
+        seq=99,
+    ),
+    BeliefAsserted(
+        **OF,
+        belief_id="b-1",
+        belief_key="db-unstable",
+        claim="The database is unstable.",
+        confidence=0.8,
+        evidence=EVIDENCE,
+        review_after=LATER,
+    ),
+    BeliefContested(**OF, belief_id="b-1", claim="It was the network.", evidence=EVIDENCE),
+    BeliefRevised(**OF, belief_id="b-1", confidence=0.2, status="invalidated", reason="network fixed"),
+    IntentRouted(**OF, intent_id="i-1", to_swarm="beta", reason="cheaper"),
+    ConflictRaised(**OF, conflict_id="x-1", target="findings/2026-11-22.md", proposals=(PROPOSAL, "p-2")),
+    ConflictResolved(**OF, conflict_id="x-1", resolution="merge", kept=(PROPOSAL,), reason="same effect"),
+    AllocationChanged(**OF, credits=_CREDITS, reason="rebalanced"),
+)
+
+EXAMPLES: dict[str, AnyEvent] = {
+    class_of(event): event for event in (*_PERCEPTION, *_GATE, *_LIFECYCLE, *_BUDGET, *_MEMORY)
+}
+"""An example by class name."""
+
+ENVELOPE = Envelope(
+    id="0199a7b2-0000-7000-8000-00000000000a",
+    source="/verifier/v-1",
+    time=NOW,
+    correlation="0199a7b2-0000-7000-8000-000000000001",
+    causation="0199a7b2-0000-7000-8000-000000000002",
+    charter=CHARTER,
+    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+)
