@@ -124,11 +124,11 @@ def _think(state: State, now: datetime, facts: Percepts, *, final: bool) -> Thin
 
 
 def _cooling(state: State, now: datetime, percept: Percept) -> bool:
-    """In a cool-down only a new finding, a check's result or a proposal's outcome wakes a persona early."""
+    """In a cool-down only a finding not yet dealt with, a check's result or a proposal's outcome wakes a persona early."""
     if not state.cooling or now >= state.at + timedelta(milliseconds=state.next_in_ms):
         return False
-    found = any(f.seq > state.observed_seq for f in percept.findings)
-    return not (found or state.outcomes or any(h.result is not None and not h.taken for h in state.hypotheses))
+    results = any(h.result is not None and not h.taken for h in state.hypotheses)
+    return not (percept.findings or state.outcomes or results)
 
 
 # -- a thought -------------------------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ import msgspec
 from services.persona_runner.spending import affordable
 from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.events import Memory, Usage
-from shared.decider import Result
+from shared.decider import Effect, Result
 from shared.thinker.port import Context, Thinker, ThinkerFailed, ThinkerUnavailable, Thought
 
-GRACE_S = 1.0
-"""A thinker keeps its own time limit; this much later it is cut off."""
+TIME_LIMIT_S = 300.0
+"""A thinker keeps its own, shorter time limit; past this one it is cut off. Waiting for a model is not compute."""
 
 Recall = Callable[[Context], Awaitable[tuple[Memory, ...]]]
 """Memories for a context; none when memory does not answer in time. Never raises."""
@@ -24,6 +24,17 @@ Recall = Callable[[Context], Awaitable[tuple[Memory, ...]]]
 async def no_recall(context: Context) -> tuple[Memory, ...]:
     """Without a memory service nobody remembers."""
     return ()
+
+
+def performer(thinker: Thinker, recall: Recall = no_recall) -> Callable[[Effect], Awaitable[Result]]:
+    """What a shell performs the runner's effects with."""
+
+    async def perform(effect: Effect) -> Result:
+        if not isinstance(effect, Think):
+            raise TypeError(f"the runner only thinks, it was asked for {type(effect).__name__}")
+        return await think(thinker, effect, recall)
+
+    return perform
 
 
 async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> Result:
@@ -40,7 +51,7 @@ async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> 
         worst = thinker.worst_case(context)
     began = time.monotonic()
     try:
-        async with asyncio.timeout(worst.compute_ms / 1000 + GRACE_S):
+        async with asyncio.timeout(TIME_LIMIT_S):
             thought = await thinker.think(context)
     except ThinkerUnavailable as error:
         return Thoughtless(
@@ -65,11 +76,11 @@ async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> 
 
 
 def _metered(usage: Usage, worst: Usage, began: float) -> Usage:
-    """The usage with the time it took, where the thinker did not measure that itself.
+    """The usage; of a thinker that counts nothing itself, the time it took.
 
     At most the worst case: what goes beyond is the process being busy with others, not this thought.
     """
-    if usage.compute_ms:
+    if usage != Usage():
         return usage
     took_ms = int((time.monotonic() - began) * 1000)
-    return msgspec.structs.replace(usage, compute_ms=min(took_ms, worst.compute_ms))
+    return Usage(compute_ms=min(took_ms, worst.compute_ms))

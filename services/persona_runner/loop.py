@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import structlog
 
-from services.persona_runner.decider import decide
 from services.persona_runner.host import Host, Key
-from services.persona_runner.messages import guards, messages
-from services.persona_runner.spending import ask_at
-from services.persona_runner.state import State
-from services.persona_runner.steps import Percepts, Think, filters
+from services.persona_runner.stepping import stepping
+from services.persona_runner.steps import filters
 from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaReaped, PersonaSpawned, ThoughtGenerated
 from shared.contracts.ids import utc_now
-from shared.decider import Decision, Performed, Result, Tick
-from shared.log.port import DuplicateEvent, Log, LogUnavailable, StaleBoundary
-from shared.telemetry import COMMITS, PERSONAS, THOUGHTS
+from shared.log.port import Log, LogUnavailable
+from shared.runtime.shell import PerformEffect, drive
+from shared.telemetry import PERSONAS, THOUGHTS
 
 log = structlog.get_logger()
 
@@ -31,14 +28,18 @@ AWAY_S, FAILED_S = 1.0, 5.0
 LOADING = 8
 """Personas read from the log at a time."""
 
-Perform = Callable[[Think], Awaitable[Result]]
-
 
 class Loop:
     """One runner on a log. `clock` is the wall clock of ticks; `concurrency` bounds the steps in flight."""
 
     def __init__(
-        self, log_: Log, host: Host, perform: Perform, *, concurrency: int = 64, clock: Callable[[], datetime] = utc_now
+        self,
+        log_: Log,
+        host: Host,
+        perform: PerformEffect,
+        *,
+        concurrency: int = 64,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._log = log_
         self._host = host
@@ -47,6 +48,7 @@ class Loop:
         self._clock = clock
         self._wake = asyncio.Event()
         self._steps: set[asyncio.Task[None]] = set()
+        self.running = False
         self._tail = log_.tail(FILTERS, host.position)
 
     # -- the log -----------------------------------------------------------------------------------------------------
@@ -56,6 +58,8 @@ class Loop:
         async for recorded in self._tail:
             self._host.feed(recorded)
             self._wake.set()
+            if self.running and isinstance(recorded.event, ThoughtGenerated):
+                THOUGHTS.labels(recorded.event.status).inc()
 
     async def caught_up(self) -> None:
         """Returns once the host has everything that was in the log at the start."""
@@ -98,23 +102,15 @@ class Loop:
 
         await asyncio.gather(*(load(key) for key, alive in lives.items() if alive))
 
-    async def _rejoin(self, key: Key) -> None:
-        """Somebody else took this step: learn of it from the log itself."""
-        upto = self._host.begin(key)
-        try:
-            self._install(await self._log.read(filters(*key), upto=upto))
-        except LogUnavailable as error:
-            log.warning("log_unavailable", persona=".".join(key), why=str(error))
-        self._host.end(key)
-
     def _install(self, records: list[Recorded]) -> None:
         if records:
             self._host.install(records)
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Take personas through their steps until `stopping` is set; then wait for those in flight."""
+    async def run(self, stopping: asyncio.Event, *, grace_s: float = 4.0) -> None:
+        """Take personas through their steps until `stopping` is set; those in flight then have `grace_s` to finish."""
+        self.running = True
         ender = asyncio.create_task(self._end(stopping))
         try:
             while not stopping.is_set():
@@ -126,7 +122,7 @@ class Loop:
                     step.add_done_callback(self._done)
                 await self._pause(now)
             if self._steps:
-                await asyncio.wait(self._steps)
+                await asyncio.wait(self._steps, timeout=grace_s)
         finally:
             ender.cancel()
             for step in self._steps:
@@ -157,56 +153,10 @@ class Loop:
 
     async def _guarded(self, key: Key) -> None:
         try:
-            await self.step(key)
+            await drive(self._log, stepping(self._host, key, self._clock, SOURCE), self._perform)
         except LogUnavailable as error:
             log.warning("log_unavailable", persona=".".join(key), why=str(error))
             self._host.settle(key, self._clock(), not_before_s=AWAY_S)
         except Exception:
             log.exception("step_failed", persona=".".join(key))
             self._host.settle(key, self._clock(), not_before_s=FAILED_S)
-
-    async def step(self, key: Key) -> None:
-        """One look at one persona: perhaps a thought, perhaps a commit. Raises `LogUnavailable`."""
-        state = self._host.state(key)
-        if state is None:
-            return
-        facts = self._host.percepts(key)
-        tick = Tick(id=key[1], now=self._clock(), swarm=key[0], facts=facts)
-        decision = decide(state, tick)
-        now = tick.now
-        if isinstance(decision.effect, Think):
-            result = await self._perform(decision.effect)
-            state, now = self._host.state(key), self._clock()
-            if state is None:
-                return
-            decision = decide(state, Performed(cause=tick, effect=decision.effect, result=result, now=now))
-        if not decision.events:
-            self._rest(key, state, facts, now)
-            return
-        batch = messages(state, decision, now, SOURCE)
-        try:
-            seqs = await self._log.commit(batch, guards(state, decision))
-        except (StaleBoundary, DuplicateEvent):
-            COMMITS.labels("refused").inc()
-            await self._rejoin(key)
-            self._host.settle(key, now, not_before_s=facts.loop_interval_ms / 1000)
-            return
-        COMMITS.labels("stored").inc()
-        _count(decision)
-        self._host.committed(key, batch, seqs, now)
-        self._host.settle(key, now)
-
-    def _rest(self, key: Key, state: State, facts: Percepts, now: datetime) -> None:
-        """Nothing was to do: for lack of credits until more may be asked for, in a cool-down until something new comes."""
-        pause_s = facts.loop_interval_ms / 1000
-        if state.cooling:
-            self._host.settle(key, now, passed_seq=facts.percept.last_seq, not_before_s=pause_s)
-        else:
-            credits_s = (ask_at(state, now, facts.limits) - now).total_seconds()
-            self._host.settle(key, now, not_before_s=max(pause_s, credits_s))
-
-
-def _count(decision: Decision) -> None:
-    for event in decision.events:
-        if isinstance(event, ThoughtGenerated):
-            THOUGHTS.labels(event.status).inc()

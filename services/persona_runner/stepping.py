@@ -11,7 +11,9 @@ from datetime import datetime
 from services.persona_runner.decider import decide
 from services.persona_runner.host import Host, Key
 from services.persona_runner.messages import guards, messages
-from services.persona_runner.steps import Think, filters
+from services.persona_runner.spending import ask_at
+from services.persona_runner.state import State
+from services.persona_runner.steps import Percepts, Think, filters
 from shared.contracts.envelope import Recorded
 from shared.decider import Performed, Tick
 from shared.runtime.handling import Again, Answer, Commit, Done, Operation, Perform, Read, Verdict
@@ -34,7 +36,7 @@ def stepping(host: Host, key: Key, clock: Callable[[], datetime], source: str) -
         decision = decide(state, Performed(cause=tick, effect=decision.effect, result=result, now=now))  # type: ignore[arg-type]
     pause_s = facts.loop_interval_ms / 1000
     if not decision.events:
-        host.settle(key, now, passed_seq=facts.percept.last_seq, not_before_s=pause_s)
+        _rest(host, key, state, facts, now)
         return Done()
     batch = messages(state, decision, now, source)
     seqs = yield Commit(batch, guards(state, decision))
@@ -51,3 +53,13 @@ def stepping(host: Host, key: Key, clock: Callable[[], datetime], source: str) -
     host.committed(key, batch, seqs, now)  # type: ignore[arg-type]
     host.settle(key, now)
     return Done(len(batch))
+
+
+def _rest(host: Host, key: Key, state: State, facts: Percepts, now: datetime) -> None:
+    """Nothing was to do: for lack of credits until more may be asked for, in a cool-down until something new comes."""
+    pause_s = facts.loop_interval_ms / 1000
+    if state.cooling:
+        host.settle(key, now, passed_seq=facts.percept.last_seq, not_before_s=pause_s)
+    else:
+        credits_s = (ask_at(state, now, facts.limits) - now).total_seconds()
+        host.settle(key, now, not_before_s=max(pause_s, credits_s))

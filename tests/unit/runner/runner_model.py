@@ -96,7 +96,9 @@ class RulesOfThumb:
                     HypothesisDraft(topic=f.topic, claim=f.claim, confidence=f.confidence, evidence=f.evidence)
                     for f in context.percept.findings
                 )
-                return Thought(text=f"I see {len(drafts)} things", hypotheses=drafts, usage=usage)
+                return Thought(
+                    text=f"I see {len(drafts)} things in step {context.step}", hypotheses=drafts, usage=usage
+                )
             case "test":
                 checks = tuple(
                     CheckDraft(hypothesis_id=h.hypothesis_id, probe=h.finding.probe)

@@ -1,0 +1,77 @@
+"""Asking memory: a `recall.requested` on the short-lived stream, and its answer by causation id.
+
+Memory is a help, not a need: when it does not answer in time a thought is made without it, and when it keeps silent it is left
+alone for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import Memory, RecallAnswered, RecallRequested
+from shared.contracts.ids import fresh_id, utc_now
+from shared.log.port import DuplicateEvent, Log, LogUnavailable, StaleBoundary
+from shared.thinker.port import Context
+
+log = structlog.get_logger()
+
+TIMEOUT_S = 0.5
+SILENT_AFTER, SILENT_S = 3, 30.0
+LIMIT = 4
+MAX_WAITING = 256
+
+
+class Recaller:
+    """One process's questions to memory. `follow` must run for answers to come."""
+
+    def __init__(self, log_: Log, *, source: str) -> None:
+        self._log = log_
+        self._source = source
+        self._tail = log_.tail(("recall.answered.*.*",), stream="RECALL")
+        self._waiting: dict[str, asyncio.Future[tuple[Memory, ...]]] = {}
+        self._unanswered = 0
+        self._silent_until = 0.0
+
+    async def follow(self) -> None:
+        """Hand out answers until `stop`."""
+        async for recorded in self._tail:
+            waiting = self._waiting.get(recorded.envelope.causation or "")
+            if waiting is not None and not waiting.done() and isinstance(recorded.event, RecallAnswered):
+                waiting.set_result(recorded.event.memories)
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        await self._tail.stop()
+
+    async def recall(self, context: Context) -> tuple[Memory, ...]:
+        """What the persona remembers of what stands out now; nothing when nothing does, or when memory is silent."""
+        loop = asyncio.get_running_loop()
+        findings = context.percept.findings
+        if not findings or loop.time() < self._silent_until or len(self._waiting) >= MAX_WAITING:
+            return ()
+        event_id = fresh_id()
+        answer: asyncio.Future[tuple[Memory, ...]] = loop.create_future()
+        self._waiting[event_id] = answer
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._ask(event_id, context, findings[-1].claim)
+                memories = await answer
+        except (TimeoutError, LogUnavailable, StaleBoundary, DuplicateEvent):
+            self._unanswered += 1
+            if self._unanswered >= SILENT_AFTER:
+                self._unanswered, self._silent_until = 0, loop.time() + SILENT_S
+                log.warning("memory_silent", for_s=SILENT_S)
+            return ()
+        finally:
+            del self._waiting[event_id]
+        self._unanswered = 0
+        return memories[:LIMIT]
+
+    async def _ask(self, event_id: str, context: Context, query: str) -> None:
+        identity = context.identity
+        request = RecallRequested(swarm=identity.swarm_id, persona=identity.id, query=query[:2000], limit=LIMIT)
+        envelope = Envelope(id=event_id, source=self._source, time=utc_now(), correlation=event_id)
+        await self._log.commit([Message(event=request, envelope=envelope)])

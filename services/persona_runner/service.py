@@ -1,0 +1,99 @@
+"""Wiring: one tail into one host, one lease, one thinker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from services.persona_runner.effects import performer
+from services.persona_runner.host import Host
+from services.persona_runner.loop import SOURCE, Loop
+from services.persona_runner.placement import Placement
+from services.persona_runner.recall import Recaller
+from shared.runtime.service import Service
+from shared.settings import Settings
+from shared.thinker.port import Thinker
+
+
+def thinker_of(settings: Settings) -> Thinker:
+    """The thinker the settings name; a model's client is imported only when it is wanted."""
+    if settings.thinker == "rules":
+        from shared.thinker.rules import RuleThinker
+
+        return RuleThinker()
+    from shared.thinker.endpoint import Endpoint
+    from shared.thinker.model import ModelThinker
+
+    urls = [url for url in (settings.model_url, settings.model_fallback_url) if url]
+    return ModelThinker(
+        [
+            Endpoint(
+                base_url=url,
+                model=settings.model_name,
+                api_key=settings.model_api_key,
+                timeout_s=settings.model_timeout_s,
+                max_output_tokens=settings.model_max_output_tokens,
+            )
+            for url in urls
+        ]
+    )
+
+
+async def wire(service: Service) -> None:
+    """Host this instance's share of the personas; the share is looked at anew every third of the lease."""
+    settings = service.settings
+    thinker = thinker_of(settings)
+    host = Host(shards=settings.shards, thinker=thinker.name, runner=service.instance)
+    recaller = Recaller(service.log, source=SOURCE)
+    loop = Loop(service.log, host, performer(thinker, recaller.recall))
+    placement = Placement(
+        service.bucket("leases"), service.instance, shards=settings.shards, ttl_s=settings.lease_ttl_s
+    )
+    share = await placement.renew()
+    await loop.own(share)
+    changed = asyncio.Event()
+
+    async def renew() -> None:
+        nonlocal share
+        share = await placement.renew()
+        changed.set()
+
+    async def place() -> None:
+        """Apart from renewing, because loading a large share takes longer than a lease lasts."""
+        while not service.stopping.is_set():
+            await changed.wait()
+            changed.clear()
+            await loop.own(share)
+
+    async def think() -> None:
+        await _first(loop.caught_up(), service.stopping.wait())
+        await loop.run(service.stopping, grace_s=settings.grace_s)
+
+    async def caught_up() -> str | None:
+        return None if loop.running else "the log is still being read"
+
+    async def stop() -> None:
+        changed.set()
+        await loop.stop()
+        await recaller.stop()
+
+    service.background("tail", loop.follow)
+    service.background("recall", recaller.follow)
+    service.background("placement", place)
+    service.background("loop", think)
+    service.every(settings.lease_ttl_s / 3, renew, "lease")
+    service.ready("log", caught_up)
+    service.on_stop(stop)
+    service.on_close(thinker.close)
+    service.on_close(placement.release)
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Returns when the first is done; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

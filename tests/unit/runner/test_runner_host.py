@@ -1,0 +1,321 @@
+"""The host: one tail in, who is due out; own commits once, shards without gap or duplicate, and little memory."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from datetime import datetime, timedelta
+
+from services.persona_runner.decider import decide
+from services.persona_runner.host import Host, Key, merged, shard_of
+from services.persona_runner.messages import guards, messages
+from services.persona_runner.steps import Think, Thoughtful, filters
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import (
+    AnyEvent,
+    BudgetGranted,
+    CognitionStarted,
+    CognitionStopped,
+    Credits,
+    ObservationRecorded,
+    PersonaReaped,
+    PersonaSpawned,
+    ThoughtGenerated,
+    Usage,
+)
+from shared.contracts.ids import caused_id, fresh_id
+from shared.contracts.persona import Identity, PersonaPolicy
+from shared.decider import Performed, Tick
+from shared.log.memory import Store
+from shared.thinker.port import Percept, Thought
+from tests.unit.runner.runner_model import START, SWARM, WORST
+
+SHARDS = 8
+
+
+class Site:
+    """A store, a host fed from it, and a clock."""
+
+    def __init__(self, shards: int = SHARDS) -> None:
+        self.now = START
+        self.store = Store(clock=lambda: self.now)
+        self.host = Host(shards=SHARDS, thinker="t", runner="r")
+        for shard in range(shards):
+            self.host.begin(shard)
+            self.host.end(shard)
+
+    def put(self, event: AnyEvent) -> int:
+        event_id = fresh_id()
+        envelope = Envelope(id=event_id, source="test", time=self.now, correlation=event_id)
+        (seq,) = self.store.append([Message(event=event, envelope=envelope)])
+        return seq
+
+    def spawn(self, *personas: str) -> None:
+        for persona in personas:
+            identity = Identity(
+                id=persona, name=persona, role="watcher", charter="Watch the log" * 10, swarm_id=SWARM, created_at=START
+            )
+            self.put(PersonaSpawned(swarm=SWARM, persona=persona, identity=identity, policy=PersonaPolicy()))
+
+    def grant(self, persona: str) -> None:
+        self.put(
+            BudgetGranted(
+                swarm=SWARM,
+                persona=persona,
+                grant_id=caused_id(persona, "grant", len(self.store.records)),
+                window=1,
+                credits=Credits(tokens=10_000, compute_ms=10_000),
+                expires_at=self.now + timedelta(hours=2),
+            )
+        )
+
+    def start(self) -> None:
+        self.put(CognitionStarted(swarm="all", persona="all", loop_interval_ms=1000))
+
+    def feed(self) -> None:
+        for recorded in self.store.records[self.host.position :]:
+            self.host.feed(recorded)
+
+    def due(self, limit: int = 1_000_000) -> list[Key]:
+        return sorted(self.host.due(self.now, limit))
+
+    def think(self, key: Key, text: str = "hm") -> None:
+        """One committed thought, whatever the persona is at."""
+        state = self.host.state(key)
+        assert state is not None
+        tick = Tick(id=key[1], now=self.now, swarm=key[0], facts=self.host.percepts(key))
+        effect = decide(state, tick).effect
+        assert isinstance(effect, Think)
+        result = Thoughtful(thought=Thought(text=text, usage=Usage(compute_ms=1)), worst=WORST)
+        decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=self.now))
+        batch = messages(state, decision, self.now, "persona_runner")
+        self.host.committed(key, batch, self.store.append(batch, guards(state, decision)), self.now)
+        self.host.settle(key, self.now)
+
+
+def test_only_personas_of_own_shards_are_hosted() -> None:
+    site = Site(shards=4)
+    names = [f"p{i}" for i in range(40)]
+    site.spawn(*names)
+    site.start()
+    site.feed()
+    wanted = sorted((SWARM, n) for n in names if shard_of(SWARM, n, SHARDS) < 4)
+    assert site.due() == wanted
+    assert 0 < len(site.host) < 40
+
+
+def test_nobody_is_due_while_cognition_stands_and_the_newest_word_counts() -> None:
+    site = Site()
+    site.spawn("a")
+    site.feed()
+    assert site.due() == []
+    site.start()
+    site.put(CognitionStopped(swarm=SWARM, persona="all"))
+    site.feed()
+    assert site.due() == []
+    site.start()
+    site.feed()
+    assert site.due() == [(SWARM, "a")]
+
+
+def test_a_persona_is_due_once_until_it_is_settled() -> None:
+    site = Site()
+    site.spawn("a", "b")
+    site.start()
+    site.feed()
+    assert len(site.due(limit=1)) == 1
+    assert len(site.due()) == 1
+    assert site.due() == []
+    site.host.settle((SWARM, "a"), site.now)
+    assert site.due() == [(SWARM, "a")]
+
+
+def test_an_own_commit_counts_at_once_and_only_once() -> None:
+    site = Site()
+    key = (SWARM, "a")
+    site.spawn("a")
+    site.start()
+    site.grant("a")
+    site.feed()
+    site.due()
+    site.think(key)
+    first = site.host.state(key)
+    assert first is not None
+    assert first.step == 1
+    site.feed()
+    assert site.host.state(key) == first
+
+
+def test_an_older_event_of_another_service_is_not_lost_behind_an_own_commit() -> None:
+    site = Site()
+    key = (SWARM, "a")
+    site.spawn("a")
+    site.start()
+    site.grant("a")
+    site.feed()
+    heard = site.put(ObservationRecorded(swarm=SWARM, persona="a", text="psst"))
+    site.due()
+    site.think(key)
+    before = site.host.state(key)
+    assert before is not None
+    assert before.heard_seq == 0
+    site.feed()
+    after = site.host.state(key)
+    assert after is not None
+    assert after.heard_seq == heard
+    assert site.host.percepts(key).percept.last_seq == heard
+
+
+def test_a_commit_the_tail_brought_first_is_not_applied_twice() -> None:
+    site = Site()
+    key = (SWARM, "a")
+    site.spawn("a")
+    site.start()
+    site.grant("a")
+    site.feed()
+    site.due()
+    state = site.host.state(key)
+    assert state is not None
+    tick = Tick(id="a", now=site.now, swarm=SWARM, facts=site.host.percepts(key))
+    effect = decide(state, tick).effect
+    assert isinstance(effect, Think)
+    result = Thoughtful(thought=Thought(text="hm", usage=Usage(compute_ms=7)), worst=WORST)
+    decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=site.now))
+    batch = messages(state, decision, site.now, "persona_runner")
+    seqs = site.store.append(batch, guards(state, decision))
+    site.feed()
+    site.host.committed(key, batch, seqs, site.now)
+    after = site.host.state(key)
+    assert after is not None
+    assert after.grant is not None
+    assert after.grant.spent.compute_ms == 7
+
+
+def test_an_observation_for_all_wakes_every_live_persona_of_the_swarm() -> None:
+    site = Site()
+    names = [f"p{i}" for i in range(20)]
+    site.spawn(*names)
+    site.start()
+    for name in names:
+        site.grant(name)
+    site.feed()
+    for key in site.due():
+        site.think(key)
+    site.feed()
+    site.now += timedelta(seconds=1)
+    assert site.due() == []
+    site.put(ObservationRecorded(swarm=SWARM, persona="all", text="line"))
+    site.put(ObservationRecorded(swarm="beta", persona="all", text="line"))
+    site.put(PersonaReaped(swarm=SWARM, persona="p3", reason="test"))
+    site.feed()
+    assert len(site.due()) == 19
+
+
+def test_a_shard_is_gained_without_gap_or_duplicate() -> None:
+    site = Site(shards=0)
+    site.spawn("a")
+    site.start()
+    site.grant("a")
+    site.feed()
+    shard = shard_of(SWARM, "a", SHARDS)
+    upto = site.host.begin(shard)
+    before = [r for r in site.store.read(filters(SWARM, "a")) if r.seq <= upto]
+    heard = site.put(ObservationRecorded(swarm=SWARM, persona="a", text="meanwhile"))
+    site.feed()
+    site.host.install(before)
+    site.host.end(shard)
+    state = site.host.state((SWARM, "a"))
+    assert state is not None
+    assert (state.heard_seq, state.grant is not None) == (heard, True)
+    assert site.due() == [(SWARM, "a")]
+
+
+def test_a_lost_shard_is_forgotten_even_while_loading() -> None:
+    site = Site()
+    site.spawn("a", "b")
+    site.start()
+    site.feed()
+    site.host.begin((SWARM, "a"))
+    site.host.lose(range(SHARDS))
+    site.host.install(site.store.read(filters(SWARM, "a")))
+    site.host.end((SWARM, "a"))
+    assert len(site.host) == 0
+    assert site.due() == []
+    site.host.settle((SWARM, "b"), site.now)
+
+
+def test_percepts_of_two_senses_are_one() -> None:
+    both = merged([Percept(first_seq=3, last_seq=9, new=2, total=5), Percept(last_seq=7, new=0, total=1)])
+    assert (both.first_seq, both.last_seq, both.new, both.total) == (3, 9, 2, 6)
+
+
+def test_ten_thousand_idle_personas_take_less_than_twenty_kilobytes_each() -> None:
+    """And the schedule does not grow while they think and sleep; 2 000 stand for the ten thousand."""
+    count = 2_000
+    site = Site()
+    site.start()
+    site.feed()
+    gc.collect()
+    tracemalloc.start()
+    base, _ = tracemalloc.get_traced_memory()
+    names = [f"p{i}" for i in range(count)]
+    for name in names:
+        site.spawn(name)
+        site.grant(name)
+        site.feed()
+        site.store.records[:-1] = [None] * (len(site.store.records) - 1)  # type: ignore[list-item]
+    site.store = forgetful(site)
+    for round_ in range(8):
+        site.now += timedelta(minutes=10)
+        for key in site.host.due(site.now, count):
+            state = site.host.state(key)
+            assert state is not None
+            text = f"Nothing new in cycle {round_} of {key[1]}; " + "all kinds of lines at their usual rate " * 8
+            for recorded in thought_of(site, key, text):
+                site.host.feed(recorded)
+            site.host.settle(key, site.now)
+    gc.collect()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    each = (used - base) / count
+    print(f"bytes per idle persona: {each:.0f}")
+    assert each < 12_000
+    assert len(site.host) == count
+
+
+def forgetful(site: Site) -> Store:
+    """A store that starts at the same sequence and keeps nothing worth measuring."""
+    store = Store(clock=lambda: site.now)
+    store.records = list(range(len(site.store.records)))  # type: ignore[arg-type]
+    return store
+
+
+def thought_of(site: Site, key: Key, text: str) -> list:  # type: ignore[type-arg]
+    from services.persona_runner.guard import digest_of
+    from shared.contracts.envelope import Recorded
+
+    state = site.host.state(key)
+    assert state is not None
+    event = ThoughtGenerated(
+        swarm=key[0],
+        persona=key[1],
+        step=state.step + 1,
+        cycle=state.cycle + 1,
+        phase="reflect",
+        text=text,
+        thinker="t",
+        digest=digest_of(text),
+        useful_at=site.now,
+        next_in_ms=300_000,
+    )
+    event_id = fresh_id()
+    envelope = Envelope(id=event_id, source="test", time=site.now, correlation=event_id)
+    return [
+        Recorded(
+            event=event,
+            envelope=envelope,
+            seq=site.host.position + 1,
+            stored_at=datetime.now(site.now.tzinfo),
+            subject=f"thought.generated.{key[0]}.{key[1]}",
+        )
+    ]

@@ -1,0 +1,281 @@
+"""Whole runners on one log: they share the personas, survive refusals, and leave one history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from services.persona_runner.effects import performer, think
+from services.persona_runner.host import Host, shard_of
+from services.persona_runner.loop import Loop
+from services.persona_runner.placement import Placement, owner_of, share_of
+from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import (
+    AnyEvent,
+    BudgetGranted,
+    CheckRequested,
+    CheckResult,
+    CognitionStarted,
+    Credits,
+    GrantRequested,
+    ObservationRecorded,
+    PersonaDraining,
+    PersonaSpawned,
+    ProposalCreated,
+    ThoughtGenerated,
+    Usage,
+)
+from shared.contracts.ids import fresh_id, utc_now
+from shared.contracts.persona import Identity, PersonaPolicy
+from shared.log.memory import MemoryKeyValue, MemoryLog
+from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
+from shared.thinker.rules import RuleThinker
+from tests.unit.runner.runner_model import IDENTITY, START
+
+SHARDS = 16
+
+
+class Mesh:
+    """A log, and the services a runner needs answers from."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+
+    async def put(self, event: AnyEvent) -> None:
+        event_id = fresh_id()
+        envelope = Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id)
+        await self.log.commit([Message(event=event, envelope=envelope)])
+
+    async def spawn(self, persona: str) -> None:
+        identity = Identity(id=persona, name="n", role="r", charter="c", swarm_id="alpha", created_at=utc_now())
+        await self.put(PersonaSpawned(swarm="alpha", persona=persona, identity=identity, policy=PersonaPolicy()))
+
+    async def answer(self) -> None:
+        """Grant every request and confirm every check."""
+        async for recorded in self.log.tail(["grant.requested.*.*", "check.requested.*.*.*"]):
+            match recorded.event:
+                case GrantRequested(swarm=swarm, persona=persona, need=need) if need != Credits():
+                    await self.put(
+                        BudgetGranted(
+                            swarm=swarm,
+                            persona=persona,
+                            grant_id=recorded.id,
+                            window=1,
+                            credits=Credits(tokens=10_000, compute_ms=2_500),
+                            expires_at=utc_now() + timedelta(seconds=90),
+                        )
+                    )
+                case CheckRequested() as check:
+                    await self.put(
+                        CheckResult(
+                            swarm=check.swarm,
+                            persona=check.persona,
+                            check_id=check.check_id,
+                            hypothesis_id=check.hypothesis_id,
+                            outcome="confirmed",
+                            findings="counted again",
+                        )
+                    )
+                case _:
+                    pass
+
+    async def until(self, done: Callable[[list[ThoughtGenerated]], bool]) -> list[ThoughtGenerated]:
+        """The thoughts, as soon as they are such."""
+        thoughts: list[ThoughtGenerated] = []
+        async with asyncio.timeout(20):
+            async for recorded in self.log.tail(["thought.generated.*.*"]):
+                assert isinstance(recorded.event, ThoughtGenerated)
+                thoughts.append(recorded.event)
+                if done(thoughts):
+                    break
+        return thoughts
+
+    @asynccontextmanager
+    async def runner(self, name: str, shards: set[int]) -> AsyncIterator[Loop]:
+        thinker = RuleThinker()
+        host = Host(shards=SHARDS, thinker=thinker.name, runner=name)
+        loop = Loop(self.log, host, performer(thinker))
+        stopping = asyncio.Event()
+        await loop.own(shards)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loop.follow())
+            await loop.caught_up()
+            group.create_task(loop.run(stopping))
+            try:
+                yield loop
+            finally:
+                stopping.set()
+                await loop.stop()
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.answer())
+        try:
+            await self.put(CognitionStarted(swarm="all", persona="all", loop_interval_ms=100))
+            yield
+        finally:
+            task.cancel()
+
+
+def histories(thoughts: list[ThoughtGenerated]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for thought in thoughts:
+        found.setdefault(thought.persona, []).append(thought.step)
+    return found
+
+
+async def test_two_runners_of_the_same_personas_leave_one_history_each() -> None:
+    mesh = Mesh()
+    names = [f"p{i}" for i in range(5)]
+    for name in names:
+        await mesh.spawn(name)
+    both = set(range(SHARDS))
+    async with mesh.answering(), mesh.runner("one", both), mesh.runner("two", both):
+        for n in range(3):
+            await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=f"line {n}"))
+        thoughts = await mesh.until(lambda seen: len(seen) >= 30)
+    for steps in histories(thoughts).values():
+        assert steps == list(range(1, len(steps) + 1))
+    assert set(histories(thoughts)) == set(names)
+
+
+async def test_a_burst_in_the_input_becomes_a_cited_proposal() -> None:
+    mesh = Mesh()
+    await mesh.spawn("ada")
+    async with mesh.answering(), mesh.runner("one", set(range(SHARDS))):
+        at = START
+        for n in range(400):
+            at += timedelta(seconds=3)
+            text = f"GET /items/{n} 200 in {n % 7} ms"
+            await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=text, observed_at=at))
+        for n in range(60):
+            at += timedelta(seconds=1)
+            text = f"ERROR payment service refused order {n}: connection timed out"
+            await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=text, observed_at=at))
+        async with asyncio.timeout(20):
+            async for recorded in mesh.log.tail(["proposal.created.*.*.*"]):
+                proposal = recorded.event
+                break
+    assert isinstance(proposal, ProposalCreated)
+    assert proposal.evidence
+    for cited in proposal.evidence:
+        observed = await mesh.log.get(cited.seq)
+        assert observed is not None
+        assert observed.id == cited.id
+        assert isinstance(observed.event, ObservationRecorded)
+
+
+async def test_a_shard_that_moves_goes_on_where_it_was() -> None:
+    mesh = Mesh()
+    await mesh.spawn("ada")
+    mine = {shard_of("alpha", "ada", SHARDS)}
+    async with mesh.answering(), mesh.runner("one", mine) as one, mesh.runner("two", set()) as two:
+        await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text="a line"))
+        await mesh.until(lambda seen: len(seen) >= 2)
+        await one.own(set())
+        await two.own(mine)
+        await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text="another line"))
+        thoughts = await mesh.until(lambda seen: seen[-1].runner == "two" and len(seen) >= 5)
+    steps = [t.step for t in thoughts]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+async def test_a_drained_persona_has_a_last_thought() -> None:
+    mesh = Mesh()
+    await mesh.spawn("ada")
+    async with mesh.answering(), mesh.runner("one", set(range(SHARDS))):
+        await mesh.until(lambda seen: len(seen) >= 1)
+        deadline = utc_now() + timedelta(seconds=10)
+        await mesh.put(PersonaDraining(swarm="alpha", persona="ada", reason="test", deadline=deadline))
+        thoughts = await mesh.until(lambda seen: seen[-1].final)
+    assert thoughts[-1].phase == "compress"
+
+
+# -- placement -------------------------------------------------------------------------------------------------------
+
+
+def test_every_shard_has_one_owner_and_a_newcomer_takes_only_its_share() -> None:
+    before = {s: owner_of(s, ["a", "b", "c"]) for s in range(256)}
+    after = {s: owner_of(s, ["a", "b", "c", "d"]) for s in range(256)}
+    assert {after[s] for s in before if after[s] != before[s]} == {"d"}
+    shares = [len(share_of(r, ["a", "b", "c", "d"], 256)) for r in "abcd"]
+    assert sum(shares) == 256
+    assert min(shares) > 40
+
+
+async def test_shards_follow_who_is_alive() -> None:
+    now = [START]
+    bucket = MemoryKeyValue(lambda: now[0])
+    one = Placement(bucket, "one", shards=64, ttl_s=3)
+    two = Placement(bucket, "two", shards=64, ttl_s=3)
+    assert await one.renew() == set(range(64))
+    half = await two.renew()
+    assert await one.renew() == set(range(64)) - half
+    now[0] += timedelta(seconds=2)
+    await one.renew()
+    now[0] += timedelta(seconds=2)
+    assert await one.renew() == set(range(64))
+    await two.renew()
+    await two.release()
+    assert await one.renew() == set(range(64))
+
+
+# -- effects ---------------------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A thinker that does what it is told."""
+
+    name = "scripted"
+
+    def __init__(self, ending: Thought | Exception, worst: Usage) -> None:
+        self.ending = ending
+        self.worst = worst
+        self.calls = 0
+
+    def worst_case(self, context: Context) -> Usage:
+        return self.worst
+
+    async def think(self, context: Context) -> Thought:
+        self.calls += 1
+        if isinstance(self.ending, Exception):
+            raise self.ending
+        return self.ending
+
+    async def close(self) -> None:
+        return
+
+
+def effect(limit: Credits, grant_id: str | None = "g") -> Think:
+    context = Context(identity=IDENTITY, phase="test", cycle=1, step=1, now=START)
+    return Think(context=context, grant_id=grant_id, limit=limit)
+
+
+async def test_what_cannot_be_paid_is_not_called() -> None:
+    thinker = Scripted(Thought(text="x"), Usage(tokens_in=5, tokens_out=5, compute_ms=100))
+    plenty = Credits(tokens=10, compute_ms=100)
+    for asked in (
+        effect(Credits(tokens=9, compute_ms=100)),
+        effect(Credits(tokens=10, compute_ms=99)),
+        effect(plenty, grant_id=None),
+    ):
+        assert isinstance(await think(thinker, asked), Unaffordable)
+    assert thinker.calls == 0
+    assert isinstance(await think(thinker, effect(plenty)), Thoughtful)
+
+
+async def test_every_ending_of_a_thinker_is_a_result() -> None:
+    worst = Usage(compute_ms=100)
+    limit = Credits(compute_ms=100)
+    away = await think(
+        Scripted(ThinkerUnavailable("away", retry_after_s=9, usage=Usage(tokens_in=3)), worst), effect(limit)
+    )
+    assert away == Thoughtless(status="model_error", detail="away", usage=Usage(tokens_in=3), retry_after_s=9)
+    failed = await think(Scripted(ThinkerFailed("garbage"), worst), effect(limit))
+    assert failed == Thoughtless(status="empty", detail="garbage")
+    overran = await think(Scripted(TimeoutError(), worst), effect(limit))
+    assert isinstance(overran, Thoughtless)
+    assert overran.usage == worst

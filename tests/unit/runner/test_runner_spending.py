@@ -1,0 +1,122 @@
+"""Credits: nothing is spent that was not granted, and what is left over is given back."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from services.persona_runner.steps import Unaffordable
+from shared.contracts.events import BudgetExhausted, BudgetGranted, Credits, GrantRequested, ThoughtGenerated
+from shared.decider import NOTHING
+from tests.unit.runner.runner_model import PERSONA, SWARM, WORST, Runner, World, seconds
+
+
+def settled(world: World) -> dict[str, Credits]:
+    return {e.closing: e.used for e in world.events(GrantRequested) if isinstance(e, GrantRequested) and e.closing}
+
+
+def spent(world: World) -> Counter[str]:
+    tokens: Counter[str] = Counter()
+    for thought in world.thoughts():
+        tokens[thought.grant_id or ""] += thought.usage.tokens
+    return tokens
+
+
+def test_every_thought_cites_a_grant_it_fits_into() -> None:
+    world = World()
+    runner = Runner(world)
+    for _ in range(100):
+        world.observe()
+        runner.think()
+        world.govern()
+    granted = {e.grant_id: e.credits.tokens for e in world.events(BudgetGranted) if isinstance(e, BudgetGranted)}
+    assert len(granted) > 1
+    assert all(tokens <= granted[grant] for grant, tokens in spent(world).items())
+
+
+def test_a_busy_persona_asks_ahead_and_closes_with_what_it_really_used() -> None:
+    world = World()
+    runner = Runner(world)
+    for _ in range(60):
+        world.observe()
+        runner.think()
+        world.govern()
+    closed = settled(world)
+    assert closed
+    assert all(closed[grant].tokens == spent(world)[grant] for grant in closed)
+    waits = sum(1 for e in world.events(GrantRequested) if isinstance(e, GrantRequested) and e.closing is None)
+    assert waits == 1
+
+
+def test_a_persona_going_to_rest_gives_its_grant_back() -> None:
+    world = World()
+    runner = Runner(world)
+    for _ in range(8):
+        runner.think()
+        world.pass_time(runner.state.next_in_ms / 1000)
+    back = [e for e in world.events(GrantRequested) if isinstance(e, GrantRequested) and e.need == Credits()]
+    assert back
+    assert runner.state.grant is None
+
+
+def test_a_closing_request_comes_before_its_thought_in_one_batch() -> None:
+    world = World()
+    runner = Runner(world)
+    for _ in range(60):
+        world.observe()
+        runner.think()
+        world.govern()
+    records = world.store.records
+    closing = [r.seq for r in records if isinstance(r.event, GrantRequested) and r.event.closing]
+    assert closing
+    assert all(isinstance(records[seq].event, ThoughtGenerated) for seq in closing)
+
+
+def test_no_thinker_is_called_when_its_worst_case_does_not_fit() -> None:
+    world = World(grant=Credits(tokens=WORST.tokens, compute_ms=WORST.compute_ms))
+    runner = Runner(world)
+    runner.think()
+    assert runner.state.grant is None or runner.state.grant.left().tokens < WORST.tokens
+    world.observe()
+    world.pass_time(2)
+    runner.catch_up()
+    runner.begin()
+    if runner.pending is not None:
+        assert isinstance(runner.thinker.result(runner.pending[1]), Unaffordable)
+
+
+def test_an_expired_grant_is_not_spent() -> None:
+    world = World()
+    runner = Runner(world)
+    runner.think()
+    first = world.thoughts()[0].grant_id
+    world.pass_time(91)
+    runner.think()
+    assert world.thoughts()[1].grant_id not in (None, first)
+
+
+def test_an_exhausted_budget_pauses_until_it_may_ask_again() -> None:
+    world = World()
+    runner = Runner(world)
+    world.pass_time(1)
+    runner.step()
+    world.put(
+        BudgetExhausted(
+            swarm=SWARM, persona=PERSONA, scope="swarm", resource="tokens", retry_at=world.now + seconds(40)
+        )
+    )
+    world.pass_time(39)
+    assert runner.step() == NOTHING
+    world.pass_time(2)
+    assert isinstance(runner.step().events[0], GrantRequested)
+
+
+def test_two_runners_asking_at_once_ask_once() -> None:
+    world = World()
+    one, two = Runner(world), Runner(world)
+    world.pass_time(1)
+    for runner in (one, two):
+        runner.catch_up()
+        runner.begin()
+    assert one.commit(one.finish())
+    assert not two.commit(two.finish())
+    assert len(world.events(GrantRequested)) == 1
