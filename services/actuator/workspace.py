@@ -7,8 +7,8 @@ rename (or, for `create`, the link), synced. The receipt appears whole, once (a 
 - `executing <claim>`: the writer passed; the rename may have happened.
 - `fenced <claim>`: an inquiry was first; the writer finds it and stops. So "it did not happen" stays true.
 
-After `executing`, an inquiry looks at the target; if that is not what was to be written, it removes the temporary file: when there
-was one, the rename has not happened and now cannot. Only if it is gone and the target differs can nobody tell.
+After `executing`, an inquiry looks at the target; if that is not what was to be written, it moves the temporary file in with the
+receipts: when there was one, the rename has not happened and now cannot. Only if it is gone and the target differs can nobody tell.
 
 Invariants: nothing outside the workspace is touched; a target is never seen half-written; an inquiry's answer stays true.
 Blocking: call in threads.
@@ -52,7 +52,7 @@ class Workspace:
             os.mkdir(RECEIPTS, 0o700, dir_fd=self._root)
         self._receipts = os.open(RECEIPTS, _FOLDER, dir_fd=self._root)
         os.fsync(self._root)
-        self.identity = self._place(IDENTITY, uuid.uuid4().hex[:12])
+        self.identity, _ = self._place(IDENTITY, uuid.uuid4().hex[:12])
 
     def close(self) -> None:
         os.close(self._receipts)
@@ -73,13 +73,13 @@ class Workspace:
                     _remove(folder, temporary)
                     return _failure("too_late", "the time-out passed before the file could be put in place")
                 try:
-                    first = self._place(key, f"executing {claim}")
+                    _, first = self._place(key, f"executing {claim}")
                 except OSError:
                     _remove(folder, temporary)
                     raise
-                if first != f"executing {claim}":
+                if not first:
                     _remove(folder, temporary)
-                    return _failure("fenced", "an inquiry had already found it not executed")
+                    return _failure("fenced", "there is a receipt already: an inquiry fenced it off")
                 return self._put(folder, temporary, name, target, params, content)
         except OSError as error:
             code = "path_escape" if error.errno in _ESCAPES else "io_error"
@@ -98,8 +98,7 @@ class Workspace:
             code = "target_exists" if isinstance(error, FileExistsError) else "io_error"
             return _failure(code, f"{target}: {error.strerror}")
         try:
-            if params.mode == "create":
-                os.unlink(temporary, dir_fd=folder)
+            _remove(folder, temporary)  # `create` linked it
             os.fsync(folder)
         except OSError as error:
             return Outcome(
@@ -115,7 +114,7 @@ class Workspace:
         if path_trouble(target):
             return _failure("path_escape", "a path that leads nowhere in the workspace is never written")
         try:
-            word = self._place(key, f"fenced {claim}")
+            word, _ = self._place(key, f"fenced {claim}")
         except OSError as error:
             return _unknown(f"the receipts cannot be read: {error.strerror}")
         if word == f"fenced {claim}":
@@ -129,11 +128,11 @@ class Workspace:
                 if _holds(folder, name, content):
                     _remove(folder, _temporary(claim))
                     return _success(target, content)
-                removed = _remove(folder, _temporary(claim))
+                withdrawn = self._withdraw(folder, _temporary(claim), key)
                 if _holds(folder, name, content):  # put in place between the two looks
                     return _success(target, content)
-                if removed:
-                    return _failure("not_executed", "the file was prepared but not put in place, and is now removed")
+                if withdrawn:
+                    return _failure("not_executed", "the file was prepared but not put in place, and is now withdrawn")
         except OSError as error:
             return _unknown(f"{target}: {error.strerror}")
         return _unknown("it began, and the target is not, or no longer, what was to be written")
@@ -166,19 +165,34 @@ class Workspace:
         finally:
             os.close(current)
 
-    def _place(self, name: str, line: str) -> str:
-        """Put a line under `name` unless one is there; the line that is there in the end, durable."""
+    def _withdraw(self, folder: int, temporary: str, key: str) -> bool:
+        """Take a prepared file away, so that it can no longer be put in place; True also when that was done before."""
+        name = f"{key}.withdrawn"
+        try:
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=self._receipts)
+        except FileNotFoundError:
+            try:
+                os.stat(name, dir_fd=self._receipts, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+        os.fsync(self._receipts)
+        return True
+
+    def _place(self, name: str, line: str) -> tuple[str, bool]:
+        """Put a line under `name` unless one is there: the line that is there in the end, durable, and whether we put it."""
+        placed = False
         draft = f".{secrets.token_hex(8)}"
         _write_new(self._receipts, draft, line.encode())
         try:
             with suppress(FileExistsError):
                 os.link(draft, name, src_dir_fd=self._receipts, dst_dir_fd=self._receipts, follow_symlinks=False)
+                placed = True
         finally:
             os.unlink(draft, dir_fd=self._receipts)
         os.fsync(self._receipts)
         descriptor = os.open(name, _READ, dir_fd=self._receipts)
         try:
-            return os.read(descriptor, 512).decode(errors="replace")
+            return os.read(descriptor, 512).decode(errors="replace"), placed
         finally:
             os.close(descriptor)
 

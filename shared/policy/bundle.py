@@ -55,12 +55,10 @@ class Bundle:
     def load(cls, folder: Path) -> Bundle:
         """Read, validate and prove the bundle in `folder`. Raises `BadBundle`, nothing else."""
         try:
-            files = [*sorted(folder.glob("*.cedar")), folder / SCHEMA_FILE, folder / GOLDEN_FILE]
-            contents = {file.name: file.read_bytes() for file in files}
-            text = "\n".join(contents[file.name].decode() for file in files[:-2])
-            schema_text = contents[SCHEMA_FILE].decode()
+            contents = _contents(folder)
+            text = "\n".join(contents[name].decode() for name in sorted(contents) if name.endswith(".cedar"))
             golden = msgspec.json.decode(contents[GOLDEN_FILE], type=tuple[Golden, ...])
-            schema = cedarpy.Schema.from_str(schema_text)
+            schema = cedarpy.Schema.from_str(contents[SCHEMA_FILE].decode())
             policies = cedarpy.PolicySet.from_str(text)
             validation = cedarpy.validate_policies(text, schema)
             ids = _policy_ids(text)
@@ -122,19 +120,29 @@ class ActiveBundle:
         self._versions = [self.bundle.version]
 
     def reload(self) -> str | None:
-        """Load the folder again. None when the new bundle is in force (or is the same one); else why the old one stays."""
+        """Load the folder again. None when the new bundle is in force (or is the same one); else why the old one stays.
+
+        Cheap when nothing changed: then the files are read and hashed, no more.
+        """
         try:
+            if _version(_contents(self.folder)) == self.bundle.version:
+                return None
             fresh = Bundle.load(self.folder)
-        except BadBundle as error:
+        except (BadBundle, OSError) as error:
             return str(error)
-        if fresh.version != self.bundle.version:
-            self.bundle = fresh
-            self._versions = [*self._versions, fresh.version][-VERSIONS_KEPT:]
+        self.bundle = fresh
+        self._versions = [*self._versions, fresh.version][-VERSIONS_KEPT:]
         return None
 
     def knows(self, version: str) -> bool:
         """Whether this version is in force, or was lately."""
         return version in self._versions
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Every file of the bundle by name. Raises `OSError`."""
+    files = [*folder.glob("*.cedar"), folder / SCHEMA_FILE, folder / GOLDEN_FILE]
+    return {file.name: file.read_bytes() for file in files}
 
 
 def _policy_ids(text: str) -> dict[str, str]:

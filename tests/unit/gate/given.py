@@ -25,8 +25,8 @@ from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
 from shared.crypto import new_seed, public_key
 from shared.decider import Decider, Delivered, Effect
 from shared.log.memory import MemoryLog
-from shared.runtime.handling import Fold, Verdict, handle
-from shared.runtime.shell import drive
+from shared.log.port import DuplicateEvent, StaleBoundary
+from shared.runtime.handling import Commit, Fold, Perform, Read, Verdict, handle
 
 T0 = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SWARM, PERSONA, PROPOSAL = "alpha", "p01", "p-1"
@@ -155,7 +155,23 @@ class Mesh:
         message = Delivered(recorded=recorded, now=self.now, attempt=attempt)
         boundary = decider.boundary(message)
         assert boundary is not None
-        return await drive(self.log, handle(Fold(decider, boundary), message, source="test"), perform)
+        steps = handle(Fold(decider, boundary), message, source="test")
+        answer: Any = None
+        while True:
+            try:
+                operation = steps.send(answer)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            match operation:
+                case Read(filters, after):
+                    answer = await self.log.read(filters, after)
+                case Commit(messages, expect):
+                    try:
+                        answer = await self.log.commit(messages, expect)
+                    except (StaleBoundary, DuplicateEvent):
+                        answer = None
+                case Perform(effect):
+                    answer = (await perform(effect), self.now)
 
     def events(self, cls: type[AnyEvent]) -> list[Any]:
         return [r.event for r in self.log.store.records if isinstance(r.event, cls)]

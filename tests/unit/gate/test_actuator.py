@@ -1,0 +1,202 @@
+"""The actuator's decider: given, when, then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.actuator import decider
+from services.actuator.decider import MARGIN_S, Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from shared.contracts.action_kinds import KINDS
+from shared.contracts.events import ActionClaimed, ActionExecuted
+from shared.decider import NOTHING, Decision, Effect, Performed, Tick
+from tests.unit.gate.given import (
+    FINDING,
+    LIFE,
+    NOTE,
+    T0,
+    WHOSE,
+    asked,
+    at,
+    authorized,
+    delivered,
+    folded,
+    proposed,
+    record,
+    replaced,
+)
+
+CREATED = proposed(FINDING)
+AUTHORIZED = authorized(CREATED)
+MARK = "actuator-1/ws/0001"
+CLAIMED = ActionClaimed(**LIFE, digest=CREATED.digest, actuator=MARK, timeout_ms=KINDS["file.write"].timeout_ms)
+TIMEOUT_S = CLAIMED.timeout_ms / 1000
+FIT = Checked(actuator=MARK)
+DONE = Outcome(outcome="success", summary="wrote it", duration_ms=3)
+JOB = Job(**WHOSE, proposal_id="p-1", action=FINDING)
+FRESH = (CREATED, AUTHORIZED)
+TAKEN = (CREATED, AUTHORIZED, CLAIMED)
+
+
+def when(state: Any, now: Any = T0) -> Decision:
+    return decider.decide(state, delivered(AUTHORIZED, 2, now=now))
+
+
+def after(state: Any, effect: Effect, result: Any, now: Any = T0) -> Decision:
+    return decider.decide(
+        state, Performed(cause=delivered(AUTHORIZED, 2, now=now), effect=effect, result=result, now=now)
+    )
+
+
+def outcome(decision: Decision) -> ActionExecuted:
+    (event,) = decision.events
+    assert isinstance(event, ActionExecuted) and decision.effect is None
+    return event
+
+
+def test_the_claim_is_guarded_by_an_empty_action_boundary() -> None:
+    boundary = decider.boundary(delivered(AUTHORIZED, 2))
+    assert boundary is not None and not boundary.opens
+    assert (("*.*.alpha.p01.p-1",), ("action.*.alpha.p01.p-1",)) == (boundary.reads, boundary.guards)
+
+
+def test_an_authorisation_is_checked_before_anything_else() -> None:
+    assert Decision(effect=Check(authorized=AUTHORIZED)) == when(folded(decider, *FRESH))
+
+
+def test_what_is_fit_is_claimed_and_only_with_the_claim_executed() -> None:
+    decision = after(folded(decider, *FRESH), Check(authorized=AUTHORIZED), FIT)
+    assert (CLAIMED,) == decision.events
+    assert Execute(job=JOB, actuator=MARK, deadline=at(TIMEOUT_S)) == decision.effect
+
+
+def test_the_outcome_is_recorded_under_the_claim_the_log_holds() -> None:
+    event = outcome(after(folded(decider, *TAKEN), Execute(job=JOB, actuator=MARK, deadline=at(5)), DONE))
+    assert ("success", "e3", CREATED.digest, 3) == (event.outcome, event.claim_id, event.digest, event.duration_ms)
+
+
+@pytest.mark.parametrize(
+    ("created", "verdict", "checked", "now", "error"),
+    [
+        (CREATED, AUTHORIZED, Checked(problems=(("bad_signature", "x"),), actuator=MARK), T0, "bad_signature"),
+        (CREATED, AUTHORIZED, Checked(problems=(("kill_switch", "x"),), actuator=MARK), T0, "kill_switch"),
+        (
+            CREATED,
+            AUTHORIZED,
+            Checked(problems=(("policy_version_unknown", "x"),), actuator=MARK),
+            T0,
+            "policy_version_unknown",
+        ),
+        (CREATED, AUTHORIZED, FIT, at(300), "authorization_expired"),
+        (CREATED, replaced(AUTHORIZED, digest="0" * 64), FIT, T0, "digest_mismatch"),
+        (proposed(NOTE), AUTHORIZED, FIT, T0, "digest_mismatch"),
+        (proposed(NOTE, digest=CREATED.digest), AUTHORIZED, FIT, T0, "digest_mismatch"),
+        (CREATED, replaced(AUTHORIZED, conditions=("only at night",)), FIT, T0, "unknown_condition"),
+    ],
+)
+def test_refusals_are_outcomes_without_a_claim(
+    created: Any, verdict: Any, checked: Checked, now: Any, error: str
+) -> None:
+    event = outcome(after(folded(decider, created, verdict), Check(authorized=verdict), checked, now))
+    assert ("failure", error, None) == (event.outcome, event.error, event.claim_id)
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        (replaced(FINDING, kind="command.run"), "kind_unknown"),
+        (replaced(FINDING, params={}), "bad_params"),
+        (replaced(FINDING, target="../up"), "bad_target"),
+    ],
+)
+def test_an_undeclared_action_is_never_claimed_whoever_signed_it(action: Any, error: str) -> None:
+    created = proposed(action)
+    verdict = authorized(created)
+    assert error == outcome(after(folded(decider, created, verdict), Check(authorized=verdict), FIT)).error
+
+
+def test_a_claim_without_an_outcome_is_left_alone_until_its_time_is_up() -> None:
+    state = folded(decider, *TAKEN)
+    assert Decision(retry_s=TIMEOUT_S + MARGIN_S) == when(state)
+    left = when(state, at(TIMEOUT_S + MARGIN_S - 0.001)).retry_s
+    assert left is not None and 0 < left < 0.002
+    effect = when(state, at(TIMEOUT_S + MARGIN_S)).effect
+    assert isinstance(effect, Inquire) and ("e3", MARK) == (effect.claim.id, effect.claim.actuator)
+
+
+@pytest.mark.parametrize("word", ["success", "failure", "unknown"])
+def test_an_inquiry_ends_it_with_what_it_found_and_never_tries_again(word: Any) -> None:
+    state = folded(decider, *TAKEN)
+    inquire = when(state, at(60)).effect
+    assert inquire is not None
+    event = outcome(after(state, inquire, Outcome(outcome=word, summary="s", error=None), at(60)))
+    assert (word, "e3") == (event.outcome, event.claim_id)
+
+
+def test_losing_the_race_for_the_claim_means_waiting() -> None:
+    state = folded(decider, *TAKEN)
+    assert (after(state, Check(authorized=AUTHORIZED), FIT).retry_s or 0) > 0
+    execute = Execute(job=JOB, actuator="actuator-2/ws/0002", deadline=at(5))
+    assert (after(state, execute, NotOurs()).retry_s or 0) > 0
+
+
+def test_what_is_executed_is_over() -> None:
+    executed = ActionExecuted(**LIFE, digest=CREATED.digest, outcome="unknown", summary="s")
+    for past in ((*FRESH, executed), (*TAKEN, executed)):
+        state = folded(decider, *past)
+        assert NOTHING == when(state, at(10**6))
+        assert NOTHING == after(state, Check(authorized=AUTHORIZED), FIT)
+        assert NOTHING == after(state, Execute(job=JOB, actuator=MARK, deadline=at(5)), DONE)
+
+
+def test_only_the_first_creation_and_authorisation_count() -> None:
+    state = folded(decider, *FRESH, proposed(NOTE), replaced(AUTHORIZED, expires_at=at(10**6)))
+    assert (CREATED, AUTHORIZED) == (state.created, state.authorized)
+
+
+def test_an_authorisation_of_a_proposal_not_yet_readable_waits() -> None:
+    assert (when(folded(decider, AUTHORIZED)).retry_s or 0) > 0
+
+
+EVENTS = [
+    CREATED, proposed(NOTE), AUTHORIZED, replaced(AUTHORIZED, digest="0" * 64), asked(CREATED), CLAIMED,
+    replaced(CLAIMED, actuator="other/ws/2"), ActionExecuted(**LIFE, digest=CREATED.digest, outcome="success", summary="s"),
+]  # fmt: skip
+RESULTS: list[Any] = [FIT, Checked(problems=(("bad_signature", "x"),), actuator=MARK), DONE, NotOurs()]
+EFFECTS = [
+    Check(authorized=AUTHORIZED),
+    Execute(job=JOB, actuator=MARK, deadline=at(5)),
+    Inquire(job=JOB, claim=decider.Claim(id="e3", actuator=MARK, at=T0, timeout_ms=1)),
+]
+
+
+@given(
+    past=st.lists(st.sampled_from(EVENTS), max_size=6),
+    performed=st.none() | st.tuples(st.sampled_from(EFFECTS), st.sampled_from(RESULTS)),
+    seconds=st.integers(-10, 600),
+)
+def test_deciding_is_total_and_executes_only_what_it_claims_once(past: list[Any], performed: Any, seconds: int) -> None:
+    state = folded(decider, *past)
+    message: Any = delivered(AUTHORIZED, 2, now=at(seconds))
+    if performed is not None:
+        message = Performed(cause=message, effect=performed[0], result=performed[1], now=at(seconds))
+    decision = decider.decide(state, message)
+    assert decision == decider.decide(state, message)
+    if isinstance(decision.effect, Execute):
+        (claim,) = decision.events
+        assert isinstance(claim, ActionClaimed) and state.claim is None and not state.executed
+        assert decision.effect.actuator == claim.actuator and state.created.action == decision.effect.job.action
+    if state.executed:
+        assert NOTHING == decision
+    if any(isinstance(e, ActionExecuted) for e in decision.events):
+        ended = decider.evolve(state, record(decision.events[0], 50))
+        assert NOTHING == decider.decide(ended, message)
+
+
+def test_a_tick_and_other_events_concern_it_not() -> None:
+    assert decider.boundary(Tick(id="t", now=T0, swarm="alpha")) is None
+    assert decider.boundary(delivered(CREATED)) is None
+    assert NOTHING == decider.decide(decider.initial(), Tick(id="t", now=T0, swarm="alpha"))

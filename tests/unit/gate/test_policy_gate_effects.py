@@ -1,0 +1,197 @@
+"""The policy gate with real policies and real keys, on a log, through the kernel's own handling."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.policy_gate import decider
+from services.policy_gate.effects import PolicyGateEffects, proposer_side
+from shared.contracts.action import Action
+from shared.contracts.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    ProposalAuthorized,
+    ProposalRejected,
+    Risk,
+)
+from shared.contracts.persona import Identity
+from shared.crypto import verify_verdict
+from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
+from shared.runtime.handling import Again, Done
+from tests.unit.gate.given import (
+    FINDING,
+    IDENTITY,
+    KEY,
+    LIFE,
+    NOTE,
+    POST,
+    SEED,
+    Mesh,
+    at,
+    proposed,
+    replaced,
+    spawned,
+    verified,
+)
+
+HOSTS = ("api.example.org:443",)
+
+
+class Gate(Mesh):
+    """A mesh with a policy gate; `ann` spawned the persona."""
+
+    def __init__(self, folder: Path = DEFAULT_BUNDLE, **settings: Any) -> None:
+        super().__init__()
+        self.policies = ActiveBundle(folder)
+        self.effects = PolicyGateEffects(
+            log=self.log, policies=self.policies, **{"seed": SEED, "allowed_hosts": HOSTS, **settings}
+        )
+
+    async def deliver(self, recorded: Any, attempt: int = 1) -> Any:
+        return await self.handle(decider, self.effects.perform, recorded, attempt)
+
+    async def propose(self, action: Action, risk: Risk, **changed: Any) -> None:
+        await self.say(spawned("ann"), "s1")
+        created = proposed(action)
+        await self.say(created, "p1")
+        assert isinstance(await self.deliver(await self.say(verified(created, risk, **changed), "v1")), Done)
+
+    async def vote(self, principal: str, cls: Any = ApprovalGranted) -> Any:
+        digest = self.events(ApprovalRequested)[-1].digest
+        vote = await self.say(cls(**LIFE, digest=digest, principal=principal), f"{cls.__name__}-{principal}")
+        return await self.deliver(vote)
+
+    @property
+    def verdicts(self) -> list[Any]:
+        return [*self.events(ProposalAuthorized), *self.events(ProposalRejected)]
+
+
+async def test_a_finding_is_authorized_with_a_signature_that_verifies() -> None:
+    gate = Gate()
+    await gate.propose(FINDING, "low")
+    (verdict,) = gate.verdicts
+    assert isinstance(verdict, ProposalAuthorized) and verify_verdict(verdict, {KEY})
+    assert ("file-findings",) == verdict.policy_ids and gate.policies.bundle.version == verdict.policy_version
+    assert at(300) == verdict.expires_at and proposed(FINDING).digest == verdict.digest
+
+
+async def test_a_change_outside_waits_for_a_person_who_is_not_the_proposers_side() -> None:
+    gate = Gate()
+    await gate.propose(POST, "high")
+    (request,) = gate.events(ApprovalRequested)
+    assert 1 == request.quorum and not gate.verdicts
+    assert isinstance(await gate.deliver(gate.newest(ApprovalRequested)), Again)
+    assert isinstance(await gate.vote("ann"), Done) and not gate.verdicts
+    assert isinstance(await gate.vote("bob"), Done)
+    (verdict,) = gate.verdicts
+    assert isinstance(verdict, ProposalAuthorized) and ("ApprovalGranted-bob",) == verdict.approvals
+    assert verify_verdict(verdict, {KEY})
+
+
+async def test_critical_needs_two_people() -> None:
+    gate = Gate()
+    await gate.propose(POST, "critical")
+    await gate.vote("bob")
+    assert not gate.verdicts
+    await gate.vote("cid")
+    assert ("ApprovalGranted-bob", "ApprovalGranted-cid") == gate.verdicts[0].approvals
+
+
+async def test_without_four_eyes_the_only_person_may_approve() -> None:
+    gate = Gate(four_eyes=False)
+    await gate.propose(NOTE, "medium")
+    await gate.vote("ann")
+    assert isinstance(gate.verdicts[0], ProposalAuthorized)
+
+
+async def test_nobody_is_asked_about_what_is_forbidden_anyway(tmp_path: Path) -> None:
+    for settings, risk, tainted, ids in (
+        ({"allowed_hosts": ()}, "high", False, ()),
+        ({}, "high", True, ("tainted-high-risk",)),
+        ({"kill_switch": tmp_path}, "high", False, ("kill-switch",)),
+    ):
+        gate = Gate(**settings)
+        await gate.propose(POST, risk, tainted=tainted)  # type: ignore[arg-type]
+        (verdict,) = gate.verdicts
+        assert isinstance(verdict, ProposalRejected) and ("policy", ids) == (verdict.stage, verdict.policy_ids)
+        assert not gate.events(ApprovalRequested)
+
+
+async def test_the_action_that_does_nothing_runs_only_in_a_benchmark() -> None:
+    noop = Action(kind="test.noop", target="nothing")
+    for environment, cls in (("local", ProposalRejected), ("bench", ProposalAuthorized)):
+        gate = Gate(environment=environment)
+        await gate.propose(noop, "low")
+        assert [cls] == [type(v) for v in gate.verdicts]
+
+
+async def test_a_denial_ends_it_and_a_later_grant_changes_nothing() -> None:
+    gate = Gate()
+    await gate.propose(NOTE, "medium")
+    await gate.vote("cid", ApprovalDenied)
+    await gate.vote("bob")
+    (verdict,) = gate.verdicts
+    assert isinstance(verdict, ProposalRejected) and ("approval", ("denied",)) == (verdict.stage, verdict.reasons)
+
+
+async def test_nobody_deciding_in_time_ends_it_also_after_a_restart() -> None:
+    gate = Gate()
+    await gate.propose(NOTE, "medium")
+    timer = gate.newest(ApprovalRequested)
+    wait = await gate.deliver(timer)
+    assert isinstance(wait, Again)
+    gate.now = at(wait.delay_s)
+    assert isinstance(await gate.deliver(timer, attempt=2), Done)
+    assert ("approval_expired",) == gate.verdicts[0].reasons
+    await gate.vote("bob")
+    assert 1 == len(gate.verdicts)
+
+
+async def test_policies_changed_while_waiting_ask_again(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "policies"))
+    gate = Gate(folder)
+    await gate.propose(NOTE, "medium")
+    with (folder / "gate.cedar").open("a") as file:
+        file.write("// reviewed\n")
+    assert gate.policies.reload() is None
+    await gate.vote("bob")
+    first, second = gate.events(ApprovalRequested)
+    assert first.policy_version != second.policy_version == gate.policies.bundle.version and not gate.verdicts
+    await gate.vote("cid")
+    assert second.policy_version == gate.verdicts[0].policy_version
+
+
+async def test_every_delivery_again_changes_nothing() -> None:
+    gate = Gate()
+    await gate.propose(NOTE, "medium")
+    await gate.vote("bob")
+    before = list(gate.log.store.records)
+    for recorded in before:
+        if decider.boundary(decider.Delivered(recorded=recorded, now=gate.now)) is not None:
+            await gate.deliver(recorded, attempt=2)
+    assert before == gate.log.store.records
+
+
+async def test_the_proposers_side_goes_up_to_the_root_and_an_unreadable_lineage_approves_nothing() -> None:
+    mesh = Mesh()
+    child: Identity = replaced(IDENTITY, id="c01", parent_id="p01", depth=1)
+    await mesh.say(spawned("persona:p01", identity=child), "s2")
+    assert await proposer_side(mesh.log, "alpha", "c01") is None
+    await mesh.say(spawned("ann"), "s1")
+    assert frozenset({"ann", "persona:p01"}) == await proposer_side(mesh.log, "alpha", "c01")
+
+
+def test_the_seed_is_never_shown() -> None:
+    assert SEED not in repr(Gate().effects) and SEED not in str(Gate().effects)
+
+
+async def test_a_bad_seed_signs_nothing() -> None:
+    gate = Gate(seed="nonsense")
+    with pytest.raises(ValueError, match="not an nkey seed"):
+        await gate.propose(FINDING, "low")
+    assert not gate.verdicts
