@@ -30,6 +30,7 @@ from shared.contracts.events import (
     ProposalEvent,
     ProposalRejected,
     ProposalVerified,
+    SpawnRefused,
     ThoughtGenerated,
 )
 
@@ -95,7 +96,8 @@ class Invariants:
         if recorded.seq <= self._last_seq:
             self._broken(recorded, "the log ran backwards")
         self._last_seq = recorded.seq
-        if recorded.id in self._ids:
+        if recorded.id in self._ids and not isinstance(recorded.event, SpawnRefused):
+            # a refusal rests on the lineage and is guarded by it, so two governors may say the same one twice
             self._broken(recorded, f"its id is already at sequence {self._ids[recorded.id]}")
         self._ids[recorded.id] = recorded.seq
         event = recorded.event

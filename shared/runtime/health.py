@@ -73,6 +73,8 @@ def server(app: Any, host: str, port: int) -> Server:
         host=host,
         port=port,
         loop="none",
+        interface="asgi3",
+        proxy_headers=False,
         http="httptools",
         ws="none",
         lifespan="off",
