@@ -49,7 +49,7 @@ class MiniLog:
         return [r for r in self.events[after:] if any(matches(f, r.subject) for f in filters)]
 
     def last(self, subject_filter: str) -> int:
-        return max((r.seq for r in self.events if matches(subject_filter, r.subject)), default=0)
+        return next((r.seq for r in reversed(self.events) if matches(subject_filter, r.subject)), 0)
 
     def commit(self, decision: Decision, message: Delivered | Tick, guards: dict[str, int]) -> list[Recorded] | None:
         """What was stored, or None when a boundary moved or an id is taken."""
