@@ -1,0 +1,178 @@
+"""Gateway and governor as real processes over a real broker: what the API promises survives their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.log.streams import ensure
+from tests.broker import Broker, free_port
+
+ROOT = {"persona_id": "root", "name": "Root", "role": "architect", "charter": "watch", "swarm_id": "alpha"}
+CHILD = {"persona_id": "kid", "name": "Kid", "role": "reviewer", "charter": "review"}
+
+
+class Process:
+    """One service process."""
+
+    def __init__(self, name: str, broker: Broker, folder: Path, **env: str) -> None:
+        self.name = name
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "SWARM_NATS_URL": broker.url,
+            "SWARM_REQUIRE_SYNC_ALWAYS": "false",
+            "SWARM_DATA_DIR": str(folder),
+            **env,
+        }
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"services.{self.name}"],
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """The exit code."""
+        self.process.send_signal(how)
+        return await asyncio.to_thread(self.process.wait, 20)
+
+    def settle(self) -> None:
+        """A moment, or the end of the process, whichever is first."""
+        try:
+            self.process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            return
+        raise AssertionError(f"{self.name} ended with {self.process.returncode}")
+
+
+class Mesh:
+    """Broker, governor, gateway."""
+
+    def __init__(self, broker: Broker, folder: Path) -> None:
+        port = free_port()
+        self.broker = broker
+        self.governor = Process("governor", broker, folder)
+        self.gateway = Process("gateway", broker, folder, SWARM_HTTP_PORT=str(port))
+        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=20)
+
+    async def answers(self, path: str, status: int) -> httpx.Response:
+        """The first answer with that status; the gateway may still be starting, or finding its broker again."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    answer = await self.client.get(path)
+                    if answer.status_code == status:
+                        return answer
+                except httpx.TransportError:
+                    pass
+                await asyncio.to_thread(self.gateway.settle)
+
+    async def posts(self, path: str, json: object, key: str) -> httpx.Response:
+        """Sends until the mesh answers, under one key; so it is done once."""
+        async with asyncio.timeout(30):
+            while True:
+                answer = await self.client.post(path, json=json, headers={"Idempotency-Key": key})
+                if answer.status_code != 503:
+                    return answer
+                await asyncio.to_thread(self.gateway.settle)
+
+
+@pytest.fixture
+async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    found = Mesh(broker, tmp_path)
+    await found.answers("/health/ready", 200)
+    yield found
+    await found.client.aclose()
+    for process in (found.gateway, found.governor):
+        process.process.kill()
+        process.process.wait()
+    broker.kill()
+
+
+def ids(text: str) -> list[int]:
+    """The `id:` fields of a piece of an event stream."""
+    return [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
+
+
+async def test_personas_live_and_die_by_the_governors_word(mesh: Mesh) -> None:
+    created = await mesh.posts("/v1/swarm/personas", ROOT, "k1")
+    assert created.status_code == 200, created.text
+    child = await mesh.client.post("/v1/swarm/personas/root/spawn", json=CHILD)
+    assert child.json()["identity"]["depth"] == 1
+    assert (await mesh.client.post("/v1/swarm/personas", json=ROOT)).status_code == 409
+    narrow = {"max_spawn_depth": 4, "max_branching_factor": 0}
+    await mesh.client.post("/v1/swarm/personas", json={**ROOT, "persona_id": "narrow", "policy": narrow})
+    refused = await mesh.client.post("/v1/swarm/personas/narrow/spawn", json={**CHILD, "persona_id": None})
+    assert (refused.status_code, refused.json()["reason"]) == (400, "branching_limit")
+    reaped = await mesh.client.post("/v1/swarm/personas/root/reap", json={"cascade": True})
+    assert reaped.json() == {"reaped_ids": ["root", "kid"], "count": 2}
+    assert (await mesh.client.post("/v1/swarm/personas/root/spawn", json=CHILD)).status_code == 409
+    assert (await mesh.client.post("/v1/swarm/personas/root/reap")).status_code == 409
+    started = await mesh.client.post("/v1/cognition/start")
+    assert started.json()["running"] is True
+
+
+async def test_a_gateway_that_comes_back_knows_what_it_did(mesh: Mesh) -> None:
+    first = await mesh.posts("/v1/swarm/personas", ROOT, "k1")
+    body = {"observations": [{"text": f"line {n}"} for n in range(50)]}
+    stored = (await mesh.posts("/v1/swarm/alpha/observations", body, "k2")).json()
+    assert await mesh.gateway.end() == 0
+    mesh.gateway.start()
+    await mesh.answers("/health/ready", 200)
+    again = await mesh.posts("/v1/swarm/personas", ROOT, "k1")
+    assert again.json()["identity"] == first.json()["identity"]
+    assert (await mesh.posts("/v1/swarm/alpha/observations", body, "k2")).json() == stored
+
+
+async def test_a_stream_ends_cleanly_and_resumes_where_it_was(mesh: Mesh) -> None:
+    path = "/v1/swarm/alpha/observations"
+    text = ""
+    async with mesh.client.stream("GET", "/v1/cognition/stream?from=beginning") as answer:
+        await mesh.client.post(path, json={"observations": [{"text": f"{n}"} for n in range(600)]})
+        chunks = answer.aiter_text()
+        while len(ids(text)) < 600:
+            text += await anext(chunks)
+        ending = asyncio.create_task(mesh.gateway.end())
+        async for chunk in chunks:
+            text += chunk
+    assert await ending == 0
+    assert text.endswith("retry: 500\n\n")
+    assert ids(text) == list(range(1, 601))
+    mesh.gateway.start()
+    await mesh.answers("/health/ready", 200)
+    rest = ""
+    headers = {"Last-Event-ID": "550"}
+    async with mesh.client.stream("GET", "/v1/cognition/stream", headers=headers) as answer:
+        await mesh.client.post(path, json={"text": "one more"})
+        chunks = answer.aiter_text()
+        while len(ids(rest)) < 51:
+            rest += await anext(chunks)
+    assert ids(rest) == list(range(551, 602))
+
+
+async def test_the_bus_away_is_503_and_back_again_is_200_without_a_restart(mesh: Mesh) -> None:
+    path = "/v1/swarm/alpha/observations"
+    assert (await mesh.client.post(path, json={"text": "before"})).status_code == 200
+    mesh.broker.kill()
+    away = await mesh.client.post(path, json={"text": "away"}, headers={"Idempotency-Key": "k"})
+    assert (away.status_code, away.headers["retry-after"]) == (503, "1")
+    assert (await mesh.client.get("/v1/cognition/status")).status_code == 200
+    await mesh.broker.start()
+    assert (await mesh.posts(path, {"text": "away"}, "k")).status_code == 200
+    assert (await mesh.posts("/v1/swarm/personas", ROOT, "p")).status_code == 200
+    entries = (await mesh.client.get("/v1/audit?category=observation")).json()
+    assert [e["detail"] for e in entries] == ["away", "before"]

@@ -1,0 +1,375 @@
+"""The fold: what each part says after given events, and what holds for any sequence of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+from gateway_model import (
+    NOW,
+    SHA,
+    asked,
+    authorized,
+    claimed,
+    created,
+    executed,
+    recorded,
+    spawned,
+    thought,
+    verified,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.gateway.journal import Journal
+from services.gateway.knowledge import Attention, Beliefs
+from services.gateway.ledger import Ledger
+from services.gateway.personas import Personas
+from services.gateway.projection import Projection
+from services.gateway.proposals import Proposals, fold_life
+from services.gateway.votes import refusal
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    AnyEvent,
+    ApprovalDenied,
+    ApprovalGranted,
+    BeliefAsserted,
+    BeliefContested,
+    BeliefRevised,
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetSettled,
+    CheckResult,
+    CognitionStarted,
+    CognitionStopped,
+    Credits,
+    HypothesisRaised,
+    ObservationRecorded,
+    PersonaDraining,
+    PersonaReaped,
+    ProposalRejected,
+    SnapshotCompressed,
+    SnapshotCounts,
+)
+
+
+def drained(persona: str, swarm: str = "s") -> PersonaDraining:
+    return PersonaDraining(swarm=swarm, persona=persona, reason="r", deadline=NOW)
+
+
+def exhausted(persona: str, swarm: str = "s") -> BudgetExhausted:
+    return BudgetExhausted(swarm=swarm, persona=persona, scope="swarm", resource="tokens", retry_at=NOW)
+
+
+def granted(persona: str, grant: str = "g", window: int = 1, tokens: int = 5, swarm: str = "s") -> BudgetGranted:
+    return BudgetGranted(
+        swarm=swarm, persona=persona, grant_id=grant, window=window, credits=Credits(tokens=tokens), expires_at=NOW
+    )
+
+
+def rejected(proposal: str, reason: str = "deadline_passed") -> ProposalRejected:
+    return ProposalRejected(swarm="s", persona="p", proposal_id=proposal, stage="verify", reasons=(reason,), digest=SHA)
+
+
+def believed(name: str, persona: str = "p", confidence: float = 0.5) -> BeliefAsserted:
+    return BeliefAsserted(
+        swarm="s", persona=persona, belief_id=name, belief_key=name, claim="c", confidence=confidence, review_after=NOW
+    )
+
+
+def checked(hypothesis: str, outcome: str) -> CheckResult:
+    return CheckResult(swarm="s", persona="p", check_id="c", hypothesis_id=hypothesis, outcome=outcome, findings="f")  # type: ignore[arg-type]
+
+
+def supposed(name: str, confidence: float = 0.5) -> HypothesisRaised:
+    return HypothesisRaised(
+        swarm="s", persona="p", hypothesis_id=name, topic=name, claim="c", confidence=confidence, evidence=()
+    )
+
+
+def folded(*events: AnyEvent) -> Projection:
+    projection = Projection()
+    for seq, event in enumerate(events, 1):
+        projection.apply(recorded(event, seq))
+    return projection
+
+
+def seen(projection: Projection) -> bytes:
+    """Everything the projection can say, to compare two."""
+    said = (
+        projection.status(NOW, enabled=True, default_interval_ms=2000),
+        projection.workspace(NOW),
+        projection.personas.lineage(NOW),
+        [p.view(NOW) for p in projection.personas.all()],
+        [life.life_view() for life in projection.proposals.newest()],
+        [life.approval_view(NOW) for life in projection.proposals.newest()],
+        [life.receipt() for life in projection.proposals.newest()],
+        projection.beliefs.select(),
+        projection.attention.queue(projection.proposals.newest(), NOW),
+        projection.journal.newest(10_000),
+        projection.ledger.view(),
+        projection.snapshot,
+        projection.commands,
+        projection.position,
+    )
+    return msgspec.json.encode(said, order="sorted")
+
+
+# -- any sequence ----------------------------------------------------------------------------------------------------
+
+names = st.sampled_from(["p", "q", "r"])
+swarms = st.sampled_from(["s", "t"])
+proposals = st.sampled_from(["x", "y"]).map(created)
+events: st.SearchStrategy[AnyEvent] = st.one_of(
+    st.builds(spawned, names, swarm=swarms, parent=st.none() | names),
+    st.builds(thought, names, st.integers(1, 50), swarm=swarms, status=st.sampled_from(["ok", "model_error"])),
+    st.builds(drained, names, swarms),
+    st.builds(PersonaReaped, swarm=swarms, persona=names, reason=st.just("r")),
+    st.builds(granted, names, st.sampled_from(["g", "h"]), st.integers(1, 3)),
+    st.builds(exhausted, names, swarms),
+    proposals,
+    proposals.map(verified),
+    proposals.map(asked),
+    proposals.map(authorized),
+    proposals.map(claimed),
+    st.builds(executed, proposals, st.sampled_from(["success", "failure", "unknown"])),
+    st.sampled_from(["x", "y"]).map(rejected),
+    st.builds(believed, st.sampled_from(["a", "b"]), names),
+    st.builds(checked, st.sampled_from(["h", "i"]), st.sampled_from(["confirmed", "refuted", "inconclusive"])),
+    st.builds(supposed, st.sampled_from(["h", "i"])),
+    st.just(CognitionStarted(swarm="all", persona="all")),
+    st.just(CognitionStopped(swarm="all", persona="all")),
+    st.builds(
+        ApprovalGranted, swarm=st.just("s"), persona=st.just("p"), proposal_id=st.sampled_from(["x", "y"]),
+        digest=st.just(SHA), principal=names,
+    ),
+)  # fmt: skip
+histories = st.lists(events, max_size=40).map(
+    lambda es: [recorded(e, n, at=NOW + timedelta(seconds=n)) for n, e in enumerate(es, 1)]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories, st.randoms(use_true_random=False))
+def test_an_event_delivered_again_changes_nothing(history: list[Recorded], random: object) -> None:
+    once, again = Projection(), Projection()
+    for number, event in enumerate(history):
+        assert once.apply(event)
+        again.apply(event)
+        for old in history[max(0, number - 3) : number + 1]:
+            assert not again.apply(old)
+    assert seen(once) == seen(again)
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories)
+def test_what_one_persona_is_depends_on_its_own_events_alone(history: list[Recorded]) -> None:
+    whole, alone = Personas(), Personas()
+    for event in history:
+        whole.apply(event)
+        if event.event.swarm == "s":
+            alone.apply(event)
+    assert [p.view(NOW) for p in whole.all("s")] == [p.view(NOW) for p in alone.all("s")]
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories)
+def test_a_life_read_from_the_log_is_the_life_in_memory(history: list[Recorded]) -> None:
+    projection = Projection()
+    for event in history:
+        projection.apply(event)
+    for name, life in projection.proposals.lives.items():
+        of_it = [e for e in history if getattr(e.event, "proposal_id", None) == name]
+        again = fold_life(of_it, name)
+        assert again is not None
+        assert again.life_view() == life.life_view()
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories)
+def test_a_lineage_has_as_many_edges_as_children_with_a_known_parent(history: list[Recorded]) -> None:
+    personas = Personas()
+    for event in history:
+        personas.apply(event)
+    lineage = personas.lineage(NOW)
+    assert lineage.total_edges == sum(len(n.children) for n in lineage.nodes)
+    assert [n.persona_id for n in lineage.nodes] == sorted(n.persona_id for n in lineage.nodes)
+
+
+# -- given, then -----------------------------------------------------------------------------------------------------
+
+
+def status_of(*events_: AnyEvent, later_s: int = 0) -> str:
+    persona = folded(spawned("p"), *events_).personas.get("p")
+    assert persona is not None
+    return persona.status(NOW + timedelta(seconds=later_s))
+
+
+@pytest.mark.parametrize(
+    ("history", "later_s", "expected"),
+    [
+        ((), 9999, "active"),
+        ((thought("p", 1),), 9999, "active"),
+        ((thought("p", 1, progress=False),), 10, "active"),
+        ((thought("p", 1, progress=False),), 61, "idle"),
+        ((thought("p", 1, progress=False, next_in_ms=15_000),), 0, "idle"),
+        ((thought("p", 1, progress=False, next_in_ms=15_000), thought("p", 2)), 0, "active"),
+        ((thought("p", 1, status="model_error"),) * 2, 0, "active"),
+        ((thought("p", 1, status="model_error"),) * 3, 0, "error"),
+        ((thought("p", 1, status="model_error"),) * 3 + (thought("p", 2),), 0, "active"),
+        ((thought("p", 1, status="model_error"),) * 3 + (drained("p"),), 0, "draining"),
+        ((drained("p"), PersonaReaped(swarm="s", persona="p", reason="r"), thought("p", 1)), 0, "reaped"),
+    ],
+)
+def test_a_personas_status(history: tuple[AnyEvent, ...], later_s: int, expected: str) -> None:
+    assert status_of(*history, later_s=later_s) == expected
+
+
+def test_usage_counts_within_the_minute_and_starts_anew_in_the_next() -> None:
+    personas = Personas()
+    personas.apply(recorded(spawned("p"), 1))
+    for seq, second in enumerate((0, 10, 40), 2):
+        personas.apply(recorded(thought("p", seq, tokens=7), seq, at=NOW + timedelta(seconds=second)))
+    persona = personas.get("p")
+    assert persona is not None
+    now = persona.view(NOW + timedelta(seconds=45))
+    assert (now.tokens_this_window, now.compute_ms_this_window, now.thought_count) == (7, 3, 4)
+    assert now.window_started_at == NOW + timedelta(seconds=30)
+    assert persona.view(NOW + timedelta(seconds=200)).tokens_this_window == 0
+
+
+def test_a_persona_out_of_budget_is_paused_until_its_next_grant() -> None:
+    paused = folded(spawned("p"), exhausted("p"))
+    assert paused.personas.all()[0].budget_paused
+    assert paused.ledger.view()[0].paused_personas == ("p",)
+    assert not folded(spawned("p"), exhausted("p"), granted("p")).personas.all()[0].budget_paused
+
+
+def test_an_id_in_two_swarms_answers_for_the_first_until_that_is_reaped() -> None:
+    projection = folded(spawned("p"), PersonaReaped(swarm="s", persona="p", reason="r"), spawned("p", swarm="t"))
+    found = projection.personas.get("p")
+    assert found is not None
+    assert found.identity.swarm_id == "t"
+    old = projection.personas.get("p", "s")
+    assert old is not None
+    assert old.stage == "reaped"
+
+
+def test_the_ledger_keeps_what_is_outstanding_over_minutes() -> None:
+    ledger = Ledger()
+    settled = BudgetSettled(swarm="s", persona="p", grant_id="g", window=1, credits=Credits(tokens=2))
+    for seq, event in enumerate((granted("p", "g", 1), granted("p", "h", 2), settled), 1):
+        ledger.apply(recorded(event, seq))
+    (account,) = ledger.view()
+    assert (account.granted.tokens, account.settled.tokens, account.outstanding.tokens) == (5, 0, 5)
+
+
+def test_memory_keeps_the_newest_finished_and_drops_no_waiting_proposal_before_its_share() -> None:
+    kept = Proposals(keep_done=2, keep_open=2)
+    seq = 0
+    for number in range(5):
+        for event in (created(f"d{number}"), executed(created(f"d{number}"))):
+            seq += 1
+            kept.apply(recorded(event, seq))
+    for number in range(3):
+        seq += 1
+        kept.apply(recorded(created(f"o{number}"), seq))
+    assert list(kept.lives) == ["d3", "d4", "o1", "o2"]
+
+
+def test_who_may_vote_and_who_may_not() -> None:
+    c = created("x")
+    denied = ApprovalDenied(swarm="s", persona="p", proposal_id="x", digest=c.digest, principal="bo")
+
+    def reason(*history: AnyEvent, principal: str = "al", digest: str | None = None) -> str | None:
+        problem = refusal(folded(*history).proposals.lives["x"], principal, digest, NOW)
+        return None if problem is None else problem.details.reason
+
+    assert reason(c) == "not_awaiting"
+    assert reason(c, asked(c)) is None
+    assert reason(c, asked(c), digest=c.digest) is None
+    assert reason(c, asked(c), digest=SHA) == "digest_mismatch"
+    assert reason(c, asked(c, expires_at=NOW)) == "not_awaiting"
+    assert reason(c, asked(c), denied) == "not_awaiting"
+    assert reason(c, asked(c), denied, principal="bo") == "already_voted"
+    assert reason(c, asked(c), rejected("x")) == "not_awaiting"
+
+
+def test_attention_is_raised_and_resolved() -> None:
+    attention = Attention()
+    contested = BeliefContested(swarm="s", persona="q", belief_id="b", claim="no")
+    revised = BeliefRevised(swarm="s", persona="p", belief_id="b", confidence=0.1, status="stale", reason="old")
+    history = (supposed("h", 0.2), supposed("i", 0.1), checked("h", "refuted"), checked("i", "inconclusive"), contested)
+    for seq, event in enumerate((*history, checked("i", "confirmed"), revised, rejected("x")), 1):
+        attention.apply(recorded(event, seq))
+    state = [(i.source_type, i.resolved_at is None) for i in attention.queue([], NOW)]
+    assert state == [
+        ("proposal_timeout", True),
+        ("failed_check", True),
+        ("stale_belief", True),
+        ("contested_belief", False),
+        ("failed_check", False),
+    ]
+    assert attention.uncertainties(5) == ()
+
+
+def test_a_proposal_past_its_deadline_asks_for_attention_by_itself() -> None:
+    projection = folded(created("x", deadline=NOW - timedelta(seconds=1)))
+    (item,) = projection.attention.queue(projection.proposals.newest(), NOW)
+    assert (item.source_type, item.source_id) == ("proposal_timeout", "x")
+
+
+def test_a_belief_gathers_who_confirms_and_who_contests() -> None:
+    beliefs = Beliefs()
+    contested = BeliefContested(swarm="s", persona="r", belief_id="b", claim="no")
+    revised = BeliefRevised(swarm="s", persona="p", belief_id="b", confidence=0.1, status="invalidated")
+    for seq, event in enumerate((believed("b"), believed("b", "q", 0.8), contested, revised, contested), 1):
+        beliefs.apply(recorded(event, seq))
+    (belief,) = beliefs.select()
+    assert (belief.asserted_by, belief.confirmed_by, belief.contested_by) == ("p", ("q",), ("r",))
+    assert (belief.confidence, belief.status) == (0.1, "invalidated")
+
+
+def test_a_flood_of_thoughts_pushes_no_decision_out_of_the_journal() -> None:
+    journal = Journal(keep=10)
+    journal.apply(recorded(rejected("x"), 1))
+    for seq in range(2, 200):
+        journal.apply(recorded(ObservationRecorded(swarm="s", persona="all", text="t"), seq))
+    assert len(journal) == 11
+    assert [e.outcome for e in journal.newest(1000, "proposal")] == ["denied"]
+    assert [e.seq for e in journal.newest(3)] == [199, 198, 197]
+
+
+def test_only_commands_with_derived_ids_are_indexed() -> None:
+    projection = Projection()
+    event = ObservationRecorded(swarm="s", persona="all", text="t")
+    for seq, (name, source) in enumerate(
+        (
+            ("019ab6d2-0000-7000-8000-000000000000", "gateway"),
+            ("019ab6d2-0000-5000-8000-000000000000", "gateway"),
+            ("019ab6d2-0000-5000-8000-000000000001", "governor"),
+        ),
+        1,
+    ):
+        item = recorded(event, seq, source=source)
+        projection.apply(msgspec.structs.replace(item, envelope=msgspec.structs.replace(item.envelope, id=name)))
+    assert projection.commands == {"019ab6d2-0000-5000-8000-000000000000": 2}
+
+
+def test_the_snapshot_shown_is_the_newest_with_its_personas_count() -> None:
+    def snapshot(name: str) -> SnapshotCompressed:
+        return SnapshotCompressed(
+            swarm="s",
+            persona="p",
+            snapshot_id=name,
+            key="k",
+            sha256=SHA,
+            seq=1,
+            summary="calm",
+            counts=SnapshotCounts(),
+        )
+
+    shown = folded(spawned("p"), snapshot("a"), snapshot("b")).snapshot
+    assert shown is not None
+    assert (shown.id, shown.cold_snapshot_count) == ("b", 2)

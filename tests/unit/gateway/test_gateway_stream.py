@@ -1,0 +1,236 @@
+"""The event stream: nothing lost, nothing repeated, filters, lag, gaps, heartbeats, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import msgspec
+import pytest
+from gateway_model import Mesh, created, executed, mesh, recorded, spawned, thought
+
+from services.gateway.feed import Feed, Subscription
+from services.gateway.projection import Projection
+from services.gateway.settings import GatewaySettings
+from services.gateway.stream import EventStream, Filter
+from shared.log.memory import MemoryLog
+
+PATH = "/v1/cognition/stream"
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One parsed server-sent event; a comment has only `comment`."""
+
+    event: str = ""
+    data: str = ""
+    id: str = ""
+    retry: str = ""
+    comment: str = ""
+
+
+async def frames(answer: httpx.Response) -> AsyncIterator[Frame]:
+    """Parses as the specification says, so a wrong byte shows."""
+    fields: dict[str, str] = {}
+    async for line in answer.aiter_lines():
+        if not line:
+            if fields:
+                yield Frame(**fields)
+            fields = {}
+        elif line.startswith(":"):
+            fields["comment"] = line[1:].strip()
+        else:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+
+
+async def take(answer: httpx.Response, count: int) -> list[Frame]:
+    """The next events, comments left out."""
+    found: list[Frame] = []
+    async for frame in frames(answer):
+        if frame.event:
+            found.append(frame)
+        if len(found) == count:
+            break
+    return found
+
+
+async def opened(answer: httpx.Response) -> None:
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.fixture
+async def up() -> AsyncIterator[Mesh]:
+    async with mesh() as found:
+        yield found
+
+
+async def test_an_event_arrives_with_the_contracts_shape(up: Mesh) -> None:
+    async with up.client() as client, client.stream("GET", PATH) as answer:
+        await opened(answer)
+        seq = await up.put(thought("p", 1))
+        (frame,) = await take(answer, 1)
+    assert (frame.event, frame.id) == ("cognition", str(seq))
+    body = msgspec.json.decode(frame.data)
+    assert set(body) == {"id", "event_type", "persona_id", "swarm_id", "timestamp", "payload"}
+    assert (body["event_type"], body["persona_id"], body["swarm_id"]) == ("thought_generated", "p", "s")
+    assert body["payload"]["text"] == "thought 1"
+    assert body["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("from=beginning", [1, 2, 3, 4]),
+        ("from=beginning&swarm=s", [1, 3, 4]),
+        ("from=beginning&persona=p", [1, 4]),
+        ("from=beginning&type=proposal_created", [4]),
+        ("from=beginning&type=proposal.created,persona.spawned&swarm=s", [1, 4]),
+        ("from=beginning&swarm=other&type=thought_generated", [2]),
+    ],
+)
+async def test_filters_hold_for_the_past_and_for_what_comes(up: Mesh, query: str, expected: list[int]) -> None:
+    past = (spawned("p"), thought("q", 1, swarm="other"), thought("q", 1), created("x"))
+    await up.put(*past)
+    async with up.client() as client, client.stream("GET", f"{PATH}?{query}") as answer:
+        seen = [int(f.id) for f in await take(answer, len(expected))]
+        assert seen == expected
+    async with up.client() as client, client.stream("GET", f"{PATH}?{query.replace('beginning', 'now')}") as answer:
+        await opened(answer)
+        await up.put(*past)
+        assert [int(f.id) for f in await take(answer, len(expected))] == [n + 4 for n in expected]
+
+
+@pytest.mark.parametrize("query", ["type=nonsense", "swarm=A.B", "persona=>", "from=yesterday"])
+async def test_a_filter_that_makes_no_sense_is_422(up: Mesh, query: str) -> None:
+    async with up.client() as client:
+        answer = await client.get(f"{PATH}?{query}")
+        assert answer.status_code == 422
+        assert (await client.get(PATH, headers={"Last-Event-ID": "x"})).status_code == 422
+
+
+async def test_clients_that_break_off_and_resume_see_every_event_once_while_others_write(up: Mesh) -> None:
+    total, writers = 1200, 3
+
+    async def write(number: int) -> None:
+        for step in range(1, total // writers + 1):
+            await up.log.commit([msg(thought(f"w{number}", step))])
+            if step % 50 == 0:
+                await asyncio.sleep(0)
+
+    async def read(chunk: int) -> list[int]:
+        seen: list[int] = []
+        async with up.client() as client:
+            while len(seen) < total:
+                headers = {"Last-Event-ID": str(seen[-1])} if seen else {}
+                async with client.stream("GET", f"{PATH}?from=beginning", headers=headers) as answer:
+                    got = await take(answer, min(chunk, total - len(seen)))
+                    assert {f.event for f in got} == {"cognition"}
+                    seen += [int(f.id) for f in got]
+        return seen
+
+    from gateway_model import message as msg
+
+    results = await asyncio.gather(*(read(chunk) for chunk in (37, 200, 1200)), *(write(n) for n in range(writers)))
+    for seen in results[:3]:
+        assert seen == list(range(1, total + 1))
+
+
+async def test_a_long_past_is_paged_and_joined_to_the_present() -> None:
+    log = MemoryLog()
+    async with mesh(GatewaySettings(stream_buffer=10), log=log) as up:
+        await up.put(*(thought("p", n) for n in range(1, 1301)))
+        async with up.client() as client, client.stream("GET", f"{PATH}?from=beginning") as answer:
+            past = await take(answer, 1300)
+            await up.put(thought("p", 1301))
+    assert [int(f.id) for f in past] == list(range(1, 1301))
+
+
+async def test_a_slow_client_is_told_how_much_it_missed() -> None:
+    feed = Feed(MemoryLog(), Projection())
+    stream = EventStream(MemoryLog(), feed, buffer=3, heartbeat_s=5, max_clients=1)
+    chunks = await stream.open(Filter(), None)
+    assert await anext(chunks) == b": open\n\n"
+    for seq in range(1, 11):
+        feed.take(recorded(thought("p", seq), seq))
+    said = await anext(chunks)
+    assert said.startswith(b"event: lag\ndata: skipped 7\n\nid: 8\n")
+    assert said.count(b"event: cognition") == 3
+    await chunks.aclose()  # type: ignore[attr-defined]
+    assert not feed.subscriptions
+
+
+async def test_a_quiet_stream_breathes(up: Mesh) -> None:
+    async with (
+        mesh(GatewaySettings(heartbeat_s=0.02)) as quick,
+        quick.client() as client,
+        client.stream("GET", PATH) as answer,
+    ):
+        comments = []
+        async for frame in frames(answer):
+            comments.append(frame.comment)
+            if len(comments) == 3:
+                break
+    assert comments == ["open", "heartbeat", "heartbeat"]
+
+
+async def test_the_end_is_clean_and_says_when_to_come_back() -> None:
+    async with mesh() as up, up.client() as client, client.stream("GET", PATH) as answer:
+        await opened(answer)
+        await up.put(thought("p", 1))
+        await up.gateway.stop()
+        last = [frame async for frame in frames(answer)]
+    assert [f.id for f in last if f.event] == ["1"]
+    assert last[-1].retry == "500"
+
+
+async def test_a_position_the_log_never_had_is_told_as_a_gap(up: Mesh) -> None:
+    await up.put(thought("p", 1), thought("p", 2))
+    async with up.client() as client, client.stream("GET", PATH, headers={"Last-Event-ID": "999"}) as answer:
+        await opened(answer)
+        await up.put(thought("p", 3))
+        gap, event = await take(answer, 2)
+    assert gap.event == "gap"
+    assert msgspec.json.decode(gap.data) == {"last_event_id": 999, "first_event_id": 1, "resumed_after": 2}
+    assert event.id == "3"
+
+
+async def test_a_position_older_than_the_log_is_told_as_a_gap_and_goes_on_at_its_beginning(
+    up: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await up.put(*(thought("p", n) for n in range(1, 6)))
+    whole = up.log.read
+
+    async def trimmed(filters: tuple[str, ...], after: int = 0, **rest: int | None) -> list[object]:
+        return list(await whole(filters, max(after, 3), **rest))
+
+    async def forgotten(seq: int) -> None:
+        return None
+
+    monkeypatch.setattr(up.log, "read", trimmed)
+    monkeypatch.setattr(up.log, "get", forgotten)
+    async with up.client() as client, client.stream("GET", PATH, headers={"Last-Event-ID": "1"}) as answer:
+        gap, *events = await take(answer, 3)
+    assert msgspec.json.decode(gap.data) == {"last_event_id": 1, "first_event_id": 4, "resumed_after": 3}
+    assert [e.id for e in events] == ["4", "5"]
+
+
+async def test_too_many_streams_are_refused() -> None:
+    async with mesh(GatewaySettings(max_streams=1)) as up, up.client() as client, client.stream("GET", PATH) as answer:
+        await opened(answer)
+        assert (await client.get(PATH)).status_code == 429
+
+
+async def test_a_subscription_that_times_out_brings_nothing() -> None:
+    assert await Subscription(lambda _: True, 1).take(0.001) == (0, [])
+
+
+async def test_five_token_subjects_are_found_by_the_filter(up: Mesh) -> None:
+    await up.put(created("x"), executed(created("x")))
+    async with (
+        up.client() as client,
+        client.stream("GET", f"{PATH}?from=beginning&persona=p&type=action_executed") as answer,
+    ):
+        (frame,) = await take(answer, 1)
+    assert frame.id == "2"
