@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from math import isfinite
 
 INFO, WARNING, ERROR, CRITICAL = 0, 1, 2, 3
 SEVERITY_NAMES = ("information", "warning", "error", "critical error")
@@ -41,7 +42,7 @@ _WARNING = re.compile(
     re.IGNORECASE,
 )
 _PROGRAM = re.compile(r"^(?:[\w.\-]+ ){0,2}?(?P<name>[A-Za-z][\w.\-/@]{0,40})(?:\[[^\]\s]{1,20}\])?:(?=\s|$)")
-_HTTP_TIME = "%d/%b/%Y:%H:%M:%S %z"
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def severity(body: str) -> int:
@@ -96,40 +97,50 @@ def when(stamp: str, near: datetime) -> float | None:
 
     A time without a zone is taken as UTC; one without a year gets the year that puts it last before `near` plus a day.
     """
-    return _when(stamp, near.year, near.month) if stamp else None
+    return _when(stamp, near.date()) if stamp else None
 
 
 @lru_cache(maxsize=4096)
-def _when(stamp: str, year: int, month: int) -> float | None:
+def _when(stamp: str, near: date) -> float | None:
     try:
-        found = _parse(stamp.strip(), year, month)
-    except (ValueError, OverflowError, OSError):
+        found = _parse(stamp.strip(), near)
+    except (ValueError, IndexError, OverflowError, OSError):
         return None
-    return found
+    return found if isfinite(found) else None
 
 
-def _parse(stamp: str, year: int, month: int) -> float:
+def _parse(stamp: str, near: date) -> float:
     if stamp.replace(".", "", 1).isdigit():
         value = float(stamp)
         value = value / 1e9 if value > 1e17 else value / 1e6 if value > 1e14 else value / 1e3 if value > 1e11 else value
         return datetime.fromtimestamp(value, UTC).timestamp()
     if stamp[0].isdigit() and stamp[2:3] == "/":
-        return datetime.strptime(stamp, _HTTP_TIME).timestamp()
+        east_s = (int(stamp[22:24]) * 60 + int(stamp[24:26])) * 60
+        return (
+            _midnight(int(stamp[7:11]), stamp[3:6], int(stamp[:2]))
+            + _clock(stamp[12:20])
+            - (-east_s if stamp[21] == "-" else east_s)
+        )
     if stamp[0].isdigit():
         text = stamp.replace("/", "-").replace(",", ".").replace(" UTC", "Z").replace(" GMT", "Z")
         parsed = datetime.fromisoformat(text[:19] + _fraction(text[19:]))
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    parts = stamp.split()
-    if not parts[0][:3].isalpha() or parts[0] in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"):
-        parts = parts[1:]
-    given = int(parts[3]) if len(parts) > 3 else None
-    clock = parts[2].partition(".")
-    told = f"{given or 2024} {parts[0]} {parts[1]} {clock[0]}"
-    parsed = datetime.strptime(told, "%Y %b %d %H:%M:%S").replace(tzinfo=UTC)
-    if given is None:
-        month_ahead = parsed.month - month
-        parsed = parsed.replace(year=year - 1 if month_ahead > 1 else year + 1 if month_ahead == -11 else year)
-    return (parsed + timedelta(seconds=float("0." + (clock[2] or "0")))).timestamp()
+    name, day, clock, *given = stamp.split()[-4 if stamp[-5:-4] == " " else -3 :]
+    if given:
+        return _midnight(int(given[0]), name, int(day)) + _clock(clock)
+    latest = near + timedelta(days=1)
+    later_in_year = (_MONTHS.index(name) + 1, int(day)) > (latest.month, latest.day)
+    return _midnight(latest.year - later_in_year, name, int(day)) + _clock(clock)
+
+
+@lru_cache(maxsize=64)
+def _midnight(year: int, month: str, day: int) -> float:
+    return datetime(year, _MONTHS.index(month) + 1, day, tzinfo=UTC).timestamp()
+
+
+def _clock(text: str) -> float:
+    """Seconds since midnight of `13:00:01.250`."""
+    return int(text[:2]) * 3600 + int(text[3:5]) * 60 + float(text[6:])
 
 
 def _fraction(tail: str) -> str:

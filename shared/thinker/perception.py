@@ -167,7 +167,7 @@ class Perception:
         if template is None:
             template = self._templates.add(event.source, line.masked, line.body, total)
             template.born = source.lines - 1
-            template.novel = template.novel and self._is_surprise(source, template, line.masked)
+            template.novel = self._is_surprise(source, template, line.masked) and template.novel
         short, long = template.short, template.long
         if short.index != index:
             roll(template, index, source.closed)
@@ -204,6 +204,8 @@ class Perception:
                 self._raise("new_message", source, event, template, window, ref, 2 * LONG)
         elif long.count >= 8 and source.warm:
             self._burst(source, event, template, ref)
+        elif template.severity >= ERROR and 8 <= template.count <= 64 and template.born >= WARM_LINES:
+            self._outbreak(source, event, template, ref)
         template.latest = ref
 
     def _record_of(self, template: Template, index: int) -> Record | None:
@@ -221,13 +223,17 @@ class Perception:
     def _is_surprise(self, source: Source, template: Template, masked: str) -> bool:
         """Whether a new bad template should surprise here: by Good-Turing, where bad lines are seldom one of a kind.
 
+        Sets `born` to 0 when it cannot be said that the template was never there (it may have been forgotten).
+
         Good, "The population frequencies of species" (1953): the chance that the next is new is about singletons / all.
         """
         if template.severity < WARNING:
+            template.born = 0
             return False
         mark = zlib.crc32(f"{template.source}\0{masked}".encode("utf-8", "surrogatepass"))
         seen = self._state.seen
         known = mark in seen
+        template.born = 0 if known else template.born
         seen[mark] = None
         if len(seen) > MAX_SEEN:
             del seen[next(iter(seen))]
@@ -250,6 +256,16 @@ class Perception:
                 continue
             self._raise("burst", source, event, template, window, ref, 2 * LONG if long else 2)
             return
+
+    def _outbreak(self, source: Source, event: ObservationRecorded, template: Template, ref: EvidenceRef) -> None:
+        """A failure not once among the first lines, then one after the other: told even when too few windows have passed."""
+        window = template.short if template.short.count == template.count else template.long
+        if window.count != template.count or not is_new(
+            template.count, 3 * (source.lines - template.born), template.born
+        ):
+            return
+        if not self._companion(event.source, template, source.window_of(window)):
+            self._raise("burst", source, event, template, window, ref, 2 * LONG)
 
     def _companion(self, name: str, template: Template, begun: int) -> bool:
         """Whether a running record of the same program began at about the same time: the same story told in other lines."""
@@ -291,7 +307,7 @@ class Perception:
             count=window.count,
             raised=window.count,
             usual=template.short.usual,
-            before=template.born if template.novel and template.count == window.count else 0,
+            before=template.born if template.count == window.count else 0,
             sample=excerpt(event.text),
             patience=patience,
             refs=[
@@ -368,17 +384,16 @@ class Perception:
                 if len(source.metrics) >= MAX_METRICS:
                     continue
                 metric = source.metrics[reading.name] = Metric()
-            topic = topic_of("metric", event.source, "host", (reading.name,))
             found = sensors.take(metric, reading, ref)
-            record = records.get(topic)
             if found is not None:
-                records.pop(topic, None)
-                self._keep(sensors.begin(topic, event, metric, reading, found), ref)
-            elif record is not None and record.active:
+                metric.topic = topic_of("metric", event.source, "host", (reading.name,))
+                records.pop(metric.topic, None)
+                self._keep(sensors.begin(event, metric, reading, found), ref)
+            elif metric.topic and (record := records.get(metric.topic)) is not None:
                 if metric.run:
                     record.grow(ref, source.now, source.index)
                 else:
-                    record.active = False
+                    record.active, metric.topic = False, ""
         return bool(readings)
 
 

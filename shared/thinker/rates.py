@@ -149,7 +149,9 @@ class Metric(msgspec.Struct, array_like=True):
     run: list[float] = []
     raised: bool = False
     refs: list[EvidenceRef] = []
-    """The observations of the run, until it is a shift."""
+    """The last observations of the run."""
+    topic: str = ""
+    """Its running finding."""
 
 
 def shift(metric: Metric, value: float, percent: bool, downward: bool) -> tuple[float, float] | None:

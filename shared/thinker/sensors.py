@@ -34,13 +34,11 @@ def take(metric: Metric, reading: Reading, ref: EvidenceRef) -> tuple[float, flo
     return found
 
 
-def begin(
-    topic: str, event: ObservationRecorded, metric: Metric, reading: Reading, levels: tuple[float, float]
-) -> Record:
+def begin(event: ObservationRecorded, metric: Metric, reading: Reading, levels: tuple[float, float]) -> Record:
     """The record of a shift that the current line completed; it cites the whole run."""
     last = metric.refs[-1]
     return Record(
-        topic=topic,
+        topic=metric.topic,
         kind="metric_shift",
         source=event.source,
         program="host",

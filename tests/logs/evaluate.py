@@ -155,7 +155,8 @@ async def cycle(
 
 def judge(log: Log, findings: Sequence[Finding]) -> tuple[int, list[str], list[Planted]]:
     """Right findings, the claims of wrong ones, and planted anomalies that were not found."""
-    right, wrong, found = 0, [], set()
+    right, wrong = 0, []
+    found: set[Planted] = set()
     for finding in findings:
         cited = [ref.seq - FIRST_SEQ + 1 for ref in finding.evidence]
         hits = [p for p in log.planted if sum(p.first <= line <= p.last for line in cited) * 2 > len(cited)]

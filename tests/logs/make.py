@@ -4,6 +4,8 @@
 life (diurnal noise, cron bursts, rotation, steady 404s and password guessing) and at most a few planted anomalies.
 """
 
+# ruff: noqa: E501  (log lines are written whole)
+
 from __future__ import annotations
 
 import json

@@ -1,0 +1,107 @@
+"""What a model must answer, per phase, and that as a strict JSON Schema.
+
+Strict mode of OpenAI-compatible servers wants: no `$ref` at the root, every property required, no additional ones, no
+defaults. Nothing here has an id or a sequence: a model cites lines by the short numbers its prompt gave them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shared.contracts.events import Phase
+
+
+class Claimed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A hypothesis; `evidence` are line numbers of the prompt, `confidence` is 0 to 1."""
+
+    topic: str
+    claim: str
+    confidence: float
+    evidence: list[int]
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A check of the numbered hypothesis: `template` counted at least so often; an empty one resolves the citations."""
+
+    hypothesis: int
+    template: str
+    at_least: int
+
+
+class Intended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A proposal: a file to write, for the numbered hypothesis."""
+
+    kind: Literal["file.write"]
+    path: str
+    content: str
+    title: str
+    rationale: str
+    hypothesis: int
+    evidence: list[int]
+
+
+class Observed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The answer in observe."""
+
+    text: str
+
+
+class Reflected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The answer in reflect."""
+
+    text: str
+    hypotheses: list[Claimed]
+
+
+class Tested(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The answer in test."""
+
+    text: str
+    checks: list[Asked]
+
+
+class Compressed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The answer in compress."""
+
+    text: str
+    proposals: list[Intended]
+
+
+Answer = Observed | Reflected | Tested | Compressed
+ANSWERS: dict[Phase, type[Answer]] = {"observe": Observed, "reflect": Reflected, "test": Tested, "compress": Compressed}
+
+Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+
+
+def strict_schema(phase: Phase) -> dict[str, Json]:
+    """The answer's JSON Schema in the strict dialect."""
+    schema = msgspec.json.schema(ANSWERS[phase])
+    definitions = schema.pop("$defs", {})
+    root = definitions.pop(schema["$ref"].rpartition("/")[2])
+    whole = {**root, "$defs": definitions} if definitions else root
+    strict = _strict(whole)
+    assert isinstance(strict, dict)
+    return strict
+
+
+def _strict(node: Json) -> Json:
+    if isinstance(node, list):
+        return [_strict(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    told = {key: _strict(value) for key, value in node.items() if key not in ("title", "default")}
+    if node.get("type") == "object" and isinstance(properties := node.get("properties"), dict):
+        told["properties"] = {name: _strict(value) for name, value in properties.items()}
+        told["required"] = list(properties)
+        told["additionalProperties"] = False
+    return told
+
+
+def decode(phase: Phase, content: str) -> Answer:
+    """Raises `msgspec.MsgspecError` when the content is no such answer, `ValueError` when its text is blank."""
+    answer = msgspec.json.decode(content.encode("utf-8", "replace"), type=ANSWERS[phase])
+    if not answer.text.strip():
+        raise ValueError("`text` is blank")
+    return answer
