@@ -16,8 +16,10 @@ import nats
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from shared.log.port import LogUnavailable
+from shared.log.wire import Take, WireClient
 
 log = structlog.get_logger()
 
@@ -29,7 +31,7 @@ class Connection:
     """A live connection. `on_reconnect` callbacks run after each reconnect, in order of registration."""
 
     def __init__(self) -> None:
-        self._client = Client()
+        self._client = WireClient()
         self._inbox = ""
         self._next = 0
         self._answers: dict[str, asyncio.Future[Msg] | asyncio.Queue[Msg | None]] = {}
@@ -61,11 +63,11 @@ class Connection:
             options["nkeys_seed"] = str(seed_file)
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
-            self._client = Client()
+            self._client = WireClient()
             try:
                 await self._client.connect(url, **{**options, "allow_reconnect": False})
                 await self._client.close()
-                self._client = Client()
+                self._client = WireClient()
                 await self._client.connect(url, **options)
                 break
             except (nats.errors.Error, OSError) as error:
@@ -74,9 +76,7 @@ class Connection:
                 await asyncio.sleep(0.1)
         self.closed.clear()
         self._inbox = self._client.new_inbox()
-        await self._client.subscribe(
-            f"{self._inbox}.*", cb=self._answered, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
+        await self._client.subscribe_direct(f"{self._inbox}.*", self._answered)
         return self
 
     @property
@@ -96,6 +96,10 @@ class Connection:
         """Undo `on_reconnect`."""
         if callback in self._on_reconnect:
             self._on_reconnect.remove(callback)
+
+    async def subscribe(self, inbox: str, take: Take) -> Subscription:
+        """Have `take` awaited for every message on `inbox`, in order; it must not wait for an answer from the broker."""
+        return await self._client.subscribe_direct(inbox, take)
 
     async def publish(
         self, subject: str, body: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None

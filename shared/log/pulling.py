@@ -111,9 +111,7 @@ class Pull:
             return
         await self._ensure()
         self._inbox = self._connection.client.new_inbox()
-        self._subscription = await self._connection.client.subscribe(
-            self._inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
+        self._subscription = await self._connection.subscribe(self._inbox, self._receive)
         self._wanted = 0
         self._heard = asyncio.get_running_loop().time()
         await self._ask()
@@ -163,6 +161,5 @@ class Pull:
 def ack_numbers(reply: str) -> tuple[int, int, int, int, int]:
     """(deliveries, stream sequence, consumer sequence, stored at in ns, pending) from an ack subject, old or new form."""
     parts = reply.split(".")
-    fields = parts[4:9] if len(parts) == 9 else parts[6:11]
-    delivered, stream_seq, consumer_seq, stamp, pending = (int(p) for p in fields)
-    return delivered, stream_seq, consumer_seq, stamp, pending
+    at = 4 if len(parts) == 9 else 6
+    return int(parts[at]), int(parts[at + 1]), int(parts[at + 2]), int(parts[at + 3]), int(parts[at + 4])
