@@ -10,7 +10,7 @@ MAX_BYTES = 8 * 2**20
 KEPT = 3
 MAX_LINE = 16 * 1024
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
+_CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class LogFile:
@@ -46,7 +46,7 @@ class LogFile:
 
 
 class Lines:
-    """Bytes in, whole lines out. Lines over `MAX_LINE` bytes are cut into pieces; control characters are dropped."""
+    """Bytes in, whole lines out. Lines over `MAX_LINE` bytes are cut into pieces; control characters and colours are dropped."""
 
     def __init__(self) -> None:
         self._rest = b""

@@ -1,0 +1,159 @@
+"""`swarm doctor`: is everything here that the mesh needs, and is the mesh of this data folder well?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import httpx
+import msgspec
+import structlog
+
+from services.cli.target import Target
+from services.supervisor.mesh import MeshFailed, find_binary
+from services.supervisor.ports import WELL_KNOWN, is_free
+from services.supervisor.state import Lock, MeshRecord, MeshRunning, identify
+from shared.broker import BOOTSTRAP, inbox_prefix
+from shared.log.connection import Connection
+from shared.log.port import LogUnavailable
+from shared.log.streams import drift
+
+MAX_CLOCK_S = 2.0
+MIN_FREE_BYTES = 2 * 2**30
+PACKAGES = ("nats-py", "msgspec", "litestar", "cedarpy", "qdrant-edge-py", "wordllama")
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """`ok` None: it could not be looked at, and that is no fault."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+async def examine(target: Target) -> list[Check]:
+    """Every check, in the order to mend them."""
+    checks = [_python(), *[await _binary(name) for name in ("nats-server", "weed")], _packages(), _disk(target.data)]
+    record = target.record
+    if record is None or not _is_running(target.data):
+        checks += [_port(name, port) for name, port in WELL_KNOWN.items()]
+        return [*checks, Check(name="mesh", ok=None, detail=f"none runs on {target.data}; `swarm up` starts one")]
+    checks += [Check(name="mesh", ok=True, detail=f"runs on {record.data}, pid {record.pid}"), _processes(record)]
+    async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
+        checks += [await _durability(client, record), await _clock(client, record), *await _readiness(client, record)]
+    return [*checks, await _streams(record)]
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Check(name="python", ok=sys.version_info >= (3, 11), detail=f"{found} (3.11 or newer)")
+
+
+async def _binary(name: str) -> Check:
+    try:
+        path = find_binary(name)
+        argument = "--version" if name == "nats-server" else "version"
+        process = await asyncio.create_subprocess_exec(
+            path, argument, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        async with asyncio.timeout(10):
+            out, _ = await process.communicate()
+        return Check(
+            name=name, ok=process.returncode == 0, detail=f"{out.decode(errors='replace').strip()[:80]} ({path})"
+        )
+    except (MeshFailed, OSError, TimeoutError) as error:
+        return Check(name=name, ok=False, detail=str(error) or "does not answer")
+
+
+def _packages() -> Check:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Check(name="packages", ok=False, detail=f"missing {', '.join(missing)}; install the [local] extra")
+    return Check(name="packages", ok=True, detail=", ".join(found))
+
+
+def _disk(data: Path) -> Check:
+    here = next(p for p in (data.absolute(), *data.absolute().parents) if p.exists())
+    free = shutil.disk_usage(here).free
+    writable = os.access(here, os.W_OK)
+    detail = f"{free / 2**30:.1f} GiB free at {here}" + ("" if writable else ", but it cannot be written")
+    return Check(name="disk", ok=writable and free >= MIN_FREE_BYTES, detail=detail)
+
+
+def _port(name: str, port: int) -> Check:
+    if is_free("127.0.0.1", port):
+        return Check(name=f"port {port}", ok=True, detail=f"free for {name}")
+    return Check(name=f"port {port}", ok=None, detail=f"in use; the mesh takes a free one for {name}")
+
+
+def _is_running(data: Path) -> bool:
+    if not data.is_dir():
+        return False
+    try:
+        Lock(data).release()
+    except MeshRunning:
+        return True
+    return False
+
+
+def _processes(record: MeshRecord) -> Check:
+    gone = [name for name, p in record.processes.items() if identify(p.pid) is None]
+    restarted = [f"{name} {count}x" for name, count in record.restarts.items() if count]
+    detail = f"{len(record.processes)} run" + (f", restarted: {', '.join(restarted)}" if restarted else "")
+    return Check(name="processes", ok=not gone, detail=f"gone: {', '.join(gone)}" if gone else detail)
+
+
+async def _durability(client: httpx.AsyncClient, record: MeshRecord) -> Check:
+    try:
+        always = (await client.get(f"{record.monitor_url}/jsz")).json().get("config", {}).get("sync_always", False)
+    except (httpx.HTTPError, ValueError) as error:
+        return Check(name="sync_always", ok=False, detail=f"the broker does not answer: {error}")
+    said = "every acknowledged message is on disk" if always else "a power failure may lose acknowledged messages"
+    return Check(name="sync_always", ok=bool(always), detail=said)
+
+
+async def _clock(client: httpx.AsyncClient, record: MeshRecord) -> Check:
+    try:
+        now = (await client.get(f"{record.monitor_url}/varz")).json()["now"]
+        off = abs((datetime.fromisoformat(now) - datetime.now(UTC)).total_seconds())
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return Check(name="clock", ok=False, detail=f"the broker does not say: {error}")
+    return Check(name="clock", ok=off <= MAX_CLOCK_S, detail=f"{off:.2f} s from the broker's (limit {MAX_CLOCK_S:g} s)")
+
+
+async def _readiness(client: httpx.AsyncClient, record: MeshRecord) -> list[Check]:
+    async def one(name: str, port: int) -> Check:
+        try:
+            answer = await client.get(f"http://127.0.0.1:{port}/health/ready")
+        except httpx.HTTPError as error:
+            return Check(name=name, ok=False, detail=f"does not answer: {error or type(error).__name__}")
+        return Check(name=name, ok=answer.status_code == 200, detail=answer.text[:200] if answer.is_error else "ready")
+
+    ports = {name.removeprefix("health_"): p for name, p in record.ports.items() if name.startswith("health_")}
+    return list(await asyncio.gather(*(one(n, p) for n, p in ports.items() if n in record.processes)))
+
+
+async def _streams(record: MeshRecord) -> Check:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    seed = Path(record.operator_seed_file).with_name(f"{BOOTSTRAP}.nk")
+    try:
+        connection = await Connection.open(
+            record.nats_url, name="swarm doctor", seed_file=seed, inbox_prefix=inbox_prefix(BOOTSTRAP), wait_s=2.0
+        )
+        try:
+            differing = await drift(connection)
+        finally:
+            await connection.close()
+    except (LogUnavailable, OSError, ValueError) as error:
+        return Check(name="streams", ok=False, detail=str(error))
+    return Check(name="streams", ok=not differing, detail="; ".join(differing) or "as declared")

@@ -1,0 +1,244 @@
+"""The `swarm` command line: what can be said, and what it means. Each command's work is in a file of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from services.cli import doctor as doctor_
+from services.cli import run as run_
+from services.cli import tap as tap_
+from services.cli import up as up_
+from services.cli.ask import ask, span, wait
+from services.cli.host import readings
+from services.cli.lines import read_lines
+from services.cli.observing import MAX_BATCH, Observer
+from services.cli.output import emit, say, table
+from services.cli.personas import persona
+from services.cli.proposals import approve, deny, proposals
+from services.cli.target import FAILED, HERE, OK, SWARM, USAGE, Stop, Swarm, Target
+from services.supervisor.plan import Options
+
+VERSION = "0.1.0"
+
+app = App(
+    name="swarm",
+    version=VERSION,
+    help="""Always-on personas that think in bounded loops, and may only propose.
+
+Begin with `swarm run` (a mesh that watches this machine) or `swarm up` (a mesh that waits for you).
+Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no mesh can be reached.""",
+)
+app.command(persona)
+for command in (proposals, approve, deny):
+    app.command(command)
+
+
+def main() -> None:
+    """Entry point. Ends the process with the exit code."""
+    try:
+        code = app(result_action="return_value")
+    except Stop as stop:
+        say(f"swarm: {stop}")
+        if "--json" in sys.argv[1:]:
+            emit({"error": str(stop), "code": stop.code})
+        code = stop.code
+    except (KeyboardInterrupt, BrokenPipeError):
+        code = FAILED
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def _options(
+    *,
+    host: str,
+    api_port: int | None,
+    nats_port: int | None,
+    runners: int,
+    sync_always: bool,
+    policy_dir: Path | None,
+    http_allow: str,
+    http_keys: Path | None,
+    config: Path | None,
+) -> Options:
+    ports = {name: port for name, port in (("api", api_port), ("nats", nats_port)) if port is not None}
+    return Options(
+        host=host,
+        ports=ports,
+        runners=runners,
+        sync_always=sync_always,
+        policy_dir=str(policy_dir.resolve()) if policy_dir else None,
+        http_allow=http_allow,
+        http_keys_file=str(http_keys.resolve()) if http_keys else None,
+        config=str(config.resolve()) if config else None,
+    )
+
+
+@app.command
+def up(
+    *,
+    host: str = "127.0.0.1",
+    api_port: int | None = None,
+    nats_port: int | None = None,
+    runners: Annotated[int, Parameter(help="How many persona runners.")] = 1,
+    sync_always: Annotated[bool, Parameter(help="Acknowledge only what is on disk.")] = True,
+    policy_dir: Path | None = None,
+    http_allow: Annotated[str, Parameter(help="host:port,… the actuator may ask over HTTP.")] = "",
+    http_keys: Annotated[Path | None, Parameter(help="TOML file of API keys.")] = None,
+    config: Annotated[Path | None, Parameter(help="TOML file of settings for all services.")] = None,
+    quiet: Annotated[
+        bool, Parameter(negative="", help="No process output; it is in <data>/logs all the same.")
+    ] = False,
+    target: Target = HERE,
+) -> int:
+    """Start a whole mesh here and keep it running: broker, object store, all services. Ctrl-C stops it."""
+    options = _options(
+        host=host,
+        api_port=api_port,
+        nats_port=nats_port,
+        runners=runners,
+        sync_always=sync_always,
+        policy_dir=policy_dir,
+        http_allow=http_allow,
+        http_keys=http_keys,
+        config=config,
+    )
+    return wait(up_.up(target.data, options, as_json=target.json, quiet=quiet))
+
+
+@app.command
+def run(
+    *,
+    observe: Annotated[tuple[Path, ...], Parameter(help="Watch these files instead of this machine.")] = (),
+    for_: Annotated[str | None, Parameter(name="--for", help="End after this long, such as 60s or 5m.")] = None,
+    report: Annotated[bool, Parameter(negative="", help="At the end, say what it amounted to.")] = False,
+    swarm: Swarm = SWARM,
+    interval: Annotated[str, Parameter(help="Time between two readings of this machine.")] = "2s",
+    loop_interval: Annotated[str, Parameter(help="Least time between two thoughts of one persona.")] = "1s",
+    runners: int = 1,
+    api_port: int | None = None,
+    nats_port: int | None = None,
+    policy_dir: Path | None = None,
+    http_allow: str = "",
+    config: Path | None = None,
+    target: Target = HERE,
+) -> int:
+    """The whole thing at work: start a mesh, perceive this machine (or files), show what it thinks, proposes and does."""
+    options = _options(
+        host="127.0.0.1",
+        api_port=api_port,
+        nats_port=nats_port,
+        runners=runners,
+        sync_always=True,
+        policy_dir=policy_dir,
+        http_allow=http_allow,
+        http_keys=None,
+        config=config,
+    )
+    missing = [str(file) for file in observe if not file.is_file()]
+    if missing:
+        raise Stop(f"there is no file {missing[0]}", USAGE)
+    return wait(
+        run_.run(
+            target,
+            options,
+            files=observe,
+            swarm=swarm,
+            for_s=None if for_ is None else span(for_),
+            interval_s=span(interval),
+            loop_interval_ms=max(100, round(span(loop_interval) * 1000)),
+            report=report,
+        )
+    )
+
+
+@app.command
+def status(*, target: Target = HERE) -> int:
+    """Is the mesh up, does it think, and how many personas are there?"""
+    state = ask(target, "GET", "/v1/cognition/status")
+    record = target.record if target.url is None else None
+    if target.json:
+        emit({"cognition": state, "api_url": target.api_url, "mesh": record})
+        return OK
+    rows = [{"what": key.replace("_", " "), "value": value} for key, value in state.items()]
+    rows.append({"what": "api", "value": target.api_url})
+    if record is not None:
+        restarts = sum(record.restarts.values())
+        rows += [
+            {"what": "nats", "value": record.nats_url},
+            {"what": "data", "value": record.data},
+            {"what": "processes", "value": f"{len(record.processes)}, {restarts} restarts"},
+        ]
+    table(rows, {"what": "", "value": ""}, nothing="")
+    return OK
+
+
+@app.command
+def tap(
+    subject: Annotated[str, Parameter(help="NATS subject filter, such as 'proposal.>' or '*.*.alpha.>'.")] = ">",
+    *,
+    since: Annotated[str | None, Parameter(help="Begin this long ago (5m) or at a time; default: now.")] = None,
+    count: Annotated[int | None, Parameter(help="End after so many events.")] = None,
+    nats_url: Annotated[str | None, Parameter(env_var="SWARM_NATS_URL")] = None,
+    nats_seed: Annotated[
+        Path | None, Parameter(env_var="SWARM_NATS_SEED_FILE", help="Key file of the operator.")
+    ] = None,
+    target: Target = HERE,
+) -> int:
+    """Print the mesh's events from its log as they come."""
+    wait(tap_.tap(target, subject, since=since, count=count, nats_url=nats_url, seed=nats_seed))
+    return OK
+
+
+@app.command
+def observe(
+    source: Annotated[str, Parameter(help="A file (plain or .gz), '-' for stdin, or 'host' for this machine.")],
+    *,
+    follow: Annotated[bool, Parameter(negative="", help="Go on as the file grows, over rotation too.")] = False,
+    new_only: Annotated[bool, Parameter(negative="", help="With --follow: only what is added from now on.")] = False,
+    swarm: Swarm = SWARM,
+    batch: Annotated[int, Parameter(help=f"Most observations in one request, up to {MAX_BATCH}.")] = MAX_BATCH,
+    interval: Annotated[str, Parameter(help="With host: time between two readings.")] = "5s",
+    tag: Annotated[tuple[str, ...], Parameter(help="Put on every observation; may be repeated.")] = (),
+    target: Target = HERE,
+) -> int:
+    """Give a swarm something to think about: a log file line by line, or this machine's vital signs."""
+
+    async def work() -> int:
+        path = Path("/dev/stdin" if source == "-" else source)
+        name = {"-": "stdin", "host": "host"}.get(source, path.name)
+        lines_of = read_lines(path, say, follow=follow, at_end=follow and new_only)
+        chunks = readings(span(interval)) if source == "host" else lines_of
+        async with target.client() as client:
+            observer = Observer(client, swarm, name, batch=batch, tags=tag, notice=say)
+            async for lines in chunks:
+                await observer.send(lines)
+                if sys.stderr.isatty():
+                    sys.stderr.write(f"\r{observer.sent} observations")
+        if sys.stderr.isatty():
+            sys.stderr.write("\r")
+        return observer.sent
+
+    if source not in ("-", "host") and not Path(source).is_file():
+        raise Stop(f"there is no file {source}; give a file, '-' or 'host'", USAGE)
+    sent = wait(work())
+    if target.json:
+        emit({"sent": sent, "source": source, "swarm": swarm})
+    else:
+        say(f"{sent} observations from {source} are in {swarm}")
+    return OK
+
+
+@app.command
+def doctor(*, target: Target = HERE) -> int:
+    """Look for what is missing or wrong: binaries, ports, disk, processes, durability, streams, clock."""
+    checks = wait(doctor_.examine(target))
+    if target.json:
+        emit(checks)
+    else:
+        word = {True: "ok", False: "FAIL", None: "-"}
+        rows = [{"state": word[c.ok], "name": c.name, "detail": c.detail} for c in checks]
+        table(rows, {"state": "", "name": "", "detail": ""}, nothing="")
+    return FAILED if any(c.ok is False for c in checks) else OK

@@ -1,0 +1,55 @@
+"""What commands print: tables for people, JSON for programs. Text from outside is made harmless for a terminal first."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def emit(value: object) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.flush()
+
+
+def emit_line(value: object) -> None:
+    """One JSON object on one line, at once."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line for people on stderr, beside the output."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def safe(text: object, limit: int = 0) -> str:
+    """`text` on one line, without control characters or bidirectional overrides, cut to `limit` characters (0: not)."""
+    clean = _UNSAFE.sub(" ", str(text)).replace("\n", " ").replace("\t", " ")
+    return clean if not limit or len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], *, nothing: str) -> None:
+    """Rows as a table on a terminal, tab-separated elsewhere. `columns` maps keys to headings."""
+    if not rows:
+        sys.stdout.write(nothing + "\n")
+        return
+    if not sys.stdout.isatty():
+        for row in rows:
+            sys.stdout.write("\t".join(safe(row.get(key, "")) for key in columns) + "\n")
+        return
+    shown = Table(box=None, pad_edge=False)
+    for heading in columns.values():
+        shown.add_column(heading)
+    for row in rows:
+        shown.add_row(*(Text(safe(row.get(key, ""))) for key in columns))
+    Console().print(shown)

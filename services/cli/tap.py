@@ -1,0 +1,93 @@
+"""`swarm tap`: what the mesh says, from its log, in order: from now on, or from some time ago."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from services.cli.durations import moment
+from services.cli.output import emit_line, safe
+from services.cli.target import UNREACHABLE, USAGE, Stop, Target
+from shared.broker import OPERATOR, inbox_prefix
+from shared.contracts.envelope import Recorded, structured
+from shared.log.connection import STATUS, Connection
+from shared.log.port import LogUnavailable
+from shared.log.tail import JetStreamTail
+
+_SHOWN = ("text", "claim", "title", "summary", "findings", "detail", "reason", "reasons", "outcome", "phase")
+
+
+async def tap(
+    target: Target, subject: str, *, since: str | None, count: int | None, nats_url: str | None, seed: Path | None
+) -> None:
+    """Print events until stopped, or `count` of them. Raises `Stop`."""
+    if any(not word or any(c in word for c in " \t\r\n") for word in subject.split(".")):
+        raise Stop(f"{subject!r} is no subject filter; write 'thought.generated.>' or '*.*.alpha.>'", USAGE)
+    if since is not None:
+        try:
+            start = moment(since, datetime.now(UTC))
+        except ValueError as error:
+            raise Stop(str(error), USAGE) from error
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    record = None if nats_url and seed else target.mesh()
+    url = nats_url or (record.nats_url if record else "")
+    key = seed or Path(record.operator_seed_file if record else "")
+    stream = "RECALL" if subject.startswith("recall.") else "SWARM"
+    try:
+        connection = await Connection.open(
+            url, name="swarm tap", seed_file=key, inbox_prefix=inbox_prefix(OPERATOR), wait_s=2.0
+        )
+    except (LogUnavailable, OSError, ValueError) as error:
+        raise Stop(f"{error}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
+    try:
+        after = await _end(connection, stream) if since is None else await _before(connection, stream, start)
+        tail = JetStreamTail(connection, stream, f"tap-{secrets.token_hex(6)}", (subject,), after)
+        shown = 0
+        async for recorded in tail:
+            _show(recorded, as_json=target.json)
+            shown += 1
+            if count is not None and shown >= count:
+                await tail.stop()
+                return
+    except LogUnavailable as error:
+        raise Stop(str(error), UNREACHABLE) from error
+    finally:
+        await connection.close()
+
+
+async def _end(connection: Connection, stream: str) -> int:
+    """The last sequence of the stream now."""
+
+    class State(msgspec.Struct):
+        last_seq: int = 0
+
+    class Info(msgspec.Struct):
+        state: State = State()
+
+    answer = await connection.request(f"$JS.API.STREAM.INFO.{stream}")
+    return msgspec.json.decode(answer.data, type=Info).state.last_seq
+
+
+async def _before(connection: Connection, stream: str, start: datetime) -> int:
+    """The sequence before the first message stored at or after `start`."""
+    ask = msgspec.json.encode({"batch": 1, "start_time": start, "next_by_subj": ">"})
+    answers = await connection.request_many(
+        f"$JS.API.DIRECT.GET.{stream}", ask, is_last=lambda m: bool(m.headers and STATUS in m.headers)
+    )
+    first = answers[0].headers or {}
+    return int(first["Nats-Sequence"]) - 1 if "Nats-Sequence" in first else await _end(connection, stream)
+
+
+def _show(recorded: Recorded, *, as_json: bool) -> None:
+    if as_json:
+        emit_line({"seq": recorded.seq, **msgspec.json.decode(structured(recorded), type=dict[str, object])})
+        return
+    data = msgspec.to_builtins(recorded.event)
+    words = "  ".join(safe(data[key], 160) for key in _SHOWN if data.get(key))
+    sys.stdout.write(f"{recorded.seq:>8} {recorded.envelope.time:%H:%M:%S.%f}"[:-3] + f" {recorded.subject}  {words}\n")
+    sys.stdout.flush()

@@ -1,0 +1,101 @@
+"""Which mesh a command talks to, and how it fails.
+
+Exit codes: 0 done, 1 the mesh (or the work) said no, 2 wrong usage, 3 no mesh can be reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import msgspec
+from cyclopts import Parameter
+
+from services.supervisor.state import MeshRecord, read_record
+
+OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+DEFAULT_URL = "http://127.0.0.1:4096"
+TIMEOUT_S = 20.0
+
+
+class Stop(Exception):
+    """Ends the command with a code; the message says what to do next."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Options every command has."""
+
+    data: Annotated[Path, Parameter(env_var="SWARM_DATA", help="Data folder of the mesh.")] = Path("data")
+    url: Annotated[str | None, Parameter(env_var="SWARM_URL", help="URL of the API; default: the mesh of --data.")] = (
+        None
+    )
+    token: Annotated[str | None, Parameter(env_var="SWARM_TOKEN", help="API key, where the mesh wants one.")] = None
+    json: Annotated[bool, Parameter(negative="", help="Print JSON instead of text.")] = False
+
+    @property
+    def record(self) -> MeshRecord | None:
+        return read_record(self.data)
+
+    @property
+    def api_url(self) -> str:
+        if self.url:
+            return self.url.rstrip("/")
+        record = self.record
+        return record.api_url if record else DEFAULT_URL
+
+    def client(self) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return httpx.AsyncClient(base_url=self.api_url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+    def mesh(self) -> MeshRecord:
+        """The record of the mesh in `data`. Raises `Stop`."""
+        if (record := self.record) is None:
+            raise Stop(f"no mesh has run on {self.data}; start one with `swarm up`, or say --data", UNREACHABLE)
+        return record
+
+
+HERE = Target()
+SWARM = "swarm-core"
+Swarm = Annotated[str, Parameter(help="Which swarm.")]
+
+
+async def call(client: httpx.AsyncClient, method: str, path: str, **options: object) -> object:
+    """The decoded answer. Raises `Stop` with the API's own words."""
+    try:
+        answer = await client.request(method, path, **options)  # type: ignore[arg-type]
+    except httpx.TransportError as error:
+        raise away(client, error) from error
+    if answer.is_success:
+        return msgspec.json.decode(answer.content)
+    raise refusal(answer)
+
+
+def away(client: httpx.AsyncClient, error: Exception) -> Stop:
+    """No mesh there."""
+    hint = "is it up? `swarm up` starts one, `swarm doctor` looks around"
+    return Stop(f"nobody answers at {client.base_url} ({error or type(error).__name__}); {hint}", UNREACHABLE)
+
+
+def refusal(answer: httpx.Response) -> Stop:
+    """What the API said, and what would help."""
+    try:
+        problem = msgspec.json.decode(answer.content, type=dict[str, object])
+        said = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
+    except msgspec.MsgspecError:
+        said = answer.text[:300] or answer.reason_phrase
+    hints = {
+        401: "; give the API key with --token or SWARM_TOKEN",
+        403: "; this key lacks the scope",
+        429: f"; try again in {answer.headers.get('Retry-After', 'a few')} s",
+        503: "; the mesh is starting or a part is away, see `swarm status`",
+    }
+    code = UNREACHABLE if answer.status_code == 503 else FAILED
+    return Stop(f"{said}{hints.get(answer.status_code, '')}", code)

@@ -1,0 +1,111 @@
+"""`swarm up`: the mesh in the foreground, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from services.cli.output import emit_line, safe, say
+from services.cli.target import OK, Stop
+from services.supervisor.mesh import Mesh, MeshFailed
+from services.supervisor.plan import Options
+from services.supervisor.ports import PortTaken
+from services.supervisor.processes import LineSink
+from services.supervisor.state import MeshRunning
+
+_COLOURS = (31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96)
+_CONTEXT = ("event", "level", "service", "instance", "timestamp")
+
+
+async def with_mesh(
+    data: Path, options: Options, body: Callable[[Mesh], Awaitable[None]], *, on_line: LineSink | None = None
+) -> Mesh:
+    """Bring a mesh up, run `body` on it, take it down; the mesh that was. A signal cancels `body`, a second one kills the mesh.
+
+    Raises `Stop` when the mesh does not come up.
+    """
+    try:
+        mesh = Mesh(data, options, on_line=on_line)
+    except (MeshFailed, ValueError) as error:
+        raise Stop(str(error)) from error
+    stopping = asyncio.Event()
+
+    def signalled() -> None:
+        if stopping.is_set():
+            mesh.kill_all()
+        stopping.set()
+
+    async def whole() -> None:
+        async with mesh:
+            await mesh.wait_ready()
+            await body(mesh)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled)
+    work, stop = asyncio.create_task(whole()), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            say("stopping; once more kills")
+            work.cancel()
+        await asyncio.gather(work, return_exceptions=stopping.is_set())
+    except (MeshRunning, PortTaken, MeshFailed, OSError, ValueError) as error:
+        raise Stop(str(error)) from error
+    finally:
+        stop.cancel()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+    return mesh
+
+
+async def up(data: Path, options: Options, *, as_json: bool, quiet: bool) -> int:
+    """Exit code."""
+
+    async def stay(mesh: Mesh) -> None:
+        if as_json:
+            emit_line({"api_url": mesh.api_url, "nats_url": mesh.nats_url, "data": str(mesh.data), "ready": True})
+        for line in where(mesh):
+            say(line)
+        await asyncio.Event().wait()
+
+    await with_mesh(data, options, stay, on_line=None if quiet else prefixed())
+    return OK
+
+
+def where(mesh: Mesh) -> list[str]:
+    """Where everything is."""
+    return [
+        f"API   {mesh.api_url}",
+        f"NATS  {mesh.nats_url}  (key {mesh.key('operator')})",
+        f"data  {mesh.data}",
+    ]
+
+
+def prefixed() -> LineSink:
+    """A sink that writes `name | line` on stderr, coloured on a terminal; JSON log lines are made readable."""
+    colour = sys.stderr.isatty()
+
+    def sink(name: str, line: str) -> None:
+        prefix = f"{name:<18}|"
+        if colour:
+            prefix = f"\x1b[{_COLOURS[crc32(name.encode()) % len(_COLOURS)]}m{prefix}\x1b[0m"
+        say(f"{prefix} {readable(line)}")
+
+    return sink
+
+
+def readable(line: str) -> str:
+    """`level event key=value …` of a JSON log line; any other line as it is."""
+    try:
+        entry = msgspec.json.decode(line, type=dict[str, object])
+    except msgspec.MsgspecError:
+        return safe(line, 400)
+    rest = " ".join(f"{key}={value}" for key, value in entry.items() if key not in _CONTEXT)
+    return safe(f"{entry.get('level', 'info')} {entry.get('event', '')} {rest}", 400)
