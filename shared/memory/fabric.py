@@ -28,7 +28,7 @@ from shared.memory.score import recency, score
 from shared.memory.snapshot import Captured, capture, decode
 
 TRANSACTION_EVENTS = 256
-COMPACT_EVERY_CYCLES = 16
+COMPACT_EVERY_CYCLES = 64
 """A compressing thought of every such cycle of a persona starts a compaction pass over its memory."""
 
 _CANDIDATES = 4
@@ -133,8 +133,9 @@ class Fabric:
     async def _compact(self, cause: Recorded, tx: Transaction) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Ids to drop, and why a pass was refused."""
         owner, now = owner_of(cause.event.swarm, cause.event.persona), cause.envelope.time
-        tx.read(await self._index.scan(owner))
-        items = sorted((i for i in tx.items.values() if i.owner == owner), key=lambda i: (i.seq, i.id))
+        known = {i.id: i for i in await self._index.scan(owner)}
+        known |= {i: tx.items[i] for i in tx.changed if tx.items[i].owner == owner}
+        items = sorted(known.values(), key=lambda i: (i.seq, i.id))
         drop = compaction.plan(items, now)
         objection = compaction.objection(items, drop, now)
         return (drop, ()) if objection is None else ((), (f"{owner} at {cause.seq}: {objection}",))

@@ -15,7 +15,7 @@ from shared.memory.dedup import SIMILAR_COSINE, compare, exact_key
 from shared.memory.items import MAX_LINKS, Draft
 from shared.memory.port import Edge, Hit, MemoryItem, Vector
 
-NEIGHBOURS = 16
+NEIGHBOURS = 8
 SIMILAR_EDGES = 4
 MAX_MERGED = 256
 """Ids one item may absorb; after that a new one starts, so an item (and the cost of writing it again) stays bounded."""

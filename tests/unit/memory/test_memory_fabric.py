@@ -24,6 +24,7 @@ from memory_model import (
     thought,
 )
 
+from shared.memory import fabric as fabric_module
 from shared.memory import fold
 from shared.memory.edge import EdgeIndex
 from shared.memory.embeddings import WordLlamaEmbedder
@@ -170,8 +171,9 @@ async def test_a_distillation_supersedes_the_thoughts_it_was_made_from(fabric: F
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_an_index_rebuilt_from_the_log_equals_the_one_that_was_lost(
-    tmp_path: Path, embedder: WordLlamaEmbedder, seed: int
+    tmp_path: Path, embedder: WordLlamaEmbedder, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
+    monkeypatch.setattr(fabric_module, "COMPACT_EVERY_CYCLES", 8)
     day_s = 3600.0 * 2  # two hours an event: compaction passes find stale memories
     log = life(seed, 400, 4, seconds_per_event=day_s)
     one_by_one = await EdgeIndex.open(tmp_path / "live", 256)
@@ -191,8 +193,9 @@ async def test_an_index_rebuilt_from_the_log_equals_the_one_that_was_lost(
 
 @pytest.mark.parametrize("cut", [1, 40, 155, 300])
 async def test_a_snapshot_and_the_log_after_it_give_the_same_bytes(
-    tmp_path: Path, embedder: WordLlamaEmbedder, cut: int
+    tmp_path: Path, embedder: WordLlamaEmbedder, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
+    monkeypatch.setattr(fabric_module, "COMPACT_EVERY_CYCLES", 8)
     log = life(5, 300, 3, seconds_per_event=7200)
     first = await EdgeIndex.open(tmp_path / "first", 256)
     whole = await Fabric.open(first, embedder)
@@ -250,7 +253,13 @@ async def test_stale_thoughts_leave_and_pinned_and_cited_ones_stay(fabric: Fabri
     ]
     await fabric.remember(log)
     done = await fabric.remember(
-        [record(thought("so much for today", phase="compress", cycle=16), 7, seconds=40 * 86400)]
+        [
+            record(
+                thought("so much for today", phase="compress", cycle=fabric_module.COMPACT_EVERY_CYCLES),
+                7,
+                seconds=40 * 86400,
+            )
+        ]
     )
     assert (done.dropped, done.refused) == (3, ())
     assert [i.seq for i in await index.scan("alpha/ada")] == [1, 5, 6, 7]
