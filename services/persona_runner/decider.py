@@ -91,7 +91,7 @@ def _tick(state: State, now: datetime, facts: Percepts) -> Decision:
         heard_seq=facts.percept.last_seq,
         limits=facts.limits,
     )
-    if due is None or due > now:
+    if due is None or due > now or state.over(now):
         return NOTHING
     payable = usable(state.grant, now) is not None
     if state.draining:
@@ -135,7 +135,7 @@ def _cooling(state: State, now: datetime, percept: Percept) -> bool:
 
 
 def _performed(state: State, think: Think, result: Result, now: datetime, facts: Percepts) -> Decision:
-    if not state.alive or state.step + 1 != think.context.step:
+    if state.over(now) or state.step + 1 != think.context.step:
         return NOTHING
     match result:
         case Thoughtful() | Thoughtless():

@@ -7,7 +7,7 @@ other services may still be on their way to it; so the fold asks for nothing in 
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -40,6 +40,7 @@ KEPT_TOPICS = 32
 KEPT_OUTCOMES, OUTCOME_CHARS = 4, 240
 MAX_OPEN_HYPOTHESES = 8
 MAX_OPEN_PROPOSALS = 16
+MAX_DRAIN = timedelta(hours=1)
 MAX_EMPTY = 3
 """Empty answers in a row after which the loop moves on: a context no thinker can cope with must not hold a persona for ever."""
 
@@ -80,7 +81,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     `observed_seq` is the last stream sequence it has perceived, `cycle_seq` the one before the running cycle,
     `heard_seq` the last observation for it alone. `said` and `recent` serve the loop guard.
-    `topics` maps what it has raised (by a short hash) to the newest evidence it had for it.
+    `topics` maps what it has raised (by a short hash) to the newest evidence it had for it. `ends_at`: a draining persona
+    says nothing from then on; the governor gives it up half as long again after that.
     """
 
     swarm: str = ""
@@ -89,6 +91,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     policy: PersonaPolicy = PersonaPolicy()
     charter: str = ""
     draining: bool = False
+    ends_at: datetime | None = None
     sealed: bool = False
     reaped: bool = False
 
@@ -127,6 +130,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     def alive(self) -> bool:
         """Whether it may still think at all: born, without a last thought, not gone."""
         return self.identity is not None and not self.sealed and not self.reaped
+
+    def over(self, now: datetime) -> bool:
+        """Whether nothing may be said any more: what comes now might come after `persona.reaped`."""
+        return not self.alive or (self.ends_at is not None and now >= self.ends_at)
 
     @property
     def resting(self) -> bool:
@@ -177,7 +184,8 @@ def evolve(state: State, recorded: Recorded) -> State:
         case BudgetExhausted():
             return msgspec.structs.replace(state, answered=True, exhausted_until=event.retry_at)
         case PersonaDraining():
-            return msgspec.structs.replace(state, draining=True)
+            time_left = max(timedelta(), min(event.deadline - recorded.envelope.time, MAX_DRAIN))
+            return msgspec.structs.replace(state, draining=True, ends_at=recorded.envelope.time + 2 * time_left)
         case PersonaReaped():
             return msgspec.structs.replace(state, reaped=True)
         case _:

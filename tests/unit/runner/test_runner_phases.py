@@ -320,6 +320,16 @@ def test_a_last_thought_needs_neither_credits_nor_a_running_loop(running: bool) 
     assert world.events(GrantRequested) == []
 
 
+def test_a_last_thought_that_would_come_too_late_is_not_made() -> None:
+    """The governor gives up three drain times after draining; the runner keeps silent after two."""
+    world = World()
+    runner = Runner(world)
+    runner.think()
+    world.drain()
+    world.pass_time(40)
+    assert runner.step() == NOTHING
+
+
 def test_a_failing_thinker_cannot_hold_up_the_end() -> None:
     world = World()
     runner = Runner(world)
