@@ -6,12 +6,11 @@ import structlog
 from litestar import Litestar, Response
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from services.gateway import routes_cognition, routes_swarm
 from services.gateway.context import Gateway, provide_command
-from services.gateway.docs import OfflinePage
+from services.gateway.docs import Document, OfflinePage
 from services.gateway.front import Front
 from services.gateway.problems import AnyRequest, Problem, from_error, respond
 from services.gateway.settings import assert_safe
@@ -46,7 +45,7 @@ def create_app(gateway: Gateway) -> Front:
             version=VERSION,
             description=DESCRIPTION,
             path="/schema",
-            render_plugins=[OfflinePage(), JsonRenderPlugin()],
+            render_plugins=[OfflinePage(), Document()],
             components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"bearer": []}],
         ),

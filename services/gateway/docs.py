@@ -1,4 +1,8 @@
-"""The API's documentation as one self-contained page: rendered here from the OpenAPI document, no script, no request elsewhere."""
+"""The API's documentation: the OpenAPI document, and one self-contained page rendered from it; no script, no request elsewhere.
+
+The framework's document is corrected where it does not say what this API does: its errors are problem details, and a body
+that may be null may be left out.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
-from services.gateway.problems import AnyRequest
+from services.gateway.front import OPEN
+from services.gateway.problems import MEDIA_TYPE, AnyRequest, ProblemDetails
 
 Json = Mapping[str, Any]
 STYLE = """
@@ -29,7 +34,34 @@ class OfflinePage(OpenAPIRenderPlugin):
         super().__init__(path="/", favicon="", style="")
 
     def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
-        return page(openapi_schema).encode()
+        return page(truthful(openapi_schema)).encode()
+
+
+class Document(JsonRenderPlugin):
+    """Serves the document at /schema/openapi.json."""
+
+    def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
+        return self.render_json(request, truthful(openapi_schema))
+
+
+def truthful(document: dict[str, Any]) -> dict[str, Any]:
+    """The document, corrected in place; doing it again changes nothing."""
+    _, shapes = msgspec.json.schema_components([ProblemDetails], ref_template="#/components/schemas/{name}")
+    document["components"]["schemas"].update(shapes)
+    problem = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            operation["responses"].pop("400", None)
+            operation["responses"]["default"] = {
+                "description": "A problem (RFC 9457)",
+                "content": {MEDIA_TYPE: problem},
+            }
+            if path in OPEN:
+                operation["security"] = []
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                if {"type": "null"} in content.get("schema", {}).get("oneOf", ()):
+                    operation["requestBody"]["required"] = False
+    return document
 
 
 def page(document: Json) -> str:

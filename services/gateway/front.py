@@ -106,12 +106,21 @@ def _name(caller: Caller | None) -> str:
 
 def _assert_same_machine(headers: dict[bytes, str]) -> None:
     host = headers.get(b"host", "")
-    if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if not is_loopback(_site(f"//{host}")[0]):
         raise Problem(
             403, f"Host {host[:80]!r} is not this machine, and no API key is configured", reason="foreign_host"
         )
     origin = headers.get(b"origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _site(origin)[1] != host:
         raise Problem(
             403, f"Origin {origin[:80]!r} is another site, and no API key is configured", reason="foreign_origin"
         )
+
+
+def _site(url: str) -> tuple[str, str]:
+    """Host name, and host with port; empty for what is no address."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.netloc
+    except ValueError:
+        return "", ""

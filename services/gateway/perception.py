@@ -10,6 +10,7 @@ from services.gateway.problems import Problem
 from services.gateway.requests import Observation, RecordObservations
 from services.gateway.views import ObservationsRecorded, Recalled
 from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallRequested
+from shared.contracts.ids import fresh_id
 
 MAX_QUERY_CHARS = 2000
 
@@ -57,7 +58,7 @@ async def recall(bus: Bus, command: Command, persona_id: str, query: str, limit:
     if not 1 <= len(query) <= MAX_QUERY_CHARS:
         raise Problem(422, f"q: 1 to {MAX_QUERY_CHARS} characters, not {len(query)}")
     persona = find(bus.feed.projection, persona_id)
-    event_id = command.event_id("recall.requested")
+    event_id = fresh_id()
     event = RecallRequested(
         swarm=persona.identity.swarm_id, persona=persona_id, query=query, limit=limit, principal=command.principal
     )

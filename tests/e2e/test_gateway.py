@@ -176,3 +176,8 @@ async def test_the_bus_away_is_503_and_back_again_is_200_without_a_restart(mesh:
     assert (await mesh.posts("/v1/swarm/personas", ROOT, "p")).status_code == 200
     entries = (await mesh.client.get("/v1/audit?category=observation")).json()
     assert [e["detail"] for e in entries] == ["away", "before"]
+
+
+async def test_without_a_key_it_does_not_start_where_others_could_reach_it(mesh: Mesh, tmp_path: Path) -> None:
+    exposed = Process("gateway", mesh.broker, tmp_path, SWARM_HTTP_HOST="0.0.0.0", SWARM_INSTANCE="gateway-2")
+    assert await asyncio.to_thread(exposed.process.wait, 20) == 2

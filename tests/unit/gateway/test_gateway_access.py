@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from services.gateway.access import Buckets, authenticate
 from services.gateway.app import create_app
 from services.gateway.context import Gateway
-from services.gateway.settings import GatewaySettings, Scope, Unsafe
+from services.gateway.service import gateway_settings
+from services.gateway.settings import GatewaySettings, Key, Scope, Unsafe
 from shared.log.memory import MemoryLog
+from shared.settings import HttpKey, Settings, SettingsError
 
 KEYS = (
     key("r-token", "reader", "read"),
@@ -126,14 +128,30 @@ def test_no_key_beyond_loopback_refuses_to_start() -> None:
     create_app(Gateway(MemoryLog(), GatewaySettings(host="0.0.0.0", keys=KEYS)))
 
 
+def test_keys_of_the_configuration_are_checked_at_the_start() -> None:
+    good = HttpKey(sha256="ab" * 32, principal="al", scopes=("read", "approve"))
+    assert gateway_settings(Settings(http_keys=(good,))).keys == (
+        Key(sha256="ab" * 32, principal="al", scopes=("read", "approve")),
+    )
+    for bad in (
+        HttpKey(sha256="ab", principal="al", scopes=()),
+        HttpKey(sha256="ab" * 32, principal="al", scopes=("all",)),
+    ):
+        with pytest.raises(SettingsError, match="http_keys"):
+            gateway_settings(Settings(http_keys=(bad,)))
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"Host": "evil.example"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": "[::1]:4096"}, 200),
         ({"Host": "localhost:4096"}, 200),
         ({"Host": "127.0.0.1:1", "Origin": "http://127.0.0.1:1"}, 200),
         ({"Host": "127.0.0.1:1", "Origin": "http://evil.example"}, 403),
         ({"Host": "127.0.0.1:1", "Origin": "null"}, 403),
+        ({"Host": "127.0.0.1:1", "Origin": "http://[::1"}, 403),
     ],
 )
 async def test_without_keys_another_site_in_a_browser_gets_nowhere(headers: dict[str, str], status: int) -> None:

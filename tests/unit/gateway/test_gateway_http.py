@@ -402,12 +402,24 @@ async def test_budgets_show_what_is_granted(up: Mesh, api: httpx.AsyncClient) ->
     assert account["granted"] == account["outstanding"] == {"tokens": 7, "compute_ms": 0, "actions": 0}
 
 
+def _references(node: object) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*(_references(v) for v in node.values()))
+    return set().union(*map(_references, node)) if isinstance(node, list) else set()
+
+
 async def test_operations_and_contracts_are_served_without_reaching_out(api: httpx.AsyncClient) -> None:
     for path in ("/health", "/health/live", "/health/ready"):
         assert (await api.get(path)).json()["status"] == "ok"
     assert "swarm_http_requests_total" in (await api.get("/metrics")).text
     document = (await api.get("/schema/openapi.json")).json()
     assert "/v1/swarm/personas/{persona_id}/reap" in document["paths"]
+    reap = document["paths"]["/v1/swarm/personas/{persona_id}/reap"]["post"]
+    assert reap["requestBody"]["required"] is False
+    assert set(reap["responses"]) == {"200", "default"}
+    assert {"bearer"} == set(document["components"]["securitySchemes"])
+    assert _references(document) <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     page = (await api.get("/schema")).text
     assert "/v1/cognition/start" in page
     assert "http://" not in page
