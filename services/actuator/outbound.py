@@ -15,6 +15,7 @@ import hashlib
 import ipaddress
 import socket
 import ssl
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -57,25 +58,25 @@ class Outbound:
                 inside = [a for a in addresses if not is_public(a)]
                 if inside and where not in self._allow_private:
                     return _refused("private_address", f"{where} leads to {inside[0]}, which is not public")
-                return await self._to_first(addresses, target, params, claim, sent)
+                return await self._to_first(addresses, target, params, claim, sent, timeout_s / 4)
         except TimeoutError:
             return _lost(params, sent, f"no whole answer from {where} within {timeout_s:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # ValueError: no name IDNA can carry
             return _lost(params, sent, f"{where}: {type(error).__name__} {error}"[:500])
 
     async def _to_first(
-        self, addresses: list[str], target: str, params: HttpRequest, claim: str, sent: asyncio.Event
+        self, addresses: list[str], target: str, params: HttpRequest, claim: str, sent: asyncio.Event, connect_s: float
     ) -> Outcome:
-        """Through the first address that can be connected to."""
+        """Through the first address that can be connected to within `connect_s`."""
         for address in addresses[:-1]:
             try:
-                return await self._exchange(address, target, params, claim, sent)
-            except httpx.ConnectError:
+                return await self._exchange(address, target, params, claim, sent, connect_s)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-        return await self._exchange(addresses[-1], target, params, claim, sent)
+        return await self._exchange(addresses[-1], target, params, claim, sent, connect_s)
 
     async def _exchange(
-        self, address: str, target: str, params: HttpRequest, claim: str, sent: asyncio.Event
+        self, address: str, target: str, params: HttpRequest, claim: str, sent: asyncio.Event, connect_s: float
     ) -> Outcome:
         url = httpx.URL(target)
         headers = {
@@ -98,7 +99,11 @@ class Outbound:
             url.copy_with(host=address),
             headers=headers,
             content=None if params.body is None else params.body.encode(),
-            extensions={"sni_hostname": url.host, "trace": trace, "timeout": httpx.Timeout(None).as_dict()},
+            extensions={
+                "sni_hostname": url.host,
+                "trace": trace,
+                "timeout": httpx.Timeout(None, connect=connect_s).as_dict(),
+            },
         )
         async with transport:
             response = await transport.handle_async_request(request)
@@ -122,9 +127,8 @@ class Outbound:
 
 async def _resolve(target: str) -> list[str]:
     """Every address of the host, in the resolver's order, without repeats. Raises `OSError` when there is no such host."""
-    url = httpx.URL(target)
     loop = asyncio.get_running_loop()
-    answers = await loop.getaddrinfo(url.host, url.port or 0, type=socket.SOCK_STREAM)
+    answers = await loop.getaddrinfo(urlsplit(target).hostname, None, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     return [str(ipaddress.ip_address(address)) for address in addresses][:MAX_ADDRESSES]
 
