@@ -1,6 +1,7 @@
 """Streams and buckets, declared once and reconciled at boot by whoever holds the bootstrap key.
 
 `SWARM` is the log; `HOT` the ring buffer of thoughts; `RECALL` short-lived questions to memory; `DEAD` the dead letters.
+All are on disk: a stream in memory would be gone, with its consumers, after every restart of a single broker.
 Reconciling creates what is missing and updates what may be updated; what still differs is drift, and drift is not ready.
 """
 
@@ -30,14 +31,14 @@ STREAMS: dict[str, _Config] = {
     },
     "HOT": {
         "sources": [{"name": "SWARM", "filter_subject": "thought.generated.*.*"}],
-        "storage": "memory",
+        "storage": "file",
         "max_msgs_per_subject": 64,
         "max_bytes": 128 * 1024 * 1024,
         "allow_direct": True,
     },
     "RECALL": {
         "subjects": ["recall.>"],
-        "storage": "memory",
+        "storage": "file",
         "max_age": 300 * 10**9,
         "max_bytes": 64 * 1024 * 1024,
         "duplicate_window": 120 * 10**9,
@@ -53,7 +54,7 @@ STREAMS: dict[str, _Config] = {
     },
     "KV_leases": {
         "subjects": ["$KV.leases.>"],
-        "storage": "memory",
+        "storage": "file",
         "max_msgs_per_subject": 1,
         "max_bytes": 16 * 1024 * 1024,
         "allow_direct": True,

@@ -1,0 +1,213 @@
+"""Load for a mesh that is being killed: clients that insist until they are answered, and remember what was acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from datetime import timedelta
+
+import httpx
+import msgspec
+
+from shared.contracts.action import Action, action_digest
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import EvidenceRef, PersonaSpawned, ProposalCreated
+from shared.contracts.ids import fresh_id, utc_now
+from shared.contracts.persona import charter_sha256
+from shared.log.jetstream import JetStreamLog
+from shared.log.port import LogUnavailable
+
+SWARM, ROOT = "chaos", "root"
+OPERATOR, APPROVER = "operator-token", "approver-token"
+
+
+class Sink:
+    """A local HTTP server that counts what really reached it, by path."""
+
+    def __init__(self) -> None:
+        self.hits: Counter[str] = Counter()
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Sink:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            self.hits[head.split(" ", 2)[1]] += 1
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+class Load:
+    """What was asked for and acknowledged. `stop` ends every client after its present request."""
+
+    def __init__(self, api_url: str, log: JetStreamLog, sink: Sink, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.stop = asyncio.Event()
+        self.observed: dict[str, tuple[str, int]] = {}
+        self.proposed: dict[str, Action] = {}
+        self.acks: list[float] = []
+        self._http = httpx.AsyncClient(base_url=api_url, timeout=8, trust_env=False)
+        self._log = log
+        self._sink = sink
+        self._charter = ""
+        self._serial = 0
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def begin(self) -> None:
+        """A root persona, and cognition running."""
+        policy = {
+            "max_spawn_depth": 3,
+            "max_branching_factor": 3,
+            "token_budget_per_minute": 20000,
+            "compute_ms_per_minute": 10000,
+        }
+        root = {
+            "persona_id": ROOT,
+            "name": ROOT,
+            "role": "watcher",
+            "charter": "Watch.",
+            "swarm_id": SWARM,
+            "policy": policy,
+        }
+        await self.insist("POST", "/v1/swarm/personas", root)
+        await self.insist("POST", "/v1/cognition/start", {"loop_interval_ms": 500})
+        (spawned,) = await self._log.read((f"persona.spawned.{SWARM}.{ROOT}",))
+        assert isinstance(spawned.event, PersonaSpawned)
+        self._charter = charter_sha256(spawned.event.identity)
+
+    async def insist(self, method: str, path: str, body: object = None, *, token: str = OPERATOR) -> httpx.Response:
+        """One command until it has an answer that is not an outage; the same Idempotency-Key each time."""
+        key = {"Idempotency-Key": fresh_id(), "Authorization": f"Bearer {token}"}
+        content = msgspec.json.encode(body)
+        while True:
+            try:
+                answer = await self._http.request(
+                    method, path, content=content, headers={**key, "content-type": "application/json"}
+                )
+            except httpx.HTTPError:
+                await asyncio.sleep(0.1)
+                continue
+            if answer.status_code < 500 and answer.status_code != 429:
+                return answer
+            await asyncio.sleep(0.2)
+
+    async def observe(self) -> None:
+        """Observations in small batches; some repeat a failure, so that there is something to think about."""
+        while not self.stop.is_set():
+            batch = []
+            for _ in range(self.dice.randrange(1, 20)):
+                self._serial += 1
+                odd = self.dice.random() < 0.3
+                what = (
+                    "connection to db refused, giving up" if odd else f"request served in {self.dice.randrange(90)} ms"
+                )
+                batch.append({"text": f"app[{self._serial}]: {what} #{self._serial}#", "source": "chaos"})
+            answer = await self.insist("POST", f"/v1/swarm/{SWARM}/observations", {"observations": batch})
+            assert answer.status_code == 200, answer.text
+            self.acks.append(asyncio.get_running_loop().time())
+            sequences = answer.json()["sequences"]
+            for item, seq in zip(batch, sequences, strict=True):
+                self.observed[item["text"]] = ("", seq)
+            await asyncio.sleep(self.dice.random() * 0.2)
+
+    async def families(self) -> None:
+        """Personas come and go."""
+        alive = [ROOT]
+        while not self.stop.is_set():
+            self._serial += 1
+            name = f"p{self._serial}"
+            if self.dice.random() < 0.7:
+                parent = self.dice.choice(alive)
+                body = {"persona_id": name, "name": name, "role": "helper", "charter": "Help."}
+                answer = await self.insist("POST", f"/v1/swarm/personas/{parent}/spawn", body)
+                if answer.status_code == 200:
+                    alive.append(name)
+            elif len(alive) > 1:
+                gone = self.dice.choice(alive[1:])
+                answer = await self.insist(
+                    "POST", f"/v1/swarm/personas/{gone}/reap", {"cascade": self.dice.random() < 0.5}
+                )
+                reaped = answer.json().get("reaped_ids", [gone]) if answer.status_code == 200 else [gone]
+                alive = [a for a in alive if a not in reaped]
+            await asyncio.sleep(0.3 + self.dice.random())
+
+    async def propose(self) -> None:
+        """Proposals of the root persona, as a runner commits them: files, files that need people, requests to the sink."""
+        while not self.stop.is_set():
+            if self.observed:
+                self._serial += 1
+                await self._propose(f"c{self._serial}")
+            await asyncio.sleep(0.05 + self.dice.random() * 0.2)
+
+    async def _propose(self, proposal_id: str) -> None:
+        dice = self.dice.random()
+        if dice < 0.5:
+            content: dict[str, str] = {"content": proposal_id, "mode": "create"}
+            action = Action(kind="file.write", target=f"findings/chaos/{proposal_id}.md", params=dict(content))
+        elif dice < 0.6:
+            content = {"content": proposal_id, "mode": "create"}
+            action = Action(kind="file.write", target=f"asked/{proposal_id}.md", params=dict(content))
+        else:
+            url = f"http://127.0.0.1:{self._sink.port}/{proposal_id}"
+            action = Action(kind="http.request", target=url, params={"method": "GET"})
+        (seen,) = [seq for _, seq in [self.dice.choice(list(self.observed.values()))]]
+        evidence = await self._evidence(seen)
+        if evidence is None:
+            return
+        whose = {"swarm": SWARM, "persona": ROOT, "charter": self._charter}
+        event = ProposalCreated(
+            **whose,
+            proposal_id=proposal_id,
+            title=f"chaos {proposal_id}",
+            rationale="load",
+            action=action,
+            evidence=(evidence,),
+            digest=action_digest(**whose, action=action),
+            deadline=utc_now() + timedelta(minutes=10),
+        )
+        event_id = fresh_id()
+        envelope = Envelope(id=event_id, source="load", time=utc_now(), correlation=event_id, charter=self._charter)
+        while True:
+            try:
+                await self._log.commit([Message(event=event, envelope=envelope)])
+            except LogUnavailable:
+                await asyncio.sleep(0.2)
+                continue
+            self.proposed[proposal_id] = action
+            return
+
+    async def _evidence(self, seq: int) -> EvidenceRef | None:
+        try:
+            recorded = await self._log.get(seq)
+        except LogUnavailable:
+            return None
+        return EvidenceRef(id=recorded.id, seq=seq) if recorded else None
+
+    async def approve(self) -> None:
+        """A person who answers every request, mostly with yes; goes on until nothing is pending after `stop`."""
+        while True:
+            stopping = self.stop.is_set()
+            pending = await self.insist("GET", "/v1/approvals?state=pending", token=APPROVER)
+            for request in pending.json():
+                decision = "grant" if self.dice.random() < 0.8 else "deny"
+                body = {"decision": decision, "digest": request["digest"], "reason": "chaos"}
+                await self.insist("POST", f"/v1/approvals/{request['proposal_id']}", body, token=APPROVER)
+            if stopping and not pending.json():
+                return
+            await asyncio.sleep(0.5)

@@ -1,0 +1,241 @@
+"""Kill -9 everything in turn under load, let it come to rest, and judge it by the log alone.
+
+The judge reads the log with its own connection and knows nothing of what the services believe: every acknowledged
+observation is there once, every proposal reached one terminal state, no effect happened twice (counted on disk and at an HTTP
+sink), and `shared.invariants` hold at every prefix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from services.governor.service import limits_of
+from services.supervisor.mesh import Mesh
+from services.supervisor.plan import Options
+from shared import settings as settings_
+from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import ActionExecuted, ObservationRecorded, PersonaDraining, PersonaReaped, ProposalCreated
+from shared.invariants import Invariants, Limits
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+from shared.log.port import LogUnavailable
+from tests.chaos.load import APPROVER, OPERATOR, Load, Sink
+
+REST_TIMEOUT_S = 180.0
+Say = Callable[[str], None]
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What happened; everything that must not is 0 or empty."""
+
+    seed: int
+    minutes: float
+    kills: dict[str, int]
+    events: int = 0
+    acked: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    duplicate_effects: int = 0
+    missing_effects: int = 0
+    budget_overshoot: int = 0
+    histories_forked: int = 0
+    proposals: int = 0
+    terminal: int = 0
+    outcomes: dict[str, int] = {}
+    thoughts: int = 0
+    effects: int = 0
+    personas: int = 0
+    unfinished_drains: int = 0
+    violations: list[str] = []
+    max_outage_s: float = 0.0
+    rest_s: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        bad = (self.lost, self.duplicated, self.duplicate_effects, self.missing_effects, self.budget_overshoot)
+        alive = self.thoughts > 0 and self.effects > 0 and self.acked > 0
+        return (
+            not any(bad)
+            and alive
+            and not self.violations
+            and not self.histories_forked
+            and not self.unfinished_drains
+            and self.terminal == self.proposals
+        )
+
+
+def environment(sink: Sink) -> dict[str, str]:
+    """Settings under which everything happens often enough to be killed in the middle of."""
+    return {
+        "SWARM_HTTP_ALLOW": f"127.0.0.1:{sink.port}",
+        "SWARM_HTTP_ALLOW_PRIVATE": f"127.0.0.1:{sink.port}",
+        "SWARM_DRAIN_S": "5",
+        "SWARM_GRANT_TTL_S": "20",
+        "SWARM_SNAPSHOT_EVERY_THOUGHTS": "5",
+        "SWARM_RECONCILE_EVERY_S": "2",
+    }
+
+
+async def storm(
+    data: Path, *, seed: int, minutes: float, sync_always: bool = True, say: Say = lambda line: None
+) -> Report:
+    """Run the whole storm on a fresh mesh in `data`."""
+    dice = random.Random(seed)
+    keys = data / "http-keys.toml"
+    data.mkdir(parents=True, exist_ok=True)
+    keys.write_text(_key(OPERATOR, "operator", ["read", "control"]) + _key(APPROVER, "ann", ["read", "approve"]))
+    async with Sink() as sink:
+        options = Options(
+            runners=2, sync_always=sync_always, http_keys_file=str(keys), env=environment(sink), ready_timeout_s=120
+        )
+        async with Mesh(data, options) as mesh:
+            await mesh.wait_ready()
+            say(f"ready at {mesh.api_url}")
+            log = await _open(mesh)
+            load = Load(mesh.api_url, log, sink, seed)
+            await load.begin()
+            report = Report(seed=seed, minutes=minutes, kills={})
+            async with asyncio.TaskGroup() as group:
+                for client in (load.observe, load.families, load.propose, load.approve):
+                    group.create_task(client())
+                await _kill(mesh, dice, report, minutes * 60, say)
+                say("no more kills; waiting until everything has come to rest")
+                load.stop.set()
+            began = time.monotonic()
+            records = await _rest(log, say)
+            report.rest_s = round(time.monotonic() - began, 1)
+            await load.close()
+            judge(report, records, load, sink, mesh.workspace)
+            await log.connection.close()
+    return report
+
+
+async def _open(mesh: Mesh) -> JetStreamLog:
+    connection = await Connection.open(
+        mesh.nats_url, name="judge", seed_file=mesh.key("bootstrap"), inbox_prefix="_INBOX_bootstrap"
+    )
+    return JetStreamLog(connection, service="judge", instance="judge-1")
+
+
+async def _kill(mesh: Mesh, dice: random.Random, report: Report, seconds: float, say: Say) -> None:
+    """Rounds over all processes in random order, at random moments."""
+    kills: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    pending: list[str] = []
+    while time.monotonic() < until:
+        await asyncio.sleep(min(0.5 + dice.random() * 3.0, max(0.0, until - time.monotonic())))
+        if not pending:
+            pending = list(mesh.children)
+            dice.shuffle(pending)
+        name = pending.pop()
+        if await mesh.kill(name) is not None:
+            kills[name] += 1
+            say(f"killed {name} ({sum(kills.values())})")
+    report.kills = dict(kills)
+    await mesh.wait_ready(timeout_s=120)
+
+
+async def _rest(log: JetStreamLog, say: Say) -> list[Recorded]:
+    """The whole log, once every proposal is terminal and every drain has ended; or as it is when that never comes."""
+    deadline = time.monotonic() + REST_TIMEOUT_S
+    records: list[Recorded] = []
+    filters = tuple(class_filter(name) for name in LOG_CLASSES)
+    while True:
+        try:
+            records += await log.read(filters, records[-1].seq if records else 0)
+        except LogUnavailable:
+            await asyncio.sleep(0.5)
+            continue
+        open_proposals, drains = _open_ends(records)
+        if not open_proposals and not drains:
+            return records
+        if time.monotonic() > deadline:
+            say(f"never came to rest: proposals {sorted(open_proposals)[:5]}, drains {sorted(drains)[:5]}")
+            return records
+        await asyncio.sleep(0.5)
+
+
+def _open_ends(records: list[Recorded]) -> tuple[set[str], set[str]]:
+    proposals: set[str] = set()
+    drains: set[str] = set()
+    for recorded in records:
+        event = recorded.event
+        match event:
+            case ProposalCreated():
+                proposals.add(event.proposal_id)
+            case PersonaDraining():
+                drains.add(event.persona)
+            case PersonaReaped():
+                drains.discard(event.persona)
+            case _ if class_of(event) in ("proposal.rejected", "action.executed"):
+                proposals.discard(event.proposal_id)  # type: ignore[union-attr]
+            case _:
+                pass
+    return proposals, drains
+
+
+def judge(report: Report, records: list[Recorded], load: Load, sink: Sink, workspace: Path) -> None:
+    """Fill in the report from the log, the disk and the sink."""
+    governor = limits_of(settings_.Settings())
+    invariants = Invariants(
+        Limits(
+            swarm_per_minute=governor.swarm_per_minute,
+            actions_per_minute=governor.actions_per_minute,
+            lifetime_children=governor.max_lifetime_children,
+        )
+    )
+    texts: Counter[str] = Counter()
+    outcomes: dict[str, str] = {}
+    classes: Counter[str] = Counter()
+    for recorded in records:
+        invariants.absorb(recorded)
+        classes[class_of(recorded.event)] += 1
+        if isinstance(recorded.event, ObservationRecorded):
+            texts[recorded.event.text] += 1
+        if isinstance(recorded.event, ActionExecuted):
+            outcomes[recorded.event.proposal_id] = recorded.event.outcome
+    report.events = len(records)
+    report.acked = len(load.observed)
+    report.lost = sum(1 for text in load.observed if texts[text] == 0)
+    report.duplicated = sum(1 for count in texts.values() if count > 1)
+    report.violations = invariants.violations[:50]
+    report.histories_forked = invariants.histories_forked
+    report.budget_overshoot = invariants.budget_overshoot
+    report.proposals = len(invariants.lives)
+    report.terminal = report.proposals - len(invariants.unfinished())
+    report.outcomes = dict(Counter(outcomes.values()) | {"rejected": classes["proposal.rejected"]})
+    report.thoughts = classes["thought.generated"]
+    report.personas = classes["persona.spawned"]
+    report.unfinished_drains = len(_open_ends(records)[1])
+    report.max_outage_s = round(max((b - a for a, b in zip(load.acks, load.acks[1:], strict=False)), default=0.0), 2)
+    _effects(report, load, sink, workspace, outcomes)
+
+
+def _effects(report: Report, load: Load, sink: Sink, workspace: Path, outcomes: dict[str, str]) -> None:
+    """Count what really happened, against what the log says happened."""
+    for proposal_id, action in load.proposed.items():
+        if action.kind == "http.request":
+            count = sink.hits[f"/{proposal_id}"]
+        else:
+            file = workspace / action.target
+            count = int(file.exists() and file.read_text() == action.params["content"])
+        outcome = outcomes.get(proposal_id, "none")
+        report.effects += count
+        report.duplicate_effects += max(0, count - 1)
+        if (outcome == "success" and count == 0) or (outcome in ("none", "failure") and count > 0):
+            report.missing_effects += 1
+            report.violations.append(f"{proposal_id} {action.kind}: the log says {outcome}, the world has {count}")
+
+
+def _key(token: str, principal: str, scopes: list[str]) -> str:
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    return f'[[keys]]\nsha256 = "{digest}"\nprincipal = "{principal}"\nscopes = {scopes!r}\n'
