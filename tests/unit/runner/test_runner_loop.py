@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
+
+import pytest
 
 from services.persona_runner.effects import performer, think
 from services.persona_runner.host import Host, shard_of
@@ -30,19 +33,25 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryKeyValue, MemoryLog
+from shared.log.port import Log
+from shared.log.streams import ensure
 from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
 from shared.thinker.rules import RuleThinker
+from tests.broker import Broker
 from tests.unit.runner.runner_model import IDENTITY, START
 
 SHARDS = 16
 
 
 class Mesh:
-    """A log, and the services a runner needs answers from."""
+    """A log, and the services a runner needs answers from. Each reader of a tail has its own name."""
 
-    def __init__(self) -> None:
-        self.log = MemoryLog()
+    def __init__(self, log_of: Callable[[str], Log]) -> None:
+        self.log_of = log_of
+        self.log = log_of("test-1")
 
     async def put(self, event: AnyEvent) -> None:
         event_id = fresh_id()
@@ -55,7 +64,7 @@ class Mesh:
 
     async def answer(self) -> None:
         """Grant every request and confirm every check."""
-        async for recorded in self.log.tail(["grant.requested.*.*", "check.requested.*.*.*"]):
+        async for recorded in self.log_of("answers-1").tail(["grant.requested.*.*", "check.requested.*.*.*"]):
             match recorded.event:
                 case GrantRequested(swarm=swarm, persona=persona, need=need) if need != Credits():
                     await self.put(
@@ -86,18 +95,20 @@ class Mesh:
         """The thoughts, as soon as they are such."""
         thoughts: list[ThoughtGenerated] = []
         async with asyncio.timeout(20):
-            async for recorded in self.log.tail(["thought.generated.*.*"]):
+            tail = self.log.tail(["thought.generated.*.*"])
+            async for recorded in tail:
                 assert isinstance(recorded.event, ThoughtGenerated)
                 thoughts.append(recorded.event)
                 if done(thoughts):
                     break
+            await tail.stop()
         return thoughts
 
     @asynccontextmanager
     async def runner(self, name: str, shards: set[int]) -> AsyncIterator[Loop]:
         thinker = RuleThinker()
         host = Host(shards=SHARDS, thinker=thinker.name, runner=name)
-        loop = Loop(self.log, host, performer(thinker))
+        loop = Loop(self.log_of(name), host, performer(thinker))
         stopping = asyncio.Event()
         await loop.own(shards)
         async with asyncio.TaskGroup() as group:
@@ -120,6 +131,21 @@ class Mesh:
             task.cancel()
 
 
+@pytest.fixture(params=["memory", "jetstream"])
+async def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Mesh]:
+    if request.param == "memory":
+        log = MemoryLog()
+        yield Mesh(lambda name: log)
+        return
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    connection = await Connection.open(broker.url, name="test")
+    yield Mesh(lambda name: JetStreamLog(connection, service="persona_runner", instance=name))
+    await connection.close()
+    broker.kill()
+
+
 def histories(thoughts: list[ThoughtGenerated]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for thought in thoughts:
@@ -127,8 +153,7 @@ def histories(thoughts: list[ThoughtGenerated]) -> dict[str, list[int]]:
     return found
 
 
-async def test_two_runners_of_the_same_personas_leave_one_history_each() -> None:
-    mesh = Mesh()
+async def test_two_runners_of_the_same_personas_leave_one_history_each(mesh: Mesh) -> None:
     names = [f"p{i}" for i in range(5)]
     for name in names:
         await mesh.spawn(name)
@@ -142,8 +167,7 @@ async def test_two_runners_of_the_same_personas_leave_one_history_each() -> None
     assert set(histories(thoughts)) == set(names)
 
 
-async def test_a_burst_in_the_input_becomes_a_cited_proposal() -> None:
-    mesh = Mesh()
+async def test_a_burst_in_the_input_becomes_a_cited_proposal(mesh: Mesh) -> None:
     await mesh.spawn("ada")
     async with mesh.answering(), mesh.runner("one", set(range(SHARDS))):
         at = START
@@ -156,9 +180,11 @@ async def test_a_burst_in_the_input_becomes_a_cited_proposal() -> None:
             text = f"ERROR payment service refused order {n}: connection timed out"
             await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=text, observed_at=at))
         async with asyncio.timeout(20):
-            async for recorded in mesh.log.tail(["proposal.created.*.*.*"]):
+            tail = mesh.log.tail(["proposal.created.*.*.*"])
+            async for recorded in tail:
                 proposal = recorded.event
                 break
+            await tail.stop()
     assert isinstance(proposal, ProposalCreated)
     assert proposal.evidence
     for cited in proposal.evidence:
@@ -168,8 +194,7 @@ async def test_a_burst_in_the_input_becomes_a_cited_proposal() -> None:
         assert isinstance(observed.event, ObservationRecorded)
 
 
-async def test_a_shard_that_moves_goes_on_where_it_was() -> None:
-    mesh = Mesh()
+async def test_a_shard_that_moves_goes_on_where_it_was(mesh: Mesh) -> None:
     await mesh.spawn("ada")
     mine = {shard_of("alpha", "ada", SHARDS)}
     async with mesh.answering(), mesh.runner("one", mine) as one, mesh.runner("two", set()) as two:
@@ -183,8 +208,7 @@ async def test_a_shard_that_moves_goes_on_where_it_was() -> None:
     assert steps == list(range(1, len(steps) + 1))
 
 
-async def test_a_drained_persona_has_a_last_thought() -> None:
-    mesh = Mesh()
+async def test_a_drained_persona_has_a_last_thought(mesh: Mesh) -> None:
     await mesh.spawn("ada")
     async with mesh.answering(), mesh.runner("one", set(range(SHARDS))):
         await mesh.until(lambda seen: len(seen) >= 1)
