@@ -46,7 +46,7 @@ async def tap(
         raise Stop(f"{error}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
     try:
         after = await _end(connection, stream) if since is None else await _before(connection, stream, start)
-        tail = JetStreamTail(connection, stream, f"tap-{secrets.token_hex(6)}", (subject,), after)
+        tail = JetStreamTail(connection, None, stream, f"tap-{secrets.token_hex(6)}", (subject,), after)
         shown = 0
         async for recorded in tail:
             _show(recorded, as_json=target.json)

@@ -29,6 +29,8 @@ DUPLICATE_IN_BATCH = 10201
 COMMIT_ATTEMPTS = 4
 PAGE = 500
 FEW_SUBJECTS = 32
+BATCHES_AT_ONCE = 8
+"""The broker takes 50 a stream, of all clients, and commits them one after another."""
 
 
 class _TooMany(LogUnavailable):
@@ -59,6 +61,7 @@ class JetStreamLog:
         self.service = service
         self.instance = instance
         self.unreadable = 0
+        self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     # -- commit -----------------------------------------------------------------------------------------------------
 
@@ -95,12 +98,13 @@ class JetStreamLog:
     ) -> _Ack:
         batch = secrets.token_hex(12)
         last = len(encoded)
-        for number, ((subject, headers, body), guard) in enumerate(zip(encoded, guards, strict=True), start=1):
-            whole = {**headers, **guard, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-            if number < last:
-                await self.connection.publish(subject, body, headers=whole)
-        whole["Nats-Batch-Commit"] = "1"
-        answer = await self.connection.request(subject, body, headers=whole)
+        async with self._batches:
+            for number, ((subject, headers, body), guard) in enumerate(zip(encoded, guards, strict=True), start=1):
+                whole = {**headers, **guard, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                if number < last:
+                    await self.connection.publish(subject, body, headers=whole)
+            whole["Nats-Batch-Commit"] = "1"
+            answer = await self.connection.request(subject, body, headers=whole)
         return _ACK.decode(answer.data)
 
     async def _find(self, messages: Sequence[Message], expect: Sequence[Expect]) -> tuple[int, ...] | None:
@@ -231,7 +235,9 @@ class JetStreamLog:
 
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> JetStreamTail:
         suffix = "" if stream == "SWARM" else f"-{stream.lower()}"
-        return JetStreamTail(self.connection, stream, f"tail-{self.instance}{suffix}", tuple(filters), after)
+        return JetStreamTail(
+            self.connection, self.service, stream, f"tail-{self.instance}{suffix}", tuple(filters), after
+        )
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
         return JetStreamPuller(self.connection, spec, service=self.service)

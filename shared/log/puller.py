@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 
 from shared.contracts.envelope import Malformed, Recorded, decode
 from shared.log.connection import Connection
+from shared.log.dead import bury
 from shared.log.port import ConsumerSpec, LogUnavailable
 from shared.log.pulling import Pull, ack_numbers
 
@@ -28,11 +29,12 @@ class _Answer(msgspec.Struct):
 class JetStreamDelivery:
     """One delivery; see `shared.log.port.Delivery`."""
 
-    __slots__ = ("_connection", "_message", "_service", "attempt", "recorded", "seq", "subject")
+    __slots__ = ("_connection", "_message", "_service", "_stream", "attempt", "recorded", "seq", "subject")
 
-    def __init__(self, connection: Connection, service: str, message: Msg) -> None:
+    def __init__(self, connection: Connection, service: str, stream: str, message: Msg) -> None:
         self._connection = connection
         self._service = service
+        self._stream = stream
         self._message = message
         self.subject = message.subject
         self.attempt, self.seq, _, stamp, _ = ack_numbers(message.reply)
@@ -53,17 +55,7 @@ class JetStreamDelivery:
         await self._connection.publish(self._message.reply, b"+WPI")
 
     async def dead(self, reason: str, detail: str) -> None:
-        headers = {k: v for k, v in (self._message.headers or {}).items() if not k.startswith("Nats-")}
-        headers["swarm-dead-reason"] = reason
-        headers["swarm-dead-detail"] = detail.replace("\n", " ")[:500]
-        headers["swarm-dead-seq"] = str(self.seq)
-        headers["Nats-Msg-Id"] = f"dead-{self._service}-{self.seq}"
-        answer = await self._connection.request(
-            f"dead.{self._service}.{self.subject}", self._message.data, headers=headers
-        )
-        refused = msgspec.json.decode(answer.data, type=_Answer).error
-        if refused is not None:
-            raise LogUnavailable(f"the dead letters refused it: {refused.get('description')}")
+        await bury(self._connection, self._service, self._stream, self.seq, self._message, reason, detail)
         await self._connection.publish(self._message.reply, b"+TERM")
 
 
@@ -86,7 +78,7 @@ class JetStreamPuller:
 
     async def _deliveries(self) -> AsyncIterator[JetStreamDelivery]:
         async for message in self._pull.messages():
-            yield JetStreamDelivery(self._connection, self._service, message)
+            yield JetStreamDelivery(self._connection, self._service, self._spec.stream, message)
 
     async def _ensure(self) -> None:
         subject = f"$JS.API.CONSUMER.CREATE.{self._spec.stream}.{self._spec.name}"

@@ -2,6 +2,7 @@
 
 `SWARM` is the log; `HOT` the ring buffer of thoughts; `RECALL` short-lived questions to memory; `DEAD` the dead letters.
 All are on disk: a stream in memory would be gone, with its consumers, after every restart of a single broker.
+A subject of no known class is nobody's: the broker tells the publisher that nobody responds.
 Reconciling creates what is missing and updates what may be updated; what still differs is drift, and drift is not ready.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from shared.contracts.catalog import ENTITIES
+from shared.contracts.catalog import LOG_CLASSES, SHORT_LIVED, class_filter
 from shared.log.connection import Connection
 from shared.log.port import LogUnavailable
 
@@ -20,7 +21,7 @@ _Config = dict[str, object]
 
 STREAMS: dict[str, _Config] = {
     "SWARM": {
-        "subjects": [f"{entity}.>" for entity in ENTITIES],
+        "subjects": [class_filter(name) for name in LOG_CLASSES],
         "storage": "file",
         "compression": "s2",
         "duplicate_window": 120 * 10**9,
@@ -37,7 +38,7 @@ STREAMS: dict[str, _Config] = {
         "allow_direct": True,
     },
     "RECALL": {
-        "subjects": ["recall.>"],
+        "subjects": [class_filter(name) for name in SHORT_LIVED],
         "storage": "file",
         "max_age": 300 * 10**9,
         "max_bytes": 64 * 1024 * 1024,

@@ -12,11 +12,14 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
+from nats.aio.msg import Msg
 
 from shared.contracts.envelope import Malformed, Recorded, decode
 from shared.log.connection import Connection
+from shared.log.dead import bury
 from shared.log.port import LogUnavailable
 from shared.log.pulling import Pull, ack_numbers
+from shared.telemetry import DEAD_LETTERS
 
 log = structlog.get_logger()
 
@@ -27,10 +30,16 @@ class _Created(msgspec.Struct):
 
 
 class JetStreamTail:
-    """See `shared.log.port.Tail`. One tail per stream and process: its consumer's name is fixed."""
+    """See `shared.log.port.Tail`. One tail per stream and process: its consumer's name is fixed.
 
-    def __init__(self, connection: Connection, stream: str, name: str, filters: Sequence[str], after: int) -> None:
+    What cannot be read is buried in the name of `service`; an onlooker (None) only skips it.
+    """
+
+    def __init__(
+        self, connection: Connection, service: str | None, stream: str, name: str, filters: Sequence[str], after: int
+    ) -> None:
         self._connection = connection
+        self._service = service
         self._stream = stream
         self._name = name
         self._filters = list(filters)
@@ -62,10 +71,25 @@ class JetStreamTail:
                 stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
                 yield decode(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)
             except Malformed as error:
-                log.warning("event_unreadable", seq=seq, subject=message.subject, reason=error.reason)
+                if not await self._bury(seq, message, error):
+                    continue
             self.position = seq
             if pending == 0:
                 self._reached.set()
+
+    async def _bury(self, seq: int, message: Msg, error: Malformed) -> bool:
+        """To the dead letters; False when they cannot be reached, and then the reading begins again before it."""
+        log.warning("event_unreadable", seq=seq, subject=message.subject, reason=error.reason)
+        if self._service is None:
+            return True
+        try:
+            await bury(self._connection, self._service, self._stream, seq, message, error.reason, error.detail)
+        except LogUnavailable as away:
+            log.warning("dead_letter_waiting", seq=seq, why=str(away))
+            await self._pull.reset()
+            return False
+        DEAD_LETTERS.labels(error.reason).inc()
+        return True
 
     async def _ensure(self) -> None:
         api = "$JS.API.CONSUMER"

@@ -159,6 +159,25 @@ async def test_a_malformed_message_goes_to_the_dead_letters_with_its_reason(log:
     assert not isinstance(delivery.recorded, Recorded)
     await delivery.dead(delivery.recorded.reason, delivery.recorded.detail)
     answer = await log.connection.request(
-        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.observation.recorded.alpha.all"}'
+        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.SWARM.1.observation.recorded.alpha.all"}'
     )
     assert (b"{not json", "bad_body") == (answer.data, (answer.headers or {})["swarm-dead-reason"])
+
+
+async def test_a_tail_buries_what_it_cannot_read_and_goes_on_and_a_second_tail_buries_it_no_second_time(
+    log: JetStreamLog,
+) -> None:
+    await log.connection.request("observation.recorded.alpha.all", b"{}", headers={"ce-type": "no.such"})
+    await log.commit([observation("good")])
+    for _ in range(2):
+        tail = log.tail(("observation.recorded.*.*",))
+        (good,) = [await asyncio.wait_for(anext(aiter(tail)), 10)]
+        assert "good" == good.event.text  # type: ignore[union-attr]
+        await tail.stop()
+    answer = await log.connection.request("$JS.API.STREAM.INFO.DEAD")
+    assert b'"messages":1,' in answer.data
+
+
+async def test_a_subject_of_no_class_is_refused_at_the_door(log: JetStreamLog) -> None:
+    with pytest.raises(LogUnavailable, match="nobody answers"):
+        await log.connection.request("thought.imagined.alpha.p1", b"{}")
