@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.events import ProposalAuthorized
-from shared.crypto import new_seed, public_key, sign_verdict, verify_verdict
+from shared.crypto import _signed_bytes, new_seed, public_key, sign_verdict, verify_verdict
 from tests.unit.gate.given import KEY, SEED, at, authorized, proposed, replaced
 
 
@@ -58,6 +59,17 @@ def test_every_field_but_the_signature_is_among_those_tampered_with() -> None:
 def test_a_good_signature_by_an_untrusted_key_does_not_count() -> None:
     assert not verify_verdict(signed(), {public_key(new_seed())})
     assert not verify_verdict(signed(), set())
+
+
+@given(
+    words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=4),
+    micros=st.integers(0, 10**15),
+)
+def test_what_is_signed_is_the_canonical_json_of_rfc_8785(words: list[str], micros: int) -> None:
+    verdict = authorized(proposed(), policy_ids=tuple(words), expires_at=at(0) + timedelta(microseconds=micros))
+    body = msgspec.to_builtins(verdict)
+    del body["signature"]
+    assert rfc8785.dumps(body) == _signed_bytes(verdict)
 
 
 @given(key=st.text(max_size=70), signature=st.one_of(st.text(max_size=100), st.binary(max_size=80)))
