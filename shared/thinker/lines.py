@@ -27,7 +27,7 @@ _COUNTED = re.compile(
 )
 _CRITICAL = re.compile(
     r"\b(?:out of memory|oom-kill(?:er)?|kernel panic|segfault|general protection fault|call trace|data corruption|"
-    r"corrupt(?:ed|ion)|read-only file ?system|core dumped|no space left|machine check|hardware error)\b",
+    r"corrupt(?:ed|ion)|read-only file ?system|core dumped|no space left|machine check (?:exception|error)|hardware error)\b",
     re.IGNORECASE,
 )
 _ERROR = re.compile(
@@ -41,7 +41,9 @@ _WARNING = re.compile(
     r"degraded|exceeded|deprecated|disconnect(?:ed)?|reset by|unknown|missing|exited)\b|\bstatus_4[0-9]{2}\b",
     re.IGNORECASE,
 )
-_PROGRAM = re.compile(r"^(?:[\w.\-]+ ){0,2}?(?P<name>[A-Za-z][\w.\-/@]{0,40})(?:\[[^\]\s]{1,20}\])?:(?=\s|$)")
+_PROGRAM = re.compile(
+    r"^(?:[\w.\-]+ ){0,2}?(?P<name>[A-Za-z][\w.\-/@]{0,40})(?:\(\w{1,40}\))?(?:\[[^\]\s]{1,20}\])?:(?=\s|$)"
+)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 

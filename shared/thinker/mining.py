@@ -16,7 +16,7 @@ import msgspec
 
 from shared.contracts.events import EvidenceRef
 from shared.thinker.lines import INFO, program, severity
-from shared.thinker.templates import ANY, Words, agrees, is_status, split
+from shared.thinker.templates import ANY, SHAPE, Words, agrees, is_status, split
 
 MAX_TEMPLATES = 400
 MAX_TEMPLATE_BYTES = 48 * 1024
@@ -120,8 +120,8 @@ class Templates:
         )
 
     def _join(self, shelf: list[Template], parts: list[Template]) -> Template:
-        """One template for all parts, and for all others it would then overlap."""
-        whole = parts[0].words
+        """One template for all parts, and for all others it would then overlap; none when hardly a word would be left."""
+        new, whole = parts[-1], parts[0].words
         while True:
             for part in parts:
                 whole = tuple(a if a == b else ANY for a, b in zip(whole, part.words, strict=True))
@@ -129,6 +129,8 @@ class Templates:
             if not more:
                 break
             parts = [*parts, *more]
+        if sum(word not in (ANY, SHAPE) for word in whole) < max(1, len(whole) // 3):
+            return new
         for part in parts:
             self._align(part)
         kept = next((part for part in parts if part.topic), parts[0])

@@ -28,13 +28,15 @@ from shared.thinker.mining import Template, Templates, Window
 from shared.thinker.port import Finding, Percept
 from shared.thinker.rates import LONG, NEW_AFTER_LINES, WARM_LINES, Metric, is_burst, is_new, limits, roll
 from shared.thinker.records import Kind, Record, excerpt, topic_of
-from shared.thinker.sources import FUTURE_S, Source, begun_at
-from shared.thinker.templates import REST, Line, agrees, is_status, read, split
+from shared.thinker.sources import FUTURE_S, Source, begun_at, louder
+from shared.thinker.templates import Line, agrees, is_status, read, split
 
 MAX_SOURCES = 24
 MAX_RECORDS = 32
 MAX_METRICS = 12
 MAX_SEEN = 1024
+MAX_NEWS, NEWS_LINES = 3, 500
+"""A source with so many new messages in so many lines is one where new messages are ordinary."""
 RECENT_SEQS = 1024
 MARK_EVERY, MAX_MARKS = 256, 512
 SAMPLES, SAMPLE_BYTES = 16, 300
@@ -240,10 +242,14 @@ class Perception:
         enough = WARM_LINES if template.severity >= CRITICAL else NEW_AFTER_LINES
         if known or not source.warm or source.lines <= enough or any(map(is_status, template.words)):
             return False
+        lately = sum(
+            r.kind == "new_message" and r.source == template.source and source.lines - r.before <= NEWS_LINES
+            for r in self._state.records.values()
+        )
         singles = sum(
             1 for t in self._templates.known if t.count == 1 and t.severity >= WARNING and t.source == template.source
         )
-        return singles / (source.bad + 5) <= 0.25
+        return lately < MAX_NEWS and singles / (source.bad + 5) <= 0.25
 
     def _burst(self, source: Source, event: ObservationRecorded, template: Template, ref: EvidenceRef) -> None:
         for window, long in ((template.short, False), (template.long, True)):
@@ -342,28 +348,7 @@ class Perception:
         if record is not None:
             record.active, source.rate_topic = False, ""
         elif rate.first is not None and rate.sustained() and not self._told(event.source, index):
-            record = Record(
-                topic=topic_of("rate", event.source, "", ()),
-                kind="rate_jump",
-                source=event.source,
-                program="",
-                words=(REST,),
-                severity=WARNING,
-                timed=True,
-                seq=ref.seq,
-                first_seq=rate.first.seq,
-                first_at=rate.first_at,
-                last_seq=ref.seq,
-                last_at=source.now,
-                mark=index,
-                index=index,
-                count=rate.hot_lines + rate.count,
-                raised=rate.hot_lines + rate.count,
-                usual=rate.usual(),
-                sample=excerpt(event.text),
-                refs=[rate.first],
-            )
-            record.stride = max(1, record.count // 4)
+            record = louder(source, rate.first, event, ref)
             self._keep(record, ref)
             source.rate_topic = record.topic
 

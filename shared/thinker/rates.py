@@ -158,10 +158,11 @@ def shift(metric: Metric, value: float, percent: bool, downward: bool) -> tuple[
     """Take in a value; (usual, new) level when this value completes a shift."""
     past = metric.past
     found = None
-    if len(past) >= 20:
+    nearest = 20.0 if percent else 1.0
+    if len(past) >= 20 and (max(past) - value if downward else value - min(past)) > nearest:
         middle = median(past)
         spread = MADN * median([abs(one - middle) for one in past])
-        least = 20.0 if percent else max(1.0, 0.75 * abs(middle))
+        least = nearest if percent else max(nearest, 0.75 * abs(middle))
         away = (middle - value) if downward else (value - middle)
         if away > max(5 * spread, least):
             metric.run.append(value)
@@ -171,8 +172,8 @@ def shift(metric: Metric, value: float, percent: bool, downward: bool) -> tuple[
             if len(metric.run) >= HISTORY // 2:
                 metric.past, metric.run, metric.raised = metric.run[:], [], False
             return found
-        past.extend(metric.run)
-        metric.run, metric.raised = [], False
+    past.extend(metric.run)
+    metric.run, metric.raised = [], False
     past.append(value)
     del past[:-HISTORY]
     return found

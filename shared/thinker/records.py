@@ -122,14 +122,18 @@ class Record(msgspec.Struct, array_like=True):
         over = _duration(self.span()) if self.timed else f"{self.span():.0f} lines"
         if self.kind == "rate_jump":
             rate = f"about {self.count / max(1.0, self.span() / 60):.0f} per minute"
-            return f"{who}: {self.count} lines in {over}, {rate}; before that about {self.usual:.3g} per minute"
+            return f"{who}: {self.count} lines in {over}, {rate}; before that {_about(self.usual, per)}"
         what = f"{who}: '{_quote(self.words, self.program)}'"
-        before = f"before that about {self.usual:.2g} per {per}"
+        before = f"before that {_about(self.usual, per)}"
         if self.before:
             before = f"never in the {self.before} lines before"
         if self.count == 1:
             return f"{what} ({SEVERITY_NAMES[self.severity]}) occurred once; {before}"
         return f"{what} occurred {self.count} times in {over}; {before}"
+
+
+def _about(usual: float, per: str) -> str:
+    return f"about {usual:.2g} per {per}" if usual >= 0.01 else "next to none"
 
 
 def _duration(seconds: float) -> str:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import msgspec
 
+from shared.contracts.events import EvidenceRef, ObservationRecorded
+from shared.thinker.lines import WARNING
 from shared.thinker.mining import Window
 from shared.thinker.rates import SHORT_LINES, SHORT_S, WARM_LINES, WARM_WINDOWS, Metric, Rate
+from shared.thinker.records import Record, excerpt, topic_of
+from shared.thinker.templates import REST
 
 LATE_S = 600
 """A line this much older than its source's clock is late; `LATE_LINES` in a row mean that the clock went back for good."""
@@ -75,3 +79,30 @@ class Source(msgspec.Struct, array_like=True):
 def begun_at(at: float | None) -> Source:
     """A new source, timed from `at` on, or by lines."""
     return Source() if at is None else Source(timed=True, now=at, start=int(at // SHORT_S))
+
+
+def louder(source: Source, first: EvidenceRef, event: ObservationRecorded, ref: EvidenceRef) -> Record:
+    """The record of a rate that jumped with the line `first` and has stayed high up to `ref`."""
+    count = source.rate.hot_lines + source.rate.count
+    return Record(
+        topic=topic_of("rate", event.source, "", ()),
+        kind="rate_jump",
+        source=event.source,
+        program="",
+        words=(REST,),
+        severity=WARNING,
+        timed=True,
+        seq=ref.seq,
+        first_seq=first.seq,
+        first_at=source.rate.first_at,
+        last_seq=ref.seq,
+        last_at=source.now,
+        mark=source.index,
+        index=source.index,
+        count=count,
+        raised=count,
+        usual=source.rate.usual(),
+        sample=excerpt(event.text),
+        refs=[first],
+        stride=max(1, count // 4),
+    )

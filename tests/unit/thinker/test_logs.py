@@ -10,7 +10,8 @@ import pytest
 from tests.logs.evaluate import committed, cycle, evaluate, recorded
 from tests.logs.make import SEED, build
 
-HELD_OUT = range(20)
+HELD_OUT = range(1000, 1020)
+"""Seeds nobody looked at while rules were made; in groups, so that workers can share them."""
 
 
 def test_the_committed_logs_are_what_the_generator_writes() -> None:
@@ -26,8 +27,9 @@ def test_committed_logs_are_judged_with_recall_and_precision_of_nine_tenths(batc
     assert int(str(told["quiet_files"])) >= 4
 
 
-def test_held_out_logs_are_judged_as_well_as_the_committed_ones() -> None:
-    told = evaluate([build(seed) for seed in HELD_OUT])
+@pytest.mark.parametrize("group", range(5))
+def test_held_out_logs_are_judged_as_well_as_the_committed_ones(group: int) -> None:
+    told = evaluate([build(seed) for seed in HELD_OUT[group::5]])
     print(json.dumps(told, indent=2))
     assert float(str(told["recall"])) >= 0.9 and float(str(told["precision"])) >= 0.9
     assert (told["proposals_on_quiet"], told["checks_not_confirmed"]) == (0, 0)

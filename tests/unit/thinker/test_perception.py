@@ -274,5 +274,7 @@ def test_the_state_stays_below_256_kib_whatever_comes() -> None:
     ]
     for event in bursts:
         perception.add(event)
-    assert len(perception.state()) <= 256 * 1024
+    size = len(perception.state())
+    print(f"state: {size} bytes")
+    assert size <= 256 * 1024
     assert len(perception.percept(0).findings) <= 32
