@@ -1,0 +1,18 @@
+"""A short storm with the suite; `scripts/chaos --minutes 30` is the long one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.storm import storm
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(480)
+async def test_nothing_is_lost_doubled_forked_or_overspent_while_everything_is_killed(tmp_path: Path) -> None:
+    seed = int(os.environ.get("SWARM_CHAOS_SEED") or int.from_bytes(os.urandom(3)))
+    report = await storm(tmp_path / "data", seed=seed, minutes=0.5, say=print)
+    assert report.passed, f"replay with SWARM_CHAOS_SEED={seed}: {report}"

@@ -1,0 +1,253 @@
+"""The whole mesh as real processes on a real broker, S3 server and index, driven as its users drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from services.supervisor.mesh import Mesh
+from services.supervisor.plan import Options
+from shared.contracts.action import Action, action_digest
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import EvidenceRef, ProposalCreated, SnapshotCompressed, ThoughtGenerated
+from shared.contracts.ids import fresh_id, utc_now
+from shared.invariants import Invariants, Limits
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+
+QUIET = [
+    f"Nov 22 13:{n // 60:02d}:{n % 60:02d} web sshd[{n}]: Accepted password for user{n % 5} from 10.0.0.{n % 9} port {3000 + n}"
+    for n in range(900)
+]
+BURST = [
+    f"Nov 22 13:16:{n // 10:02d} web sshd[{n}]: Failed password for root from 203.0.113.{n % 9} port {3000 + n}"
+    for n in range(300)
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    env = {"SWARM_DRAIN_S": "5", "SWARM_SNAPSHOT_EVERY_THOUGHTS": "3", "SWARM_FOUR_EYES": "false"}
+    options = Options(runners=2, env=env, ready_timeout_s=120)
+    async with Mesh(tmp_path_factory.mktemp("mesh") / "data", options) as mesh:
+        await mesh.wait_ready()
+        yield mesh
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=mesh.api_url, timeout=20, trust_env=False) as client:
+        answer = await client.post("/v1/cognition/start", json={"loop_interval_ms": 200})
+        assert answer.status_code == 200, answer.text
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def log(mesh: Mesh) -> AsyncIterator[JetStreamLog]:
+    seed_file = mesh.key("bootstrap")
+    connection = await Connection.open(mesh.nats_url, name="t", seed_file=seed_file, inbox_prefix="_INBOX_bootstrap")
+    yield JetStreamLog(connection, service="test", instance="test-1")
+    await connection.close()
+
+
+async def events(client: httpx.AsyncClient, query: str) -> AsyncIterator[dict[str, object]]:
+    """The event stream, decoded."""
+    async with client.stream("GET", f"/v1/cognition/stream?{query}", timeout=120) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data: {"):
+                yield json.loads(line[6:])
+
+
+async def until(client: httpx.AsyncClient, query: str, event_type: str) -> dict[str, object]:
+    async with asyncio.timeout(90):
+        async for event in events(client, f"from=beginning&{query}"):
+            if event["event_type"] == event_type:
+                return event
+    raise AssertionError(f"no {event_type}")
+
+
+async def create(api: httpx.AsyncClient, persona: str, swarm: str) -> dict[str, object]:
+    body = {"persona_id": persona, "name": persona, "role": "watcher", "charter": "Watch.", "swarm_id": swarm}
+    answer = await api.post("/v1/swarm/personas", json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def observe(api: httpx.AsyncClient, swarm: str, lines: list[str]) -> list[int]:
+    body = {"observations": [{"text": line, "source": "auth.log"} for line in lines]}
+    answer = await api.post(f"/v1/swarm/{swarm}/observations", json=body)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["sequences"])
+
+
+async def test_a_burst_in_a_log_ends_as_a_report_that_cites_it(api: httpx.AsyncClient, mesh: Mesh) -> None:
+    await create(api, "watch1", "burst")
+    await observe(api, "burst", QUIET)
+    cited = set(await observe(api, "burst", BURST))
+    executed = await until(api, "swarm=burst&type=action_executed", "action_executed")
+    payload = executed["payload"]
+    assert isinstance(payload, dict) and "success" == payload["outcome"]
+    life = (await api.get(f"/v1/proposals/{payload['proposal_id']}")).json()
+    stages = [event["type"] for event in life["events"]]
+    assert [
+        "proposal.created",
+        "proposal.verified",
+        "proposal.authorized",
+        "action.claimed",
+        "action.executed",
+    ] == stages
+    created = life["events"][0]["data"]
+    assert {ref["seq"] for ref in created["evidence"]} <= cited
+    report = (mesh.workspace / created["action"]["target"]).read_text()
+    assert "Failed password for root" in report and "300" in report
+
+
+async def test_a_quiet_log_ends_in_no_proposal(api: httpx.AsyncClient) -> None:
+    await create(api, "watch2", "quiet")
+    await observe(api, "quiet", QUIET)
+    async with asyncio.timeout(60):
+        async for event in events(api, "from=beginning&swarm=quiet"):
+            assert event["event_type"] != "proposal_created"
+            if event["event_type"] == "thought_generated" and event["payload"]["cycle"] >= 2:  # type: ignore[index]
+                break
+
+
+async def test_a_reaped_persona_leaves_a_final_snapshot_first(api: httpx.AsyncClient, log: JetStreamLog) -> None:
+    await create(api, "brief", "ending")
+    await until(api, "persona=brief&type=thought_generated", "thought_generated")
+    answer = await api.post("/v1/swarm/personas/brief/reap", json={"reason": "done"})
+    assert (200, ["brief"]) == (answer.status_code, answer.json()["reaped_ids"])
+    await until(api, "persona=brief&type=persona_reaped", "persona_reaped")
+    life = await log.read(("*.*.ending.brief",))
+    order = [r.subject.rsplit(".", 2)[0] for r in life]
+    final = next(r.event for r in life if isinstance(r.event, SnapshotCompressed) and r.event.final)
+    assert final.sha256 and order.index("persona.draining") < len(order) - 1 - order[::-1].index("snapshot.compressed")
+    assert "persona.reaped" == order[-1]
+    assert 409 == (await api.post("/v1/swarm/personas/brief/reap")).status_code
+
+
+async def test_a_persona_that_thinks_is_remembered(api: httpx.AsyncClient) -> None:
+    await create(api, "rememberer", "memory")
+    await observe(api, "memory", QUIET[:50])
+    await until(api, "persona=rememberer&type=thought_generated", "thought_generated")
+    async with asyncio.timeout(30):
+        while not (
+            found := (await api.get("/v1/swarm/personas/rememberer/memory", params={"q": "observations"})).json()
+        ):
+            await asyncio.sleep(0)
+    assert found
+
+
+async def test_what_needs_people_waits_for_them_and_is_then_done_once(
+    api: httpx.AsyncClient, log: JetStreamLog, mesh: Mesh
+) -> None:
+    await create(api, "asker", "people")
+    (seq,) = await observe(api, "people", ["something to cite"])
+    spawned = (await log.read(("persona.spawned.people.asker",)))[0]
+    seen = await log.get(seq)
+    assert seen is not None
+    action = Action(kind="file.write", target="asked/for.md", params={"content": "yes", "mode": "create"})
+    whose = {"swarm": "people", "persona": "asker", "charter": spawned.envelope.charter or ""}
+    event = ProposalCreated(
+        **whose,
+        proposal_id="ask-1",
+        title="ask",
+        rationale="people decide",
+        action=action,
+        evidence=(EvidenceRef(id=seen.id, seq=seq),),
+        digest=action_digest(**whose, action=action),
+        deadline=utc_now() + timedelta(minutes=5),
+    )
+    event_id = fresh_id()
+    envelope = Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id, charter=whose["charter"])
+    await log.commit([Message(event=event, envelope=envelope)])
+    await until(api, "swarm=people&type=approval_requested", "approval_requested")
+    (request,) = [a for a in (await api.get("/v1/approvals")).json() if a["proposal_id"] == "ask-1"]
+    wrong = await api.post("/v1/approvals/ask-1", json={"decision": "grant", "digest": "0" * 64})
+    assert 409 == wrong.status_code
+    right = await api.post("/v1/approvals/ask-1", json={"decision": "grant", "digest": request["digest"]})
+    assert 200 == right.status_code, right.text
+    await until(api, "swarm=people&type=action_executed", "action_executed")
+    assert "yes" == (mesh.workspace / "asked/for.md").read_text()
+
+
+async def test_a_killed_runner_is_taken_over_and_no_history_forks(
+    api: httpx.AsyncClient, log: JetStreamLog, mesh: Mesh
+) -> None:
+    for n in range(12):
+        await create(api, f"many{n}", "takeover")
+    await until(api, "persona=many11&type=thought_generated", "thought_generated")
+    before = {r.event.persona: r.event.step for r in await log.last(("thought.generated.takeover.*",))}  # type: ignore[union-attr]
+    await mesh.kill("persona_runner-1")
+    await observe(api, "takeover", ["wake up, all of you"])
+    async with asyncio.timeout(60):
+        while True:
+            last = {r.event.persona: r.event.step for r in await log.last(("thought.generated.takeover.*",))}  # type: ignore[union-attr]
+            if len(last) == 12 and all(step > before.get(persona, 0) for persona, step in last.items()):
+                break
+    steps: dict[str, int] = {}
+    for recorded in await log.read(("thought.generated.takeover.*",)):
+        thought = recorded.event
+        assert isinstance(thought, ThoughtGenerated)
+        assert steps.get(thought.persona, 0) + 1 == thought.step
+        steps[thought.persona] = thought.step
+
+
+async def test_a_malformed_message_ends_in_the_dead_letters_and_the_mesh_goes_on(
+    api: httpx.AsyncClient, log: JetStreamLog
+) -> None:
+    await log.connection.request("proposal.created.burst.watch1.bad", b"{", headers={"ce-type": "proposal.created"})
+    async with asyncio.timeout(30):
+        while True:
+            answer = await log.connection.request("$JS.API.STREAM.INFO.DEAD", b'{"subjects_filter":"dead.verifier.>"}')
+            if b"proposal.created.burst.watch1.bad" in answer.data:
+                break
+    assert 200 == (await api.get("/v1/cognition/status")).status_code
+
+
+async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
+    from services.governor.service import limits_of
+    from shared.contracts.catalog import LOG_CLASSES, class_filter
+    from shared.settings import Settings
+
+    governor = limits_of(Settings())
+    limits = Limits(
+        swarm_per_minute=governor.swarm_per_minute,
+        actions_per_minute=governor.actions_per_minute,
+        lifetime_children=governor.max_lifetime_children,
+    )
+    invariants = Invariants(limits)
+    for recorded in await log.read(tuple(class_filter(name) for name in LOG_CLASSES)):
+        invariants.absorb(recorded)
+    assert [] == invariants.violations
+
+
+async def test_the_nats_cli_user_may_read_and_may_not_speak(mesh: Mesh) -> None:
+    connection = await Connection.open(
+        mesh.nats_url, name="cli", seed_file=mesh.key("operator"), inbox_prefix="_INBOX_operator"
+    )
+    answer = await connection.request("$JS.API.STREAM.INFO.SWARM")
+    assert b'"name":"SWARM"' in answer.data
+    with pytest.raises(Exception, match="no answer"):
+        await connection.request("action.claimed.a.b.c", b"{}", timeout_s=0.5)
+    await connection.close()
+
+
+async def test_secrets_are_in_no_log(mesh: Mesh) -> None:
+    secrets = [
+        path.read_text().strip()
+        for path in (mesh.data / "keys").iterdir()
+        if path.suffix == ".nk" or "secret" in path.name
+    ]
+    for file in Path(mesh.data / "logs").iterdir():
+        text = file.read_text(errors="replace")
+        assert not any(secret in text for secret in secrets), file.name
