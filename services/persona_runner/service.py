@@ -6,14 +6,19 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
+
 from services.persona_runner.effects import performer
 from services.persona_runner.host import Host
-from services.persona_runner.loop import SOURCE, Loop
+from services.persona_runner.loop import AWAY_S, SOURCE, Loop
 from services.persona_runner.placement import Placement
 from services.persona_runner.recall import Recaller
+from shared.log.port import LogUnavailable
 from shared.runtime.service import Service
 from shared.settings import Settings
 from shared.thinker.port import Thinker
+
+log = structlog.get_logger()
 
 
 def thinker_of(settings: Settings) -> Thinker:
@@ -64,7 +69,12 @@ async def wire(service: Service) -> None:
         while not service.stopping.is_set():
             await changed.wait()
             changed.clear()
-            await loop.own(share)
+            try:
+                await loop.own(share)
+            except LogUnavailable as error:
+                log.warning("log_unavailable", work="placement", why=str(error))
+                await asyncio.sleep(AWAY_S)
+                changed.set()
 
     async def think() -> None:
         await _first(loop.caught_up(), service.stopping.wait())
