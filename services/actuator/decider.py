@@ -11,9 +11,9 @@ that must be empty (`action.*` of the proposal), and only then is the action exe
 A claim without an outcome belongs to someone who may still be at work: it is left alone until its time-out and a margin have
 passed. Then `Inquire` asks the target; where it can tell, the outcome is success or failure, else `unknown` for a person.
 
-Two actuators may both be told that their claim is stored, because the claim's event id derives from its cause and the broker
-takes the second for a repetition of the first. So each attempt signs its claim (`ActionClaimed.actuator` ends in a fresh mark),
-and `Execute` first reads from the log whose claim it is. The log's word counts, not the ack's.
+Two actuators may both be told that their claim is stored: its event id derives from its cause, so it is the same for both, and
+whoever lost an answer and looks again finds "its" event in the log. So each attempt marks its claim (`ActionClaimed.actuator` ends
+in fresh random digits), and `Execute` first reads from the log whose claim it is. The log's word counts, not the ack's.
 
 Invariants: no execution without a claim in the log that bears this attempt's mark; at most one outcome; never a second execution.
 """
