@@ -242,3 +242,7 @@ def doctor(*, target: Target = HERE) -> int:
         rows = [{"state": word[c.ok], "name": c.name, "detail": c.detail} for c in checks]
         table(rows, {"state": "", "name": "", "detail": ""}, nothing="")
     return FAILED if any(c.ok is False for c in checks) else OK
+
+
+if __name__ == "__main__":
+    main()
