@@ -6,6 +6,7 @@ cause, so deciding twice gives the same id; all others are UUIDv7 and are made a
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from datetime import UTC, datetime
@@ -33,7 +34,11 @@ def is_token(word: str) -> bool:
 
 def caused_id(cause_id: str, event_class: str, index: int = 0) -> str:
     """The id of the `index`-th event of a class that follows from `cause_id` (UUIDv5, RFC 9562 section 5.5)."""
-    return str(uuid.uuid5(_CAUSED, f"{cause_id}/{event_class}/{index}"))
+    name = f"{cause_id}/{event_class}/{index}".encode()
+    raw = bytearray(hashlib.sha1(_CAUSED.bytes + name, usedforsecurity=False).digest()[:16])
+    raw[6], raw[8] = raw[6] & 0x0F | 0x50, raw[8] & 0x3F | 0x80
+    hexed = raw.hex()  # `str(uuid.uuid5(...))` by hand: on the path of every commit, a quarter of the time
+    return f"{hexed[:8]}-{hexed[8:12]}-{hexed[12:16]}-{hexed[16:20]}-{hexed[20:]}"
 
 
 def caused_token(cause_id: str, kind: str, index: int = 0) -> str:

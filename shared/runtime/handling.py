@@ -82,6 +82,7 @@ class Fold(Generic[S]):
         self.state: S = decider.initial()
         self.position = 0
         self.guards: dict[str, int] = {}
+        self._is_own_guard = boundary.guards == boundary.reads and len(boundary.reads) == 1
 
     def absorb(self, records: Sequence[Recorded]) -> None:
         """Evolve by events of the boundary, in stream order; what is older than the position is known already."""
@@ -91,7 +92,7 @@ class Fold(Generic[S]):
             self.state = self.decider.evolve(self.state, recorded)
             self.position = recorded.seq
             for guard in self.boundary.guards:
-                if matches(guard, recorded.subject):
+                if self._is_own_guard or matches(guard, recorded.subject):
                     self.guards[guard] = recorded.seq
 
     def last(self, guard: str) -> int:

@@ -11,7 +11,8 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
-from typing import Generic, TypeVar
+from functools import cache
+from typing import Generic, TypeVar, cast
 
 import structlog
 
@@ -32,6 +33,8 @@ MAX_FAILURES = 10
 MAX_FOLDS = 1024
 IN_FLIGHT_LIMIT = 256
 _Lane = tuple[str, ...]
+_Work = tuple[Delivery, Boundary] | tuple[Tick, asyncio.Future[Verdict]]
+_deliveries, _commits = cache(DELIVERIES.labels), cache(COMMITS.labels)
 
 
 async def no_effects(effect: Effect) -> Result:
@@ -54,10 +57,10 @@ async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform
             case Commit(messages, expect):
                 try:
                     answer = await log_.commit(messages, expect)
-                    COMMITS.labels("stored").inc()
+                    _commits("stored").inc()
                 except (StaleBoundary, DuplicateEvent):
                     answer = None
-                    COMMITS.labels("refused").inc()
+                    _commits("refused").inc()
             case Perform(effect):
                 answer = (await perform(effect), utc_now())
 
@@ -82,7 +85,7 @@ class Shell(Generic[S]):
         self._checkpoints = checkpoints
         self._clock = clock
         self._folds: OrderedDict[_Lane, Fold[S]] = OrderedDict()
-        self._lanes: dict[_Lane, deque[Delivery | tuple[Tick, asyncio.Future[Verdict]]]] = {}
+        self._lanes: dict[_Lane, deque[_Work]] = {}
         self._working: dict[Delivery, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
@@ -97,9 +100,9 @@ class Shell(Generic[S]):
                 await self._slots.acquire()
                 self._working[delivery] = 0.0
                 IN_FLIGHT.inc()
-                lane = await self._lane_of(delivery, spec)
-                if lane is not None:
-                    self._enqueue(lane, delivery)
+                boundary = await self._boundary_of(delivery, spec)
+                if boundary is not None:
+                    self._enqueue(boundary.reads, (delivery, boundary))
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=grace_s)
         finally:
@@ -119,7 +122,7 @@ class Shell(Generic[S]):
         self._enqueue(boundary.reads, (tick, waiting))
         return await waiting
 
-    async def _lane_of(self, delivery: Delivery, spec: ConsumerSpec) -> _Lane | None:
+    async def _boundary_of(self, delivery: Delivery, spec: ConsumerSpec) -> Boundary | None:
         recorded = delivery.recorded
         if isinstance(recorded, Malformed):
             await self._bury(delivery, recorded.reason, recorded.detail)
@@ -130,14 +133,13 @@ class Shell(Generic[S]):
         boundary = self._decider.boundary(self._delivered(delivery))
         if boundary is None:
             await self._settle(delivery, Done(), "ignored")
-            return None
-        return boundary.reads
+        return boundary
 
     def _delivered(self, delivery: Delivery) -> Delivered:
         assert not isinstance(delivery.recorded, Malformed)
         return Delivered(recorded=delivery.recorded, now=self._clock(), attempt=delivery.attempt)
 
-    def _enqueue(self, lane: _Lane, work: Delivery | tuple[Tick, asyncio.Future[Verdict]]) -> None:
+    def _enqueue(self, lane: _Lane, work: _Work) -> None:
         queue = self._lanes.get(lane)
         if queue is not None:
             queue.append(work)
@@ -151,11 +153,11 @@ class Shell(Generic[S]):
         queue = self._lanes[lane]
         try:
             while queue:
-                work = queue.popleft()
-                if isinstance(work, tuple):
-                    await self._handle_tick(*work)
+                first, second = queue.popleft()
+                if isinstance(first, Tick):
+                    await self._handle_tick(first, cast("asyncio.Future[Verdict]", second))
                 else:
-                    await self._handle_delivery(work)
+                    await self._handle_delivery(first, cast(Boundary, second))
         finally:
             del self._lanes[lane]
 
@@ -172,10 +174,8 @@ class Shell(Generic[S]):
         if not waiting.done():
             waiting.set_result(verdict)
 
-    async def _handle_delivery(self, delivery: Delivery) -> None:
+    async def _handle_delivery(self, delivery: Delivery, boundary: Boundary) -> None:
         message = self._delivered(delivery)
-        boundary = self._decider.boundary(message)
-        assert boundary is not None
         try:
             with HANDLE_SECONDS.time():
                 verdict = await self._handle(message, boundary)
@@ -227,7 +227,7 @@ class Shell(Generic[S]):
     async def _settle(self, delivery: Delivery, verdict: Done | Again, label: str) -> None:
         """Ack or nak, then free the slot; when the broker is away it redelivers by itself."""
         self._release(delivery)
-        DELIVERIES.labels(label).inc()
+        _deliveries(label).inc()
         try:
             if isinstance(verdict, Done):
                 await delivery.ack()
@@ -245,7 +245,7 @@ class Shell(Generic[S]):
             return
         self._release(delivery)
         DEAD_LETTERS.labels(reason).inc()
-        DELIVERIES.labels("dead").inc()
+        _deliveries("dead").inc()
 
     def _release(self, delivery: Delivery) -> None:
         if self._working.pop(delivery, None) is not None:
