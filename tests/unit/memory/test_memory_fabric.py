@@ -187,6 +187,9 @@ async def test_an_index_rebuilt_from_the_log_equals_the_one_that_was_lost(
     await rebuilt.remember(log)
     assert await state(at_once) == await state(one_by_one)
     assert [c.data for c in await snapshots(rebuilt)] == [c.data for c in await snapshots(live)]
+    await rebuilt.remember(log)
+    assert rebuilt.cursor == len(log)
+    assert await state(at_once) == await state(one_by_one), "what had left memory came back on a replay"
     await one_by_one.close()
     await at_once.close()
 
