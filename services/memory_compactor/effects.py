@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 
 import msgspec
 import structlog
@@ -99,7 +100,7 @@ class Feed:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: bool(self._waiting) or self._ended)
-                batch = [self._waiting[i] for i in range(min(len(self._waiting), TRANSACTION_EVENTS))]
+                batch = list(itertools.islice(self._waiting, TRANSACTION_EVENTS))
             if self._ended:
                 return
             try:

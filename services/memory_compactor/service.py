@@ -45,13 +45,13 @@ async def wire(service: Service) -> None:
         _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
     feed = Feed(service.log, fabric)
     service.background("memory-feed", feed.run)
-    service.on_stop(feed.stop)
     service.ready("memory", lambda: _problem(feed))
 
     decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)
     effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
     service.consume(service.shell(decider, perform=effects.perform, state_type=State))
     service.consume(service.shell(decider, perform=effects.perform), stream="RECALL", suffix="-recall")
+    service.on_stop(feed.stop)  # after the consumers: what is in flight may still wait for it
 
 
 async def _problem(feed: Feed) -> str | None:
