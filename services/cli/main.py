@@ -67,6 +67,7 @@ def _options(
     return Options(
         host=host,
         ports=ports,
+        well_known=True,
         runners=runners,
         sync_always=sync_always,
         policy_dir=str(policy_dir.resolve()) if policy_dir else None,

@@ -58,11 +58,24 @@ async def with_mesh(
         await asyncio.gather(work, return_exceptions=stopping.is_set())
     except (MeshRunning, PortTaken, MeshFailed, OSError, ValueError) as error:
         raise Stop(str(error)) from error
+    except BaseExceptionGroup as group:
+        if (told := _first_stop(group)) is None:
+            raise
+        raise told from group
     finally:
         stop.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
     return mesh
+
+
+def _first_stop(group: BaseExceptionGroup[BaseException]) -> Stop | None:
+    """What a task group of `body` wanted to tell the user."""
+    for error in group.exceptions:
+        found = _first_stop(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, Stop):
+            return found
+    return None
 
 
 async def up(data: Path, options: Options, *, as_json: bool, quiet: bool) -> int:

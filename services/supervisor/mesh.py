@@ -25,7 +25,7 @@ from services.supervisor import plan
 from services.supervisor.keys import ensure_keys, ensure_secret, seed_file
 from services.supervisor.logs import LogFile
 from services.supervisor.plan import Options, Places
-from services.supervisor.ports import choose
+from services.supervisor.ports import WELL_KNOWN, choose
 from services.supervisor.processes import Child, LineSink, Spec
 from services.supervisor.state import (
     Lock,
@@ -168,7 +168,7 @@ class Mesh:
             plan.port_names(self.options),
             host="127.0.0.1",
             asked=self.options.ports,
-            before=before.ports if before else None,
+            before={**(WELL_KNOWN if self.options.well_known else {}), **(before.ports if before else {})},
         )
         keys = ensure_keys(self.places.keys, plan.users(self.options))
         self._write_config(keys)

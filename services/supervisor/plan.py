@@ -43,7 +43,8 @@ _COMMAND = ("SWARM_URL", "SWARM_TOKEN", "SWARM_DATA")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be asked of a mesh. Ports by name (`nats`, `api`) are fixed; all others are free ones.
+    """What may be asked of a mesh. Ports by name (`nats`, `api`) are fixed; all others are those of the last run or free ones,
+    and with `well_known` those a person would try first, where they are free.
 
     `services` None is all of them, `runners` how many persona runners; an empty tuple and `s3` false leave the broker alone.
     `env` is added to every process and wins.
@@ -51,6 +52,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     ports: Mapping[str, int] = {}
+    well_known: bool = False
     runners: int = 1
     services: tuple[str, ...] | None = None
     s3: bool = True

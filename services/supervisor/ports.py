@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterable, Mapping
 
 WELL_KNOWN = {"nats": 4222, "api": 4096}
+"""What a person would try first."""
 S3_PORTS = tuple(f"s3_{part}" for part in ("s3", "master", "filer", "volume", "admin"))
 S3_GRPC = tuple(f"{name}_grpc" for name in S3_PORTS)
 
@@ -26,9 +27,8 @@ def choose(
     chosen: dict[str, int] = {}
     try:
         # What is certain goes first, so that no free choice takes it away.
-        for name in sorted(names, key=lambda n: (n not in asked, n not in before, n not in WELL_KNOWN)):
-            preferred = [port for table in (before, WELL_KNOWN) if (port := table.get(name))]
-            wanted = [asked[name]] if name in asked else [*preferred, 0]
+        for name in sorted(names, key=lambda n: (n not in asked, n not in before)):
+            wanted = [asked[name]] if name in asked else [before.get(name, 0), 0]
             for port in wanted:
                 if (taken := _hold(host, port)) is not None:
                     held.append(taken)
