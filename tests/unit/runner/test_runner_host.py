@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from services.persona_runner.decider import decide
+from services.persona_runner.guard import digest_of
 from services.persona_runner.host import Host, Key, merged, shard_of
 from services.persona_runner.messages import guards, messages
 from services.persona_runner.steps import Think, Thoughtful, filters
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
@@ -249,73 +250,54 @@ def test_percepts_of_two_senses_are_one() -> None:
     assert (both.first_seq, both.last_seq, both.new, both.total) == (3, 9, 2, 6)
 
 
-def test_ten_thousand_idle_personas_take_less_than_twenty_kilobytes_each() -> None:
-    """And the schedule does not grow while they think and sleep; 2 000 stand for the ten thousand."""
+def test_an_idle_persona_takes_less_than_twenty_kilobytes() -> None:
+    """Events go straight to the host, so that only what the host keeps is measured; long thoughts, twelve of them each."""
     count = 2_000
-    site = Site()
-    site.start()
-    site.feed()
+    host = Host(shards=1, thinker="t", runner="r")
+    host.begin(0)
+    host.end(0)
+    now = START
+
+    def bring(event: AnyEvent) -> None:
+        event_id = fresh_id()
+        envelope = Envelope(id=event_id, source="test", time=now, correlation=event_id)
+        subject = f"x.x.{event.swarm}.{event.persona}"
+        host.feed(Recorded(event=event, envelope=envelope, seq=host.position + 1, stored_at=now, subject=subject))
+
     gc.collect()
     tracemalloc.start()
     base, _ = tracemalloc.get_traced_memory()
-    names = [f"p{i}" for i in range(count)]
-    for name in names:
-        site.spawn(name)
-        site.grant(name)
-        site.feed()
-        site.store.records[:-1] = [None] * (len(site.store.records) - 1)  # type: ignore[list-item]
-    site.store = forgetful(site)
-    for round_ in range(8):
-        site.now += timedelta(minutes=10)
-        for key in site.host.due(site.now, count):
-            state = site.host.state(key)
-            assert state is not None
-            text = f"Nothing new in cycle {round_} of {key[1]}; " + "all kinds of lines at their usual rate " * 8
-            for recorded in thought_of(site, key, text):
-                site.host.feed(recorded)
-            site.host.settle(key, site.now)
+    bring(CognitionStarted(swarm="all", persona="all", loop_interval_ms=1000))
+    for i in range(count):
+        name = f"p{i}"
+        charter = f"I am {name}. " + "Watch the log. " * 20
+        identity = Identity(id=name, name=name, role="r", charter=charter, swarm_id=SWARM, created_at=START)
+        bring(PersonaSpawned(swarm=SWARM, persona=name, identity=identity, policy=PersonaPolicy()))
+    for step in range(1, 13):
+        now += timedelta(minutes=10)
+        due = host.due(now, count)
+        assert len(due) == count
+        for swarm, persona in due:
+            text = f"Nothing new in cycle {step} of {persona}; " + "each kind of line within its usual rate, " * 20
+            bring(
+                ThoughtGenerated(
+                    swarm=swarm,
+                    persona=persona,
+                    step=step,
+                    cycle=step,
+                    phase="reflect",
+                    text=text,
+                    thinker="t",
+                    digest=digest_of(text),
+                    useful_at=now,
+                    next_in_ms=300_000,
+                )
+            )
+            host.settle((swarm, persona), now)
     gc.collect()
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     each = (used - base) / count
     print(f"bytes per idle persona: {each:.0f}")
-    assert each < 12_000
-    assert len(site.host) == count
-
-
-def forgetful(site: Site) -> Store:
-    """A store that starts at the same sequence and keeps nothing worth measuring."""
-    store = Store(clock=lambda: site.now)
-    store.records = list(range(len(site.store.records)))  # type: ignore[arg-type]
-    return store
-
-
-def thought_of(site: Site, key: Key, text: str) -> list:  # type: ignore[type-arg]
-    from services.persona_runner.guard import digest_of
-    from shared.contracts.envelope import Recorded
-
-    state = site.host.state(key)
-    assert state is not None
-    event = ThoughtGenerated(
-        swarm=key[0],
-        persona=key[1],
-        step=state.step + 1,
-        cycle=state.cycle + 1,
-        phase="reflect",
-        text=text,
-        thinker="t",
-        digest=digest_of(text),
-        useful_at=site.now,
-        next_in_ms=300_000,
-    )
-    event_id = fresh_id()
-    envelope = Envelope(id=event_id, source="test", time=site.now, correlation=event_id)
-    return [
-        Recorded(
-            event=event,
-            envelope=envelope,
-            seq=site.host.position + 1,
-            stored_at=datetime.now(site.now.tzinfo),
-            subject=f"thought.generated.{key[0]}.{key[1]}",
-        )
-    ]
+    assert each < 20_000
+    assert len(host) == count
