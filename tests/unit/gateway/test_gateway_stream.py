@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import msgspec
 import pytest
-from gateway_model import Mesh, created, executed, mesh, recorded, spawned, thought
+from gateway_model import Mesh, created, executed, mesh, message, recorded, spawned, thought
 
 from services.gateway.feed import Feed, Subscription
 from services.gateway.projection import Projection
@@ -115,7 +115,7 @@ async def test_clients_that_break_off_and_resume_see_every_event_once_while_othe
 
     async def write(number: int) -> None:
         for step in range(1, total // writers + 1):
-            await up.log.commit([msg(thought(f"w{number}", step))])
+            await up.log.commit([message(thought(f"w{number}", step))])
             if step % 50 == 0:
                 await asyncio.sleep(0)
 
@@ -129,8 +129,6 @@ async def test_clients_that_break_off_and_resume_see_every_event_once_while_othe
                     assert {f.event for f in got} == {"cognition"}
                     seen += [int(f.id) for f in got]
         return seen
-
-    from gateway_model import message as msg
 
     results = await asyncio.gather(*(read(chunk) for chunk in (37, 200, 1200)), *(write(n) for n in range(writers)))
     for seen in results[:3]:
@@ -234,3 +232,20 @@ async def test_five_token_subjects_are_found_by_the_filter(up: Mesh) -> None:
     ):
         (frame,) = await take(answer, 1)
     assert frame.id == "2"
+
+
+async def test_a_client_ahead_of_the_projection_is_not_sent_again_what_it_has() -> None:
+    log = MemoryLog()
+    feed = Feed(log, Projection())
+    for step in range(1, 5):
+        await log.commit([message(thought("p", step))])
+    feed.take(log.store.records[0])
+    stream = EventStream(log, feed, buffer=10, heartbeat_s=5, max_clients=1)
+    chunks = await stream.open(Filter(), 3)
+    assert await anext(chunks) == b": open\n\n"
+    following = asyncio.create_task(anext(chunks))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    for event in log.store.records[1:]:
+        feed.take(event)
+    assert (await following).startswith(b"id: 4\n")
+    await chunks.aclose()  # type: ignore[attr-defined]
