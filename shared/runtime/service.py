@@ -218,6 +218,9 @@ def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
     configure_logging(service=name, instance=settings.instance_of(name), form=settings.log_format)
     try:
         uvloop.run(_run(name, settings, wire))
+    except* settings_.SettingsError as group:
+        print(f"{name}: {group.exceptions[0]}", file=sys.stderr)
+        raise SystemExit(2) from None
     except* LogUnavailable as group:
         log.error("service_failed", why=str(group.exceptions[0]))
         raise SystemExit(1) from None
