@@ -105,7 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def instance_of(self, service: str) -> str:
         """This process's name in the mesh, such as `verifier-1`."""
-        return self.instance or f"{service.replace('_', '-')}-1"
+        return self.instance or f"{service}-1"
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
