@@ -8,7 +8,7 @@ nothing; permission violations arrive only in the error callback, so they are lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Connection:
         self._client = WireClient()
         self._inbox = ""
         self._next = 0
-        self._answers: dict[str, asyncio.Future[Msg] | asyncio.Queue[Msg | None]] = {}
+        self._answers: dict[str, tuple[asyncio.Future[Msg], Callable[[Msg], bool]]] = {}
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self.closed = asyncio.Event()
 
@@ -119,48 +119,48 @@ class Connection:
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Msg:
         """One answer. Raises `LogUnavailable` on time-out, disconnect or nobody listening; it may have been done all the same."""
-        token = self._token()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg] = loop.create_future()
-        self._answers[token] = future
-        timer = loop.call_later(timeout_s, _expire, future, subject, timeout_s)
-        try:
-            if not self._client.is_connected:
-                raise LogUnavailable("the connection to NATS is down")
-            await self.publish(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
-            answer = await future
-        finally:
-            timer.cancel()
-            self._answers.pop(token, None)
+        answer = await self._ask(subject, (body,), headers, timeout_s, _only)
         if answer.headers and answer.headers.get(STATUS) == "503":
             raise LogUnavailable(f"nobody answers {subject} (JetStream down, or no permission)")
         return answer
 
     async def request_many(
-        self, subject: str, body: bytes, *, is_last: Callable[[Msg], bool], timeout_s: float = REQUEST_TIMEOUT_S
+        self, subject: str, *bodies: bytes, is_last: Callable[[Msg], bool], timeout_s: float = REQUEST_TIMEOUT_S
     ) -> list[Msg]:
-        """All answers up to and including the one `is_last` recognises. Raises `LogUnavailable` like `request`."""
-        token = self._token()
-        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
-        self._answers[token] = queue
+        """All answers to all bodies, up to and including the one `is_last` recognises. Raises `LogUnavailable` like `request`."""
         answers: list[Msg] = []
+
+        def collect(answer: Msg) -> bool:
+            answers.append(answer)
+            return is_last(answer)
+
+        await self._ask(subject, bodies, None, timeout_s, collect)
+        return answers
+
+    async def _ask(
+        self,
+        subject: str,
+        bodies: Sequence[bytes],
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+        is_last: Callable[[Msg], bool],
+    ) -> Msg:
+        """Publish the bodies under one reply inbox and wait for the last answer."""
+        self._next += 1
+        token = str(self._next)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self._answers[token] = future, is_last
+        timer = loop.call_later(timeout_s, _expire, future, subject, timeout_s)
         try:
             if not self._client.is_connected:
                 raise LogUnavailable("the connection to NATS is down")
-            await self.publish(subject, body, reply=f"{self._inbox}.{token}")
-            while True:
-                try:
-                    async with asyncio.timeout(timeout_s):
-                        answer = await queue.get()
-                except TimeoutError as error:
-                    raise LogUnavailable(f"no answer on {subject} within {timeout_s} s") from error
-                if answer is None:
-                    raise LogUnavailable("the connection to NATS was lost")
-                answers.append(answer)
-                if is_last(answer):
-                    return answers
+            for body in bodies:
+                await self.publish(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
+            return await future
         finally:
-            self._answers.pop(token, None)
+            timer.cancel()
+            del self._answers[token]
 
     async def close(self) -> None:
         """Flush what was published and close."""
@@ -172,23 +172,15 @@ class Connection:
         if not self._client.is_closed:
             await self._client.close()
 
-    def _token(self) -> str:
-        self._next += 1
-        return str(self._next)
-
     async def _answered(self, message: Msg) -> None:
         waiting = self._answers.get(message.subject.rpartition(".")[2])
-        if isinstance(waiting, asyncio.Queue):
-            waiting.put_nowait(message)
-        elif waiting is not None and not waiting.done():
-            waiting.set_result(message)
+        if waiting is not None and waiting[1](message) and not waiting[0].done():
+            waiting[0].set_result(message)
 
     async def _disconnected(self) -> None:
-        for waiting in self._answers.values():
-            if isinstance(waiting, asyncio.Queue):
-                waiting.put_nowait(None)
-            elif not waiting.done():
-                waiting.set_exception(LogUnavailable("the connection to NATS was lost"))
+        for future, _ in self._answers.values():
+            if not future.done():
+                future.set_exception(LogUnavailable("the connection to NATS was lost"))
 
     async def _reconnected(self) -> None:
         log.info("nats_reconnected")
@@ -201,6 +193,16 @@ class Connection:
     async def _failed(self, error: Exception) -> None:
         if self._inbox:
             log.warning("nats_error", error=str(error) or type(error).__name__)
+
+
+def is_status(answer: Msg) -> bool:
+    """Whether it is a status, such as the one that ends a batch of a direct get."""
+    return answer.headers is not None and STATUS in answer.headers
+
+
+def _only(answer: Msg) -> bool:
+    """One answer is all there is."""
+    return True
 
 
 def _expire(future: asyncio.Future[Msg], subject: str, timeout_s: float) -> None:

@@ -7,6 +7,7 @@ here: publish again with the same ids, and when the broker then refuses, look wh
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from nats.aio.msg import Msg
 
 from shared.contracts.catalog import matches
 from shared.contracts.envelope import Malformed, Message, Recorded, decode, encode
-from shared.log.connection import STATUS, Connection
+from shared.log.connection import STATUS, Connection, is_status
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 WRONG_LAST_SEQUENCE = (10071, 10164)
 DUPLICATE_IN_BATCH = 10201
 COMMIT_ATTEMPTS = 4
+DIRECT_GET = "$JS.API.DIRECT.GET.SWARM"
 PAGE = 500
 FEW_SUBJECTS = 32
 BATCHES_AT_ONCE = 8
@@ -151,28 +153,22 @@ class JetStreamLog:
             return None
         if len(newest) > FEW_SUBJECTS:
             return None
+        if not newest:
+            return []
+        subjects = [m.headers["Nats-Subject"] for m in newest]  # type: ignore[index]
+        asks = [msgspec.json.encode({"seq": 1, "next_by_subj": subject}) for subject in subjects]
+        answered = itertools.count(1)
+        oldest = await self.connection.request_many(DIRECT_GET, *asks, is_last=lambda _: next(answered) == len(asks))
+        firsts = {m.headers["Nats-Subject"]: m for m in oldest if m.headers and not is_status(m)}
         found: dict[int, Recorded] = {}
-
-        async def read_subject(last: Msg) -> None:
-            subject, seq = last.headers["Nats-Subject"], int(last.headers["Nats-Sequence"])  # type: ignore[index]
-            first = await self._next_on(subject)
-            for message in (first, last):
-                if message is not None and (recorded := self._decode_direct(message)) is not None:
+        for subject, last in zip(subjects, newest, strict=True):
+            ends = {_seq(m): m for m in (firsts.get(subject, last), last)}
+            for message in ends.values():
+                if (recorded := self._decode_direct(message)) is not None:
                     found[recorded.seq] = recorded
-            position = seq if first is None else int(first.headers["Nats-Sequence"])  # type: ignore[index]
-            if position < seq:
-                await self._read(subject, position, seq - 1, None, found)
-
-        async with asyncio.TaskGroup() as group:
-            for last in newest:
-                group.create_task(read_subject(last))
+            if len(ends) > 1:
+                await self._read(subject, min(ends), max(ends) - 1, None, found)
         return [found[seq] for seq in sorted(found) if upto is None or seq <= upto]
-
-    async def _next_on(self, subject: str) -> Msg | None:
-        """The first event on an exact subject."""
-        ask = msgspec.json.encode({"seq": 1, "next_by_subj": subject})
-        answer = await self.connection.request("$JS.API.DIRECT.GET.SWARM", ask)
-        return None if answer.headers is None or STATUS in answer.headers else answer
 
     async def _read(
         self, subject_filter: str, after: int, upto: int | None, limit: int | None, found: dict[int, Recorded]
@@ -183,7 +179,7 @@ class JetStreamLog:
             page = PAGE if limit is None else min(PAGE, limit - count)
             answers = await self._direct({"batch": page, "seq": position + 1, "next_by_subj": subject_filter})
             for message in answers:
-                seq = int(message.headers["Nats-Sequence"])  # type: ignore[index]
+                seq = _seq(message)
                 if upto is not None and seq > upto:
                     return position
                 position = seq
@@ -195,7 +191,7 @@ class JetStreamLog:
         return position
 
     async def get(self, seq: int) -> Recorded | None:
-        answer = await self.connection.request("$JS.API.DIRECT.GET.SWARM", b'{"seq":%d}' % seq)
+        answer = await self.connection.request(DIRECT_GET, b'{"seq":%d}' % seq)
         if answer.headers is None or STATUS in answer.headers:
             return None
         return self._decode_direct(answer)
@@ -209,9 +205,7 @@ class JetStreamLog:
 
     async def _direct(self, ask: dict[str, object]) -> list[Msg]:
         body = msgspec.json.encode(ask)
-        answers = await self.connection.request_many(
-            "$JS.API.DIRECT.GET.SWARM", body, is_last=lambda m: bool(m.headers and STATUS in m.headers)
-        )
+        answers = await self.connection.request_many(DIRECT_GET, body, is_last=is_status)
         status = answers[-1].headers[STATUS]  # type: ignore[index]
         if status == "413":
             raise _TooMany("the filters match more subjects than the broker gives at once, 1024")
@@ -241,6 +235,11 @@ class JetStreamLog:
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
         return JetStreamPuller(self.connection, spec, service=self.service)
+
+
+def _seq(message: Msg) -> int:
+    """The stream sequence of a message that came by direct get."""
+    return int(message.headers["Nats-Sequence"])  # type: ignore[index]
 
 
 def _assign(encoded: list[tuple[str, dict[str, str], bytes]], expect: Sequence[Expect]) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.log.connection import STATUS, Connection
+from shared.log.connection import STATUS, Connection, is_status
 from shared.log.port import Entry, LogUnavailable, StaleBoundary
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -39,9 +39,7 @@ class JetStreamKeyValue:
 
     async def entries(self, key_filter: str = ">") -> list[Entry]:
         ask = msgspec.json.encode({"multi_last": [self._prefix + key_filter], "batch": 1000})
-        answers = await self._connection.request_many(
-            self._get, ask, is_last=lambda m: bool(m.headers and STATUS in m.headers)
-        )
+        answers = await self._connection.request_many(self._get, ask, is_last=is_status)
         return [
             Entry(m.headers["Nats-Subject"][len(self._prefix) :], m.data, int(m.headers["Nats-Sequence"]))
             for m in answers[:-1]

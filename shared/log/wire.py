@@ -5,7 +5,7 @@ writing one translates every value (half of a publish), and every message goes t
 header block is decoded and split once, written in one join, and a message of a direct subscription goes straight to its callback.
 
 Private names relied on: `_process_msg`, `_parse_header_lines`, `_send_publish`, `_send_command`, `_flush_pending`,
-`_flush_queue`, `_process_headers`, `_build_message`, `_subs`, `_error_cb`. `tests/unit/test_wire.py` compares each path with
+`_flush_queue`, `_process_headers`, `_remove_sub`, `_error_cb`. `tests/unit/test_wire.py` compares each path with
 nats-py's own, so a release that changes them fails there. Only `connection` uses this module.
 """
 
@@ -64,7 +64,7 @@ class WireClient(Client):
         self.stats["in_bytes"] += len(data)
         parsed = await self._process_headers(headers) if headers else None
         try:
-            await take(self._build_message(sid, subject, reply, data, parsed))
+            await take(Msg(self, subject.decode(), reply.decode(), data, parsed))
         except Exception as error:  # the reading loop must outlive a callback, as it does nats-py's own
             await self._error_cb(error)
 
