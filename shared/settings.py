@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # gate
     policy_dir: str = ""
-    verdict_seed_file: str = ""
+    verdict_seed: str = ""
     verdict_keys: str = ""
     workspace: str = "data/workspace"
     http_allow: str = ""

@@ -21,11 +21,12 @@ RELOAD_EVERY_S = 5.0
 async def wire(service: Service) -> None:
     """Consume verified proposals and what people say. Raises `SettingsError`, and `BadBundle` when there is no good policy."""
     settings = service.settings
-    if not settings.verdict_seed_file:
-        raise SettingsError("SWARM_VERDICT_SEED_FILE is not set; the gate signs its verdicts with that nkey seed")
-    seed = Path(settings.verdict_seed_file).read_text(encoding="utf-8").strip()
+    if not settings.verdict_seed:
+        raise SettingsError(
+            "SWARM_VERDICT_SEED_FILE is not set; the gate signs its verdicts with the nkey seed in that file"
+        )
     policies = ActiveBundle(Path(settings.policy_dir) if settings.policy_dir else DEFAULT_BUNDLE)
-    log.info("policies_active", version=policies.bundle.version, signer=public_key(seed))
+    log.info("policies_active", version=policies.bundle.version, signer=public_key(settings.verdict_seed))
 
     async def reload() -> None:
         before = policies.bundle.version
@@ -38,7 +39,7 @@ async def wire(service: Service) -> None:
     effects = PolicyGateEffects(
         log=service.log,
         policies=policies,
-        seed=seed,
+        seed=settings.verdict_seed,
         environment=settings.environment,
         allowed_hosts=listed(settings.http_allow),
         kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,

@@ -14,8 +14,8 @@ from typing import Annotated
 
 import msgspec
 
-TOKEN_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$"
-_TOKEN = re.compile(TOKEN_PATTERN[:-1] + r"\Z")
+TOKEN_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$(?!\n)"  # Python's `$` alone would let a newline through
+_TOKEN = re.compile(TOKEN_PATTERN)
 _CAUSED = uuid.UUID("6f1a4f5e-6f0c-5c7e-9a64-2f0a4d6b9b01")
 
 Token = Annotated[str, msgspec.Meta(pattern=TOKEN_PATTERN, description="one word of a subject")]

@@ -46,7 +46,7 @@ OTHER: list[tuple[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), OTHER)
+@pytest.mark.parametrize(("field", "value"), OTHER, ids=[field for field, _ in OTHER])
 def test_any_changed_field_breaks_the_signature(field: str, value: object) -> None:
     changed = replaced(signed(), **{field: value})
     assert not verify_verdict(changed, {KEY, changed.key})
@@ -86,7 +86,7 @@ def test_a_key_of_another_nkey_role_is_no_signer() -> None:
     assert not verify_verdict(replaced(signed(), key=account), {account})
 
 
-@pytest.mark.parametrize("seed", ["", "SU", "not a seed", KEY, "SUAAAA" * 9, "ü"])
+@pytest.mark.parametrize("seed", ["", "SU", "not a seed", KEY, "SUAAAA" * 9, "ü"], ids=range(6))
 def test_what_is_no_seed_is_refused_without_being_repeated(seed: str) -> None:
     with pytest.raises(ValueError, match="not an nkey seed") as caught:
         sign_verdict(seed, authorized(proposed()))
