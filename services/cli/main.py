@@ -156,6 +156,34 @@ def run(
 
 
 @app.command
+def start(
+    *,
+    loop_interval: Annotated[str, Parameter(help="Least time between two thoughts of one persona.")] = "2s",
+    target: Target = HERE,
+) -> int:
+    """Have the mesh think; where nobody lives yet, a first persona is made. Until stopped, also over restarts."""
+    answer = ask(
+        target, "POST", "/v1/cognition/start", {"loop_interval_ms": max(100, round(span(loop_interval) * 1000))}
+    )
+    return _told(target, answer, f"thinking, {answer.get('persona_count')} persona(s)")
+
+
+@app.command
+def stop(*, reason: Annotated[str, Parameter(help="Why, for the log.")] = "", target: Target = HERE) -> int:
+    """Have the mesh stop thinking. What was proposed is still decided; nothing is lost."""
+    answer = ask(target, "POST", "/v1/cognition/stop", {"reason": reason})
+    return _told(target, answer, "not thinking; `swarm start` goes on")
+
+
+def _told(target: Target, answer: dict[str, object], line: str) -> int:
+    if target.json:
+        emit(answer)
+    else:
+        print(line)
+    return OK
+
+
+@app.command
 def status(*, target: Target = HERE) -> int:
     """Is the mesh up, does it think, and how many personas are there?"""
     state = ask(target, "GET", "/v1/cognition/status")

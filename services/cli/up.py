@@ -86,6 +86,7 @@ async def up(data: Path, options: Options, *, as_json: bool, quiet: bool) -> int
             emit_line({"api_url": mesh.api_url, "nats_url": mesh.nats_url, "data": str(mesh.data), "ready": True})
         for line in where(mesh):
             say(line)
+        say("It thinks while it is told to: `swarm start`, `swarm stop`.")
         await asyncio.Event().wait()
 
     await with_mesh(data, options, stay, on_line=None if quiet else prefixed())
