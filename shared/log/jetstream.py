@@ -110,11 +110,15 @@ class JetStreamLog:
         return _ACK.decode(answer.data)
 
     async def _find(self, messages: Sequence[Message], expect: Sequence[Expect]) -> tuple[int, ...] | None:
-        """The sequences of these very events, if they are all in the log."""
+        """The sequences of these very events, if they are all in the log.
+
+        The id alone does not tell: two replicas that decide the same thing give it the same id and perhaps other contents.
+        """
         seqs: list[int] = []
         for message in messages:
             after = max((e.last_seq for e in expect if matches(e.subject_filter, message.subject)), default=0)
-            found = [r.seq for r in await self.read((message.subject,), after) if r.id == message.envelope.id]
+            known = await self.read((message.subject,), after)
+            found = [r.seq for r in known if encode(Message(event=r.event, envelope=r.envelope)) == encode(message)]
             if not found:
                 return None
             seqs.append(found[0])

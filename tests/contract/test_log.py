@@ -172,6 +172,14 @@ async def test_a_batch_with_an_event_that_is_in_already_stores_nothing(log: Log)
     assert 1 == len(await log.read((sent.subject,)))
 
 
+async def test_a_batch_another_decided_under_the_same_ids_is_not_ours(log: Log) -> None:
+    """Two runners at the same step of a persona give their events the same ids, and say different things."""
+    guard = [Expect("observation.recorded.alpha.all", 0)]
+    await log.commit([message(observation(text).event, f"event-{n}") for n, text in enumerate(("a", "b"))], guard)
+    with pytest.raises((StaleBoundary, DuplicateEvent)):
+        await log.commit([message(observation(text).event, f"event-{n}") for n, text in enumerate(("a", "c"))], guard)
+
+
 async def test_an_oversized_event_is_refused_before_it_is_sent(log: Log) -> None:
     sent = observation()
     huge = Message(event=msgspec.structs.replace(sent.event, text="x" * 70_000), envelope=sent.envelope)
