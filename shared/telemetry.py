@@ -6,6 +6,7 @@ import logging
 import sys
 
 import structlog
+import structlog.tracebacks
 from prometheus_client import Counter, Gauge, Histogram
 
 DELIVERIES = Counter("swarm_deliveries", "deliveries by verdict", ["verdict"])
@@ -22,11 +23,14 @@ PERSONAS = Gauge("swarm_personas_hosted", "personas this runner hosts")
 HTTP_REQUESTS = Counter("swarm_http_requests", "requests by route and status class", ["route", "status"])
 STREAM_CLIENTS = Gauge("swarm_stream_clients", "open event streams")
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+"""The library's own defaults write every local variable of every frame into the log: tokens, seeds, whole settings."""
+
 
 def configure_logging(*, service: str, instance: str, form: str) -> None:
     """structlog to standard error as JSON lines, or readable with `form="console"`."""
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if form == "console"
         else structlog.processors.JSONRenderer()
     )
@@ -35,7 +39,7 @@ def configure_logging(*, service: str, instance: str, form: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if form != "console" else structlog.processors.StackInfoRenderer(),
+            _TRACEBACKS if form != "console" else structlog.processors.StackInfoRenderer(),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
