@@ -9,6 +9,7 @@ what is in flight within the grace time (below the ack wait), nak the rest, clos
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -216,6 +217,7 @@ def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     configure_logging(service=name, instance=settings.instance_of(name), form=settings.log_format)
+    collect_less_often()
     try:
         uvloop.run(_run(name, settings, wire))
     except* settings_.SettingsError as group:
@@ -224,6 +226,13 @@ def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
     except* LogUnavailable as group:
         log.error("service_failed", why=str(group.exceptions[0]))
         raise SystemExit(1) from None
+
+
+def collect_less_often() -> None:
+    """Every message makes many short-lived objects and hardly a cycle: collecting at the default rate takes a tenth of the CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)
 
 
 async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitable[None]]) -> None:

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
 from functools import cache
+from time import perf_counter
 from typing import Generic, TypeVar, cast
 
 import structlog
@@ -99,7 +100,6 @@ class Shell(Generic[S]):
             async for delivery in puller:
                 await self._slots.acquire()
                 self._working[delivery] = 0.0
-                IN_FLIGHT.inc()
                 boundary = await self._boundary_of(delivery, spec)
                 if boundary is not None:
                     self._enqueue(boundary.reads, (delivery, boundary))
@@ -176,9 +176,9 @@ class Shell(Generic[S]):
 
     async def _handle_delivery(self, delivery: Delivery, boundary: Boundary) -> None:
         message = self._delivered(delivery)
+        began = perf_counter()
         try:
-            with HANDLE_SECONDS.time():
-                verdict = await self._handle(message, boundary)
+            verdict = await self._handle(message, boundary)
         except LogUnavailable as error:
             self._folds.pop(boundary.reads, None)
             log.warning("log_unavailable", seq=delivery.seq, why=str(error))
@@ -191,6 +191,7 @@ class Shell(Generic[S]):
             else:
                 await self._settle(delivery, Again(min(30.0, 0.1 * 2**delivery.attempt)), "failed")
         else:
+            HANDLE_SECONDS.observe(perf_counter() - began)
             match verdict:
                 case Done(committed):
                     await self._settle(delivery, verdict, "done" if committed else "nothing")
@@ -250,12 +251,12 @@ class Shell(Generic[S]):
     def _release(self, delivery: Delivery) -> None:
         if self._working.pop(delivery, None) is not None:
             self._slots.release()
-            IN_FLIGHT.dec()
 
     async def _renew(self, ack_wait_s: float) -> None:
         """Tell the broker every third of the ack wait that what is in flight is being worked on."""
         while True:
             await asyncio.sleep(ack_wait_s / 3)
+            IN_FLIGHT.set(len(self._working))
             for delivery in tuple(self._working):
                 try:
                     await delivery.in_progress()

@@ -1,0 +1,134 @@
+"""Four hops, proposal.created → verified → authorized → executed, each stage its own process: ours against bare nats-py.
+
+A driver sends proposals on a schedule and takes in what comes out of the last hop. Latency counts from the moment a proposal was
+due, so a slow pipeline cannot hide by slowing the driver. All sides run on one broker and are measured in turns, because a shared
+machine is never twice the same. Peak: all proposals at once; out per second between the first and the last; median of the turns.
+
+- `kernel`: our log, shell and handling around deciders that only pass on, with the boundaries of the real ones.
+- `services`: the real verifier, policy gate and actuator (which claims before it acts: one commit and four reads more).
+- `bare_fetch_1`, `bare_fetch_64`: nats-py as it comes, no headers, nothing decoded, nothing guarded.
+
+- `hops_p95_ratio`: our p95 at 100 per s / that of bare `fetch(1)`, the usual way at low rates.
+- `hops_peak_per_s`, `hops_peak_ratio`: our peak, and ours / that of the better of the two bare ones.
+The same for the real services as `services_p95_ratio`, `services_peak_per_s`, `services_peak_ratio`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import nats
+
+from scripts.benchmarks.hop_worker import STAGES
+from scripts.benchmarks.measure import Figures, broker, latency, percentile, run_async, say
+from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes
+from shared.crypto import new_seed, public_key
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+from tests.broker import Broker, free_port
+
+KEYS = ("hops_p95_ratio", "hops_peak_per_s", "hops_peak_ratio")
+BARE_1 = Side("bare_fetch_1", "BARE1", "bare1.")
+BARE_64 = Side("bare_fetch_64", "BARE64", "bare64.")
+TURNS = 3
+
+
+def run(*, quick: bool) -> Figures:
+    """All sides and rates in both durability modes; `quick` has fewer proposals and no real services under `sync_always`."""
+    return run_async(_run(quick))
+
+
+async def _run(quick: bool) -> Figures:
+    figures: Figures = {}
+    for sync_always in (False, True):
+        mode = "sync_always" if sync_always else "sync_default"
+        async with broker(sync_always=sync_always) as server:
+            say(f"hops: {mode}, kernel and bare")
+            figures[mode] = await _turns(server, (Side("kernel"), BARE_1, BARE_64), _kernel(server.url), quick)
+        if quick and sync_always:
+            continue
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            async with broker(sync_always=sync_always) as server:
+                say(f"hops: {mode}, services")
+                workers = _services(server.url, Path(folder))
+                figures[mode] |= await _turns(server, (Side("services"),), workers, quick)
+    for name, prefix in (("kernel", "hops"), ("services", "services")):
+        figures |= _ratios(figures["sync_default"], name, prefix)
+    return figures
+
+
+def _ratios(sides: Figures, name: str, prefix: str) -> Figures:
+    ours, bare_1, bare_64 = sides[name], sides[BARE_1.name], sides[BARE_64.name]
+    return {
+        f"{prefix}_p95_ratio": round(ours["at_100_per_s"]["p95_ms"] / bare_1["at_100_per_s"]["p95_ms"], 2),
+        f"{prefix}_peak_per_s": ours["peak_per_s"],
+        f"{prefix}_peak_ratio": round(ours["peak_per_s"] / max(bare_1["peak_per_s"], bare_64["peak_per_s"]), 2),
+    }
+
+
+async def _turns(server: Broker, sides: tuple[Side, ...], workers: list[Worker], quick: bool) -> Figures:
+    client = await nats.connect(server.url, name="bench-driver", pending_size=64 * 1024 * 1024)
+    connection = await Connection.open(server.url, name="bench-grounds")
+    try:
+        evidence = await grounds(JetStreamLog(connection, service="bench", instance="bench-1"))
+        for side in sides:
+            if side.prefix:
+                config = {"name": side.stream, "subjects": [f"{side.prefix}>"], "storage": "file", "compression": "s2"}
+                await client.request(f"$JS.API.STREAM.CREATE.{side.stream}", json.dumps(config).encode())
+        async with processes(workers):
+            drivers = [await Driver(client, side, evidence).open() for side in sides]
+            return await _measure(drivers, quick)
+    finally:
+        await connection.close()
+        await client.close()
+
+
+async def _measure(drivers: list[Driver], quick: bool) -> Figures:
+    for driver in drivers:
+        await driver.at_once(100)  # warm-up
+    figures: Figures = {driver.side.name: {} for driver in drivers}
+    for per_s, count in ((1, 1 if quick else 10), (100, 100 if quick else 1000), (1000, 300 if quick else 3000)):
+        seconds: dict[str, list[float]] = {driver.side.name: [] for driver in drivers}
+        for _ in range(TURNS):
+            for driver in drivers:
+                seconds[driver.side.name] += await driver.at_rate(per_s, count)
+        for name, values in seconds.items():
+            figures[name][f"at_{per_s}_per_s"] = latency(values)
+    peaks: dict[str, list[float]] = {driver.side.name: [] for driver in drivers}
+    for _ in range(TURNS):
+        for driver in drivers:
+            peaks[driver.side.name].append(await driver.at_once(500 if quick else 5000))
+    for name, values in peaks.items():
+        figures[name]["peak_per_s"] = round(percentile(values, 0.5))
+    return figures
+
+
+def _kernel(url: str) -> list[Worker]:
+    """Three processes each for our kernel and for the two bare ones."""
+    module = ("-m", "scripts.benchmarks.hop_worker")
+    ours = [Worker((*module, "kernel", stage, url, "", "0")) for stage in STAGES]
+    bare = ((BARE_1, "1"), (BARE_64, "64"))
+    return ours + [Worker((*module, "bare", stage, url, side.prefix, n)) for side, n in bare for stage in STAGES]
+
+
+def _services(url: str, folder: Path) -> list[Worker]:
+    """The real three, with a verdict key of their own."""
+    seed = new_seed()
+    (folder / "verdict.seed").write_text(seed)
+    env = {
+        "SWARM_NATS_URL": url,
+        "SWARM_REQUIRE_SYNC_ALWAYS": "false",
+        "SWARM_ENVIRONMENT": "bench",
+        "SWARM_VERDICT_SEED_FILE": str(folder / "verdict.seed"),
+        "SWARM_VERDICT_KEYS": public_key(seed),
+        "SWARM_DATA_DIR": str(folder),
+        "SWARM_WORKSPACE": str(folder / "workspace"),
+    }
+    workers = []
+    for name in ("verifier", "policy_gate", "actuator"):
+        port = free_port()
+        ready = f"http://127.0.0.1:{port}/health/ready"
+        workers.append(Worker(("-m", f"services.{name}"), {**env, "SWARM_HEALTH_PORT": str(port)}, ready))
+    return workers

@@ -1,0 +1,205 @@
+"""Drives one pipeline: proposals in on a schedule, what comes out of its last hop noted; plain nats-py, the same for all sides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import httpx
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from scripts.benchmarks.hop_worker import filter_of
+from scripts.benchmarks.measure import ROOT, CannotMeasure
+from shared.contracts.action import Action, action_digest
+from shared.contracts.envelope import Envelope, Message, encode
+from shared.contracts.events import EvidenceRef, ObservationRecorded, PersonaSpawned, ProposalCreated
+from shared.contracts.ids import fresh_id, utc_now
+from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
+from shared.log.jetstream import JetStreamLog
+
+FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
+WAIT_S = 60.0
+ADA = Identity(
+    id="ada", name="ada", role="watcher", charter="Watch", swarm_id="bench", created_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
+CHARTER = charter_sha256(ADA)
+NOOP = Action(kind="test.noop", target="nothing", params={})
+DIGEST = action_digest(swarm="bench", persona="ada", charter=CHARTER, action=NOOP)
+
+
+class Side(NamedTuple):
+    """A pipeline: what its messages are prefixed with, and the stream they come out on. A prefix means: bare, no headers."""
+
+    name: str
+    stream: str = "SWARM"
+    prefix: str = ""
+
+
+class Worker(NamedTuple):
+    """A process to run, and where it says that it is ready; without that, its first line says so."""
+
+    arguments: Sequence[str]
+    env: Mapping[str, str] = {}
+    ready_url: str = ""
+
+
+@asynccontextmanager
+async def processes(workers: Sequence[Worker]) -> AsyncIterator[None]:
+    """The workers, all ready; ended by SIGTERM. Raises `CannotMeasure` with a worker's last words when one ends at once."""
+    running = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            *worker.arguments,
+            cwd=ROOT,
+            env={**os.environ, **worker.env},
+            stdout=asyncio.subprocess.PIPE if not worker.ready_url else asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        for worker in workers
+    ]
+    try:
+        for worker, process in zip(workers, running, strict=True):
+            await _until_ready(worker, process)
+        yield
+    finally:
+        for process in running:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+        for process in running:
+            await process.wait()
+
+
+async def _until_ready(worker: Worker, process: asyncio.subprocess.Process) -> None:
+    name = " ".join(worker.arguments)
+    try:
+        async with asyncio.timeout(WAIT_S), httpx.AsyncClient(trust_env=False) as http:
+            while worker.ready_url:
+                if process.returncode is not None:
+                    raise CannotMeasure(f"{name} ended with {process.returncode} before it was ready")
+                try:
+                    if (await http.get(worker.ready_url)).status_code == 200:
+                        return
+                except httpx.HTTPError:
+                    pass
+                await asyncio.sleep(0.05)
+            assert process.stdout is not None
+            if not (await process.stdout.readline()).startswith(b"ready"):
+                raise CannotMeasure(f"{name} ended before it was ready")
+    except TimeoutError:
+        raise CannotMeasure(f"{name} was not ready within {WAIT_S:.0f} s") from None
+
+
+class Driver:
+    """Sends proposals to a side and waits for them at its other end."""
+
+    def __init__(self, client: Client, side: Side, evidence: EvidenceRef) -> None:
+        self.side = side
+        self._client = client
+        self._evidence = evidence
+        self._count = 0
+        self._arrived: dict[str, float] = {}
+        self._wanted = 0
+        self._enough = asyncio.Event()
+
+    async def open(self) -> Driver:
+        """Listen at the end of the last hop, by a push consumer without acks."""
+        inbox = self._client.new_inbox()
+        await self._client.subscribe(inbox, cb=self._take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        config = {"deliver_subject": inbox, "filter_subject": filter_of(3, self.side.prefix), "ack_policy": "none"}
+        body = json.dumps({"stream_name": self.side.stream, "config": config}).encode()
+        answer = await self._client.request(f"$JS.API.CONSUMER.CREATE.{self.side.stream}", body)
+        assert b'"error"' not in answer.data, answer.data
+        return self
+
+    async def at_rate(self, per_s: int, count: int) -> list[float]:
+        """Seconds from due to done of `count` proposals, due on a fixed schedule, late or not."""
+        sends = self._proposals(count)
+        due: dict[str, float] = {}
+        start = time.perf_counter() + 0.02
+        for n, (name, *wire) in enumerate(sends):
+            due[name] = start + n / per_s
+            if (pause := due[name] - time.perf_counter()) > 0:
+                await asyncio.sleep(pause)
+            await self._client.publish(wire[0], wire[2], headers=wire[1])
+        await self._all_of(count)
+        return [self._arrived[name] - due[name] for name in due]
+
+    async def at_once(self, count: int) -> float:
+        """Proposals out per second, from the first to the last, when `count` come in as fast as they can."""
+        for n, (_, subject, headers, body) in enumerate(self._proposals(count)):
+            await self._client.publish(subject, body, headers=headers)
+            if n % 500 == 499:
+                await self._client.flush()
+        await self._all_of(count)
+        times = sorted(self._arrived.values())
+        return (count - 1) / (times[-1] - times[0])
+
+    async def _all_of(self, count: int) -> None:
+        self._wanted = count
+        if len(self._arrived) < count:
+            self._enough.clear()
+            try:
+                async with asyncio.timeout(WAIT_S):
+                    await self._enough.wait()
+            except TimeoutError:
+                lost = f"{len(self._arrived)} of {count} proposals came out within {WAIT_S:.0f} s"
+                raise CannotMeasure(f"{self.side.name}: {lost}") from None
+
+    async def _take(self, message: Msg) -> None:
+        self._arrived[message.subject.rpartition(".")[2]] = time.perf_counter()
+        if len(self._arrived) == self._wanted:
+            self._enough.set()
+
+    def _proposals(self, count: int) -> list[tuple[str, str, dict[str, str] | None, bytes]]:
+        self._arrived = {}
+        self._wanted = 0
+        sends: list[tuple[str, str, dict[str, str] | None, bytes]] = []
+        for _ in range(count):
+            self._count += 1
+            name = f"p-{self._count}"
+            subject, headers, body = encode(proposal(name, self._evidence))
+            bare = bool(self.side.prefix)
+            sends.append((name, self.side.prefix + subject, None if bare else headers, body))
+        return sends
+
+
+def proposal(name: str, evidence: EvidenceRef) -> Message:
+    """A proposal to do nothing, such as the gate would let pass."""
+    event_id, now = fresh_id(), utc_now()
+    event = ProposalCreated(
+        swarm="bench",
+        persona="ada",
+        proposal_id=name,
+        title="Do nothing",
+        rationale="The error rate of the payment service rose from 2 to 41 a minute. " * 4,
+        action=NOOP,
+        evidence=(evidence,),
+        charter=CHARTER,
+        digest=DIGEST,
+        deadline=FOREVER,
+    )
+    return Message(
+        event=event,
+        envelope=Envelope(id=event_id, source="bench", time=now, correlation=event_id, charter=CHARTER),
+    )
+
+
+async def grounds(log: JetStreamLog) -> EvidenceRef:
+    """Puts the persona and one observation into the log: what the proposals rest on."""
+    spawned = PersonaSpawned(swarm="bench", persona="ada", identity=ADA, policy=PersonaPolicy())
+    observed = ObservationRecorded(swarm="bench", persona="all", text="41 errors a minute", tainted=False)
+    seq = 0
+    for event in (spawned, observed):
+        event_id = fresh_id()
+        envelope = Envelope(id=event_id, source="bench", time=utc_now(), correlation=event_id)
+        (seq,) = await log.commit([Message(event=event, envelope=envelope)])
+    return EvidenceRef(id=event_id, seq=seq)
