@@ -35,6 +35,8 @@ _PRIVATE = {
     "SWARM_MODEL_": (RUNNER,),
     "SWARM_EMBEDDINGS_": ("memory_compactor",),
     "SWARM_QDRANT_API_KEY": ("memory_compactor",),
+    "SWARM_S3_": ("memory_compactor",),
+    "SWARM_VERDICT_SEED": ("policy_gate",),
     "SWARM_HTTP_KEY": ("gateway",),
 }
 """Settings that go to one service and to no other."""
@@ -211,14 +213,19 @@ def _special(
         return {"SWARM_QDRANT_URL": options.qdrant_url, **(cold if options.s3 else {})}
     if service == "policy_gate":
         policy = {"SWARM_POLICY_DIR": options.policy_dir} if options.policy_dir else {}
-        return {"SWARM_VERDICT_SEED_FILE": str(places.keys / "policy_gate-1.nk"), **policy}
+        return {"SWARM_VERDICT_SEED_FILE": str(places.keys / "policy_gate-1.nk"), **policy, **_hosts(options)}
     if service == "actuator":
         return {
             "SWARM_WORKSPACE": options.workspace or str(places.workspace),
-            "SWARM_HTTP_ALLOW": options.http_allow,
             "SWARM_VERDICT_KEYS": keys.get("policy_gate-1", ""),
+            **_hosts(options),
         }
     return {}
+
+
+def _hosts(options: Options) -> dict[str, str]:
+    """The gate permits and the actuator calls the same hosts: those of the option, else of the environment or the file."""
+    return {"SWARM_HTTP_ALLOW": options.http_allow} if options.http_allow else {}
 
 
 def _settings_for(service: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,8 @@ ENVIRON = {
     "SWARM_MODEL_API_KEY": "k",
     "SWARM_EMBEDDINGS_API_KEY": "e",
     "SWARM_DRAIN_S": "5",
+    "SWARM_S3_SECRET_KEY": "s",
+    "SWARM_HTTP_ALLOW": "example.org:443",
 }
 PLACES = Places(
     data=Path("/d"), python="python", nats_server="nats-server", weed="weed", root=Path("/r"), environ=ENVIRON
@@ -53,11 +55,20 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("HTTPS_PROXY") == {"persona_runner-1"}
     assert holders("SWARM_EMBEDDINGS_API_KEY") == {"memory_compactor-1"}
     assert holders("SWARM_S3_SECRET_KEY_FILE") == {"memory_compactor-1"}
+    assert holders("SWARM_S3_SECRET_KEY") == {"memory_compactor-1"}
     assert holders("SWARM_VERDICT_SEED_FILE") == {"policy_gate-1"}
     assert holders("SWARM_WORKSPACE") == {"actuator-1"}
     assert holders("SWARM_TOKEN") == holders("SECRET_OF_THE_SHELL") == set()
     assert len(holders("SWARM_DRAIN_S")) == 7
     assert given["actuator-1"]["SWARM_VERDICT_KEYS"] == "Upolicy_gate-1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [("", "example.org:443"), ("intranet.example.org:443", "intranet.example.org:443")]
+)
+def test_the_gate_permits_the_hosts_the_actuator_may_call(asked: str, expected: str) -> None:
+    given = environments(Options(http_allow=asked))
+    assert given["actuator-1"]["SWARM_HTTP_ALLOW"] == given["policy_gate-1"]["SWARM_HTTP_ALLOW"] == expected
 
 
 def test_the_object_store_listens_on_loopback_and_on_given_ports_only() -> None:
