@@ -8,7 +8,7 @@ from urllib.parse import quote
 from cyclopts import Parameter
 
 from services.cli.ask import ask, ask_rows, inner
-from services.cli.output import emit, say, table
+from services.cli.output import emit, safe, say, table
 from services.cli.target import HERE, OK, Stop, Target
 
 
@@ -65,5 +65,5 @@ def _decide(target: Target, proposal: str, decision: Literal["grant", "deny"], r
     if target.json:
         emit(result)
     else:
-        say(f"{'granted' if decision == 'grant' else 'denied'}: {found[0]['summary']}")
+        say(f"{'granted' if decision == 'grant' else 'denied'}: {safe(found[0]['summary'])}")
     return OK

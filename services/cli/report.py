@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from services.cli.output import safe
+
 
 class StreamEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event as `GET /v1/cognition/stream` sends it."""
@@ -196,4 +198,4 @@ def lines(report: Report) -> list[str]:
         f"  proposal to decision  p50 {ms(report.decision_p50_ms)}, p95 {ms(report.decision_p95_ms)}",
         f"  findings      {len(report.findings)}",
     ]
-    return out + [f"    {f.title} -> {f.path or f.outcome.replace('_', ' ')}" for f in report.findings]
+    return out + [f"    {safe(f.title)} -> {safe(f.path or f.outcome.replace('_', ' '))}" for f in report.findings]

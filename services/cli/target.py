@@ -13,6 +13,7 @@ import httpx
 import msgspec
 from cyclopts import Parameter
 
+from services.cli.output import safe
 from services.supervisor.state import MeshRecord, read_record
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -98,4 +99,4 @@ def refusal(answer: httpx.Response) -> Stop:
         503: "; the mesh is starting or a part is away, see `swarm status`",
     }
     code = UNREACHABLE if answer.status_code == 503 else FAILED
-    return Stop(f"{said}{hints.get(answer.status_code, '')}", code)
+    return Stop(f"{safe(said, 1000)}{hints.get(answer.status_code, '')}", code)

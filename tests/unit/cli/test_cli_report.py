@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from services.cli.durations import moment, seconds
 from services.cli.output import safe
 from services.cli.report import StreamEvent, Tally, lines, percentile
+from services.cli.target import refusal
 from services.cli.up import readable
 from services.cli.view import describe
 
@@ -55,6 +57,17 @@ def test_a_run_is_counted_and_its_findings_are_listed_with_their_files() -> None
     assert (report.decision_p50_ms, report.decision_p95_ms) == (12.0, 40.0)
     assert [(f.title, f.path) for f in report.findings] == [("T", "/w/findings/a.md")]
     assert "    T -> /w/findings/a.md" in lines(report)
+
+
+def test_what_a_model_wrote_does_not_drive_the_terminal() -> None:
+    tally = Tally()
+    action = {"kind": "file.write", "target": "findings/a.md"}
+    tally.take(event(1, "proposal_created", proposal_id="q", title="\x1b[2Jgone\u202e", action=action))
+    told = "\n".join(lines(tally.report(ready=True, seconds=1.0, workspace="/w", data="/d", api_url="u")))
+    assert "\x1b" not in told
+    assert "\u202e" not in told
+    answer = httpx.Response(409, json={"detail": "\x1b]0;title\x07 no"})
+    assert "\x1b" not in str(refusal(answer))
 
 
 def test_a_run_without_a_thought_is_no_success() -> None:
