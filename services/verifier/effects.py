@@ -9,6 +9,7 @@ import asyncio
 
 import msgspec
 
+from services.verifier.answers import Answers
 from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
@@ -24,11 +25,10 @@ from shared.contracts.events import (
     ObservationRecorded,
     PersonaSpawned,
     ProposalCreated,
-    RecallAnswered,
     RecallRequested,
     ThoughtGenerated,
 )
-from shared.contracts.ids import EVERYONE, caused_id
+from shared.contracts.ids import EVERYONE, fresh_id
 from shared.contracts.persona import charter_sha256
 from shared.decider import Effect, Result
 from shared.log.port import Log
@@ -45,6 +45,7 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the verifier's effects on one log. `source` is the service's name on envelopes."""
 
     log: Log
+    answers: Answers
     source: str = "verifier"
     recall_timeout_s: float = RECALL_TIMEOUT_S
     max_events_read: int = MAX_EVENTS_READ
@@ -58,7 +59,7 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
             case RunProbe(probe=LogResolve() as probe):
                 return await resolve_probe(self.log, effect.swarm, effect.persona, probe)
             case RunProbe(probe=MemoryRecall() as probe):
-                return await recall(self.log, effect, probe, self.source, self.recall_timeout_s)
+                return await recall(self.log, self.answers, effect, probe, self.source, self.recall_timeout_s)
             case _:
                 raise TypeError(f"the verifier has no effect {type(effect).__name__}")
 
@@ -156,10 +157,15 @@ async def resolve_probe(log: Log, swarm: str, persona: str, probe: LogResolve) -
     )
 
 
-async def recall(log: Log, effect: RunProbe, probe: MemoryRecall, source: str, timeout_s: float) -> Measured:
-    """Ask memory and wait for the answer to exactly this question; incomplete when none comes in `timeout_s`."""
+async def recall(
+    log: Log, answers: Answers, effect: RunProbe, probe: MemoryRecall, source: str, timeout_s: float
+) -> Measured:
+    """Ask memory and wait for the answer to exactly this question; incomplete when none comes in `timeout_s`.
+
+    A check that is delivered again asks anew, under a new id: the answer to the first question may have passed unseen.
+    """
     question = RecallRequested(swarm=effect.swarm, persona=effect.persona, query=probe.query, limit=1, principal=source)
-    request_id = caused_id(effect.check_event_id, "recall.requested")
+    request_id = fresh_id()
     envelope = Envelope(
         id=request_id,
         source=source,
@@ -167,20 +173,17 @@ async def recall(log: Log, effect: RunProbe, probe: MemoryRecall, source: str, t
         correlation=effect.correlation,
         causation=effect.check_event_id,
     )
-    tail = log.tail([f"recall.answered.{effect.swarm}.{effect.persona}"], stream="RECALL")
+    waiting = answers.expect(request_id)
     try:
         async with asyncio.timeout(timeout_s):
             await log.commit([Message(event=question, envelope=envelope)])
-            async for answer in tail:
-                if answer.envelope.causation == request_id and isinstance(answer.event, RecallAnswered):
-                    memories = answer.event.memories
-                    best = max(memories, key=lambda memory: memory.semantic, default=None)
-                    if best is None:
-                        return Measured(value=0, detail="memory holds nothing on it")
-                    ref = (EvidenceRef(id=best.id, seq=best.seq),) if best.seq else ()
-                    return Measured(value=max(0, round(best.semantic * 1000)), evidence=ref)
+            memories = (await waiting).memories
     except TimeoutError:
-        pass
+        return Measured(value=0, complete=False, detail=f"memory did not answer within {timeout_s:g} s")
     finally:
-        await tail.stop()
-    return Measured(value=0, complete=False, detail=f"memory did not answer within {timeout_s:g} s")
+        waiting.cancel()
+    best = max(memories, key=lambda memory: memory.semantic, default=None)
+    if best is None:
+        return Measured(value=0, detail="memory holds nothing on it")
+    ref = (EvidenceRef(id=best.id, seq=best.seq),) if best.seq else ()
+    return Measured(value=max(0, round(best.semantic * 1000)), evidence=ref)

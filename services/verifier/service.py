@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from services.verifier import decider
+from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
 from shared.runtime.service import Service
 
 
 async def wire(service: Service) -> None:
     """Consume proposals and checks."""
-    shell = service.shell(decider, perform=VerifierEffects(log=service.log).perform)
+    answers = Answers(service.log)
+    service.background("recall", answers.follow)
+    shell = service.shell(decider, perform=VerifierEffects(log=service.log, answers=answers).perform)
     service.consume(shell, max_ack_pending=5000)
+    service.on_stop(answers.stop)

@@ -11,6 +11,7 @@ from services.actuator.workspace import Workspace
 from services.policy_gate import decider as policy_gate
 from services.policy_gate.effects import PolicyGateEffects
 from services.verifier import decider as verifier
+from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
 from shared.contracts.catalog import class_of
 from shared.contracts.events import EvidenceRef
@@ -22,7 +23,7 @@ from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, observed, p
 async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cause(tmp_path: Path) -> None:
     mesh, workspace, policies = Mesh(), Workspace(tmp_path / "workspace"), ActiveBundle(DEFAULT_BUNDLE)
     services = [
-        (verifier, VerifierEffects(log=mesh.log).perform),
+        (verifier, VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform),
         (policy_gate, PolicyGateEffects(log=mesh.log, policies=policies, seed=SEED).perform),
         (
             actuator,

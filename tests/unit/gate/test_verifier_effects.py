@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.verifier import decider
+from services.verifier.answers import Answers
 from services.verifier.decider import Measured, Resolve, Resolved, RunProbe
 from services.verifier.effects import PAGE, VerifierEffects
 from shared.contracts.envelope import Envelope, Message
@@ -38,7 +39,7 @@ def ref(recorded: Any) -> EvidenceRef:
 
 
 async def resolve(mesh: Mesh, *evidence: EvidenceRef) -> Resolved:
-    found = await VerifierEffects(log=mesh.log).perform(Resolve(**WHOSE, evidence=evidence))
+    found = await VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform(Resolve(**WHOSE, evidence=evidence))
     assert isinstance(found, Resolved)
     return found
 
@@ -91,7 +92,7 @@ async def test_a_proposal_passes_through_the_kernel_to_one_verdict_however_often
     await mesh.say(spawned(), "s1")
     seen = ref(await mesh.say(observed(tainted=False), "o1"))
     created = await mesh.say(proposed(evidence=(seen,)), "p1")
-    perform = VerifierEffects(log=mesh.log).perform
+    perform = VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform
     for attempt in (1, 1, 2):
         assert isinstance(await mesh.handle(decider, perform, created, attempt), Done)
     (verdict,) = mesh.events(ProposalVerified)
@@ -107,7 +108,11 @@ def run_probe(probe: Any) -> RunProbe:
 
 
 async def measure(mesh: Mesh, probe: Any, **settings: Any) -> Measured:
-    measured = await VerifierEffects(log=mesh.log, **settings).perform(run_probe(probe))
+    answers = Answers(mesh.log)
+    following = asyncio.create_task(answers.follow())
+    measured = await VerifierEffects(log=mesh.log, answers=answers, **settings).perform(run_probe(probe))
+    await answers.stop()
+    await following
     assert isinstance(measured, Measured)
     return measured
 
@@ -198,7 +203,7 @@ async def test_no_answer_in_time_leaves_the_check_open() -> None:
     await mesh.say(spawned(), "s1")
     check = CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=MemoryRecall(query="disk"))
     recorded = await mesh.say(check, "k1")
-    effects = VerifierEffects(log=mesh.log, recall_timeout_s=0.01)
+    effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log), recall_timeout_s=0.01)
     for _ in range(2):
         assert isinstance(await mesh.handle(decider, effects.perform, recorded), Done)
     (result,) = mesh.events(CheckResult)
@@ -206,5 +211,6 @@ async def test_no_answer_in_time_leaves_the_check_open() -> None:
 
 
 async def test_a_strangers_effect_is_a_bug() -> None:
+    log = Mesh().log
     with pytest.raises(TypeError, match="no effect"):
-        await VerifierEffects(log=Mesh().log).perform(record(observed()))  # type: ignore[arg-type]
+        await VerifierEffects(log=log, answers=Answers(log)).perform(record(observed()))  # type: ignore[arg-type]
