@@ -44,11 +44,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 class Bus:
     """The log and the feed, and how a command goes through them."""
 
-    def __init__(self, log: Log, feed: Feed, clock: Callable[[], datetime], timeout_s: float) -> None:
+    def __init__(
+        self, log: Log, feed: Feed, clock: Callable[[], datetime], timeout_s: float, *, four_eyes: bool = True
+    ) -> None:
         self.log = log
         self.feed = feed
         self.clock = clock
         self.timeout_s = timeout_s
+        self.four_eyes = four_eyes
 
     def message(
         self,

@@ -32,7 +32,7 @@ class Gateway:
         self.settings = settings
         self.clock = clock
         self.feed = Feed(log, Projection())
-        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s)
+        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=settings.four_eyes)
         self.stream = EventStream(
             log,
             self.feed,

@@ -38,6 +38,7 @@ class Persona(msgspec.Struct, kw_only=True):
     policy: PersonaPolicy
     updated_at: datetime
     useful_at: datetime
+    principal: str = ""
     stage: str = "live"
     children: list[str] = []
     thought_count: int = 0
@@ -99,6 +100,15 @@ class Personas:
         """By swarm and id."""
         return [p for (s, _), p in sorted(self.by_key.items(), key=lambda kv: kv[0]) if swarm in (None, s)]
 
+    def proposer_side(self, swarm: str, persona_id: str) -> frozenset[str]:
+        """Who spawned the persona and its ancestors, as far as they are known: not the second pair of eyes."""
+        side: set[str] = set()
+        current = self.by_key.get((swarm, persona_id))
+        while current is not None:
+            side.add(current.principal)
+            current = self.by_key.get((swarm, current.identity.parent_id or ""))
+        return frozenset(side)
+
     def live_family(self, root: Persona) -> list[Persona]:
         """The persona, if live, and its live descendants, nearest first."""
         found, queue = [], [root]
@@ -156,7 +166,9 @@ class Personas:
         key = (event.swarm, event.persona)
         if key in self.by_key:
             return
-        persona = Persona(identity=event.identity, policy=event.policy, updated_at=at, useful_at=at)
+        persona = Persona(
+            identity=event.identity, policy=event.policy, updated_at=at, useful_at=at, principal=event.principal
+        )
         self.by_key[key] = persona
         holder = self._by_id.get(event.persona)
         if holder is None or holder.stage == "reaped":

@@ -111,6 +111,7 @@ class Life(msgspec.Struct, kw_only=True):
                 self.authorized = event
             case ApprovalRequested():
                 self.request, self.requested, self.approval_seq = event, recorded, recorded.seq
+                self.granted_by = []  # another policy asks anew; the gate carries no grant over either
             case ApprovalGranted():
                 self.approval_seq = recorded.seq
                 if event.principal not in self.granted_by:

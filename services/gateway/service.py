@@ -30,6 +30,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         port=settings.http_port,
         keys=keys,
         cognition_enabled=settings.cognition_enabled,
+        four_eyes=settings.four_eyes,
         rate_per_s=settings.http_rate_per_s,
         burst=settings.http_burst,
     )

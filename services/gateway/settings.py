@@ -35,13 +35,14 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """`rate_per_s` and `burst` are per key, or per address where no key is known.
 
     `outcome_timeout_s` is how long a POST waits for the service that decides it; `stream_buffer` is how many events a
-    slow client of the stream may lag before it is skipped ahead.
+    slow client of the stream may lag before it is skipped ahead. `four_eyes` must be what the policy gate is told.
     """
 
     host: str = "127.0.0.1"
     port: int = 4096
     keys: tuple[Key, ...] = ()
     cognition_enabled: bool = True
+    four_eyes: bool = True
     loop_interval_ms: int = 2000
     governance: Governance = Governance()
     rate_per_s: float = 200.0

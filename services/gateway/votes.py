@@ -31,7 +31,8 @@ async def vote(
 ) -> tuple[Life, str]:
     """The life after the vote, and the vote's event id. `digest` None takes the one shown.
 
-    Raises `Problem`: 404 unknown, 409 not awaiting approval, wrong digest, or this principal has voted.
+    Raises `Problem`: 404 unknown, 409 not awaiting approval, wrong digest, or this principal has voted, 403 a grant from
+    the proposer's own side.
     """
     kind = ApprovalGranted if decision == "grant" else ApprovalDenied
     event_id = command.event_id("approval")
@@ -56,6 +57,8 @@ async def vote(
             return life, event_id
         if refused := refusal(life, command.principal, digest, bus.clock()):
             raise refused
+        if decision == "grant" and bus.four_eyes:
+            _assert_other_eyes(bus, life, command.principal)
         message = bus.message(command, event_id, event, cause=requested, charter=life.created.charter)
         try:
             (seq,) = await bus.log.commit([message], [Expect(life.boundary, life.approval_seq)])
@@ -80,3 +83,10 @@ def refusal(life: Life, principal: str, digest: str | None, now: datetime) -> Pr
     if digest is not None and digest != life.request.digest:
         return Problem(409, f"the digest asked for is {life.request.digest}", reason="digest_mismatch")
     return None
+
+
+def _assert_other_eyes(bus: Bus, life: Life, principal: str) -> None:
+    """Raises `Problem` (403): the policy gate would not count this grant, and the inbox must not close for it."""
+    if principal in bus.feed.projection.personas.proposer_side(life.created.swarm, life.created.persona):
+        detail = f"{principal} spawned persona {life.created.persona!r} or one above it: someone else must approve what it proposes"
+        raise Problem(403, detail, reason="four_eyes")

@@ -122,6 +122,41 @@ async def test_each_principal_votes_once(up: Mesh) -> None:
     assert {r.event.principal for r in granted} == {"approver", "root"}  # type: ignore[union-attr]
 
 
+async def test_who_spawned_the_proposer_may_deny_but_not_grant_and_the_request_stays_open_for_others(up: Mesh) -> None:
+    c = created("p-1", swarm="alpha", persona="kid")
+    async with up.client("all-token") as proposer, up.client("a-token") as other:
+        await proposer.post("/v1/swarm/personas", json=ROOT)
+        child = {"persona_id": "kid", "name": "Kid", "role": "r", "charter": "watch"}
+        assert (await proposer.post("/v1/swarm/personas/root/spawn", json=child)).status_code == 200
+        await up.put(c, verified(c), asked(c))
+        refused = await proposer.post("/v1/cognition/proposals/p-1/approve")
+        assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
+        assert [a["proposal_id"] for a in (await proposer.get("/v1/approvals")).json()] == ["p-1"]
+        assert (await other.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        d = created("p-2", swarm="alpha", persona="kid")
+        await up.put(d, verified(d), asked(d))
+        denied = {"decision": "deny", "digest": d.digest}
+        assert (await proposer.post("/v1/approvals/p-2", json=denied)).status_code == 200
+
+
+async def test_a_mesh_of_one_person_may_do_without_four_eyes() -> None:
+    c = created("p-1", swarm="alpha", persona="root")
+    async with mesh(GatewaySettings(four_eyes=False)) as up, up.client() as client:
+        await client.post("/v1/swarm/personas", json=ROOT)
+        await up.put(c, verified(c), asked(c))
+        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+
+
+async def test_a_request_under_another_policy_is_decided_anew(up: Mesh) -> None:
+    c = created("p-1")
+    await up.put(c, verified(c), asked(c))
+    async with up.client("a-token") as client:
+        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 409
+        await up.put(asked(c))
+        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+
+
 def test_no_key_beyond_loopback_refuses_to_start() -> None:
     with pytest.raises(Unsafe, match=r"0\.0\.0\.0"):
         create_app(Gateway(MemoryLog(), GatewaySettings(host="0.0.0.0")))
