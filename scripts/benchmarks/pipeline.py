@@ -53,8 +53,8 @@ class Worker(NamedTuple):
 
 
 @asynccontextmanager
-async def processes(workers: Sequence[Worker]) -> AsyncIterator[None]:
-    """The workers, all ready; ended by SIGTERM. Raises `CannotMeasure` with a worker's last words when one ends at once."""
+async def processes(workers: Sequence[Worker]) -> AsyncIterator[list[int]]:
+    """The workers' process ids once all are ready; ended by SIGTERM. Raises `CannotMeasure` when one ends at once."""
     running = [
         await asyncio.create_subprocess_exec(
             sys.executable,
@@ -69,7 +69,7 @@ async def processes(workers: Sequence[Worker]) -> AsyncIterator[None]:
     try:
         for worker, process in zip(workers, running, strict=True):
             await _until_ready(worker, process)
-        yield
+        yield [process.pid for process in running]
     finally:
         for process in running:
             if process.returncode is None:

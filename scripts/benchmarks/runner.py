@@ -1,0 +1,244 @@
+"""One persona runner, the real process with RuleThinker: how fast it thinks, and what a mostly idle persona weighs.
+
+- Thoughts: `ACTIVE` personas with credits, and fresh observations all the time so that none rests; thoughts stored per second.
+  Baseline: bare nats-py publishing the same number of messages one after another, with ack, on the same broker.
+- Memory: the runner's RSS without personas, with 1 000 and with 10 000; the difference over their number, in KB. One in a
+  hundred has credits and thinks until it has nothing new to think about; the others wait for theirs.
+- Growth: RSS at 10 000 again after ten minutes idle (`--quick`: ten seconds at 1 000, said as `idle_s`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import nats
+import psutil
+
+from scripts.benchmarks.measure import CannotMeasure, Figures, broker, run_async, say
+from scripts.benchmarks.pipeline import Worker, processes
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import (
+    AnyEvent,
+    BudgetGranted,
+    CognitionStarted,
+    Credits,
+    ObservationRecorded,
+    PersonaSpawned,
+)
+from shared.contracts.ids import fresh_id, utc_now
+from shared.contracts.persona import Identity, PersonaPolicy
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
+from tests.broker import Broker, free_port
+
+KEYS = ("thoughts_per_s", "kb_per_persona")
+ACTIVE = 200
+BATCH = 200
+LIMIT_KB = 20
+HOSTED_WITHIN_S = 300.0
+PLENTY = Credits(tokens=10**9, compute_ms=10**9, actions=10**6)
+
+
+class _State(msgspec.Struct, frozen=True):
+    subjects: dict[str, int] | None = None
+
+
+class _Info(msgspec.Struct):
+    state: _State = _State()
+    total: int = 0
+
+
+def run(*, quick: bool) -> Figures:
+    """`quick`: 1 000 personas at most, and a short look at growth."""
+    return run_async(_run(quick))
+
+
+async def _run(quick: bool) -> Figures:
+    async with broker(sync_always=False) as server:
+        say("runner: thoughts per second")
+        thinking = await _thinking(server, seconds=10 if quick else 60)
+    async with broker(sync_always=False) as server:
+        say("runner: memory per persona")
+        weight = await _weight(server, sizes=(1000,) if quick else (1000, 10_000), idle_s=10 if quick else 600)
+    return {
+        **thinking,
+        **weight,
+        "kb_limit": LIMIT_KB,
+        **({"not_measured": "10 000 personas and ten minutes idle: only without --quick"} if quick else {}),
+    }
+
+
+class Bench:
+    """A log to speak on as everyone but the runner, and the runner."""
+
+    def __init__(self, server: Broker, log: JetStreamLog) -> None:
+        self._server = server
+        self.log = log
+
+    async def say(self, events: list[AnyEvent]) -> None:
+        """Commit events in batches."""
+        for start in range(0, len(events), BATCH):
+            await self.log.commit([_message(event) for event in events[start : start + BATCH]])
+
+    async def count(self, event_class: str) -> tuple[int, int]:
+        """How many personas have said something of a class, and how many events of it there are."""
+        personas = events = 0
+        while True:
+            ask = b'{"subjects_filter":"%b.bench.*","offset":%d}' % (event_class.encode(), personas)
+            info = msgspec.json.decode(
+                (await self.log.connection.request("$JS.API.STREAM.INFO.SWARM", ask)).data, type=_Info
+            )
+            page = info.state.subjects or {}
+            personas += len(page)
+            events += sum(page.values())
+            if not page or personas >= info.total:
+                return personas, events
+
+    async def until(self, event_class: str, personas: int) -> None:
+        """Returns when so many personas have said something of the class. Raises `CannotMeasure`."""
+        deadline = time.monotonic() + HOSTED_WITHIN_S
+        while (await self.count(event_class))[0] < personas:
+            if time.monotonic() > deadline:
+                raise CannotMeasure(f"not all of {personas} personas said {event_class} within {HOSTED_WITHIN_S:.0f} s")
+            await asyncio.sleep(0.2)
+
+
+async def _thinking(server: Broker, seconds: int) -> Figures:
+    connection = await Connection.open(server.url, name="bench")
+    bench = Bench(server, JetStreamLog(connection, service="bench", instance="bench-1"))
+    try:
+        with TemporaryDirectory(prefix="bench-") as folder:
+            await bench.say(
+                [CognitionStarted(swarm="bench", persona="all", loop_interval_ms=100), *_personas(0, ACTIVE)]
+            )
+            await bench.say(_grants(range(ACTIVE)))
+            async with processes([_runner(server.url, Path(folder))]) as (pid,):
+                observing = asyncio.create_task(_observe(bench))
+                await bench.until("thought.generated", ACTIVE)
+                cpu = psutil.Process(pid).cpu_times()
+                (_, before), began = await bench.count("thought.generated"), time.perf_counter()
+                await asyncio.sleep(seconds)
+                (_, after), elapsed = await bench.count("thought.generated"), time.perf_counter() - began
+                used = psutil.Process(pid).cpu_times()
+                observing.cancel()
+                await asyncio.gather(observing, return_exceptions=True)
+        rate = (after - before) / elapsed
+        return {
+            "personas_thinking": ACTIVE,
+            "thoughts_per_s": round(rate, 1),
+            "thoughts_offered_per_s": ACTIVE * 10,
+            "cpu_ms_per_thought": round(
+                (used.user + used.system - cpu.user - cpu.system) * 1e3 / max(1, after - before), 2
+            ),
+            "bare_publishes_per_s": await _bare(server.url, 2000),
+        }
+    finally:
+        await connection.close()
+
+
+async def _observe(bench: Bench) -> None:
+    """Ten lines ten times a second, for everyone."""
+    tick = 0
+    while True:
+        lines = [f"payment-{n} took {40 + (tick * 7 + n) % 50} ms, order {tick * 10 + n}" for n in range(10)]
+        await bench.say(
+            [ObservationRecorded(swarm="bench", persona="all", text=line, source="bench") for line in lines]
+        )
+        tick += 1
+        await asyncio.sleep(0.1)
+
+
+async def _bare(url: str, count: int) -> int:
+    client = await nats.connect(url)
+    js = client.jetstream()
+    began = time.perf_counter()
+    for n in range(count):
+        await js.publish(f"thought.generated.bare.p{n % ACTIVE}", b"x" * 600)
+    rate = count / (time.perf_counter() - began)
+    await client.close()
+    return round(rate)
+
+
+async def _weight(server: Broker, sizes: tuple[int, ...], idle_s: int) -> Figures:
+    connection = await Connection.open(server.url, name="bench")
+    bench = Bench(server, JetStreamLog(connection, service="bench", instance="bench-1"))
+    try:
+        with TemporaryDirectory(prefix="bench-") as folder:
+            await bench.say([CognitionStarted(swarm="bench", persona="all", loop_interval_ms=2000)])
+            async with processes([_runner(server.url, Path(folder))]) as (pid,):
+                base = await _settled_kb(pid)
+                figures: Figures = {"base_mb": round(base / 1024, 1), "kb_per_persona": {}}
+                there = 0
+                for size in sizes:
+                    await bench.say(_personas(there, size))
+                    await bench.say(_grants(range(there, size, 100)))
+                    there = size
+                    await bench.until("grant.requested", size - size // 100)
+                    rss = await _settled_kb(pid)
+                    figures["kb_per_persona"][str(size)] = round((rss - base) / size, 1)
+                    say(f"runner: {size} personas, {rss / 1024:.1f} MB")
+                await asyncio.sleep(idle_s)
+                later = await _settled_kb(pid)
+                return {**figures, "idle_s": idle_s, "grown_kb_while_idle": later - rss}
+    finally:
+        await connection.close()
+
+
+async def _settled_kb(pid: int) -> int:
+    """RSS in KB once it has not changed by a percent for two seconds."""
+    process, rss = psutil.Process(pid), 0
+    while True:
+        await asyncio.sleep(2)
+        before, rss = rss, process.memory_info().rss // 1024
+        if abs(rss - before) * 100 <= rss:
+            return rss
+
+
+def _runner(url: str, folder: Path) -> Worker:
+    port = free_port()
+    env = {
+        "SWARM_NATS_URL": url,
+        "SWARM_REQUIRE_SYNC_ALWAYS": "false",
+        "SWARM_DATA_DIR": str(folder),
+        "SWARM_HEALTH_PORT": str(port),
+    }
+    return Worker(("-m", "services.persona_runner"), env, f"http://127.0.0.1:{port}/health/ready")
+
+
+def _personas(first: int, end: int) -> list[AnyEvent]:
+    return [
+        PersonaSpawned(
+            swarm="bench",
+            persona=f"p{n}",
+            identity=Identity(
+                id=f"p{n}",
+                name=f"p{n}",
+                role="watcher",
+                charter=f"Watch shard {n}",
+                swarm_id="bench",
+                created_at=utc_now(),
+            ),
+            policy=PersonaPolicy(),
+        )
+        for n in range(first, end)
+    ]
+
+
+def _grants(numbers: range) -> list[AnyEvent]:
+    expires_at = utc_now() + timedelta(hours=2)
+    return [
+        BudgetGranted(
+            swarm="bench", persona=f"p{n}", grant_id=f"grant-{n}", window=1, credits=PLENTY, expires_at=expires_at
+        )
+        for n in numbers
+    ]
+
+
+def _message(event: AnyEvent) -> Message:
+    event_id = fresh_id()
+    return Message(event=event, envelope=Envelope(id=event_id, source="bench", time=utc_now(), correlation=event_id))
