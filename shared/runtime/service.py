@@ -97,7 +97,11 @@ class Service:
         )
         puller = self.log.pull(spec)
         grace_s = min(self.settings.grace_s, ack_wait_s * 0.8)
-        self._mains.append((f"consume-{spec.name}", lambda: shell.consume(puller, spec, grace_s=grace_s)))
+
+        async def run() -> None:
+            await shell.consume(puller, spec, stopping=self.stopping, grace_s=grace_s)
+
+        self._mains.append((f"consume-{spec.name}", run))
         self._stops.append(puller.stop)
 
     def every(self, interval_s: float, work: Callable[[], Awaitable[None]], name: str) -> None:

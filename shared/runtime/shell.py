@@ -89,36 +89,52 @@ class Shell(Generic[S]):
         self._lanes: dict[_Lane, deque[_Work]] = {}
         self._working: dict[Delivery, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ticks: set[asyncio.Future[Verdict]] = set()
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
 
     # -- deliveries -------------------------------------------------------------------------------------------------
 
-    async def consume(self, puller: Puller, spec: ConsumerSpec, *, grace_s: float = 4.0) -> None:
-        """Handle deliveries until the puller is stopped; then give the rest `grace_s` to finish and nak what has not."""
+    async def consume(
+        self, puller: Puller, spec: ConsumerSpec, *, stopping: asyncio.Event | None = None, grace_s: float = 4.0
+    ) -> None:
+        """Handle deliveries until the puller is stopped, or `stopping` is set and `grace_s` over; then nak what is not finished."""
         renewal = asyncio.create_task(self._renew(spec.ack_wait_s), name=f"renew-{spec.name}")
+        taking = asyncio.create_task(self._take(puller, spec), name=f"take-{spec.name}")
+        ending = asyncio.create_task((stopping or asyncio.Event()).wait())
         try:
-            async for delivery in puller:
-                await self._slots.acquire()
-                self._working[delivery] = 0.0
-                boundary = await self._boundary_of(delivery, spec)
-                if boundary is not None:
-                    self._enqueue(boundary.reads, (delivery, boundary))
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=grace_s)
+            await asyncio.wait((taking, ending), return_when=asyncio.FIRST_COMPLETED)
+            clock = asyncio.get_running_loop().time
+            end = clock() + grace_s
+            while (unfinished := [t for t in (taking, *self._tasks) if not t.done()]) and clock() < end:
+                await asyncio.wait(unfinished, timeout=end - clock())
+            if taking.done():
+                taking.result()  # what broke the pull ends the process
         finally:
-            renewal.cancel()
-            for task in tuple(self._tasks):
+            tasks = (renewal, taking, ending, *self._tasks)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(renewal, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for waiting in tuple(self._ticks):
+                waiting.cancel()
             for delivery in tuple(self._working):
                 await self._settle(delivery, Again(0.1), "drained")
 
+    async def _take(self, puller: Puller, spec: ConsumerSpec) -> None:
+        async for delivery in puller:
+            await self._slots.acquire()
+            self._working[delivery] = 0.0
+            boundary = await self._boundary_of(delivery, spec)
+            if boundary is not None:
+                self._enqueue(boundary.reads, (delivery, boundary))
+
     async def tick(self, tick: Tick) -> Verdict:
-        """Handle a tick in its boundary's lane. Raises `LogUnavailable`."""
+        """Handle a tick in its boundary's lane; cancelled when the shell ends before its turn. Raises `LogUnavailable`."""
         boundary = self._decider.boundary(tick)
         if boundary is None:
             return Done()
         waiting: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._ticks.add(waiting)
+        waiting.add_done_callback(self._ticks.discard)
         self._enqueue(boundary.reads, (tick, waiting))
         return await waiting
 
