@@ -113,7 +113,7 @@ async def test_the_process_thinks_through_a_restart_of_the_broker_and_ends_clean
         step = (await patient(lambda: log.read(["thought.generated.alpha.ada"])))[-1].event
         assert isinstance(step, ThoughtGenerated)
         await put(log, ObservationRecorded(swarm="alpha", persona="all", text="another line"))
-        assert (await thought(log, step.step + 1)).runner == "persona-runner-1"
+        assert (await thought(log, step.step + 1)).runner == "persona_runner-1"
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 10) == 0
     finally:
