@@ -46,6 +46,7 @@ class _Error(msgspec.Struct):
 
 
 class _Ack(msgspec.Struct):
+    stream: str = ""
     seq: int = 0
     count: int = 0
     duplicate: bool = False
@@ -80,6 +81,8 @@ class JetStreamLog:
                 lost = error
                 continue
             if ack.error is None:
+                if ack.duplicate and ack.stream == "SWARM" and not await self._is_at(ack.seq, messages[0]):
+                    raise DuplicateEvent(f"the id {messages[0].envelope.id} belongs to another event, at {ack.seq}")
                 return tuple(range(ack.seq - len(encoded) + 1, ack.seq + 1))
             if ack.error.err_code in WRONG_LAST_SEQUENCE or ack.error.err_code == DUPLICATE_IN_BATCH:
                 if (lost or len(encoded) > 1) and (seqs := await self._find(messages, expect)):
@@ -108,6 +111,11 @@ class JetStreamLog:
             whole["Nats-Batch-Commit"] = "1"
             answer = await self.connection.request(subject, body, headers=whole)
         return _ACK.decode(answer.data)
+
+    async def _is_at(self, seq: int, message: Message) -> bool:
+        """Whether a duplicate is this event: ids of caused events can be foretold, and anyone may have taken one first."""
+        there = await self.get(seq)
+        return there is not None and (there.id, there.subject) == (message.envelope.id, message.subject)
 
     async def _find(self, messages: Sequence[Message], expect: Sequence[Expect]) -> tuple[int, ...] | None:
         """The sequences of these very events, if they are all in the log.

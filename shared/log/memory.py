@@ -42,7 +42,7 @@ class Store:
             if (last := self.last_seq(guard.subject_filter)) != guard.last_seq:
                 raise StaleBoundary(f"{guard.subject_filter}: expected {guard.last_seq}, is {last}")
         known = [self._known(m.envelope.id, now) for m in messages]
-        if len(messages) == 1 and known[0] is not None:
+        if len(messages) == 1 and known[0] is not None and known[0].subject == messages[0].subject:
             return (known[0].seq,)
         if any(known):
             raise DuplicateEvent(", ".join(r.id for r in known if r is not None))

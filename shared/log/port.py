@@ -29,7 +29,7 @@ class StaleBoundary(Exception):
 
 
 class DuplicateEvent(Exception):
-    """One of several events is already in the log, and not as this commit; nothing was stored. Remedy: as for a stale boundary."""
+    """An event's id is already in the log, and not as this commit; nothing was stored. Remedy: as for a stale boundary."""
 
 
 class LogUnavailable(Exception):

@@ -157,6 +157,15 @@ async def test_a_repeated_unguarded_event_is_stored_once(log: Log) -> None:
     assert 1 == len(await log.read((sent.subject,)))
 
 
+async def test_an_event_whose_id_another_subject_took_is_refused_and_not_taken_for_stored(log: Log) -> None:
+    taken = observation("first come")
+    await log.commit([taken])
+    verdict = message(PersonaReaped(swarm="alpha", persona="p", reason="test"), taken.envelope.id)
+    with pytest.raises(DuplicateEvent):
+        await log.commit([verdict], [Expect("persona.*.alpha.>", 0)])
+    assert await log.read(("persona.reaped.*.*",)) == []
+
+
 async def test_a_repeated_guarded_event_is_refused(log: Log) -> None:
     sent = reaped("p1")
     await log.commit([sent], [Expect(sent.subject, 0)])
