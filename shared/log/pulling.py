@@ -2,7 +2,8 @@
 
 One inbox, one subscription, `MSG.NEXT` requests that are renewed before they run dry. It is not nats-py's `fetch(n)`, which
 stalls up to its time-out on sparse streams (nats.py #986). Liveness is the broker's idle heartbeat: 2.5 missed ones mean a new
-inbox and a look whether the consumer is still there. After a reconnect it asks again at once.
+inbox and a look whether the consumer is still there. After a reconnect it asks again at once. What was received and not yet
+taken counts as asked for, so a slow reader holds at most one batch.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Pull:
         self._heard = 0.0
         self._stopped = False
         self._reset_wanted = asyncio.Event()
+        self._retry: asyncio.TimerHandle | None = None
 
     async def messages(self) -> AsyncIterator[Msg]:
         """Messages as they come, until `stop`; then those already received."""
@@ -68,6 +70,8 @@ class Pull:
         message = await self._queue.get()
         if message is None and not self._stopped:
             await guardian
+        if not self._stopped and self._wanted + self._queue.qsize() <= self._batch // 2:
+            await self._ask()
         return message
 
     async def stop(self) -> None:
@@ -93,7 +97,7 @@ class Pull:
                     await asyncio.sleep(0.25)
                     continue
                 while not self._reset_wanted.is_set():
-                    quiet = loop.time() - self._heard
+                    quiet = loop.time() - self._heard if self._wanted > 0 else 0.0
                     if quiet > 2.5 * HEARTBEAT_S:
                         log.warning("pull_silent", consumer=self._consumer(), quiet_s=round(quiet, 1))
                         break
@@ -107,6 +111,9 @@ class Pull:
 
     async def _begin(self) -> None:
         await self._unsubscribe()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         if self._stopped:
             return
         await self._ensure()
@@ -117,20 +124,30 @@ class Pull:
         await self._ask()
 
     async def _ask(self) -> None:
-        count = self._batch - self._wanted
+        count = self._batch - self._wanted - self._queue.qsize()
+        if count <= 0 or self._subscription is None:
+            return
+        if self._wanted <= 0:
+            self._heard = asyncio.get_running_loop().time()  # nothing was asked for, so nothing could be heard
         self._wanted += count
         body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (count, EXPIRES_S * 1e9, HEARTBEAT_S * 1e9)
-        await self._connection.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer()}", body, reply=self._inbox
-        )
+        try:
+            await self._connection.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer()}", body, reply=self._inbox
+            )
+        except LogUnavailable as error:
+            log.warning("pull_waiting", consumer=self._consumer(), why=str(error))
+            self._again_in(0.25)
+
+    def _again_in(self, delay_s: float) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(delay_s, self._reset_wanted.set)
 
     async def _receive(self, message: Msg) -> None:
         if message.reply and message.reply.startswith("$JS.ACK."):
             self._wanted -= 1
             self._heard = asyncio.get_running_loop().time()
             self._queue.put_nowait(message)
-            if self._wanted <= self._batch // 2 and not self._stopped:
-                await self._ask()
             return
         headers = message.headers or {}
         status = headers.get(STATUS, "")
@@ -143,11 +160,10 @@ class Pull:
             self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
             await self._ask()
         elif status == "409" and "exceeded" in headers.get("Description", "").lower():
-            self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
-            self._heard -= 1.5 * HEARTBEAT_S
+            self._again_in(HEARTBEAT_S)
         elif status in _GONE or status == "503":
             log.warning("pull_refused", consumer=self._consumer(), status=status, why=headers.get("Description", ""))
-            asyncio.get_running_loop().call_later(0.1, self._reset_wanted.set)
+            self._again_in(0.1)
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None

@@ -60,13 +60,13 @@ class JetStreamTail:
     async def _events(self) -> AsyncIterator[Recorded]:
         async for message in self._pull.messages():
             _, seq, consumer_seq, stamp, pending = ack_numbers(message.reply)
-            if seq <= self.position:
-                continue
             if consumer_seq != self._expected:
                 log.warning("tail_gap", tail=self._name, at=seq)
                 await self._pull.reset()
                 continue
             self._expected += 1
+            if seq <= self.position:
+                continue
             try:
                 stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
                 yield decode(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)

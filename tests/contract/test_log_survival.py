@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shared.contracts.envelope import Recorded
@@ -103,6 +104,23 @@ async def test_a_tail_whose_consumer_was_deleted_misses_nothing_and_repeats_noth
     await log.commit([observation("after")])
     again = await asyncio.wait_for(anext(reader), 20)
     assert "after" == again.event.text  # type: ignore[union-attr]
+
+
+async def test_a_slow_reader_is_given_no_more_than_a_batch_ahead_and_in_the_end_everything(log: JetStreamLog) -> None:
+    total = 1500
+    for start in range(0, total, 500):
+        await log.commit([observation(str(start + n)) for n in range(500)])
+    reader = aiter(log.pull(SPEC))
+    texts = []
+    for _ in range(total):
+        delivery = await asyncio.wait_for(anext(reader), 10)
+        texts.append(delivery.recorded.event.text)  # type: ignore[union-attr]
+        await delivery.ack()
+        if len(texts) == 1:
+            for _ in range(50):  # time enough for the broker to send all it is asked for
+                info = (await log.connection.request("$JS.API.CONSUMER.INFO.SWARM.test")).data
+            assert msgspec.json.decode(info)["num_pending"] >= total - 2 * 256
+    assert [str(n) for n in range(total)] == texts
 
 
 async def test_an_answer_lost_in_a_kill_is_resolved_by_looking(broker: Broker, log: JetStreamLog) -> None:
