@@ -152,9 +152,6 @@ class MemoryPuller:
             if due:
                 seq = min(due)
                 attempt = self.pending[seq][1] + 1
-                if attempt > self.spec.max_deliver:
-                    self.settle(seq)
-                    continue
             elif fresh and len(self.pending) < self.spec.max_ack_pending:
                 seq, attempt = fresh[0].seq, 1
                 self.position = seq

@@ -37,7 +37,10 @@ class LogUnavailable(Exception):
 
 
 class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A durable consumer. `ack_wait_s` is renewed by in-progress while a handler works; `max_ack_pending` bounds all its clients."""
+    """A durable consumer. `ack_wait_s` is renewed by in-progress while a handler works; `max_ack_pending` bounds all its clients.
+
+    From the `max_deliver`th delivery on, whoever gets it sends it to the dead letters; the log delivers it until then and after.
+    """
 
     name: str
     filters: tuple[str, ...]

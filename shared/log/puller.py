@@ -89,7 +89,10 @@ class JetStreamPuller:
 
 
 def create_request(spec: ConsumerSpec) -> bytes:
-    """The broker's create-or-update request for a spec."""
+    """The broker's create-or-update request for a spec.
+
+    The broker itself never gives up: past its own limit a message would be gone with no dead letter to tell of it.
+    """
     config = {
         "name": spec.name,
         "durable_name": spec.name,
@@ -97,7 +100,7 @@ def create_request(spec: ConsumerSpec) -> bytes:
         "deliver_policy": "all",
         "ack_policy": "explicit",
         "ack_wait": int(spec.ack_wait_s * 1e9),
-        "max_deliver": spec.max_deliver,
+        "max_deliver": -1,
         "max_ack_pending": spec.max_ack_pending,
         "max_waiting": 64,
     }

@@ -260,6 +260,15 @@ async def test_a_naked_delivery_comes_again_after_its_delay(log: Log) -> None:
     assert [1, 2] == attempts
 
 
+async def test_a_delivery_nobody_could_bury_comes_again_however_often(log: Log) -> None:
+    await log.commit([observation()])
+    reader = aiter(log.pull(ConsumerSpec(name="test", filters=("observation.recorded.*.*",), max_deliver=2)))
+    for attempt in range(1, 6):
+        delivery = await asyncio.wait_for(anext(reader), 10)
+        assert attempt == delivery.attempt
+        await delivery.nak(0.01)
+
+
 async def test_in_progress_keeps_a_delivery_from_coming_again(log: Log) -> None:
     await log.commit([observation("slow")])
     puller = log.pull(ConsumerSpec(name="test", filters=("observation.recorded.*.*",), ack_wait_s=1))
