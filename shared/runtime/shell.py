@@ -198,7 +198,7 @@ class Shell(Generic[S]):
         except LogUnavailable as error:
             self._folds.pop(boundary.reads, None)
             log.warning("log_unavailable", seq=delivery.seq, why=str(error))
-            await self._settle(delivery, Again(min(5.0, 0.25 * delivery.attempt)), "log_unavailable")
+            await self._settle(delivery, Again(min(30.0, 0.25 * 2.0**delivery.attempt)), "log_unavailable")
         except Exception:
             self._folds.pop(boundary.reads, None)
             log.exception("handler_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)

@@ -1,0 +1,62 @@
+"""A log that delivers and stores nothing (a full disk, a lost quorum): its messages are not used up by waiting."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from services.governor.decider import Governor
+from shared.contracts.envelope import Envelope, Malformed, Recorded
+from shared.contracts.events import SpawnRequested
+from shared.contracts.ids import utc_now
+from shared.log.memory import MemoryLog
+from shared.log.port import ConsumerSpec, LogUnavailable
+from shared.runtime.shell import Shell
+
+MAX_DELIVER = 100
+EVENT = SpawnRequested(swarm="alpha", persona="p1", name="n", role="r", charter="c", principal="op")
+ENVELOPE = Envelope(id="e1", source="test", time=utc_now(), correlation="e1")
+
+
+class Full(MemoryLog):
+    async def read(
+        self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
+    ) -> list[Recorded]:
+        raise LogUnavailable("insufficient storage")
+
+
+class Attempt:
+    """One delivery of the message; notes for how long it was handed back."""
+
+    subject, seq = "spawn.requested.alpha.p1", 1
+
+    def __init__(self, attempt: int, waits: list[float]) -> None:
+        self.recorded: Recorded | Malformed = Recorded(
+            event=EVENT, envelope=ENVELOPE, seq=1, stored_at=utc_now(), subject=self.subject
+        )
+        self.attempt, self._waits = attempt, waits
+
+    async def ack(self) -> None: ...
+    async def in_progress(self) -> None: ...
+    async def dead(self, reason: str, detail: str) -> None: ...
+    async def nak(self, delay_s: float) -> None:
+        self._waits.append(delay_s)
+
+
+class Attempts:
+    """All deliveries there may be before the dead letters."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def __aiter__(self) -> AsyncIterator[Attempt]:
+        for attempt in range(1, MAX_DELIVER):
+            yield Attempt(attempt, self.waits)
+
+    async def stop(self) -> None: ...
+
+
+async def test_a_message_outlasts_three_quarters_of_an_hour_without_a_log_to_write_to() -> None:
+    shell, attempts = Shell(Full(), Governor(), service="governor"), Attempts()
+    await shell.consume(attempts, ConsumerSpec(name="governor", filters=(), max_deliver=MAX_DELIVER))
+    assert len(attempts.waits) == MAX_DELIVER - 1 and sum(attempts.waits) > 45 * 60
+    assert attempts.waits[0] < 1
