@@ -100,7 +100,12 @@ class Loop:
             async with slots:
                 self._install(await self._log.read(filters(*key), upto=upto))
 
-        await asyncio.gather(*(load(key) for key, alive in lives.items() if alive))
+        loads = [asyncio.create_task(load(key)) for key, alive in lives.items() if alive]
+        try:
+            await asyncio.gather(*loads)
+        finally:
+            for task in loads:
+                task.cancel()  # one left behind would install what is old by then
 
     def _install(self, records: list[Recorded]) -> None:
         if records:
