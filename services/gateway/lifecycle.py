@@ -10,6 +10,7 @@ from services.gateway.problems import Problem
 from services.gateway.projection import Projection
 from services.gateway.requests import (
     DEFAULT_SWARM,
+    MANUAL,
     ROOT_THINKER,
     CreatePersona,
     ReapPersona,
@@ -68,7 +69,7 @@ async def create(bus: Bus, command: Command, request: CreatePersona) -> Persona:
         charter=request.charter,
         parent_id=request.parent_id,
         policy=request.policy,
-        tags=request.tags,
+        tags=request.tags or (),
         principal=command.principal,
     )
     return await _spawn(bus, command, event_id, event, parent)
@@ -137,7 +138,11 @@ async def reap(bus: Bus, command: Command, persona_id: str, request: ReapPersona
     target = find(bus.feed.projection, persona_id)
     swarm = target.identity.swarm_id
     event = ReapRequested(
-        swarm=swarm, persona=persona_id, cascade=request.cascade, reason=request.reason, principal=command.principal
+        swarm=swarm,
+        persona=persona_id,
+        cascade=bool(request.cascade),
+        reason=MANUAL if request.reason is None else request.reason,
+        principal=command.principal,
     )
     event_id = command.event_id("reap.requested")
     if await bus.repeated(event_id, event):

@@ -1,4 +1,5 @@
-"""What the API takes. Unknown fields are ignored; ids are tokens and are checked again before they reach a subject."""
+"""What the API takes. Unknown fields are ignored, null where there is a default is the default; ids are tokens and are
+checked again before they reach a subject."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from shared.contracts.persona import Name, PersonaPolicy, Text
 Tag = Annotated[str, Meta(max_length=64)]
 Reason = Annotated[str, Meta(max_length=300)]
 MAX_OBSERVATIONS = 1000
+MANUAL = "manual_reap"
 
 
 class CreatePersona(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +27,7 @@ class CreatePersona(msgspec.Struct, frozen=True, kw_only=True):
     swarm_id: Token | None = None
     parent_id: Token | None = None
     policy: PersonaPolicy | None = None
-    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] = ()
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
 
 
 class SpawnPersona(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +42,8 @@ class SpawnPersona(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReapPersona(msgspec.Struct, frozen=True, kw_only=True):
-    cascade: bool = False
-    reason: Reason = "manual_reap"
+    cascade: bool | None = False
+    reason: Reason | None = MANUAL
 
 
 class StartCognition(msgspec.Struct, frozen=True, kw_only=True):

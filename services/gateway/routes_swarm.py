@@ -153,7 +153,7 @@ async def ready(gateway: NamedDependency[Gateway]) -> Response[Health]:
 @get("/metrics", guards=READ, media_type="text/plain")
 async def metrics() -> Response[bytes]:
     """Prometheus text format."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST.partition("; charset")[0])  # it is added again
 
 
 def _health(gateway: Gateway) -> Health:

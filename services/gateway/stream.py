@@ -128,6 +128,9 @@ class EventStream:
                     page = await self._page(wanted, cursor, upto, PAGE)
                     cursor = page[-1].seq if len(page) == PAGE else upto
                     yield b"".join(map(frame, page))
+                if self._feed.stopped:  # the client asks again for the rest
+                    yield GOODBYE
+                    return
                 subscription, upto = self._join(wanted), self._feed.position
                 if upto > cursor:
                     yield b"".join(map(frame, await self._page(wanted, cursor, upto, None)))

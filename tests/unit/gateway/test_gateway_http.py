@@ -190,6 +190,15 @@ async def test_reap_answers_who_drains_and_only_once(api: httpx.AsyncClient) -> 
     assert (await api.get("/v1/cognition/personas/root")).json()["status"] == "draining"
 
 
+async def test_null_where_there_is_a_default_is_the_default(up: Mesh, api: httpx.AsyncClient) -> None:
+    made = await api.post("/v1/swarm/personas", json={**ROOT, "parent_id": None, "policy": None, "tags": None})
+    assert made.json()["identity"]["tags"] == []
+    reaped = await api.post("/v1/swarm/personas/root/reap", json={"cascade": None, "reason": None})
+    assert reaped.json() == {"reaped_ids": ["root"], "count": 1}
+    (asked_for,) = await up.log.read(("reap.requested.*.*",))
+    assert (asked_for.event.cascade, asked_for.event.reason) == (False, "manual_reap")  # type: ignore[union-attr]
+
+
 async def test_a_reaped_parent_is_shown_and_refuses_children(up: Mesh, api: httpx.AsyncClient) -> None:
     await api.post("/v1/swarm/personas", json=ROOT)
     await api.post("/v1/swarm/personas/root/reap")
@@ -412,7 +421,9 @@ def _references(node: object) -> set[str]:
 async def test_operations_and_contracts_are_served_without_reaching_out(api: httpx.AsyncClient) -> None:
     for path in ("/health", "/health/live", "/health/ready"):
         assert (await api.get(path)).json()["status"] == "ok"
-    assert "swarm_http_requests_total" in (await api.get("/metrics")).text
+    metrics = await api.get("/metrics")
+    assert "swarm_http_requests_total" in metrics.text
+    assert metrics.headers["content-type"].count("charset") == 1
     document = (await api.get("/schema/openapi.json")).json()
     assert "/v1/swarm/personas/{persona_id}/reap" in document["paths"]
     reap = document["paths"]["/v1/swarm/personas/{persona_id}/reap"]["post"]

@@ -183,6 +183,18 @@ async def test_the_end_is_clean_and_says_when_to_come_back() -> None:
     assert last[-1].retry == "500"
 
 
+async def test_an_end_in_the_middle_of_a_long_past_comes_at_once() -> None:
+    log = MemoryLog()
+    async with mesh(log=log) as up:
+        await up.put(*(thought("p", n) for n in range(1, 1301)))
+        chunks = await up.gateway.stream.open(Filter(), 0)
+        assert await anext(chunks) == b": open\n\n"
+        assert (await anext(chunks)).count(b"event: cognition") == 500
+        await up.gateway.stop()
+        rest = [chunk async for chunk in chunks]
+    assert rest == [b"retry: 500\n\n"]
+
+
 async def test_a_position_the_log_never_had_is_told_as_a_gap(up: Mesh) -> None:
     await up.put(thought("p", 1), thought("p", 2))
     async with up.client() as client, client.stream("GET", PATH, headers={"Last-Event-ID": "999"}) as answer:
