@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import structlog
 
@@ -14,7 +12,7 @@ from services.persona_runner.loop import AWAY_S, SOURCE, Loop
 from services.persona_runner.placement import Placement
 from services.persona_runner.recall import Recaller
 from shared.log.port import LogUnavailable
-from shared.runtime.service import Service
+from shared.runtime.service import Service, first_of
 from shared.settings import Settings
 from shared.thinker.port import Thinker
 
@@ -77,7 +75,7 @@ async def wire(service: Service) -> None:
                 changed.set()
 
     async def think() -> None:
-        await _first(loop.caught_up(), service.stopping.wait())
+        await first_of(loop.caught_up(), service.stopping.wait())
         await loop.run(service.stopping, grace_s=settings.grace_s)
 
     async def caught_up() -> str | None:
@@ -97,13 +95,3 @@ async def wire(service: Service) -> None:
     service.on_stop(stop)
     service.on_close(thinker.close)
     service.on_close(placement.release)
-
-
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Returns when the first is done; the others are cancelled."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -188,7 +188,8 @@ class Connection:
             await callback()
 
     async def _closed(self) -> None:
-        self.closed.set()
+        if self._client.is_closed:  # else it is the end of an earlier client, of which `open` tries several
+            self.closed.set()
 
     async def _failed(self, error: Exception) -> None:
         if self._inbox:

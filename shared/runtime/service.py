@@ -12,7 +12,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,7 +153,9 @@ class Service:
                     group.create_task(http.serve(), name="health")
                 for name, main_ in self._mains:
                     group.create_task(_named(main_), name=name)
-                await self.stopping.wait()
+                await first_of(self.stopping.wait(), self.connection.closed.wait())
+                if not self.stopping.is_set():
+                    raise LogUnavailable("the NATS server ended the connection for good, see nats_error")
                 self.health.draining = True
                 log.info("service_draining")
                 for stop in self._stops:
@@ -162,7 +164,8 @@ class Service:
         finally:
             for close in reversed(self._closes):
                 await close()
-            await micro.stop()
+            if not self.connection.closed.is_set():
+                await micro.stop()
             await self.connection.close()
             log.info("service_stopped")
 
@@ -190,6 +193,16 @@ class Service:
         return (
             "the broker acknowledges before it syncs (sync_always is off); set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
         )
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Returns when the first is done; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _named(main_: Callable[[], Awaitable[None]]) -> None:
