@@ -13,20 +13,19 @@ from services.verifier.answers import Answers
 from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
+    ActionExecuted,
     AnyEvent,
     BeliefAsserted,
     BeliefContested,
     BeliefRevised,
+    CheckResult,
     EvidenceRef,
-    HypothesisRaised,
     LogCount,
     LogResolve,
     MemoryRecall,
     ObservationRecorded,
     PersonaSpawned,
-    ProposalCreated,
     RecallRequested,
-    ThoughtGenerated,
 )
 from shared.contracts.ids import EVERYONE, fresh_id
 from shared.contracts.persona import charter_sha256
@@ -101,10 +100,12 @@ def is_independent(event: AnyEvent) -> bool:
     match event:
         case ObservationRecorded():
             return not event.tainted
-        case ThoughtGenerated() | HypothesisRaised() | ProposalCreated():
-            return False
-        case _:
+        case CheckResult():
+            return event.outcome == "confirmed"
+        case ActionExecuted() | BeliefAsserted() | BeliefContested() | BeliefRevised():
             return True
+        case _:  # its own words, or what follows from its merely asking, such as a grant
+            return False
 
 
 async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events: int = MAX_EVENTS_READ) -> Measured:

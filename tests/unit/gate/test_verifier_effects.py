@@ -14,8 +14,10 @@ from services.verifier.effects import PAGE, VerifierEffects
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     BeliefAsserted,
+    BudgetGranted,
     CheckRequested,
     CheckResult,
+    Credits,
     EvidenceRef,
     HypothesisRaised,
     LogCount,
@@ -75,6 +77,16 @@ async def test_neither_outsiders_nor_the_personas_own_words_are_independent() ->
     result = CheckResult(**WHOSE, check_id="c-1", hypothesis_id="h-1", outcome="confirmed", findings="12 times")
     measured = ref(await mesh.say(result, "c1"))
     assert 2 == (await resolve(mesh, tainted, hypothesis, trusted, measured)).independent
+
+
+async def test_what_a_persona_brings_about_by_asking_is_not_independent() -> None:
+    mesh = Mesh()
+    probe = LogCount(template="t", first_seq=1, last_seq=2, at_least=1)
+    asked = CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=probe)
+    refuted = CheckResult(**WHOSE, check_id="c-1", hypothesis_id="h-1", outcome="refuted", findings="never")
+    granted = BudgetGranted(**WHOSE, grant_id="g", window=1, credits=Credits(), expires_at=at(60))
+    cited = [ref(await mesh.say(event, f"e{n}")) for n, event in enumerate((asked, refuted, granted))]
+    assert 0 == (await resolve(mesh, *cited)).independent
 
 
 async def test_a_persona_lives_from_its_spawning_until_it_drains() -> None:
