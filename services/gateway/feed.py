@@ -13,11 +13,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from services.gateway.problems import RETRY_AFTER_S, Problem
 from services.gateway.projection import Projection
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.log.port import Log, Tail
+
+log = structlog.get_logger()
 
 EVERYTHING = ("*.*.*.>",)
 YIELD_EVERY = 256
@@ -90,11 +94,12 @@ class Feed:
         return self.caught_up.is_set()
 
     async def run(self) -> None:
-        """Fold the log until `stop`."""
+        """Fold what the log has above `position`, until `stop`."""
         if self._stopped:
             return
-        tail = self._log.tail(EVERYTHING)
+        tail = self._log.tail(EVERYTHING, self.position)
         self._tails.append(tail)
+        log.info("log_followed", after=self.position)
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch(tail))
             taken = 0

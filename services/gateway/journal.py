@@ -53,6 +53,14 @@ class Journal:
     def __len__(self) -> int:
         return sum(len(entries) for entries in self._entries.values())
 
+    def capture(self) -> list[AuditEntry]:
+        """All entries, each category's oldest first."""
+        return [entry for entries in self._entries.values() for entry in entries]
+
+    def restore(self, entries: list[AuditEntry]) -> None:
+        for entry in entries:
+            self._entries[entry.category].append(entry)
+
     def newest(self, limit: int, category: str | None = None) -> list[AuditEntry]:
         """Newest first. Raises `KeyError` for an unknown category."""
         chosen = list(self._entries.values()) if category is None else [self._entries[category]]

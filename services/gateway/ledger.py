@@ -51,6 +51,16 @@ class Ledger:
             for swarm, account in sorted(self._accounts.items())
         ]
 
+    def capture(self) -> dict[str, Account]:
+        """Copies of all accounts."""
+        return {
+            swarm: msgspec.structs.replace(account, open=dict(account.open), paused=set(account.paused))
+            for swarm, account in self._accounts.items()
+        }
+
+    def restore(self, accounts: dict[str, Account]) -> None:
+        self._accounts = accounts
+
     def apply(self, recorded: Recorded) -> None:
         event = recorded.event
         if not isinstance(event, BudgetGranted | BudgetSettled | BudgetExhausted):

@@ -137,6 +137,19 @@ class Personas:
         roots = tuple(n.persona_id for n in nodes if n.parent_id is None)
         return LineageGraph(nodes=tuple(nodes), roots=roots, total_edges=sum(len(n.children) for n in nodes))
 
+    def capture(self) -> list[tuple[Persona, bool]]:
+        """Copies of all, in the order of their birth, and whether it is the one that its id alone addresses."""
+        return [
+            (msgspec.structs.replace(p, children=list(p.children)), self._by_id.get(p.identity.id) is p)
+            for p in self.by_key.values()
+        ]
+
+    def restore(self, personas: list[tuple[Persona, bool]]) -> None:
+        for persona, addressed in personas:
+            self.by_key[(persona.identity.swarm_id, persona.identity.id)] = persona
+            if addressed:
+                self._by_id[persona.identity.id] = persona
+
     def apply(self, recorded: Recorded) -> None:
         event, at = recorded.event, recorded.envelope.time
         if isinstance(event, PersonaSpawned):

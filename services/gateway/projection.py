@@ -1,4 +1,4 @@
-"""The one state the gateway answers from: a fold of the whole log, rebuilt from the log at every start.
+"""The one state the gateway answers from: a fold of the whole log, rebuilt from the log, or from a checkpoint and what came since.
 
 `apply` is pure and fast, takes events in stream order, and ignores a sequence it has seen: the log may deliver twice.
 Memory is bounded by the number of personas and the `KEEP` figures of the parts; no event is needed twice.
@@ -12,12 +12,20 @@ import msgspec
 
 from services.gateway.journal import Journal
 from services.gateway.knowledge import Attention, Beliefs
-from services.gateway.ledger import Ledger
-from services.gateway.personas import Personas
+from services.gateway.ledger import Account, Ledger
+from services.gateway.personas import Persona, Personas
 from services.gateway.proposals import Proposals
-from services.gateway.views import CognitionStatus, GlobalWorkspace, MemorySnapshot, ProposalStatus
+from services.gateway.views import (
+    AttentionItem,
+    AuditEntry,
+    Belief,
+    CognitionStatus,
+    GlobalWorkspace,
+    MemorySnapshot,
+    ProposalStatus,
+)
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import CognitionStarted, CognitionStopped, SnapshotCompressed
+from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
 
 KEEP_COMMANDS = 20_000
 TOP = 5
@@ -35,11 +43,30 @@ class Loop(msgspec.Struct, kw_only=True):
     seq: int = 0
 
 
+class State(msgspec.Struct, array_like=True):
+    """All of a projection, as it is checkpointed."""
+
+    position: int
+    updated_at: datetime
+    loop: Loop
+    last_tick_at: datetime | None
+    personas: list[tuple[Persona, bool]]
+    proposals: list[Recorded]
+    beliefs: list[Belief]
+    attention: list[AttentionItem]
+    hypotheses: list[HypothesisRaised]
+    journal: list[AuditEntry]
+    accounts: dict[str, Account]
+    snapshot: MemorySnapshot | None
+    commands: dict[str, int]
+
+
 class Projection:
     """All parts, and the index that makes a repeated command the same command."""
 
     def __init__(self) -> None:
         self.position = 0
+        self.newest: Recorded | None = None
         self.updated_at = EPOCH
         self.loop = Loop()
         self.personas = Personas()
@@ -55,7 +82,7 @@ class Projection:
         """Whether the event was new."""
         if recorded.seq <= self.position:
             return False
-        self.position, self.updated_at = recorded.seq, recorded.envelope.time
+        self.position, self.newest, self.updated_at = recorded.seq, recorded, recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
         self._loop(recorded)
@@ -63,6 +90,38 @@ class Projection:
             self.snapshot = self._snapshot(recorded, recorded.event)
         self._command(recorded)
         return True
+
+    def capture(self) -> State:
+        """A copy of everything."""
+        return State(
+            position=self.position,
+            updated_at=self.updated_at,
+            loop=msgspec.structs.replace(self.loop),
+            last_tick_at=self.personas.last_tick_at,
+            personas=self.personas.capture(),
+            proposals=self.proposals.capture(),
+            beliefs=list(self.beliefs.by_id.values()),
+            attention=list(self.attention.items.values()),
+            hypotheses=list(self.attention.open_hypotheses.values()),
+            journal=self.journal.capture(),
+            accounts=self.ledger.capture(),
+            snapshot=self.snapshot,
+            commands=dict(self.commands),
+        )
+
+    def restore(self, state: State) -> None:
+        """Go on from a captured state; to be called before any event is applied."""
+        self.position, self.updated_at, self.loop = state.position, state.updated_at, state.loop
+        self.personas.restore(state.personas)
+        self.personas.last_tick_at = state.last_tick_at
+        for recorded in state.proposals:
+            self.proposals.apply(recorded)
+        self.beliefs.by_id = {b.id: b for b in state.beliefs}
+        self.attention.items = {i.id: i for i in state.attention}
+        self.attention.open_hypotheses = {h.hypothesis_id: h for h in state.hypotheses}
+        self.journal.restore(state.journal)
+        self.ledger.restore(state.accounts)
+        self.snapshot, self.commands = state.snapshot, state.commands
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]

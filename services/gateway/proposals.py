@@ -237,6 +237,10 @@ class Proposals:
             self._done.append(event.proposal_id)
             self._evict()
 
+    def capture(self) -> list[Recorded]:
+        """The events of the lives in memory, in the order of the log; applied again, they give the same lives."""
+        return sorted((r for life in self.lives.values() for r in life.events), key=lambda r: r.seq)
+
     def newest(self) -> list[Life]:
         return list(reversed(self.lives.values()))
 

@@ -1,4 +1,4 @@
-"""Wiring: the projection's two tails, the HTTP server, and their orderly end."""
+"""Wiring: the projection, its checkpoint and its two tails, the HTTP server, and their orderly end."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import sys
 import msgspec
 import structlog
 
+import services.gateway
 from services.gateway.app import create_app
 from services.gateway.context import Gateway
+from services.gateway.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
+from shared import contracts
 from shared.runtime.health import server
 from shared.runtime.service import Service
+from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.settings import Settings, SettingsError
 
 log = structlog.get_logger()
@@ -45,12 +49,20 @@ async def wire(service: Service) -> None:
     except (SettingsError, Unsafe) as error:
         print(f"gateway: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    checkpoint = CheckpointFile(checkpoint_path(service.settings, service.instance), State, services.gateway, contracts)
+    known = await checkpoint.load(service.log)
+    if known is not None:
+        gateway.projection.restore(known)
     if settings.keyless:
         log.warning("http_without_keys", host=settings.host, said="anyone on this machine may do anything")
 
     async def stop() -> None:
         await gateway.stop()
         http.should_exit = True
+        await checkpoint.offer(gateway.projection, events=1)
+
+    async def save() -> None:
+        await checkpoint.offer(gateway.projection)
 
     async def behind() -> str | None:
         return None if gateway.feed.ready else f"the log is being read, at {gateway.feed.position}"
@@ -58,6 +70,7 @@ async def wire(service: Service) -> None:
     service.background("feed", gateway.feed.run)
     service.background("answers", gateway.feed.run_answers)
     service.background("http", http.serve)
+    service.every(EVERY_S, save, "checkpoint")
     service.ready("projection", behind)
     service.on_stop(stop)
     log.info("http_listening", host=settings.host, port=settings.port)

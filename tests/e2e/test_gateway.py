@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import ObservationRecorded
+from shared.contracts.ids import fresh_id, utc_now
+from shared.log.connection import Connection
+from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from tests.broker import Broker, free_port
 
@@ -103,6 +109,12 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     broker.kill()
 
 
+def message(event: ObservationRecorded) -> Message:
+    """The event in an envelope of its own."""
+    event_id = fresh_id()
+    return Message(event=event, envelope=Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id))
+
+
 def ids(text: str) -> list[int]:
     """The `id:` fields of a piece of an event stream."""
     return [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
@@ -176,6 +188,52 @@ async def test_the_bus_away_is_503_and_back_again_is_200_without_a_restart(mesh:
     assert (await mesh.posts("/v1/swarm/personas", ROOT, "p")).status_code == 200
     entries = (await mesh.client.get("/v1/audit?category=observation")).json()
     assert [e["detail"] for e in entries] == ["away", "before"]
+
+
+async def followed_from(broker: Broker) -> int:
+    """The first sequence that the running gateway's tail has asked for."""
+    connection = await Connection.open(broker.url, name="test")
+    try:
+        answer = await connection.request("$JS.API.CONSUMER.INFO.SWARM.tail-gateway-1")
+    finally:
+        await connection.close()
+    return int(json.loads(answer.data)["config"]["opt_start_seq"])
+
+
+async def test_a_gateway_starts_from_its_checkpoint_and_does_not_read_the_log_again(mesh: Mesh, tmp_path: Path) -> None:
+    connection = await Connection.open(mesh.broker.url, name="filler")
+    log = JetStreamLog(connection, service="gateway", instance="filler-1")
+    for first in range(0, 20_000, 500):
+        texts = [ObservationRecorded(swarm="alpha", persona="all", text=f"line {first + n}") for n in range(500)]
+        await log.commit([message(text) for text in texts])
+    await connection.close()
+    created = await mesh.posts("/v1/swarm/personas", ROOT, "k1")
+    body = {"observations": [{"text": "kept"}]}
+    stored = (await mesh.posts("/v1/swarm/alpha/observations", body, "k2")).json()
+    (last,) = stored["sequences"]
+    assert last > 20_000
+    audit = (await mesh.client.get("/v1/audit?limit=1000")).json()
+    assert await followed_from(mesh.broker) == 1
+    assert await mesh.gateway.end() == 0
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        mesh.gateway.start()
+        await mesh.answers("/health/ready", 200)
+        assert await followed_from(mesh.broker) == last + 1
+        assert (await mesh.client.get("/v1/audit?limit=1000")).json() == audit
+        assert (await mesh.posts("/v1/swarm/personas", ROOT, "k1")).json()["identity"] == created.json()["identity"]
+        assert (await mesh.posts("/v1/swarm/alpha/observations", body, "k2")).json() == stored
+        text, headers = "", {"Last-Event-ID": str(last - 700)}
+        async with mesh.client.stream("GET", "/v1/cognition/stream", headers=headers) as answer:
+            chunks = answer.aiter_text()
+            while len(ids(text)) < 700:
+                text += await anext(chunks)
+        assert ids(text) == list(range(last - 699, last + 1))
+        await mesh.gateway.end(how)
+    (tmp_path / "checkpoints" / "gateway-1.zst").write_bytes(b"damaged")
+    mesh.gateway.start()
+    await mesh.answers("/health/ready", 200)
+    assert await followed_from(mesh.broker) == 1
+    assert (await mesh.client.get("/v1/audit?limit=1000")).json() == audit
 
 
 async def test_without_a_key_it_does_not_start_where_others_could_reach_it(mesh: Mesh, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from services.gateway.journal import Journal
 from services.gateway.knowledge import Attention, Beliefs
 from services.gateway.ledger import Ledger
 from services.gateway.personas import Personas
-from services.gateway.projection import Projection
+from services.gateway.projection import Projection, State
 from services.gateway.proposals import Proposals, fold_life
 from services.gateway.votes import refusal
 from shared.contracts.envelope import Recorded
@@ -195,6 +195,73 @@ def test_a_lineage_has_as_many_edges_as_children_with_a_known_parent(history: li
     lineage = personas.lineage(NOW)
     assert lineage.total_edges == sum(len(n.children) for n in lineage.nodes)
     assert [n.persona_id for n in lineage.nodes] == sorted(n.persona_id for n in lineage.nodes)
+
+
+def restored(projection: Projection) -> Projection:
+    """A new one, from what the first would have saved."""
+    again = Projection()
+    again.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(projection.capture()), type=State))
+    return again
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, st.data())
+def test_a_checkpoint_and_what_came_since_say_what_the_whole_log_says(
+    history: list[Recorded], data: st.DataObject
+) -> None:
+    whole = Projection()
+    resumed = Projection()
+    cuts = data.draw(st.sets(st.integers(0, len(history)), max_size=3))
+    for number, event in enumerate(history):
+        if number in cuts:
+            before = resumed.capture()
+            resumed = restored(resumed)
+            assert resumed.capture() == before
+        whole.apply(event)
+        resumed.apply(event)
+        assert seen(resumed) == seen(whole)
+    assert resumed.capture() == whole.capture()
+    for name in ("p", "q", "r"):
+        one, other = whole.personas.get(name), resumed.personas.get(name)
+        assert (one and one.identity) == (other and other.identity)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, st.integers(0, 40), st.integers(1, 2), st.integers(1, 2))
+def test_a_checkpoint_forgets_the_same_proposals_as_the_whole_log(
+    history: list[Recorded], cut: int, keep_done: int, keep_open: int
+) -> None:
+    whole, resumed = Proposals(keep_done, keep_open), Proposals(keep_done, keep_open)
+    for event in history[:cut]:
+        whole.apply(event)
+    for event in whole.capture():
+        resumed.apply(event)
+    for event in history[cut:]:
+        whole.apply(event)
+        resumed.apply(event)
+        assert list(resumed.lives) == list(whole.lives)
+    assert resumed.capture() == whole.capture()
+
+
+def test_a_captured_state_is_not_changed_by_what_comes_after() -> None:
+    projection = folded(spawned("p"), created("x"), granted("p"), exhausted("p"), believed("b"), supposed("h"))
+    captured = projection.capture()
+    before = msgspec.msgpack.encode(captured)
+    later = (
+        thought("p", 1), verified(created("x")), spawned("k", parent="p"), granted("p", "h", 2), checked("h", "refuted"),
+        believed("b", "q"), CognitionStarted(swarm="all", persona="all"), rejected("x"), created("y"),
+    )  # fmt: skip
+    for seq, event in enumerate(later, projection.position + 1):
+        projection.apply(recorded(event, seq))
+    assert msgspec.msgpack.encode(captured) == before
+
+
+def test_a_repeated_command_is_known_after_a_restart_from_a_checkpoint() -> None:
+    projection = Projection()
+    item = recorded(ObservationRecorded(swarm="s", persona="all", text="t"), 1, source="gateway")
+    name = "019ab6d2-0000-5000-8000-000000000000"
+    projection.apply(msgspec.structs.replace(item, envelope=msgspec.structs.replace(item.envelope, id=name)))
+    assert restored(projection).commands == {name: 1}
 
 
 # -- given, then -----------------------------------------------------------------------------------------------------
