@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import ActionExecuted, ProposalAuthorized, ProposalEvent, ProposalVerified
+from shared.contracts.events import ActionExecuted, ProposalAuthorized, ProposalCreated, ProposalVerified
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Tick
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -38,6 +38,10 @@ def filter_of(hop: int, prefix: str = "") -> str:
     return prefix + class_filter(_IN[hop])
 
 
+Said = ProposalVerified | ProposalAuthorized | ActionExecuted
+Heard = ProposalCreated | ProposalVerified | ProposalAuthorized
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this stage has spoken on the proposal."""
 
@@ -48,9 +52,9 @@ class PassOn:
     """A decider that says the next word of a proposal's life, once."""
 
     def __init__(self, stage: str) -> None:
-        self._takes = _IN[STAGES.index(stage)]
+        self._ends = (ProposalVerified, ProposalAuthorized, ActionExecuted)[STAGES.index(stage)]
         self._guards = "action" if stage == "act" else "proposal"
-        self._says: Callable[[ProposalEvent], ProposalVerified | ProposalAuthorized | ActionExecuted] = {
+        self._says: Callable[[Heard], Said] = {
             "verify": _verified,
             "policy": _authorized,
             "act": _executed,
@@ -62,7 +66,7 @@ class PassOn:
     def boundary(self, message: Delivered | Tick) -> Boundary | None:
         assert isinstance(message, Delivered)
         event = message.recorded.event
-        assert isinstance(event, ProposalEvent)
+        assert isinstance(event, Heard)
         life = f"{event.swarm}.{event.persona}.{event.proposal_id}"
         guard = f"{self._guards}.*.{life}"
         return Boundary(reads=(f"*.*.{life}",) if self._guards == "action" else (guard,), guards=(guard,), opens=True)
@@ -71,31 +75,30 @@ class PassOn:
         if state.settled or not isinstance(message, Delivered):
             return NOTHING
         event = message.recorded.event
-        assert isinstance(event, ProposalEvent)
+        assert isinstance(event, Heard)
         return Decision(events=(self._says(event),))
 
     def evolve(self, state: State, recorded: Recorded) -> State:
-        said = {"proposal.created": ProposalVerified, "proposal.verified": ProposalAuthorized}
-        return (
-            State(settled=isinstance(recorded.event, said.get(self._takes, ActionExecuted)))
-            if not state.settled
-            else state
-        )
+        return state if state.settled else State(settled=isinstance(recorded.event, self._ends))
 
 
-def _life(event: ProposalEvent) -> dict[str, str]:
-    return {"swarm": event.swarm, "persona": event.persona, "proposal_id": event.proposal_id}
-
-
-def _verified(event: ProposalEvent) -> ProposalVerified:
+def _verified(event: Heard) -> ProposalVerified:
     return ProposalVerified(
-        **_life(event), digest=event.digest, risk="low", findings=("nothing to object",), tainted=False
+        swarm=event.swarm,
+        persona=event.persona,
+        proposal_id=event.proposal_id,
+        digest=event.digest,
+        risk="low",
+        findings=("nothing to object",),
+        tainted=False,
     )
 
 
-def _authorized(event: ProposalEvent) -> ProposalAuthorized:
+def _authorized(event: Heard) -> ProposalAuthorized:
     return ProposalAuthorized(
-        **_life(event),
+        swarm=event.swarm,
+        persona=event.persona,
+        proposal_id=event.proposal_id,
         digest=event.digest,
         risk="low",
         policy_ids=("noop",),
@@ -106,8 +109,15 @@ def _authorized(event: ProposalEvent) -> ProposalAuthorized:
     )
 
 
-def _executed(event: ProposalEvent) -> ActionExecuted:
-    return ActionExecuted(**_life(event), digest=event.digest, outcome="success", summary="nothing was to be done")
+def _executed(event: Heard) -> ActionExecuted:
+    return ActionExecuted(
+        swarm=event.swarm,
+        persona=event.persona,
+        proposal_id=event.proposal_id,
+        digest=event.digest,
+        outcome="success",
+        summary="nothing was to be done",
+    )
 
 
 async def kernel(stage: str, url: str) -> None:

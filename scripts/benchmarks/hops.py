@@ -10,7 +10,7 @@ machine is never twice the same. Peak: all proposals at once; out per second bet
 
 - `hops_p95_ratio`: our p95 at 100 per s / that of bare `fetch(1)`, the usual way at low rates.
 - `hops_peak_per_s`, `hops_peak_ratio`: our peak, and ours / that of the better of the two bare ones.
-The same for the real services as `services_p95_ratio`, `services_peak_per_s`, `services_peak_ratio`.
+The same for the real services as `services_…`, and for the kernel under `sync_always`, the mesh's default, as `durable_hops_…`.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ async def _run(quick: bool) -> Figures:
                 say(f"hops: {mode}, services")
                 workers = _services(server.url, Path(folder))
                 figures[mode] |= await _turns(server, (Side("services"),), workers, quick)
-    for name, prefix in (("kernel", "hops"), ("services", "services")):
-        figures |= _ratios(figures["sync_default"], name, prefix)
-    return figures
+    figures |= _ratios(figures["sync_default"], "kernel", "hops")
+    figures |= _ratios(figures["sync_default"], "services", "services")
+    return figures | _ratios(figures["sync_always"], "kernel", "durable_hops")
 
 
 def _ratios(sides: Figures, name: str, prefix: str) -> Figures:

@@ -26,7 +26,6 @@ from tests.broker import Broker
 
 KEYS = ("commit_ratio", "pull_ratio")
 CALLERS = 64
-TURN = 2000
 FETCH = 256
 Once = Callable[[int], Awaitable[object]]
 
@@ -42,27 +41,28 @@ async def _run(quick: bool) -> Figures:
         name = "sync_always" if sync_always else "sync_default"
         say(f"kernel: {name}")
         async with broker(sync_always=sync_always) as server:
-            figures[name] = await _mode(server, serial=300 if quick else 1500, pulled=4000 if quick else 20_000)
+            figures[name] = await _mode(server, serial=200 if quick else 1500, turn=600 if quick else 3000)
     figures["commit_ratio"] = figures["sync_default"]["commit_1"]["ratio"]
     figures["pull_ratio"] = figures["sync_default"]["pull"]["ratio"]
     figures["durable_commit_ratio"] = figures["sync_always"]["commit_1"]["ratio"]
     return figures
 
 
-async def _mode(server: Broker, serial: int, pulled: int) -> Figures:
+async def _mode(server: Broker, serial: int, turn: int) -> Figures:
     connection = await Connection.open(server.url, name="bench-ours")
     bare = await nats.connect(server.url, name="bench-bare")
     try:
         return await _measure(
-            JetStreamLog(connection, service="bench", instance="bench-1"), bare.jetstream(), serial, pulled
+            JetStreamLog(connection, service="bench", instance="bench-1"), bare.jetstream(), serial, turn
         )
     finally:
         await connection.close()
         await bare.close()
 
 
-async def _measure(log: JetStreamLog, js: JetStreamContext, serial: int, pulled: int) -> Figures:
-    total = serial + 3 * TURN
+async def _measure(log: JetStreamLog, js: JetStreamContext, serial: int, turn: int) -> Figures:
+    """`turn` calls at once in each of three turns; a fortieth of the batches, and six times as many messages pulled."""
+    total = serial + 3 * turn
     ours, bare = _thoughts(total), _publisher(js, _thoughts(total))
     ours_4, bare_4 = _thoughts(4 * total), _publisher(js, _thoughts(4 * total))
 
@@ -73,11 +73,11 @@ async def _measure(log: JetStreamLog, js: JetStreamContext, serial: int, pulled:
         for index in range(4 * n, 4 * n + 4):
             await bare_4(index)
 
-    figures: Figures = {"commit_1": await _compare(lambda n: log.commit((ours[n],)), bare, serial, TURN)}
+    figures: Figures = {"commit_1": await _compare(lambda n: log.commit((ours[n],)), bare, serial, turn)}
     figures["commit_1_guarded"] = latency(await _guarded(log, serial))
-    figures["commit_4_atomic_vs_4_publishes"] = await _compare(commit_4, publish_4, serial // 2, TURN // 8)
-    await _fill(log, pulled)
-    figures["pull"] = await _pulls(log, js, pulled)
+    figures["commit_4_atomic_vs_4_publishes"] = await _compare(commit_4, publish_4, serial // 4, turn // 40)
+    await _fill(log, 6 * turn)
+    figures["pull"] = await _pulls(log, js, 6 * turn)
     return figures
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -14,6 +15,8 @@ import uvloop
 
 from shared.log.streams import ensure
 from tests.broker import Broker
+
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Figures = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent.parent

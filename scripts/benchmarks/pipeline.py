@@ -125,11 +125,11 @@ class Driver:
         sends = self._proposals(count)
         due: dict[str, float] = {}
         start = time.perf_counter() + 0.02
-        for n, (name, *wire) in enumerate(sends):
+        for n, (name, subject, headers, body) in enumerate(sends):
             due[name] = start + n / per_s
             if (pause := due[name] - time.perf_counter()) > 0:
                 await asyncio.sleep(pause)
-            await self._client.publish(wire[0], wire[2], headers=wire[1])
+            await self._client.publish(subject, body, headers=headers)
         await self._all_of(count)
         return [self._arrived[name] - due[name] for name in due]
 

@@ -55,4 +55,4 @@ async def _run(rest_s: int) -> Figures:
 def _rss_mb(pid: int | None) -> float:
     if pid is None:
         raise CannotMeasure("a process of the mesh is down")
-    return round(psutil.Process(pid).memory_info().rss / 2**20, 1)
+    return float(round(psutil.Process(pid).memory_info().rss / 2**20, 1))

@@ -4,7 +4,7 @@
   Baseline: bare nats-py publishing the same number of messages one after another, with ack, on the same broker.
 - Memory: the runner's RSS without personas, with 1 000 and with 10 000; the difference over their number, in KB. One in a
   hundred has credits and thinks until it has nothing new to think about; the others wait for theirs.
-- Growth: RSS at 10 000 again after ten minutes idle (`--quick`: ten seconds at 1 000, said as `idle_s`).
+- Growth: RSS at 10 000 again after ten minutes idle (`--quick`: five seconds at 1 000, said as `idle_s`).
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def run(*, quick: bool) -> Figures:
 async def _run(quick: bool) -> Figures:
     async with broker(sync_always=False) as server:
         say("runner: thoughts per second")
-        thinking = await _thinking(server, seconds=10 if quick else 60)
+        thinking = await _thinking(server, seconds=6 if quick else 60)
     async with broker(sync_always=False) as server:
         say("runner: memory per persona")
-        weight = await _weight(server, sizes=(1000,) if quick else (1000, 10_000), idle_s=10 if quick else 600)
+        weight = await _weight(server, sizes=(1000,) if quick else (1000, 10_000), idle_s=5 if quick else 600)
     return {
         **thinking,
         **weight,
@@ -191,10 +191,11 @@ async def _weight(server: Broker, sizes: tuple[int, ...], idle_s: int) -> Figure
 
 async def _settled_kb(pid: int) -> int:
     """RSS in KB once it has not changed by a percent for two seconds."""
-    process, rss = psutil.Process(pid), 0
+    process = psutil.Process(pid)
+    rss = 0
     while True:
         await asyncio.sleep(2)
-        before, rss = rss, process.memory_info().rss // 1024
+        before, rss = rss, int(process.memory_info().rss) // 1024
         if abs(rss - before) * 100 <= rss:
             return rss
 
