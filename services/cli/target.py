@@ -94,7 +94,6 @@ def refusal(answer: httpx.Response) -> Stop:
         said = answer.text[:300] or answer.reason_phrase
     hints = {
         401: "; give the API key with --token or SWARM_TOKEN",
-        403: "; this key lacks the scope",
         429: f"; try again in {answer.headers.get('Retry-After', 'a few')} s",
         503: "; the mesh is starting or a part is away, see `swarm status`",
     }

@@ -62,7 +62,7 @@ class Lock:
 
     def __init__(self, data: Path) -> None:
         """Raises `MeshRunning`."""
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)  # what personas perceive is nobody else's to read
         self._descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

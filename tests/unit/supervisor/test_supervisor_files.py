@@ -70,6 +70,11 @@ def test_keys_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> N
     assert len(secret) == 48
 
 
+def test_a_new_data_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    Lock(tmp_path / "data").release()
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
 def test_one_mesh_per_data_folder(tmp_path: Path) -> None:
     first = Lock(tmp_path)
     write_record(tmp_path, record(pid=4711))
