@@ -172,9 +172,13 @@ class JetStreamLog:
         answered = itertools.count(1)
         oldest = await self.connection.request_many(DIRECT_GET, *asks, is_last=lambda _: next(answered) == len(asks))
         firsts = {m.headers["Nats-Subject"]: m for m in oldest if m.headers and not is_status(m)}
+        if len(firsts) < len(asks):
+            raise LogUnavailable(
+                f"only {len(firsts)} of {len(asks)} subjects were given, with what is last on all of them"
+            )
         found: dict[int, Recorded] = {}
         for subject, last in zip(subjects, newest, strict=True):
-            ends = {_seq(m): m for m in (firsts.get(subject, last), last)}
+            ends = {_seq(m): m for m in (firsts[subject], last)}
             for message in ends.values():
                 if (recorded := self._decode_direct(message)) is not None:
                     found[recorded.seq] = recorded
@@ -204,9 +208,11 @@ class JetStreamLog:
 
     async def get(self, seq: int) -> Recorded | None:
         answer = await self.connection.request(DIRECT_GET, b'{"seq":%d}' % seq)
-        if answer.headers is None or STATUS in answer.headers:
-            return None
-        return self._decode_direct(answer)
+        if not is_status(answer):
+            return self._decode_direct(answer)
+        if answer.headers is not None and answer.headers[STATUS] != "404":
+            raise LogUnavailable(f"direct get answered {answer.headers[STATUS]} for sequence {seq}")
+        return None
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
         found = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from shared.contracts.envelope import Recorded
 from shared.log.connection import Connection
@@ -104,6 +105,35 @@ async def test_a_tail_whose_consumer_was_deleted_misses_nothing_and_repeats_noth
     await log.commit([observation("after")])
     again = await asyncio.wait_for(anext(reader), 20)
     assert "after" == again.event.text  # type: ignore[union-attr]
+
+
+async def test_a_subject_the_broker_knows_and_does_not_give_is_not_read_as_its_last_event_alone(
+    log: JetStreamLog,
+) -> None:
+    for text in ("first", "second"):
+        await log.commit([observation(text)])
+    request_many = log.connection.request_many
+
+    async def restarting(subject: str, *bodies: bytes, **options: object) -> list[Msg]:
+        answers = await request_many(subject, *bodies, **options)  # type: ignore[arg-type]
+        if b"multi_last" in bodies[0]:
+            return answers
+        return [Msg(log.connection.client, a.subject, "", b"", {"Status": "503"}) for a in answers]
+
+    log.connection.request_many = restarting  # type: ignore[method-assign, assignment]
+    with pytest.raises(LogUnavailable):
+        await log.read(("observation.recorded.alpha.*",))
+
+
+async def test_an_event_the_broker_cannot_give_now_is_not_one_that_is_missing(log: JetStreamLog) -> None:
+    assert await log.get(99) is None
+
+    async def busy(subject: str, body: bytes = b"", **options: object) -> Msg:
+        return Msg(log.connection.client, "", "", b"", {"Status": "500"})
+
+    log.connection.request = busy  # type: ignore[method-assign, assignment]
+    with pytest.raises(LogUnavailable):
+        await log.get(1)
 
 
 async def test_a_slow_reader_is_given_no_more_than_a_batch_ahead_and_in_the_end_everything(log: JetStreamLog) -> None:
