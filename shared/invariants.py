@@ -257,6 +257,7 @@ class Invariants:
                 self._stage(recorded, life, "rejected", allowed="authorized" not in life.stages and not ended)
             case ApprovalRequested():
                 life.quorum = max(life.quorum, event.quorum)
+                life.granted.clear()  # a new request is for new eyes: what was said to an old one does not carry over
             case ApprovalGranted():
                 if life.quorum == 0 or event.principal in life.granted:
                     self._broken(recorded, "an approval nobody asked for, or given twice")

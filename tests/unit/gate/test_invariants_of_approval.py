@@ -1,0 +1,24 @@
+"""What the log's own checker says of approvals over a change of policy."""
+
+from __future__ import annotations
+
+from shared.contracts.events import AnyEvent, ApprovalGranted, Credits
+from shared.invariants import Invariants, Limits
+from tests.unit.gate.given import LIFE, asked, authorized, proposed, record, verified
+
+LIMITS = Limits(swarm_per_minute=Credits(), actions_per_minute=0, lifetime_children=0)
+
+
+def violations(*events: AnyEvent) -> list[str]:
+    invariants = Invariants(LIMITS)
+    for seq, event in enumerate(events, start=1):
+        invariants.absorb(record(event, seq))
+    return invariants.violations
+
+
+def test_a_yes_to_an_earlier_request_does_not_count_for_a_later_one_and_may_be_given_again() -> None:
+    created = proposed()
+    yes = ApprovalGranted(**LIFE, digest=created.digest, principal="ann")
+    before = (created, verified(created), asked(created), yes, asked(created, policy_version="v2"))
+    assert ["authorised with 0 of 1 approvals"] == [v.split(": ")[1] for v in violations(*before, authorized(created))]
+    assert [] == violations(*before, yes, authorized(created))
