@@ -54,11 +54,8 @@ class PassOn:
     def __init__(self, stage: str) -> None:
         self._ends = (ProposalVerified, ProposalAuthorized, ActionExecuted)[STAGES.index(stage)]
         self._guards = "action" if stage == "act" else "proposal"
-        self._says: Callable[[Heard], Said] = {
-            "verify": _verified,
-            "policy": _authorized,
-            "act": _executed,
-        }[stage]
+        says: dict[str, Callable[[Heard], Said]] = {"verify": _verified, "policy": _authorized, "act": _executed}
+        self._says = says[stage]
 
     def initial(self) -> State:
         return State()
