@@ -26,10 +26,17 @@ MAX_KEY_CHARS = 200
 
 
 class Gateway:
-    """One gateway over one log; it holds nothing that is not in the log."""
+    """One gateway over one log; it holds nothing that is not in the log. `connected` says whether the bus is there now."""
 
-    def __init__(self, log: Log, settings: GatewaySettings, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        log: Log,
+        settings: GatewaySettings,
+        clock: Callable[[], datetime] = utc_now,
+        connected: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.settings = settings
+        self.connected = connected
         self.clock = clock
         self.feed = Feed(log, Projection())
         self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=settings.four_eyes)

@@ -147,7 +147,8 @@ async def live(gateway: NamedDependency[Gateway]) -> Health:
 @get("/health/ready")
 async def ready(gateway: NamedDependency[Gateway]) -> Response[Health]:
     """Whether answers are of the present."""
-    return Response(_health(gateway), status_code=200 if gateway.feed.ready else 503)
+    health = _health(gateway)
+    return Response(health, status_code=200 if health.status == "ok" else 503)
 
 
 @get("/metrics", guards=READ, media_type="text/plain")
@@ -157,6 +158,8 @@ async def metrics() -> Response[bytes]:
 
 
 def _health(gateway: Gateway) -> Health:
+    if not gateway.connected():
+        return Health(status="bus_away", position=gateway.feed.position)
     return Health(status="ok" if gateway.feed.ready else "catching_up", position=gateway.feed.position)
 
 

@@ -297,5 +297,5 @@ class SwarmBudget(View, frozen=True, kw_only=True):
 
 
 class Health(View, frozen=True, kw_only=True):
-    status: Literal["ok", "catching_up"]
+    status: Literal["ok", "catching_up", "bus_away"]
     position: int

@@ -464,3 +464,12 @@ async def test_the_bus_away_is_503_with_a_time_to_retry(
     problem(answer, 503)
     assert answer.headers["retry-after"] == "1"
     assert (await api.get("/v1/cognition/status")).status_code == 200
+
+
+async def test_without_the_bus_the_gateway_lives_and_is_not_ready(up: Mesh, api: httpx.AsyncClient) -> None:
+    up.gateway.connected = lambda: False
+    assert (await api.get("/health/live")).status_code == 200
+    answer = await api.get("/health/ready")
+    assert (answer.status_code, answer.json()["status"]) == (503, "bus_away")
+    up.gateway.connected = lambda: True
+    assert (await api.get("/health/ready")).json()["status"] == "ok"
