@@ -4,7 +4,8 @@ Fed by one ordered tail of the log. A persona belongs to a shard, and only those
 applied when they are stored and skipped when the tail brings them; anything older of other services still comes in between,
 which is why the skipped ones are remembered one by one. A shard or persona that is being loaded buffers what the tail brings
 and takes it in afterwards: the loading reads up to the host's position, the buffer begins behind it, so nothing is missed
-and nothing comes twice.
+and nothing comes twice. A checkpoint is the host at a position; restored, it is fed by a tail from there, and shards it
+lacks are loaded like any other.
 
 Nothing here grows with time: gone personas are dropped, stale entries of the schedule are swept out.
 """
@@ -15,6 +16,9 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import dropwhile
+
+import msgspec
 
 from services.persona_runner.cadence import Limits, cursor, due_at
 from services.persona_runner.state import State, evolve
@@ -64,6 +68,26 @@ class Swarm:
         self.perception = Perception()
 
 
+class Kept(msgspec.Struct, array_like=True):
+    """One member, as it is checkpointed; what it has slept on is not: it is looked at once more instead."""
+
+    state: State
+    fed_seq: int
+    ahead: list[int]
+    senses: bytes | None
+
+
+class Hosted(msgspec.Struct, array_like=True):
+    """A host, as it is checkpointed. `shards` of `shard_count` are whole; `swarms`: name, newest observation, perception."""
+
+    position: int
+    shard_count: int
+    shards: list[int]
+    controls: dict[str, tuple[int, int]]
+    swarms: list[tuple[str, int, bytes]]
+    members: list[Kept]
+
+
 class Host:
     """See the module's theory. Synchronous: it waits for nothing and does nothing outside."""
 
@@ -72,6 +96,7 @@ class Host:
         self.limits = limits or Limits()
         self.shards: set[int] = set()
         self.position = 0
+        self.newest: Recorded | None = None
         self._thinker, self._runner = thinker, runner
         self._swarms: dict[str, Swarm] = {}
         self._controls: dict[str, tuple[int, int]] = {}
@@ -84,7 +109,7 @@ class Host:
         """Take in the next event of the tail."""
         if recorded.seq <= self.position:
             return
-        self.position = recorded.seq
+        self.position, self.newest = recorded.seq, recorded
         event = recorded.event
         match event:
             case CognitionStarted() | CognitionStopped():
@@ -150,9 +175,13 @@ class Host:
         return self.position
 
     def install(self, records: Sequence[Recorded]) -> None:
-        """One persona's events from its first on, in order; what was known of it before is forgotten."""
+        """One persona's events from its first on, in order; what was known of it before is forgotten.
+
+        Nobody is there before its birth: as from the tail, what was said to it earlier (the request for it too) does not count.
+        """
         key = (records[0].event.swarm, records[0].event.persona)
-        if self.shard(key) not in self.shards:
+        records = list(dropwhile(lambda r: not isinstance(r.event, PersonaSpawned), records))
+        if not records or self.shard(key) not in self.shards:
             return
         member = Member()
         swarm = self._swarms.setdefault(key[0], Swarm())
@@ -181,6 +210,45 @@ class Host:
     def shard(self, key: Key) -> int:
         """The persona's shard."""
         return shard_of(*key, self.shard_count)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def capture(self) -> Hosted:
+        """A copy of everything up to `position`, and of own commits the tail has yet to bring, but for shards being loaded."""
+        loading = {what if isinstance(what, int) else self.shard(what) for what in self._joining}
+        whole = self.shards - loading
+        return Hosted(
+            position=self.position,
+            shard_count=self.shard_count,
+            shards=sorted(whole),
+            controls=dict(self._controls),
+            swarms=[(name, swarm.heard_seq, swarm.perception.state()) for name, swarm in self._swarms.items()],
+            members=[
+                Kept(m.state, m.fed_seq, sorted(m.ahead or ()), m.senses.state() if m.senses else None)
+                for name, swarm in self._swarms.items()
+                for persona, m in swarm.members.items()
+                if self.shard((name, persona)) in whole
+            ],
+        )
+
+    def restore(self, hosted: Hosted, shards: Iterable[int]) -> None:
+        """Go on from what was captured, with those of `shards` that are whole in it; to be called before anything else."""
+        self.position, self._controls = hosted.position, hosted.controls
+        if hosted.shard_count == self.shard_count:
+            self.shards = set(shards) & set(hosted.shards)
+        for name, heard_seq, perception in hosted.swarms:
+            swarm = self._swarms[name] = Swarm()
+            swarm.heard_seq = heard_seq
+            swarm.perception.restore(perception)
+        for kept in hosted.members:
+            key = (kept.state.swarm, kept.state.persona)
+            if self.shard(key) in self.shards:
+                member = self._swarms[key[0]].members[key[1]] = Member()
+                member.state, member.fed_seq, member.ahead = kept.state, kept.fed_seq, set(kept.ahead) or None
+                if kept.senses is not None:
+                    member.senses = Perception()
+                    member.senses.restore(kept.senses)
+                self._schedule(key)
 
     # -- steps -------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from shared.contracts.events import (
     ObservationRecorded,
     PersonaReaped,
     PersonaSpawned,
+    SpawnRequested,
     ThoughtGenerated,
     Usage,
 )
@@ -228,6 +229,21 @@ def test_a_shard_is_gained_without_gap_or_duplicate() -> None:
     state = site.host.state((SWARM, "a"))
     assert state is not None
     assert (state.heard_seq, state.grant is not None) == (heard, True)
+    assert site.due() == [(SWARM, "a")]
+
+
+def test_a_persona_that_was_asked_for_before_it_was_born_is_loaded_as_the_tail_brings_it() -> None:
+    site = Site()
+    site.put(SpawnRequested(swarm=SWARM, persona="a", name="a", role="r", charter="c", principal="al"))
+    site.put(ObservationRecorded(swarm=SWARM, persona="a", text="nobody is there"))
+    site.spawn("a")
+    site.start()
+    site.feed()
+    by_tail, percepts = site.host.state((SWARM, "a")), site.host.percepts((SWARM, "a"))
+    site.host.install(site.store.read(filters(SWARM, "a")))
+    assert by_tail is not None
+    assert site.host.state((SWARM, "a")) == by_tail
+    assert site.host.percepts((SWARM, "a")) == percepts
     assert site.due() == [(SWARM, "a")]
 
 
