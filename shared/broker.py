@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from shared.contracts.catalog import CONSUMES, EMITTERS, SERVICES, class_filter
+from shared.contracts.catalog import CONSUMES, EMITTERS, SERVICES, TIMERS, class_filter
 from shared.log.streams import STREAMS
 
 LOG_STREAM, RECALL_STREAM = "SWARM", "RECALL"
@@ -86,7 +86,8 @@ def durables(service: str) -> tuple[tuple[str, str], ...]:
     if service in ("gateway", "persona_runner"):
         return ()
     recall = ((RECALL_STREAM, f"{service}-recall"),) if "recall.requested" in CONSUMES[service] else ()
-    return ((LOG_STREAM, service), *recall)
+    timers = ((LOG_STREAM, f"{service}-timers"),) if service in TIMERS else ()
+    return ((LOG_STREAM, service), *timers, *recall)
 
 
 def tails(instance: str) -> tuple[tuple[str, str], ...]:

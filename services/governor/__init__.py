@@ -1,5 +1,5 @@
 """The governor: who lives, who ends, and who may spend how much.
 
-Consumes spawn.requested, reap.requested, grant.requested, snapshot.compressed and, as a durable timer, its own
-budget.granted. Emits persona.spawned, persona.draining, persona.reaped, spawn.refused and budget.granted, settled, exhausted.
+Consumes spawn.requested, reap.requested, grant.requested and snapshot.compressed.
+Emits persona.spawned, persona.draining, persona.reaped, spawn.refused and budget.granted, settled, exhausted.
 """

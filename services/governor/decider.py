@@ -13,7 +13,7 @@ goes on. Ticks find what nobody else will: orphans, the idle, and drains that ne
 
 *Ledger* (`ledger.py`) reads `persona.*` and `budget.*` and guards `budget.*.<swarm>.>`. In each minute (window), for
 every persona and for the swarm: outstanding grants in full + settled ones at their cost <= the limit. An outstanding grant
-ends by its holder closing it, or by expiring, and is then charged in full; its own `budget.granted` is the timer.
+ends by its holder closing it, or by expiring, and is then charged in full by the next tick that finds it.
 
 Both states are the one `State`, folded from different subjects, and per swarm.
 """
@@ -28,7 +28,7 @@ from services.governor.lifecycle import LastThoughts
 from services.governor.limits import Limits
 from services.governor.lineage import Lineage
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import BudgetGranted, GrantRequested, ReapRequested, SnapshotCompressed, SpawnRequested
+from shared.contracts.events import GrantRequested, ReapRequested, SnapshotCompressed, SpawnRequested
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick
 
 __all__ = ["ExpiredGrants", "Governor", "LastThoughts", "Limits", "State"]
@@ -66,7 +66,7 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
         match message.recorded.event:
             case SpawnRequested(swarm=swarm) | ReapRequested(swarm=swarm) | SnapshotCompressed(swarm=swarm, final=True):
                 return lineage_boundary(swarm)
-            case GrantRequested(swarm=swarm) | BudgetGranted(swarm=swarm):
+            case GrantRequested(swarm=swarm):
                 return ledger_boundary(swarm)
             case _:
                 return None
@@ -88,8 +88,6 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
                 return lifecycle.snapshot(state.lineage, event)
             case GrantRequested() as event:
                 return ledger.answer(state.ledger, state.lineage, message, event, self.limits)
-            case BudgetGranted() as event:
-                return ledger.timer(state.ledger, state.lineage, message, event)
             case _:
                 return NOTHING
 

@@ -194,23 +194,8 @@ def _limits_of(lineage: Lineage, persona: str, limits: Limits) -> Iterator[tuple
     yield SWARM, limits.swarm_per_minute
 
 
-def timer(ledger: Ledger, lineage: Lineage, delivered: Delivered, event: BudgetGranted) -> Decision:
-    """A grant looked at again when it expires: nobody closed it, so it counts as spent."""
-    grant = ledger.outstanding.get(event.grant_id)
-    if grant is None:
-        return NOTHING
-    left_s = (grant.expires_at - delivered.now).total_seconds()
-    if left_s > 0:
-        return Decision(retry_s=left_s)
-    member = lineage.members.get(grant.persona)
-    return Decision(
-        events=(_settled(event.swarm, event.grant_id, grant, grant.credits, in_full=True),),
-        charter=None if member is None else member.charter,
-    )
-
-
 def reconcile(ledger: Ledger, tick: Tick, limits: Limits) -> Decision:
-    """Settles what has expired, `limits.batch` at most."""
+    """Grants nobody closed in time count as spent; `limits.batch` at most, the rest is for the next tick."""
     expired = (
         _settled(tick.swarm, grant_id, grant, grant.credits, in_full=True)
         for grant_id, grant in ledger.outstanding.items()

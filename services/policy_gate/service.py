@@ -8,6 +8,7 @@ import structlog
 
 from services.policy_gate import decider
 from services.policy_gate.effects import PolicyGateEffects
+from shared.contracts.catalog import TIMERS
 from shared.crypto import public_key
 from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
 from shared.runtime.service import Service
@@ -47,5 +48,7 @@ async def wire(service: Service) -> None:
         authorization_ttl_s=settings.authorization_ttl_s,
         approval_ttl_s=settings.approval_ttl_s,
     )
-    service.consume(service.shell(decider, perform=effects.perform), max_ack_pending=20_000)
+    service.consume(service.shell(decider, perform=effects.perform), max_ack_pending=5000)
+    timers = service.shell(decider, perform=effects.perform)
+    service.consume(timers, classes=TIMERS[service.name], suffix="-timers", max_ack_pending=100_000)
     service.every(RELOAD_EVERY_S, reload, "policy-reload")

@@ -75,14 +75,7 @@ CONSUMES: dict[str, tuple[str, ...]] = {
         "cognition.stopped",
         "recall.answered",
     ),
-    "governor": (
-        "spawn.requested",
-        "reap.requested",
-        "grant.requested",
-        "budget.granted",
-        "persona.draining",
-        "snapshot.compressed",
-    ),
+    "governor": ("spawn.requested", "reap.requested", "grant.requested", "snapshot.compressed"),
     "verifier": ("proposal.created", "check.requested", "recall.answered"),
     "policy_gate": ("proposal.verified", "approval.requested", "approval.granted", "approval.denied"),
     "actuator": ("proposal.authorized",),
@@ -100,7 +93,11 @@ CONSUMES: dict[str, tuple[str, ...]] = {
         "recall.requested",
     ),
 }
-"""What each service listens to, through one durable consumer, or one ordered tail where it keeps a projection."""
+"""What each service listens to, through durable consumers, or one ordered tail where it keeps a projection."""
+
+TIMERS: dict[str, tuple[str, ...]] = {"policy_gate": ("approval.requested",)}
+"""Classes a service hands back until their time has come. They have a durable of their own, `<service>-timers`, so that however
+many wait, the service's work does not."""
 
 SERVICES = tuple(CONSUMES)
 SHORT_LIVED = ("recall.requested", "recall.answered")

@@ -22,7 +22,7 @@ import structlog
 import uvloop
 
 from shared import settings as settings_
-from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_filter
+from shared.contracts.catalog import CONSUMES, SHORT_LIVED, TIMERS, class_filter
 from shared.decider import Decider
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -85,8 +85,12 @@ class Service:
         ack_wait_s: float = 5.0,
         max_ack_pending: int = 1000,
     ) -> None:
-        """Pull the service's durable consumer through a shell. `classes` defaults to all the service consumes on the stream."""
-        wanted = CONSUMES[self.name] if classes is None else classes
+        """Pull one of the service's durable consumers through a shell of its own.
+
+        `classes` defaults to all the service consumes on the stream, but for its timers.
+        """
+        timers = TIMERS.get(self.name, ())
+        wanted = tuple(c for c in CONSUMES[self.name] if c not in timers) if classes is None else classes
         spec = ConsumerSpec(
             name=self.name + suffix,
             stream=stream,

@@ -18,7 +18,7 @@ from shared.contracts.events import (
     SpawnRequested,
 )
 from shared.contracts.persona import PersonaPolicy
-from shared.decider import Delivered, Tick
+from shared.decider import Tick
 from tests.unit.governor.governor_model import T0, Swarm, at
 
 WINDOW = int(T0.timestamp()) // 60
@@ -145,17 +145,20 @@ def test_a_request_delivered_again_is_answered_once_and_an_old_one_only_closes()
     assert isinstance(settled, BudgetSettled) and settled.credits == tokens(7)
 
 
-def test_an_unclosed_grant_waits_for_its_end_and_is_then_charged_in_full() -> None:
+def test_an_unclosed_grant_is_charged_in_full_by_the_first_tick_after_its_end() -> None:
     swarm = swarm_of(("root", None, 1000))
     grant = granted(swarm.ask(want("root", 10), 0))
-    stored = swarm.last_of(BudgetGranted)
-    decision, _ = swarm.replica.decide(Delivered(recorded=stored, now=at(30)))
-    assert (decision.retry_s, decision.events) == (60.0, ())
-    (settled,) = swarm.deliver(stored, 90)
-    assert settled == BudgetSettled(
-        swarm="s", persona="root", grant_id=grant.grant_id, window=WINDOW, credits=grant.credits, in_full=True
-    )
-    assert swarm.deliver(stored, 91) == []
+
+    def turn(second: float) -> list[AnyEvent]:
+        return swarm.replica.handle(Tick(id=f"t{second}", now=at(second), swarm="s", facts=ExpiredGrants()))
+
+    assert turn(30) == []
+    assert turn(90) == [
+        BudgetSettled(
+            swarm="s", persona="root", grant_id=grant.grant_id, window=WINDOW, credits=grant.credits, in_full=True
+        )
+    ]
+    assert turn(91) == []
 
 
 def test_a_tick_of_the_ledger_settles_what_expired_within_the_batch() -> None:

@@ -275,12 +275,6 @@ class Governors(RuleBasedStateMachine):
     def a_governor_decides_a_delivery_perhaps_not_the_first(self, which: int, replica: int) -> None:
         self.decides(self.asked[-1 - which % len(self.asked)], replica)
 
-    @rule(which=picks, replica=st.integers(0, 1))
-    def a_governor_decides_the_timer_of_a_grant(self, which: int, replica: int) -> None:
-        timers = [r for r in self.log.events if isinstance(r.event, BudgetGranted)]
-        if timers:
-            self.decides(timers[which % len(timers)], replica)
-
     @rule(which=st.integers(1, 6), same=st.booleans())
     def two_governors_race(self, which: int, same: bool) -> None:
         self.decides(self.asked[-1], 0)
