@@ -69,10 +69,9 @@ class Swarm:
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """One member, as it is checkpointed; what it has slept on is not: it is looked at once more instead."""
+    """One member, as it is checkpointed. What it has slept on is not: it is looked at once more instead."""
 
     state: State
-    fed_seq: int
     ahead: list[int]
     senses: bytes | None
 
@@ -224,7 +223,7 @@ class Host:
             controls=dict(self._controls),
             swarms=[(name, swarm.heard_seq, swarm.perception.state()) for name, swarm in self._swarms.items()],
             members=[
-                Kept(m.state, m.fed_seq, sorted(m.ahead or ()), m.senses.state() if m.senses else None)
+                Kept(m.state, sorted(m.ahead or ()), m.senses.state() if m.senses else None)
                 for name, swarm in self._swarms.items()
                 for persona, m in swarm.members.items()
                 if self.shard((name, persona)) in whole
@@ -244,7 +243,7 @@ class Host:
             key = (kept.state.swarm, kept.state.persona)
             if self.shard(key) in self.shards:
                 member = self._swarms[key[0]].members[key[1]] = Member()
-                member.state, member.fed_seq, member.ahead = kept.state, kept.fed_seq, set(kept.ahead) or None
+                member.state, member.ahead = kept.state, set(kept.ahead) or None
                 if kept.senses is not None:
                     member.senses = Perception()
                     member.senses.restore(kept.senses)

@@ -1,4 +1,4 @@
-"""Wiring: one tail into one host, one lease, one thinker."""
+"""Wiring: one tail into one host, its checkpoint, one lease, one thinker."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 
 import structlog
 
+import services.persona_runner
+import shared.contracts
+import shared.thinker
 from services.persona_runner.effects import performer
-from services.persona_runner.host import Host
+from services.persona_runner.host import Host, Hosted
 from services.persona_runner.loop import AWAY_S, SOURCE, Loop
 from services.persona_runner.placement import Placement
 from services.persona_runner.recall import Recaller
 from shared.log.port import LogUnavailable
 from shared.runtime.service import Service, first_of
+from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.settings import Settings
 from shared.thinker.port import Thinker
 
@@ -49,12 +53,19 @@ async def wire(service: Service) -> None:
     thinker = thinker_of(settings)
     host = Host(shards=settings.shards, thinker=thinker.name, runner=service.instance)
     recaller = Recaller(service.log, source=SOURCE)
-    loop = Loop(service.log, host, performer(thinker, recaller.recall))
     placement = Placement(
         service.bucket("leases"), service.instance, shards=settings.shards, ttl_s=settings.lease_ttl_s
     )
+    checkpoint = CheckpointFile(
+        checkpoint_path(settings, service.instance), Hosted, services.persona_runner, shared.thinker, shared.contracts
+    )
+    known = await checkpoint.load(service.log)
     share = await placement.renew()
-    await loop.own(share)
+    if known is not None:
+        host.restore(known, share)
+    loop = Loop(service.log, host, performer(thinker, recaller.recall))
+    if known is None:
+        await loop.own(share)
     changed = asyncio.Event()
 
     async def renew() -> None:
@@ -85,12 +96,17 @@ async def wire(service: Service) -> None:
         changed.set()
         await loop.stop()
         await recaller.stop()
+        await checkpoint.offer(host, events=1)
+
+    async def save() -> None:
+        await checkpoint.offer(host)
 
     service.background("tail", loop.follow)
     service.background("recall", recaller.follow)
     service.background("placement", place)
     service.background("loop", think)
     service.every(settings.lease_ttl_s / 3, renew, "lease")
+    service.every(EVERY_S, save, "checkpoint")
     service.ready("log", caught_up)
     service.on_stop(stop)
     service.on_close(thinker.close)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from shared.contracts.envelope import Envelope, Message
-from shared.contracts.events import ObservationRecorded
+from shared.contracts.events import AnyEvent, ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -109,7 +109,7 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
     broker.kill()
 
 
-def message(event: ObservationRecorded) -> Message:
+def message(event: AnyEvent) -> Message:
     """The event in an envelope of its own."""
     event_id = fresh_id()
     return Message(event=event, envelope=Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id))
@@ -190,11 +190,11 @@ async def test_the_bus_away_is_503_and_back_again_is_200_without_a_restart(mesh:
     assert [e["detail"] for e in entries] == ["away", "before"]
 
 
-async def followed_from(broker: Broker) -> int:
-    """The first sequence that the running gateway's tail has asked for."""
+async def followed_from(broker: Broker, instance: str = "gateway-1") -> int:
+    """The first sequence that the running process's tail has asked for."""
     connection = await Connection.open(broker.url, name="test")
     try:
-        answer = await connection.request("$JS.API.CONSUMER.INFO.SWARM.tail-gateway-1")
+        answer = await connection.request(f"$JS.API.CONSUMER.INFO.SWARM.tail-{instance}")
     finally:
         await connection.close()
     return int(json.loads(answer.data)["config"]["opt_start_seq"])

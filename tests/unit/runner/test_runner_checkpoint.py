@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from services.persona_runner.decider import decide
 from services.persona_runner.host import Host, Hosted, Key, shard_of
+from services.persona_runner.messages import guards, messages
 from services.persona_runner.steps import Think, filters
 from shared.contracts.events import CognitionStopped, ObservationRecorded, PersonaDraining, PersonaReaped
-from shared.decider import Tick
-from tests.unit.runner.runner_model import SWARM
+from shared.decider import Performed, Tick
+from tests.unit.runner.runner_model import SWARM, RulesOfThumb
 from tests.unit.runner.test_runner_host import SHARDS, Site
 
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -85,6 +86,7 @@ def happen(site: Site, rng: random.Random, events: int) -> None:
                     site.spawn(name)
             case 2 | 3:
                 site.grant(name)
+                site.feed()  # a grant older than an own request would count as its answer until the next one
             case 4 | 5:
                 whom = "all" if rng.random() < 0.7 else name
                 site.put(ObservationRecorded(swarm=SWARM, persona=whom, text=rng.choice(LINES)))
@@ -103,18 +105,19 @@ def happen(site: Site, rng: random.Random, events: int) -> None:
 
 
 def ponder(site: Site) -> None:
-    """Whoever is due and can pay has a thought; the tail has yet to bring it."""
+    """Whoever is due has a thought or asks for credits; the tail has yet to bring it."""
     for key in site.due():
         state = site.host.state(key)
         assert state is not None
         tick = Tick(id=key[1], now=site.now, swarm=key[0], facts=site.host.percepts(key))
         effect = decide(state, tick).effect
-        known_to_log = [r.seq for r in site.store.read([f"thought.generated.{SWARM}.{key[1]}"])]
-        current = max(known_to_log, default=0) == state.thought_seq
-        if isinstance(effect, Think) and effect.grant_id is not None and current:
-            site.think(key, f"thought {state.step + 1}")
-        else:
-            site.host.settle(key, site.now)
+        if isinstance(effect, Think):
+            result = RulesOfThumb().result(effect)
+            decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=site.now))
+            if decision.events:
+                batch = messages(state, decision, site.now, "persona_runner")
+                site.host.committed(key, batch, site.store.append(batch, guards(state, decision)), site.now)
+        site.host.settle(key, site.now)
 
 
 @settings(max_examples=150, deadline=None)

@@ -88,6 +88,7 @@ async def test_the_process_thinks_through_a_restart_of_the_broker_and_ends_clean
         "SWARM_NATS_URL": broker.url,
         "SWARM_HEALTH_PORT": str(port),
         "SWARM_REQUIRE_SYNC_ALWAYS": "false",
+        "SWARM_DATA_DIR": str(tmp_path),
     }
     process = subprocess.Popen([sys.executable, "-m", "services.persona_runner"], env=environ)
     connection = await Connection.open(broker.url, name="test")
