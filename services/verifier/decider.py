@@ -85,6 +85,7 @@ class Measured(Result, frozen=True, kw_only=True):
     complete: bool = True
     detail: str = ""
     evidence: tuple[EvidenceRef, ...] = ()
+    tainted: bool = True
 
 
 def initial() -> State:
@@ -241,6 +242,7 @@ def _report(check: CheckRequested, measured: Measured, charter: str | None) -> D
         findings=(f"{findings} ({measured.detail})" if measured.detail else findings)[:2000],
         measured=measured.value,
         evidence=measured.evidence,
+        tainted=measured.tainted,
     )
     return Decision(events=(result,), charter=charter)
 

@@ -66,8 +66,8 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
 async def resolve(log: Log, effect: Resolve) -> Resolved:
     """The cited events and the citing persona, as the log has them."""
     found, missing, foreign, independent = [], [], [], 0
-    for ref in effect.evidence:
-        recorded = await log.get(ref.seq)
+    looked_up = await asyncio.gather(*(log.get(ref.seq) for ref in effect.evidence))
+    for ref, recorded in zip(effect.evidence, looked_up, strict=True):
         if recorded is None or recorded.id != ref.id:
             missing.append(ref)
         elif not readable(recorded.event, effect.swarm, effect.persona):
@@ -101,7 +101,7 @@ def is_independent(event: AnyEvent) -> bool:
         case ObservationRecorded():
             return not event.tainted
         case CheckResult():
-            return event.outcome == "confirmed"
+            return event.outcome == "confirmed" and not event.tainted
         case ActionExecuted() | BeliefAsserted() | BeliefContested() | BeliefRevised():
             return True
         case _:  # its own words, or what follows from its merely asking, such as a grant
@@ -115,12 +115,12 @@ async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events:
     filters = [f"observation.recorded.{swarm}.{EVERYONE}", f"observation.recorded.{swarm}.{persona}"]
     first: list[EvidenceRef] = []
     last: list[EvidenceRef] = []
-    position, read, value = probe.first_seq - 1, 0, 0
+    position, read, value, tainted = probe.first_seq - 1, 0, 0, True
     while position < probe.last_seq:
         limit = min(PAGE, max_events - read)
         if limit <= 0:
             partial = f"stopped after {read} observations, at sequence {position}"
-            return Measured(value=value, complete=False, detail=partial, evidence=(*first, *last))
+            return Measured(value=value, complete=False, detail=partial, evidence=(*first, *last), tainted=tainted)
         page = await log.read(filters, position, upto=probe.last_seq, limit=limit)
         for recorded in page:
             event = recorded.event
@@ -128,6 +128,7 @@ async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events:
                 continue
             if matches(probe.template, event.text):
                 value += 1
+                tainted = tainted and event.tainted
                 ref = EvidenceRef(id=recorded.id, seq=recorded.seq)
                 if len(first) < EVIDENCE_KEPT // 2:
                     first.append(ref)
@@ -138,7 +139,7 @@ async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events:
         read += len(page)
         position = page[-1].seq
         await asyncio.sleep(0)  # a long count must not starve other handlers
-    return Measured(value=value, evidence=(*first, *last))
+    return Measured(value=value, evidence=(*first, *last), tainted=tainted)
 
 
 async def resolve_probe(log: Log, swarm: str, persona: str, probe: LogResolve) -> Measured:
@@ -155,6 +156,7 @@ async def resolve_probe(log: Log, swarm: str, persona: str, probe: LogResolve) -
         complete=not over,
         detail=f"only the first {MAX_EVIDENCE} were looked up" if over else "",
         evidence=tuple(EvidenceRef(id=r.id, seq=r.seq) for r in found[:EVIDENCE_KEPT]),
+        tainted=not any(is_independent(r.event) for r in found),
     )
 
 

@@ -148,7 +148,10 @@ class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
 
 
 class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
-    """What the probe found. `measured` is the count or score, times 1 for counts and times 1000 for scores."""
+    """What the probe found. `measured` is the count or score, times 1 for counts and times 1000 for scores.
+
+    `tainted` when all it rests on is the word of outsiders: counting their lines makes them no truer.
+    """
 
     check_id: Token
     hypothesis_id: Token
@@ -156,6 +159,7 @@ class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
     findings: Annotated[str, Meta(max_length=2000)]
     measured: Count = 0
     evidence: tuple[EvidenceRef, ...] = ()
+    tainted: bool = True
 
 
 # -- a proposal's life -----------------------------------------------------------------------------------------------

@@ -60,7 +60,6 @@ STREAMS: dict[str, _Config] = {
         "max_bytes": 16 * 1024 * 1024,
         "allow_direct": True,
         "allow_msg_ttl": True,
-        "allow_rollup_hdrs": True,
         "subject_delete_marker_ttl": 60 * 10**9,
         "discard": "new",
     },
@@ -71,7 +70,6 @@ STREAMS: dict[str, _Config] = {
         "max_bytes": 512 * 1024 * 1024,
         "allow_direct": True,
         "allow_msg_ttl": True,
-        "allow_rollup_hdrs": True,
         "discard": "new",
     },
 }

@@ -21,7 +21,7 @@ from services.supervisor.plan import Options
 from shared.broker import ROLES, BrokerConfig, inbox_prefix, render
 from shared.contracts.catalog import EMITTERS, SERVICES, SHORT_LIVED, class_filter
 from shared.contracts.envelope import Envelope, Message
-from shared.contracts.events import CognitionStopped, HypothesisRaised, SpawnRequested
+from shared.contracts.events import CognitionStopped, Credits, GrantRequested, HypothesisRaised
 from shared.contracts.ids import utc_now
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -115,9 +115,9 @@ def hypothesis(number: int) -> Message:
     return message(event, f"hypothesis-{number}")
 
 
-def spawn(number: int) -> Message:
-    event = SpawnRequested(swarm="a", persona=f"child-{number}", name="n", role="r", charter="c")
-    return message(event, f"spawn-{number}")
+def asking(number: int) -> Message:
+    event = GrantRequested(swarm="a", persona=f"child-{number}", need=Credits(tokens=1))
+    return message(event, f"grant-{number}")
 
 
 async def answers(client: Client, subject: str, body: bytes) -> list[Msg]:
@@ -173,24 +173,24 @@ async def test_a_runner_cannot_have_a_consumer_deliver_into_a_stream(world: Worl
 async def test_a_runner_commits_batches_with_a_boundary_across_the_account(world: World) -> None:
     log = await world.log("persona_runner-1")
     free = Expect("hypothesis.raised.a.p", 0)
-    assert await log.commit([hypothesis(1), spawn(1), spawn(2)], [free]) == (1, 2, 3)
+    assert await log.commit([hypothesis(1), asking(1), asking(2)], [free]) == (1, 2, 3)
     with pytest.raises(StaleBoundary):
-        await log.commit([hypothesis(2), spawn(3)], [free])
-    wildcard = Expect("spawn.*.a.>", 3)
-    assert await log.commit([hypothesis(2), spawn(3)], [Expect("hypothesis.raised.a.p", 1), wildcard]) == (4, 5)
-    assert await log.commit([spawn(9)]) == (6,)
+        await log.commit([hypothesis(2), asking(3)], [free])
+    wildcard = Expect("grant.*.a.>", 3)
+    assert await log.commit([hypothesis(2), asking(3)], [Expect("hypothesis.raised.a.p", 1), wildcard]) == (4, 5)
+    assert await log.commit([asking(9)]) == (6,)
     assert len(await world.subjects()) == 5
 
 
 async def test_a_runner_reads_one_many_and_the_last_of_each_subject(world: World) -> None:
     log = await world.log("persona_runner-1")
-    await log.commit([hypothesis(1), spawn(1)])
+    await log.commit([hypothesis(1), asking(1)])
     await log.commit([hypothesis(2)])
     one = await log.get(2)
     assert one is not None
-    assert one.subject == "spawn.requested.a.child-1"
+    assert one.subject == "grant.requested.a.child-1"
     assert [r.seq for r in await log.read(("*.*.a.p",))] == [1, 3]
-    assert [r.seq for r in await log.last(("hypothesis.>", "spawn.>"))] == [2, 3]
+    assert [r.seq for r in await log.last(("hypothesis.>", "grant.>"))] == [2, 3]
     runner = await world.client("persona_runner-2")
     batch = b'{"batch": 2, "seq": 1, "next_by_subj": ">"}'
     assert len(await answers(runner, "$JS.API.DIRECT.GET.SWARM", batch)) == 2

@@ -10,7 +10,7 @@ import pytest
 from services.verifier import decider
 from services.verifier.answers import Answers
 from services.verifier.decider import Measured, Resolve, Resolved, RunProbe
-from services.verifier.effects import PAGE, VerifierEffects
+from services.verifier.effects import PAGE, VerifierEffects, count
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     BeliefAsserted,
@@ -74,9 +74,22 @@ async def test_neither_outsiders_nor_the_personas_own_words_are_independent() ->
     hypothesis = ref(await mesh.say(own, "h1"))
     assert 0 == (await resolve(mesh, tainted, hypothesis)).independent
     trusted = ref(await mesh.say(observed(tainted=False), "o2"))
-    result = CheckResult(**WHOSE, check_id="c-1", hypothesis_id="h-1", outcome="confirmed", findings="12 times")
+    result = CheckResult(
+        **WHOSE, check_id="c-1", hypothesis_id="h-1", outcome="confirmed", findings="12 times", tainted=False
+    )
     measured = ref(await mesh.say(result, "c1"))
     assert 2 == (await resolve(mesh, tainted, hypothesis, trusted, measured)).independent
+
+
+async def test_counting_what_outsiders_wrote_makes_it_no_truer() -> None:
+    mesh = Mesh()
+    await mesh.say(observed("disk full"), "o1")
+    probe = LogCount(template="disk full", first_seq=1, last_seq=9, at_least=1)
+    assert (await count(mesh.log, **WHOSE, probe=probe)).tainted
+    await mesh.say(observed("disk full", tainted=False), "o2")
+    assert not (await count(mesh.log, **WHOSE, probe=probe)).tainted
+    counted = CheckResult(**WHOSE, check_id="c-1", hypothesis_id="h-1", outcome="confirmed", findings="once")
+    assert 0 == (await resolve(mesh, ref(await mesh.say(counted, "c1")))).independent
 
 
 async def test_what_a_persona_brings_about_by_asking_is_not_independent() -> None:
