@@ -226,7 +226,7 @@ class Host:
                 Kept(m.state, sorted(m.ahead or ()), m.senses.state() if m.senses else None)
                 for name, swarm in self._swarms.items()
                 for persona, m in swarm.members.items()
-                if self.shard((name, persona)) in whole
+                if not loading or self.shard((name, persona)) in whole
             ],
         )
 
