@@ -35,7 +35,6 @@ from shared.contracts.events import (
     PersonaSpawned,
     ProposalCreated,
     ReapRequested,
-    SnapshotCounts,
     SpawnRequested,
     ThoughtGenerated,
 )
@@ -45,8 +44,8 @@ from shared.decider import Decider, Decision, Delivered, Effect, Result, Tick
 from shared.invariants import Invariants, Limits
 from shared.log.memory import Store
 from shared.log.port import DuplicateEvent, Expect, StaleBoundary
-from shared.policy.types import PolicyDecision
 from shared.runtime.handling import Again, Answer, Commit, Dead, Fold, Operation, Perform, Read, Verdict, handle
+from tests.simulation import hands
 from tests.simulation.thinker import think
 
 Steps = Generator[Operation, Answer, Verdict]
@@ -120,15 +119,16 @@ class World:
         self.random = random.Random(seed)
         self.now = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
         self.store = Store(lambda: self.now, dedup_window=timedelta(seconds=self.random.choice((0, 30))))
-        self.done_effects: Counter[str] = Counter()
-        self.fenced: set[str] = set()
         self.faults = False
         self._serial = 0
-        self.replicas = [*self._service("governor", Governor(limits=GOVERNOR), no_effect, 2)]
-        self.replicas += self._service("verifier", verifier, self._verify, 2)
-        self.replicas += self._service("policy_gate", gate, self._judge, 2)
-        self.replicas += self._service("actuator", actuator, self._act, 2)
-        self.replicas += self._service("memory_compactor", compactor.Compactor(every_thoughts=3), self._remember, 1)
+        self.hands = hands.Hands(self.store, self.random, lambda: self.now, lambda: self.faults)
+        self.replicas = [*self._service("governor", Governor(limits=GOVERNOR), hands.none, 2)]
+        self.replicas += self._service("verifier", verifier, self.hands.verify, 2)
+        self.replicas += self._service("policy_gate", gate, self.hands.judge, 2)
+        self.replicas += self._service("actuator", actuator, self.hands.act, 2)
+        self.replicas += self._service(
+            "memory_compactor", compactor.Compactor(every_thoughts=3), self.hands.remember, 1
+        )
         self.runners = [Runner("runner-1"), Runner("runner-2")]
         self.client(CognitionStarted(swarm=EVERYONE, persona=EVERYONE, loop_interval_ms=500))
         policy = PersonaPolicy(max_spawn_depth=2, max_branching_factor=2, idle_ttl_secs=600)
@@ -293,7 +293,7 @@ class World:
             case Read(filters, after):
                 running.answer = self.store.read(filters, after)
             case Perform(effect):
-                perform = owner.perform if isinstance(owner, Replica) else self._thought
+                perform = owner.perform if isinstance(owner, Replica) else lambda effect: think(effect, self.random)
                 running.answer = (perform(effect), self.now)
             case Commit(messages, expect):
                 lost = self.faults and self.random.random() < 0.04
@@ -375,109 +375,31 @@ class World:
         message = _message(event, f"client-{self._serial}", self.now)
         self._commit((message,), (Expect(boundary, seen[-1].seq),))
 
-    # -- effects ------------------------------------------------------------------------------------------------------
-
-    def _thought(self, effect: Effect) -> Result:
-        return think(effect, self.random)
-
-    def _verify(self, effect: Effect) -> Result:
-        match effect:
-            case verifier.Resolve():
-                by_seq = {r.seq: r for r in self.store.records}
-                found = tuple(e for e in effect.evidence if e.seq in by_seq and by_seq[e.seq].id == e.id)
-                missing = tuple(e for e in effect.evidence if e not in found)
-                life = self.store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
-                charter = life[0].envelope.charter if life else None
-                return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
-            case _:
-                return verifier.Measured(value=self.random.randrange(3))
-
-    def _judge(self, effect: Effect) -> Result:
-        if isinstance(effect, gate.Sign):
-            return gate.Signed(verdict=_signed(effect.verdict))
-        assert isinstance(effect, gate.Evaluate)
-        kind = int(effect.digest[:2], 16) % 4
-        enough = len(effect.grants) >= 1
-        as_is = PolicyDecision(
-            allow=kind < 2 or (kind == 2 and enough), reason="permitted", policy_ids=("p",), version="v1"
-        )
-        people = PolicyDecision(allow=kind < 3, reason="permitted", policy_ids=("p",), version="v1")
-        return gate.Evaluated(
-            as_is=as_is,
-            with_people=people,
-            approvals=tuple(g.event_id for g in effect.grants),
-            quorum=1,
-            approval_ttl_s=90,
-        )
-
-    def _act(self, effect: Effect) -> Result:
-        match effect:
-            case actuator.Check():
-                self._serial += 1
-                return actuator.Checked(actuator=f"attempt-{self._serial}")
-            case actuator.Execute(job=job):
-                claim = self.store.read((f"action.claimed.{job.key}",))[0]
-                ours = claim.event.actuator == effect.actuator
-                if not ours or job.key in self.fenced or self.now >= effect.deadline:
-                    return (
-                        actuator.NotOurs()
-                        if not ours
-                        else actuator.Outcome(outcome="failure", summary="late", error="late")
-                    )
-                self.done_effects[job.key] += 1
-                return actuator.Outcome(outcome="success", summary="done")
-            case actuator.Inquire(job=job):
-                if self.done_effects[job.key]:
-                    return actuator.Outcome(outcome="success", summary="it was done")
-                self.fenced.add(job.key)
-                return actuator.Outcome(outcome="failure", summary="it was not done", error="not_executed")
-            case _:
-                raise TypeError(effect)
-
-    def _remember(self, effect: Effect) -> Result:
-        if isinstance(effect, compactor.TakeSnapshot):
-            if self.faults and self.random.random() < 0.2:
-                return compactor.Unavailable(detail="S3 is away")
-            return compactor.Written(
-                key="k", sha256="0" * 64, seq=effect.seq, summary="s", counts=SnapshotCounts(), ratio=1.0, size_bytes=1
-            )
-        return compactor.Remembered()
-
     # -- what must hold -----------------------------------------------------------------------------------------------
 
     def check(self) -> list[str]:
         """Violations of the log's invariants and of the effect ledger."""
-        invariants = Invariants(LIMITS)
-        for recorded in self.store.records:
-            invariants.absorb(recorded)
+        invariants = self._judged()
         violations = list(invariants.violations)
-        violations += [f"{key} was done {n} times" for key, n in self.done_effects.items() if n > 1]
-        for name in invariants.unfinished():
-            violations.append(f"{name} reached no terminal state")
+        violations += [f"{key} was done {n} times" for key, n in self.hands.done.items() if n > 1]
+        violations += [f"{name} reached no terminal state" for name in invariants.unfinished()]
         for replica in self.replicas:
             violations += [f"{replica.name} buried {seq}: {reason}" for seq, reason in replica.consumer.dead]
         return violations
 
     def open_proposals(self) -> list[str]:
+        return self._judged().unfinished()
+
+    def _judged(self) -> Invariants:
         invariants = Invariants(LIMITS)
         for recorded in self.store.records:
             invariants.absorb(recorded)
-        return invariants.unfinished()
+        return invariants
 
     def draining(self) -> set[str]:
         """Personas that drain and are not yet reaped."""
         drains = {r.event.persona for r in self.store.read(("persona.draining.*.*",))}
         return drains - {r.event.persona for r in self.store.read(("persona.reaped.*.*",))}
-
-
-def no_effect(effect: Effect) -> Result:
-    raise TypeError(effect)
-
-
-def _signed(verdict: object) -> object:
-    import msgspec
-
-    return msgspec.structs.replace(verdict, key="K", signature="S")
 
 
 def _message(event: AnyEvent, cause: str, now: datetime, charter: str | None = None) -> Message:

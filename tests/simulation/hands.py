@@ -1,0 +1,102 @@
+"""What the services of the simulation do outside: looking up, judging, acting, writing snapshots; and a ledger of what was done.
+
+Effects really happen here, once per call: `done` counts them, and an inquiry can fence one off, as the real workspace does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from services.actuator import decider as actuator
+from services.memory_compactor import decider as compactor
+from services.policy_gate import decider as gate
+from services.verifier import decider as verifier
+from shared.contracts.events import SnapshotCounts
+from shared.decider import Effect, Result
+from shared.log.memory import Store
+from shared.policy.types import PolicyDecision
+
+
+def none(effect: Effect) -> Result:
+    """For a service without hands."""
+    raise TypeError(effect)
+
+
+class Hands:
+    """The effects of all services on one world. `done`: how often each action happened, by its key."""
+
+    def __init__(
+        self, store: Store, dice: random.Random, now: Callable[[], datetime], faulty: Callable[[], bool]
+    ) -> None:
+        self.done: Counter[str] = Counter()
+        self.fenced: set[str] = set()
+        self._store, self._dice, self._now, self._faulty = store, dice, now, faulty
+        self._attempts = 0
+
+    def verify(self, effect: Effect) -> Result:
+        match effect:
+            case verifier.Resolve():
+                by_seq = {r.seq: r for r in self._store.records}
+                found = tuple(e for e in effect.evidence if e.seq in by_seq and by_seq[e.seq].id == e.id)
+                missing = tuple(e for e in effect.evidence if e not in found)
+                life = self._store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
+                charter = life[0].envelope.charter if life else None
+                return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
+            case _:
+                return verifier.Measured(value=self._dice.randrange(3))
+
+    def judge(self, effect: Effect) -> Result:
+        if isinstance(effect, gate.Sign):
+            return gate.Signed(verdict=msgspec.structs.replace(effect.verdict, key="K", signature="S"))
+        assert isinstance(effect, gate.Evaluate)
+        kind = int(effect.digest[:2], 16) % 4
+        enough = len(effect.grants) >= 1
+        as_is = PolicyDecision(
+            allow=kind < 2 or (kind == 2 and enough), reason="permitted", policy_ids=("p",), version="v1"
+        )
+        people = PolicyDecision(allow=kind < 3, reason="permitted", policy_ids=("p",), version="v1")
+        return gate.Evaluated(
+            as_is=as_is,
+            with_people=people,
+            approvals=tuple(g.event_id for g in effect.grants),
+            quorum=1,
+            approval_ttl_s=90,
+        )
+
+    def act(self, effect: Effect) -> Result:
+        match effect:
+            case actuator.Check():
+                self._attempts += 1
+                return actuator.Checked(actuator=f"attempt-{self._attempts}")
+            case actuator.Execute(job=job):
+                claim = self._store.read((f"action.claimed.{job.key}",))[0]
+                ours = claim.event.actuator == effect.actuator
+                if not ours or job.key in self.fenced or self._now() >= effect.deadline:
+                    return (
+                        actuator.NotOurs()
+                        if not ours
+                        else actuator.Outcome(outcome="failure", summary="late", error="late")
+                    )
+                self.done[job.key] += 1
+                return actuator.Outcome(outcome="success", summary="done")
+            case actuator.Inquire(job=job):
+                if self.done[job.key]:
+                    return actuator.Outcome(outcome="success", summary="it was done")
+                self.fenced.add(job.key)
+                return actuator.Outcome(outcome="failure", summary="it was not done", error="not_executed")
+            case _:
+                raise TypeError(effect)
+
+    def remember(self, effect: Effect) -> Result:
+        if isinstance(effect, compactor.TakeSnapshot):
+            if self._faulty() and self._dice.random() < 0.2:
+                return compactor.Unavailable(detail="S3 is away")
+            return compactor.Written(
+                key="k", sha256="0" * 64, seq=effect.seq, summary="s", counts=SnapshotCounts(), ratio=1.0, size_bytes=1
+            )
+        return compactor.Remembered()
