@@ -2,7 +2,7 @@
 
 Services are driven through the very handling code of the real shell, one operation at a time, so a crash can fall between any
 two. Messages are lost, repeated, reordered; answers of commits get lost; clocks jump; effects really happen, in a ledger.
-What must hold is checked from the log alone by `shared.invariants`, and from the ledger.
+What must hold is checked from the log alone by `shared.invariants`, and from the ledger. One file, because it is one state machine.
 """
 
 from __future__ import annotations
