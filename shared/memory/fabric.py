@@ -21,9 +21,9 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import Memory, ThoughtGenerated
 from shared.memory import compaction
 from shared.memory.dedup import SIMILAR_COSINE, exact_key
-from shared.memory.fold import MARGIN, NEIGHBOURS, Transaction
+from shared.memory.fold import MARGIN, NEIGHBOURS, TIE, Transaction
 from shared.memory.items import Draft, draft
-from shared.memory.port import LOG, Embedder, MemoryItem, Query, VectorIndex, owner_of
+from shared.memory.port import LOG, Embedder, Hit, MemoryItem, Query, VectorIndex, owner_of
 from shared.memory.score import recency, score
 from shared.memory.snapshot import Captured, capture, decode
 
@@ -95,9 +95,9 @@ class Fabric:
         tx = await self._begin(drafts)
         drafts = [d for d in drafts if not tx.knows(d.item.id)]
         vectors = await self._embedder.embed([d.item.text for d in drafts])
-        hits = await self._index.query(
+        hits = await self._neighbours(
             [
-                Query(vector=v, owners=(d.item.owner,), limit=NEIGHBOURS, min_score=SIMILAR_COSINE - MARGIN)
+                Query(vector=v, owners=(d.item.owner,), limit=2 * NEIGHBOURS, min_score=SIMILAR_COSINE - MARGIN)
                 for d, v in zip(drafts, vectors, strict=True)
             ]
         )
@@ -121,6 +121,22 @@ class Fabric:
             dropped=len(drop),
             refused=refused,
         )
+
+    async def _neighbours(self, queries: Sequence[Query]) -> list[list[Hit]]:
+        """At least the nearest `NEIGHBOURS`, and whatever ties with the last of them.
+
+        Which of several equally near ones an engine leaves out depends on how its segments lie; what is folded must not.
+        """
+        hits = await self._index.query(queries)
+        while cut := [
+            i
+            for i, (query, near) in enumerate(zip(queries, hits, strict=True))
+            if len(near) == query.limit and near[-1].score > near[NEIGHBOURS - 1].score - TIE
+        ]:
+            queries = [msgspec.structs.replace(q, limit=4 * q.limit) if i in cut else q for i, q in enumerate(queries)]
+            for i, near in zip(cut, await self._index.query([queries[i] for i in cut]), strict=True):
+                hits[i] = near
+        return hits
 
     async def _begin(self, drafts: Sequence[Draft]) -> Transaction:
         """A transaction that knows what the index holds of the drafts, their sources and their twins."""

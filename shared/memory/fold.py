@@ -24,6 +24,9 @@ MAX_EVIDENCE = 1024
 MARGIN = 0.01
 """What the engine's cosine may differ from ours."""
 
+TIE = 1e-4
+"""Scores of the engine closer than this are as good as equal."""
+
 
 class Outcome(msgspec.Struct, kw_only=True):
     """What happened to the events of a transaction."""
