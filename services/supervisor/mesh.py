@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -59,7 +60,7 @@ class Mesh:
             nats_server=find_binary("nats-server"),
             weed=find_binary("weed") if self.options.s3 else "",
             root=Path(next(iter(services_package.__path__))).resolve().parent,
-            environ=dict(os.environ),
+            environ=absolute(os.environ),
         )
         self.children: dict[str, Child] = {}
         self.ports: dict[str, int] = {}
@@ -246,6 +247,16 @@ class Mesh:
 
     def _last_words(self, name: str) -> str:
         return "\n".join(f"  {name} | {line}" for line in list(self.children[name].log.recent)[-5:])
+
+
+def absolute(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with files and folders of settings as the caller meant them: services run in folders of their own."""
+    return {
+        name: str(Path(value).resolve())
+        if value and name.startswith("SWARM_") and (name.endswith(("_FILE", "_DIR")) or name == "SWARM_CONFIG")
+        else value
+        for name, value in environ.items()
+    }
 
 
 def find_binary(name: str) -> str:
