@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 5.0
 STATUS = "Status"
+WRONG_LAST_SEQUENCE = (10071, 10164)
+"""The broker's error codes for a guard that has moved."""
 
 
 class Connection:

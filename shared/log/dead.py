@@ -9,10 +9,8 @@ from __future__ import annotations
 import msgspec
 from nats.aio.msg import Msg
 
-from shared.log.connection import Connection
+from shared.log.connection import WRONG_LAST_SEQUENCE, Connection
 from shared.log.port import LogUnavailable
-
-_WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
 class _Answer(msgspec.Struct):
@@ -30,5 +28,5 @@ async def bury(
     subject = f"dead.{service}.{stream}.{seq}.{message.subject}"
     answer = await connection.request(subject, message.data, headers=headers)
     refused = msgspec.json.decode(answer.data, type=_Answer).error
-    if refused is not None and refused.get("err_code") not in _WRONG_LAST_SEQUENCE:
+    if refused is not None and refused.get("err_code") not in WRONG_LAST_SEQUENCE:
         raise LogUnavailable(f"the dead letters refused it: {refused.get('description')}")

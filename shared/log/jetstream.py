@@ -18,14 +18,13 @@ from nats.aio.msg import Msg
 
 from shared.contracts.catalog import matches
 from shared.contracts.envelope import Malformed, Message, Recorded, decode, encode
-from shared.log.connection import STATUS, Connection, is_status
+from shared.log.connection import STATUS, WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
 
 log = structlog.get_logger()
 
-WRONG_LAST_SEQUENCE = (10071, 10164)
 DUPLICATE_IN_BATCH = 10201
 COMMIT_ATTEMPTS = 4
 DIRECT_GET = "$JS.API.DIRECT.GET.SWARM"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.log.connection import STATUS, Connection, is_status
+from shared.log.connection import STATUS, WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.port import Entry, LogUnavailable, StaleBoundary
-
-WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
 class _Ack(msgspec.Struct):
