@@ -28,7 +28,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Base of what comes back from an effect."""
 
 
-class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+class Delivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event from the log. `now` is the shell's wall clock at this delivery, `attempt` counts deliveries from 1."""
 
     recorded: Recorded
@@ -57,7 +57,7 @@ class Performed(msgspec.Struct, frozen=True, kw_only=True):
 Input = Delivered | Tick | Performed
 
 
-class Boundary(msgspec.Struct, frozen=True, kw_only=True):
+class Boundary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a decision rests on and what guards it.
 
     `reads`: subject filters folded into the state, in stream order. `guards`: filters whose last sequence must not have
@@ -70,7 +70,7 @@ class Boundary(msgspec.Struct, frozen=True, kw_only=True):
     opens: bool = False
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What follows: events to commit atomically, then perhaps an effect; or a verdict on the delivery.
 
     `guards` overrides the boundary's. `retry_s` hands the message back for that long. `reject` sends it to the dead letters.

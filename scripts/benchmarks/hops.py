@@ -19,8 +19,6 @@ import json
 import tempfile
 from pathlib import Path
 
-import nats
-
 from scripts.benchmarks.hop_worker import STAGES
 from scripts.benchmarks.measure import Figures, broker, latency, percentile, run_async, say
 from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes
@@ -69,20 +67,18 @@ def _ratios(sides: Figures, name: str, prefix: str) -> Figures:
 
 
 async def _turns(server: Broker, sides: tuple[Side, ...], workers: list[Worker], quick: bool) -> Figures:
-    client = await nats.connect(server.url, name="bench-driver", pending_size=64 * 1024 * 1024)
-    connection = await Connection.open(server.url, name="bench-grounds")
+    connection = await Connection.open(server.url, name="bench-driver")
     try:
         evidence = await grounds(JetStreamLog(connection, service="bench", instance="bench-1"))
         for side in sides:
             if side.prefix:
                 config = {"name": side.stream, "subjects": [f"{side.prefix}>"], "storage": "file", "compression": "s2"}
-                await client.request(f"$JS.API.STREAM.CREATE.{side.stream}", json.dumps(config).encode())
+                await connection.request(f"$JS.API.STREAM.CREATE.{side.stream}", json.dumps(config).encode())
         async with processes(workers):
-            drivers = [await Driver(client, side, evidence).open() for side in sides]
+            drivers = [await Driver(connection, side, evidence).open() for side in sides]
             return await _measure(drivers, quick)
     finally:
         await connection.close()
-        await client.close()
 
 
 async def _measure(drivers: list[Driver], quick: bool) -> Figures:

@@ -187,7 +187,7 @@ async def _pull_ours(log: JetStreamLog, name: str, count: int) -> float:
     taken = 0
     began = time.perf_counter()
     async for delivery in puller:
-        await delivery.ack()
+        delivery.ack()
         taken += 1
         if taken == count:
             await log.connection.client.flush()

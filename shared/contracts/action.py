@@ -16,7 +16,7 @@ Params = dict[str, Scalar]
 """Parameters of an action: flat, and without floats, because they are hashed (RFC 8785)."""
 
 
-class Action(msgspec.Struct, frozen=True, kw_only=True):
+class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One intended effect on the world. `kind` names its schema in `shared.contracts.action_kinds`."""
 
     kind: Annotated[str, msgspec.Meta(pattern=r"^[a-z]+\.[a-z_]+$", max_length=48)]

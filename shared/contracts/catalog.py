@@ -107,31 +107,32 @@ LOG_CLASSES = tuple(name for name in EMITTERS if name not in SHORT_LIVED)
 ENTITIES = tuple(sorted({name.partition(".")[0] for name in LOG_CLASSES}))
 
 
+def _life_field(cls: type[events.Event]) -> str | None:
+    """The field that is the fifth token of the class's subjects, where there is one."""
+    if issubclass(cls, ProposalEvent):
+        return "proposal_id"
+    return "check_id" if issubclass(cls, CheckRequested | CheckResult) else None
+
+
+_ADDRESS: dict[type[events.Event], tuple[str, str | None]] = {c: (name, _life_field(c)) for name, c in CLASSES.items()}
+
+
 def class_of(event: events.Event) -> str:
     """The event's class name, such as `proposal.created`."""
-    return str(type(event).__struct_config__.tag)
-
-
-def life_of(event: events.Event) -> str | None:
-    """The fifth token of the event's subject, where it has one."""
-    if isinstance(event, ProposalEvent):
-        return event.proposal_id
-    if isinstance(event, CheckRequested | CheckResult):
-        return event.check_id
-    return None
+    return _ADDRESS[type(event)][0]
 
 
 def subject_of(event: events.Event) -> str:
     """The subject the event belongs on."""
-    subject = f"{class_of(event)}.{event.swarm}.{event.persona}"
-    life = life_of(event)
-    return subject if life is None else f"{subject}.{life}"
+    name, life = _ADDRESS[type(event)]
+    if life is None:
+        return f"{name}.{event.swarm}.{event.persona}"
+    return f"{name}.{event.swarm}.{event.persona}.{getattr(event, life)}"
 
 
 def has_life(event_class: str) -> bool:
     """Whether subjects of this class carry a fifth token."""
-    cls = CLASSES[event_class]
-    return issubclass(cls, ProposalEvent | CheckRequested | CheckResult)
+    return _ADDRESS[CLASSES[event_class]][1] is not None
 
 
 def class_filter(event_class: str) -> str:
@@ -149,9 +150,12 @@ def is_subject(subject: str) -> bool:
 def matches(subject_filter: str, subject: str) -> bool:
     """NATS wildcard matching: `*` is one token, a final `>` one or more."""
     wanted, got = subject_filter.split("."), subject.split(".")
-    for i, token in enumerate(wanted):
-        if token == ">":
-            return len(got) > i
-        if i >= len(got) or token not in ("*", got[i]):
+    rest = wanted[-1] == ">"
+    if rest:
+        wanted.pop()
+    if len(got) <= len(wanted) if rest else len(got) != len(wanted):
+        return False
+    for token, word in zip(wanted, got, strict=False):
+        if token != word and token != "*":
             return False
-    return len(wanted) == len(got)
+    return True

@@ -24,7 +24,7 @@ _ENCODER = msgspec.json.Encoder()
 _DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in CLASSES.items()}
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything about an event but its meaning. `correlation` is the id of the first cause, `causation` of the nearest."""
 
     id: str
@@ -36,7 +36,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event about to be committed."""
 
     event: AnyEvent
@@ -47,7 +47,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return subject_of(self.event)
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event in the log: `seq` is its stream sequence, `stored_at` the broker's time."""
 
     event: AnyEvent
@@ -74,15 +74,15 @@ def encode(message: Message) -> tuple[str, dict[str, str], bytes]:
     """Subject, headers and body. Raises `Malformed` ("oversized") above `MAX_BODY_BYTES`."""
     envelope, event = message.envelope, message.event
     body = _ENCODER.encode(event)
-    if len(body) > MAX_BODY_BYTES:
-        raise Malformed("oversized", f"{class_of(event)} has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
     name = class_of(event)
+    if len(body) > MAX_BODY_BYTES:
+        raise Malformed("oversized", f"{name} has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
     headers = {
         "ce-specversion": SPEC_VERSION,
         "ce-id": envelope.id,
         "ce-type": name,
         "ce-source": envelope.source,
-        "ce-time": envelope.time.isoformat(),
+        "ce-time": msgspec.to_builtins(envelope.time),
         "ce-correlationid": envelope.correlation,
         "ce-dataschema": SCHEMA_PREFIX + name,
         "Nats-Msg-Id": envelope.id,

@@ -24,7 +24,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What every event says: whose it is."""
 
     swarm: Token
@@ -37,7 +37,7 @@ class ProposalEvent(Event, frozen=True, kw_only=True):
     proposal_id: Token
 
 
-class EvidenceRef(msgspec.Struct, frozen=True, kw_only=True):
+class EvidenceRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Points at one event in the log: by stream sequence, checked against its id."""
 
     id: EventId

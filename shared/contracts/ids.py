@@ -17,6 +17,8 @@ import msgspec
 TOKEN_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$(?!\n)"  # Python's `$` alone would let a newline through
 _TOKEN = re.compile(TOKEN_PATTERN)
 _CAUSED = uuid.UUID("6f1a4f5e-6f0c-5c7e-9a64-2f0a4d6b9b01")
+_CAUSED_SHA1 = hashlib.sha1(_CAUSED.bytes, usedforsecurity=False)
+_VARIANT = {digit: f"{int(digit, 16) & 0x3 | 0x8:x}" for digit in "0123456789abcdef"}
 
 Token = Annotated[str, msgspec.Meta(pattern=TOKEN_PATTERN, description="one word of a subject")]
 EventId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -35,10 +37,10 @@ def is_token(word: str) -> bool:
 def caused_id(cause_id: str, event_class: str, index: int = 0) -> str:
     """The id of the `index`-th event of a class that follows from `cause_id` (UUIDv5, RFC 9562 section 5.5)."""
     name = f"{cause_id}/{event_class}/{index}".encode()
-    raw = bytearray(hashlib.sha1(_CAUSED.bytes + name, usedforsecurity=False).digest()[:16])
-    raw[6], raw[8] = raw[6] & 0x0F | 0x50, raw[8] & 0x3F | 0x80
-    hexed = raw.hex()  # `str(uuid.uuid5(...))` by hand: on the path of every commit, a quarter of the time
-    return f"{hexed[:8]}-{hexed[8:12]}-{hexed[12:16]}-{hexed[16:20]}-{hexed[20:]}"
+    digest = _CAUSED_SHA1.copy()  # `str(uuid.uuid5(...))` by hand: on the path of every commit, a fifth of the time
+    digest.update(name)
+    hexed = digest.hexdigest()
+    return f"{hexed[:8]}-{hexed[8:12]}-5{hexed[13:16]}-{_VARIANT[hexed[16]]}{hexed[17:20]}-{hexed[20:32]}"
 
 
 def caused_token(cause_id: str, kind: str, index: int = 0) -> str:

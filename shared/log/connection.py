@@ -10,23 +10,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nats
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from shared.log.port import LogUnavailable
-from shared.log.wire import Take, WireClient
+from shared.log.wire import Raw, Take, WireClient
 
 log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 5.0
+SWEEP_S = 0.25
+"""How often requests are looked through for those whose time is over: a timer each would cost more than the request."""
 STATUS = "Status"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """The broker's error codes for a guard that has moved."""
+
+
+class _Asked(NamedTuple):
+    """A request in flight; `is_last` tells whether an answer is the last one."""
+
+    subject: str
+    timeout_s: float
+    until: float
+    is_last: Callable[[Raw], bool] | None
+    answer: asyncio.Future[Raw]
+
+    def fail(self, why: str) -> None:
+        """Whoever waits gets `LogUnavailable`."""
+        if not self.answer.done():
+            self.answer.set_exception(LogUnavailable(why))
 
 
 class Connection:
@@ -36,7 +52,8 @@ class Connection:
         self._client = WireClient()
         self._inbox = ""
         self._next = 0
-        self._answers: dict[str, tuple[asyncio.Future[Msg], Callable[[Msg], bool]]] = {}
+        self._asked: dict[str, _Asked] = {}
+        self._sweeping = False
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self.closed = asyncio.Event()
 
@@ -77,8 +94,8 @@ class Connection:
                     raise LogUnavailable(f"no NATS server answers at {url}: {error}") from error
                 await asyncio.sleep(0.1)
         self.closed.clear()
-        self._inbox = self._client.new_inbox()
-        await self._client.subscribe_direct(f"{self._inbox}.*", self._answered)
+        self._inbox = f"{self._client.new_inbox()}."
+        await self._client.subscribe_direct(f"{self._inbox}*", self._answered)
         return self
 
     @property
@@ -100,15 +117,15 @@ class Connection:
             self._on_reconnect.remove(callback)
 
     async def subscribe(self, inbox: str, take: Take) -> Subscription:
-        """Have `take` awaited for every message on `inbox`, in order; it must not wait for an answer from the broker."""
+        """Have `take` called for every message on `inbox`, in order."""
         return await self._client.subscribe_direct(inbox, take)
 
-    async def publish(
+    def send(
         self, subject: str, body: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """Send and do not wait. Raises `LogUnavailable` when the connection is gone and its buffer full."""
+        """Publish and do not wait. Raises `LogUnavailable` when the connection is gone and its buffer full."""
         try:
-            await self._client.publish(subject, body, reply=reply, headers=headers)  # type: ignore[arg-type]
+            self._client.send(subject, body, reply, headers)
         except nats.errors.Error as error:
             raise LogUnavailable(f"cannot publish on {subject}: {error}") from error
 
@@ -119,50 +136,49 @@ class Connection:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
-    ) -> Msg:
+    ) -> Raw:
         """One answer. Raises `LogUnavailable` on time-out, disconnect or nobody listening; it may have been done all the same."""
-        answer = await self._ask(subject, (body,), headers, timeout_s, _only)
-        if answer.headers and answer.headers.get(STATUS) == "503":
-            raise LogUnavailable(f"nobody answers {subject} (JetStream down, or no permission)")
-        return answer
+        return await self.ask(subject, body, headers=headers, timeout_s=timeout_s)
 
     async def request_many(
-        self, subject: str, *bodies: bytes, is_last: Callable[[Msg], bool], timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> list[Msg]:
+        self, subject: str, *bodies: bytes, is_last: Callable[[Raw], bool], timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> list[Raw]:
         """All answers to all bodies, up to and including the one `is_last` recognises. Raises `LogUnavailable` like `request`."""
-        answers: list[Msg] = []
+        answers: list[Raw] = []
 
-        def collect(answer: Msg) -> bool:
+        def collect(answer: Raw) -> bool:
             answers.append(answer)
             return is_last(answer)
 
-        await self._ask(subject, bodies, None, timeout_s, collect)
+        await self.ask(subject, *bodies, timeout_s=timeout_s, is_last=collect)
         return answers
 
-    async def _ask(
+    def ask(
         self,
         subject: str,
-        bodies: Sequence[bytes],
-        headers: Mapping[str, str] | None,
-        timeout_s: float,
-        is_last: Callable[[Msg], bool],
-    ) -> Msg:
-        """Publish the bodies under one reply inbox and wait for the last answer."""
+        *bodies: bytes,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        is_last: Callable[[Raw], bool] | None = None,
+    ) -> asyncio.Future[Raw]:
+        """Send the bodies under one reply inbox now; the last answer is to be awaited, and may raise `LogUnavailable`.
+
+        Raises it itself when the connection is down. `is_last` sees every answer; without it there is one.
+        """
+        if not self._client.is_connected:
+            raise LogUnavailable("the connection to NATS is down")
         self._next += 1
         token = str(self._next)
+        reply = self._inbox + token
+        for body in bodies:
+            self.send(subject, body, reply=reply, headers=headers)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg] = loop.create_future()
-        self._answers[token] = future, is_last
-        timer = loop.call_later(timeout_s, _expire, future, subject, timeout_s)
-        try:
-            if not self._client.is_connected:
-                raise LogUnavailable("the connection to NATS is down")
-            for body in bodies:
-                await self.publish(subject, body, reply=f"{self._inbox}.{token}", headers=headers)
-            return await future
-        finally:
-            timer.cancel()
-            del self._answers[token]
+        answer: asyncio.Future[Raw] = loop.create_future()
+        self._asked[token] = _Asked(subject, timeout_s, loop.time() + timeout_s, is_last, answer)
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(SWEEP_S, self._sweep)
+        return answer
 
     async def close(self) -> None:
         """Flush what was published and close."""
@@ -174,15 +190,37 @@ class Connection:
         if not self._client.is_closed:
             await self._client.close()
 
-    async def _answered(self, message: Msg) -> None:
-        waiting = self._answers.get(message.subject.rpartition(".")[2])
-        if waiting is not None and waiting[1](message) and not waiting[0].done():
-            waiting[0].set_result(message)
+    def _answered(self, message: Raw) -> None:
+        token = message.subject[len(self._inbox) :]
+        asked = self._asked.get(token)
+        if asked is None:
+            return
+        if message.headers is not None and message.headers.get(STATUS) == "503":
+            asked.fail(f"nobody answers {asked.subject} (JetStream down, or no permission)")
+        elif asked.is_last is None or asked.is_last(message):
+            if not asked.answer.done():
+                asked.answer.set_result(message)
+        else:
+            return
+        del self._asked[token]
+
+    def _sweep(self) -> None:
+        """Give up what is overdue, and forget what nobody waits for any more."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for token, asked in tuple(self._asked.items()):
+            if asked.until <= now:
+                asked.fail(f"no answer on {asked.subject} within {asked.timeout_s} s")
+            if asked.answer.done():
+                del self._asked[token]
+        self._sweeping = bool(self._asked)
+        if self._sweeping:
+            loop.call_later(SWEEP_S, self._sweep)
 
     async def _disconnected(self) -> None:
-        for future, _ in self._answers.values():
-            if not future.done():
-                future.set_exception(LogUnavailable("the connection to NATS was lost"))
+        for asked in self._asked.values():
+            asked.fail("the connection to NATS was lost")
+        self._asked.clear()
 
     async def _reconnected(self) -> None:
         log.info("nats_reconnected")
@@ -198,16 +236,6 @@ class Connection:
             log.warning("nats_error", error=str(error) or type(error).__name__)
 
 
-def is_status(answer: Msg) -> bool:
+def is_status(answer: Raw) -> bool:
     """Whether it is a status, such as the one that ends a batch of a direct get."""
     return answer.headers is not None and STATUS in answer.headers
-
-
-def _only(answer: Msg) -> bool:
-    """One answer is all there is."""
-    return True
-
-
-def _expire(future: asyncio.Future[Msg], subject: str, timeout_s: float) -> None:
-    if not future.done():
-        future.set_exception(LogUnavailable(f"no answer on {subject} within {timeout_s} s"))

@@ -7,10 +7,10 @@ Subject `dead.<service>.<stream>.<sequence>.<original subject>` on stream `DEAD`
 from __future__ import annotations
 
 import msgspec
-from nats.aio.msg import Msg
 
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection
 from shared.log.port import LogUnavailable
+from shared.log.wire import Raw
 
 
 class _Answer(msgspec.Struct):
@@ -18,7 +18,7 @@ class _Answer(msgspec.Struct):
 
 
 async def bury(
-    connection: Connection, service: str, stream: str, seq: int, message: Msg, reason: str, detail: str
+    connection: Connection, service: str, stream: str, seq: int, message: Raw, reason: str, detail: str
 ) -> None:
     """Returns once the letter is stored (now or before). Raises `LogUnavailable`."""
     headers = {k: v for k, v in (message.headers or {}).items() if not k.startswith("Nats-")}

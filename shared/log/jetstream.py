@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from shared.contracts.catalog import matches
 from shared.contracts.envelope import Malformed, Message, Recorded, decode, encode
@@ -22,6 +21,7 @@ from shared.log.connection import STATUS, WRONG_LAST_SEQUENCE, Connection, is_st
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
+from shared.log.wire import Raw
 
 log = structlog.get_logger()
 
@@ -53,6 +53,7 @@ class _Ack(msgspec.Struct):
 
 
 _ACK = msgspec.json.Decoder(_Ack)
+_Encoded = tuple[str, dict[str, str], bytes]
 
 
 class JetStreamLog:
@@ -69,13 +70,13 @@ class JetStreamLog:
 
     async def commit(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
         encoded = [encode(m) for m in messages]
-        guards = _assign(encoded, expect)
+        _guard(encoded, expect)
         lost: LogUnavailable | None = None
         for attempt in range(COMMIT_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(0.05 * 2**attempt)
             try:
-                ack = await (self._publish if len(encoded) == 1 else self._publish_batch)(encoded, guards)
+                ack = await (self._publish(*encoded[0]) if len(encoded) == 1 else self._publish_batch(encoded))
             except LogUnavailable as error:
                 lost = error
                 continue
@@ -92,21 +93,17 @@ class JetStreamLog:
             lost = LogUnavailable(f"refused by the broker: {ack.error.description} ({ack.error.err_code})")
         raise lost or LogUnavailable("the broker gave no answer")
 
-    async def _publish(self, encoded: list[tuple[str, dict[str, str], bytes]], guards: list[dict[str, str]]) -> _Ack:
-        subject, headers, body = encoded[0]
-        answer = await self.connection.request(subject, body, headers={**headers, **guards[0]})
-        return _ACK.decode(answer.data)
+    async def _publish(self, subject: str, headers: dict[str, str], body: bytes) -> _Ack:
+        return _ACK.decode((await self.connection.ask(subject, body, headers=headers)).data)
 
-    async def _publish_batch(
-        self, encoded: list[tuple[str, dict[str, str], bytes]], guards: list[dict[str, str]]
-    ) -> _Ack:
+    async def _publish_batch(self, encoded: list[_Encoded]) -> _Ack:
         batch = secrets.token_hex(12)
         last = len(encoded)
         async with self._batches:
-            for number, ((subject, headers, body), guard) in enumerate(zip(encoded, guards, strict=True), start=1):
-                whole = {**headers, **guard, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            for number, (subject, headers, body) in enumerate(encoded, start=1):
+                whole = {**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
                 if number < last:
-                    await self.connection.publish(subject, body, headers=whole)
+                    self.connection.send(subject, body, headers=whole)
             whole["Nats-Batch-Commit"] = "1"
             answer = await self.connection.request(subject, body, headers=whole)
         return _ACK.decode(answer.data)
@@ -220,7 +217,7 @@ class JetStreamLog:
             found += [r for m in answers if (r := self._decode_direct(m)) is not None]
         return sorted(found, key=lambda r: r.seq)
 
-    async def _direct(self, ask: dict[str, object]) -> list[Msg]:
+    async def _direct(self, ask: dict[str, object]) -> list[Raw]:
         body = msgspec.json.encode(ask)
         answers = await self.connection.request_many(DIRECT_GET, body, is_last=is_status)
         status = answers[-1].headers[STATUS]  # type: ignore[index]
@@ -230,7 +227,7 @@ class JetStreamLog:
             raise LogUnavailable(f"direct get answered {status} {answers[-1].headers.get('Description', '')}")  # type: ignore[union-attr]
         return answers[:-1]
 
-    def _decode_direct(self, message: Msg) -> Recorded | None:
+    def _decode_direct(self, message: Raw) -> Recorded | None:
         headers = dict(message.headers or {})
         subject, seq = headers.pop("Nats-Subject"), int(headers.pop("Nats-Sequence"))
         stored_at = datetime.fromisoformat(headers.pop("Nats-Time-Stamp"))
@@ -254,21 +251,20 @@ class JetStreamLog:
         return JetStreamPuller(self.connection, spec, service=self.service)
 
 
-def _seq(message: Msg) -> int:
+def _seq(message: Raw) -> int:
     """The stream sequence of a message that came by direct get."""
     return int(message.headers["Nats-Sequence"])  # type: ignore[index]
 
 
-def _assign(encoded: list[tuple[str, dict[str, str], bytes]], expect: Sequence[Expect]) -> list[dict[str, str]]:
-    """Guard headers per message; a guard goes on a message of its own boundary where there is one, and each on its own."""
-    guards: list[dict[str, str]] = [{} for _ in encoded]
+def _guard(encoded: list[_Encoded], expect: Sequence[Expect]) -> None:
+    """Add guards to the headers; each goes on a message of its own boundary where there is one, and on one of its own."""
+    free = list(range(len(encoded)))
     for guard in expect:
-        free = [i for i, taken in enumerate(guards) if not taken]
         if not free:
             raise ValueError(f"{len(expect)} expectations for {len(encoded)} events; there can be one an event")
-        own = [i for i in free if matches(guard.subject_filter, encoded[i][0])]
-        guards[(own or free)[0]] = {
-            "Nats-Expected-Last-Subject-Sequence": str(guard.last_seq),
-            "Nats-Expected-Last-Subject-Sequence-Subject": guard.subject_filter,
-        }
-    return guards
+        own = [i for i in free if matches(guard.subject_filter, encoded[i][0])] if len(free) > 1 else ()
+        at = (own or free)[0]
+        free.remove(at)
+        headers = encoded[at][1]
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(guard.last_seq)
+        headers["Nats-Expected-Last-Subject-Sequence-Subject"] = guard.subject_filter

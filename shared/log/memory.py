@@ -102,13 +102,13 @@ class MemoryDelivery:
         self.seq = recorded.seq
         self.attempt = attempt
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         self._puller.settle(self.seq)
 
-    async def nak(self, delay_s: float) -> None:
+    def nak(self, delay_s: float) -> None:
         self._puller.again(self.seq, delay_s)
 
-    async def in_progress(self) -> None:
+    def in_progress(self) -> None:
         self._puller.again(self.seq, self._puller.spec.ack_wait_s)
 
     async def dead(self, reason: str, detail: str) -> None:

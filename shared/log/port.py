@@ -17,7 +17,7 @@ import msgspec
 from shared.contracts.envelope import Malformed, Message, Recorded
 
 
-class Expect(msgspec.Struct, frozen=True):
+class Expect(msgspec.Struct, frozen=True, gc=False):
     """A boundary: the last sequence on `subject_filter` must still be `last_seq` (0: nothing there yet)."""
 
     subject_filter: str
@@ -58,9 +58,9 @@ class Delivery(Protocol):
     seq: int
     attempt: int
 
-    async def ack(self) -> None: ...
-    async def nak(self, delay_s: float) -> None: ...
-    async def in_progress(self) -> None: ...
+    def ack(self) -> None: ...
+    def nak(self, delay_s: float) -> None: ...
+    def in_progress(self) -> None: ...
     async def dead(self, reason: str, detail: str) -> None:
         """Store the raw message with its reason in the dead letters, then term it. Raises `LogUnavailable`."""
 

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from shared.contracts.envelope import Malformed, Recorded, decode
 from shared.log.connection import Connection
 from shared.log.dead import bury
 from shared.log.port import ConsumerSpec, LogUnavailable
 from shared.log.pulling import Pull, ack_numbers
+from shared.log.wire import Raw
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ class JetStreamDelivery:
 
     __slots__ = ("_connection", "_message", "_service", "_stream", "attempt", "recorded", "seq", "subject")
 
-    def __init__(self, connection: Connection, service: str, stream: str, message: Msg) -> None:
+    def __init__(self, connection: Connection, service: str, stream: str, message: Raw) -> None:
         self._connection = connection
         self._service = service
         self._stream = stream
@@ -45,18 +45,18 @@ class JetStreamDelivery:
         except Malformed as error:
             self.recorded = error
 
-    async def ack(self) -> None:
-        await self._connection.publish(self._message.reply, b"+ACK")
+    def ack(self) -> None:
+        self._connection.send(self._message.reply, b"+ACK")
 
-    async def nak(self, delay_s: float) -> None:
-        await self._connection.publish(self._message.reply, b'-NAK {"delay":%d}' % max(1, int(delay_s * 1e9)))
+    def nak(self, delay_s: float) -> None:
+        self._connection.send(self._message.reply, b'-NAK {"delay":%d}' % max(1, int(delay_s * 1e9)))
 
-    async def in_progress(self) -> None:
-        await self._connection.publish(self._message.reply, b"+WPI")
+    def in_progress(self) -> None:
+        self._connection.send(self._message.reply, b"+WPI")
 
     async def dead(self, reason: str, detail: str) -> None:
         await bury(self._connection, self._service, self._stream, self.seq, self._message, reason, detail)
-        await self._connection.publish(self._message.reply, b"+TERM")
+        self._connection.send(self._message.reply, b"+TERM")
 
 
 class JetStreamPuller:

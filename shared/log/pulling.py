@@ -9,14 +9,15 @@ taken counts as asked for, so a slow reader holds at most one batch.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from shared.log.connection import STATUS, Connection
 from shared.log.port import LogUnavailable
+from shared.log.wire import Raw
 
 log = structlog.get_logger()
 
@@ -42,7 +43,8 @@ class Pull:
         self._consumer = consumer
         self._ensure = ensure
         self._batch = batch
-        self._queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._ready: deque[Raw] = deque()
+        self._more = asyncio.Event()
         self._subscription: Subscription | None = None
         self._inbox = ""
         self._wanted = 0
@@ -51,34 +53,34 @@ class Pull:
         self._reset_wanted = asyncio.Event()
         self._retry: asyncio.TimerHandle | None = None
 
-    async def messages(self) -> AsyncIterator[Msg]:
+    async def messages(self) -> AsyncIterator[Raw]:
         """Messages as they come, until `stop`; then those already received."""
         guardian = asyncio.create_task(self._guard(), name=f"pull-{self._consumer()}")
         self._connection.on_reconnect(self.reset)
         try:
-            while (message := await self._next(guardian)) is not None:
-                yield message
+            while True:
+                while self._ready:
+                    message = self._ready.popleft()
+                    if self._wanted + len(self._ready) <= self._batch // 2 and not self._stopped:
+                        self._ask()
+                    yield message
+                if self._stopped:
+                    return
+                if guardian.done():
+                    await guardian
+                self._more.clear()
+                await self._more.wait()
         finally:
             self._connection.forget_reconnect(self.reset)
             guardian.cancel()
             await asyncio.gather(guardian, return_exceptions=True)
             await self._unsubscribe()
 
-    async def _next(self, guardian: asyncio.Task[None]) -> Msg | None:
-        if self._stopped and self._queue.empty():
-            return None
-        message = await self._queue.get()
-        if message is None and not self._stopped:
-            await guardian
-        if not self._stopped and self._wanted + self._queue.qsize() <= self._batch // 2:
-            await self._ask()
-        return message
-
     async def stop(self) -> None:
         """Ask for no more. What the broker already sent is still yielded, then the iterator ends."""
         self._stopped = True
         await self._unsubscribe()
-        self._queue.put_nowait(None)
+        self._more.set()
 
     async def reset(self) -> None:
         """Begin again with a new inbox and, if need be, a new consumer."""
@@ -107,7 +109,7 @@ class Pull:
                     except TimeoutError:
                         continue
         finally:
-            self._queue.put_nowait(None)
+            self._more.set()
 
     async def _begin(self) -> None:
         await self._unsubscribe()
@@ -121,10 +123,10 @@ class Pull:
         self._subscription = await self._connection.subscribe(self._inbox, self._receive)
         self._wanted = 0
         self._heard = asyncio.get_running_loop().time()
-        await self._ask()
+        self._ask()
 
-    async def _ask(self) -> None:
-        count = self._batch - self._wanted - self._queue.qsize()
+    def _ask(self) -> None:
+        count = self._batch - self._wanted - len(self._ready)
         if count <= 0 or self._subscription is None:
             return
         if self._wanted <= 0:
@@ -132,7 +134,7 @@ class Pull:
         self._wanted += count
         body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (count, EXPIRES_S * 1e9, HEARTBEAT_S * 1e9)
         try:
-            await self._connection.publish(
+            self._connection.send(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer()}", body, reply=self._inbox
             )
         except LogUnavailable as error:
@@ -143,11 +145,12 @@ class Pull:
         if self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(delay_s, self._reset_wanted.set)
 
-    async def _receive(self, message: Msg) -> None:
-        if message.reply and message.reply.startswith("$JS.ACK."):
+    def _receive(self, message: Raw) -> None:
+        if message.reply.startswith("$JS.ACK."):
             self._wanted -= 1
             self._heard = asyncio.get_running_loop().time()
-            self._queue.put_nowait(message)
+            self._ready.append(message)
+            self._more.set()
             return
         headers = message.headers or {}
         status = headers.get(STATUS, "")
@@ -158,7 +161,7 @@ class Pull:
             return
         if status == "408" or (status == "404" and "Nats-Pending-Messages" in headers):
             self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
-            await self._ask()
+            self._ask()
         elif status == "409" and "exceeded" in headers.get("Description", "").lower():
             self._again_in(HEARTBEAT_S)
         elif status in _GONE or status == "503":
@@ -178,4 +181,5 @@ def ack_numbers(reply: str) -> tuple[int, int, int, int, int]:
     """(deliveries, stream sequence, consumer sequence, stored at in ns, pending) from an ack subject, old or new form."""
     parts = reply.split(".")
     at = 4 if len(parts) == 9 else 6
-    return int(parts[at]), int(parts[at + 1]), int(parts[at + 2]), int(parts[at + 3]), int(parts[at + 4])
+    tries, seq, consumer_seq, stamp, pending = parts[at : at + 5]
+    return int(tries), int(seq), int(consumer_seq), int(stamp), int(pending)

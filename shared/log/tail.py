@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from shared.contracts.envelope import Malformed, Recorded, decode
 from shared.log.connection import Connection
 from shared.log.dead import bury
 from shared.log.port import LogUnavailable
 from shared.log.pulling import Pull, ack_numbers
+from shared.log.wire import Raw
 from shared.telemetry import DEAD_LETTERS
 
 log = structlog.get_logger()
@@ -77,7 +77,7 @@ class JetStreamTail:
             if pending == 0:
                 self._reached.set()
 
-    async def _bury(self, seq: int, message: Msg, error: Malformed) -> bool:
+    async def _bury(self, seq: int, message: Raw, error: Malformed) -> bool:
         """To the dead letters; False when they cannot be reached, and then the reading begins again before it."""
         log.warning("event_unreadable", seq=seq, subject=message.subject, reason=error.reason)
         if self._service is None:

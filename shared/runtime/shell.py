@@ -11,9 +11,8 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
-from functools import cache
 from time import perf_counter
-from typing import Generic, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import structlog
 
@@ -33,9 +32,8 @@ PerformEffect = Callable[[Effect], Awaitable[Result]]
 MAX_FAILURES = 10
 MAX_FOLDS = 1024
 IN_FLIGHT_LIMIT = 256
-_Lane = tuple[str, ...]
+_Name = tuple[str, ...]
 _Work = tuple[Delivery, Boundary] | tuple[Tick, asyncio.Future[Verdict]]
-_deliveries, _commits = cache(DELIVERIES.labels), cache(COMMITS.labels)
 
 
 async def no_effects(effect: Effect) -> Result:
@@ -53,17 +51,24 @@ async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform
             verdict: Verdict = stop.value
             return verdict
         match operation:
-            case Read(filters, after):
-                answer = await log_.read(filters, after)
-            case Commit(messages, expect):
+            case Commit():
                 try:
-                    answer = await log_.commit(messages, expect)
-                    _commits("stored").inc()
+                    answer = await log_.commit(operation.messages, operation.expect)
+                    COMMITS.by["stored"] += 1
                 except (StaleBoundary, DuplicateEvent):
                     answer = None
-                    _commits("refused").inc()
-            case Perform(effect):
-                answer = (await perform(effect), utc_now())
+                    COMMITS.by["refused"] += 1
+            case Read():
+                answer = await log_.read(operation.filters, operation.after)
+            case Perform():
+                answer = (await perform(operation.effect), utc_now())
+
+
+class _Lane(NamedTuple):
+    """What waits for its turn in a boundary, and who works through it."""
+
+    waiting: deque[_Work]
+    worker: asyncio.Task[None]
 
 
 class Shell(Generic[S]):
@@ -85,10 +90,9 @@ class Shell(Generic[S]):
         self._perform = perform
         self._checkpoints = checkpoints
         self._clock = clock
-        self._folds: OrderedDict[_Lane, Fold[S]] = OrderedDict()
-        self._lanes: dict[_Lane, deque[_Work]] = {}
-        self._working: dict[Delivery, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._folds: OrderedDict[_Name, Fold[S]] = OrderedDict()
+        self._lanes: dict[_Name, _Lane] = {}
+        self._working: set[Delivery] = set()
         self._ticks: set[asyncio.Future[Verdict]] = set()
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
 
@@ -105,26 +109,32 @@ class Shell(Generic[S]):
             await asyncio.wait((taking, ending), return_when=asyncio.FIRST_COMPLETED)
             clock = asyncio.get_running_loop().time
             end = clock() + grace_s
-            while (unfinished := [t for t in (taking, *self._tasks) if not t.done()]) and clock() < end:
+            while (unfinished := [t for t in (taking, *self._workers()) if not t.done()]) and clock() < end:
                 await asyncio.wait(unfinished, timeout=end - clock())
             if taking.done():
                 taking.result()  # what broke the pull ends the process
         finally:
-            tasks = (renewal, taking, ending, *self._tasks)
+            tasks = (renewal, taking, ending, *self._workers())
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for waiting in tuple(self._ticks):
                 waiting.cancel()
             for delivery in tuple(self._working):
-                await self._settle(delivery, Again(0.1), "drained")
+                self._settle(delivery, Again(0.1), "drained")
 
     async def _take(self, puller: Puller, spec: ConsumerSpec) -> None:
         async for delivery in puller:
             await self._slots.acquire()
-            self._working[delivery] = 0.0
-            boundary = await self._boundary_of(delivery, spec)
-            if boundary is not None:
+            self._working.add(delivery)
+            recorded = delivery.recorded
+            if isinstance(recorded, Malformed):
+                await self._bury(delivery, recorded.reason, recorded.detail)
+            elif delivery.attempt >= spec.max_deliver > 0:
+                await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
+            elif (boundary := self._decider.boundary(self._delivered(delivery))) is None:
+                self._settle(delivery, Done(), "ignored")
+            else:
                 self._enqueue(boundary.reads, (delivery, boundary))
 
     async def tick(self, tick: Tick) -> Verdict:
@@ -138,44 +148,31 @@ class Shell(Generic[S]):
         self._enqueue(boundary.reads, (tick, waiting))
         return await waiting
 
-    async def _boundary_of(self, delivery: Delivery, spec: ConsumerSpec) -> Boundary | None:
-        recorded = delivery.recorded
-        if isinstance(recorded, Malformed):
-            await self._bury(delivery, recorded.reason, recorded.detail)
-            return None
-        if delivery.attempt >= spec.max_deliver > 0:
-            await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
-            return None
-        boundary = self._decider.boundary(self._delivered(delivery))
-        if boundary is None:
-            await self._settle(delivery, Done(), "ignored")
-        return boundary
-
     def _delivered(self, delivery: Delivery) -> Delivered:
         assert not isinstance(delivery.recorded, Malformed)
         return Delivered(recorded=delivery.recorded, now=self._clock(), attempt=delivery.attempt)
 
-    def _enqueue(self, lane: _Lane, work: _Work) -> None:
-        queue = self._lanes.get(lane)
-        if queue is not None:
-            queue.append(work)
+    def _enqueue(self, name: _Name, work: _Work) -> None:
+        lane = self._lanes.get(name)
+        if lane is not None:
+            lane.waiting.append(work)
             return
-        self._lanes[lane] = deque((work,))
-        task = asyncio.create_task(self._run_lane(lane))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        waiting = deque((work,))
+        self._lanes[name] = _Lane(waiting, asyncio.create_task(self._run_lane(name, waiting)))
 
-    async def _run_lane(self, lane: _Lane) -> None:
-        queue = self._lanes[lane]
+    def _workers(self) -> list[asyncio.Task[None]]:
+        return [lane.worker for lane in self._lanes.values()]
+
+    async def _run_lane(self, name: _Name, waiting: deque[_Work]) -> None:
         try:
-            while queue:
-                first, second = queue.popleft()
+            while waiting:
+                first, second = waiting.popleft()
                 if isinstance(first, Tick):
                     await self._handle_tick(first, cast("asyncio.Future[Verdict]", second))
                 else:
                     await self._handle_delivery(first, cast(Boundary, second))
         finally:
-            del self._lanes[lane]
+            del self._lanes[name]
 
     async def _handle_tick(self, tick: Tick, waiting: asyncio.Future[Verdict]) -> None:
         boundary = self._decider.boundary(tick)
@@ -198,21 +195,21 @@ class Shell(Generic[S]):
         except LogUnavailable as error:
             self._folds.pop(boundary.reads, None)
             log.warning("log_unavailable", seq=delivery.seq, why=str(error))
-            await self._settle(delivery, Again(min(30.0, 0.25 * 2.0**delivery.attempt)), "log_unavailable")
+            self._settle(delivery, Again(min(30.0, 0.25 * 2.0**delivery.attempt)), "log_unavailable")
         except Exception:
             self._folds.pop(boundary.reads, None)
             log.exception("handler_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
             if delivery.attempt >= MAX_FAILURES:
                 await self._bury(delivery, "handler_failed", f"failed {delivery.attempt} times, see the log")
             else:
-                await self._settle(delivery, Again(min(30.0, 0.1 * 2**delivery.attempt)), "failed")
+                self._settle(delivery, Again(min(30.0, 0.1 * 2**delivery.attempt)), "failed")
         else:
             HANDLE_SECONDS.observe(perf_counter() - began)
             match verdict:
                 case Done(committed):
-                    await self._settle(delivery, verdict, "done" if committed else "nothing")
+                    self._settle(delivery, verdict, "done" if committed else "nothing")
                 case Again():
-                    await self._settle(delivery, verdict, "retry")
+                    self._settle(delivery, verdict, "retry")
                 case Dead(reason):
                     await self._bury(delivery, reason, "refused by the service")
 
@@ -241,15 +238,15 @@ class Shell(Generic[S]):
 
     # -- verdicts ---------------------------------------------------------------------------------------------------
 
-    async def _settle(self, delivery: Delivery, verdict: Done | Again, label: str) -> None:
+    def _settle(self, delivery: Delivery, verdict: Done | Again, label: str) -> None:
         """Ack or nak, then free the slot; when the broker is away it redelivers by itself."""
         self._release(delivery)
-        _deliveries(label).inc()
+        DELIVERIES.by[label] += 1
         try:
             if isinstance(verdict, Done):
-                await delivery.ack()
+                delivery.ack()
             else:
-                await delivery.nak(verdict.delay_s)
+                delivery.nak(verdict.delay_s)
         except LogUnavailable as error:
             log.warning("verdict_lost", seq=delivery.seq, why=str(error))
 
@@ -258,14 +255,15 @@ class Shell(Generic[S]):
         try:
             await delivery.dead(reason, detail)
         except LogUnavailable:
-            await self._settle(delivery, Again(1.0), "log_unavailable")
+            self._settle(delivery, Again(1.0), "log_unavailable")
             return
         self._release(delivery)
         DEAD_LETTERS.labels(reason).inc()
-        _deliveries("dead").inc()
+        DELIVERIES.by["dead"] += 1
 
     def _release(self, delivery: Delivery) -> None:
-        if self._working.pop(delivery, None) is not None:
+        if delivery in self._working:
+            self._working.remove(delivery)
             self._slots.release()
 
     async def _renew(self, ack_wait_s: float) -> None:
@@ -275,6 +273,6 @@ class Shell(Generic[S]):
             IN_FLIGHT.set(len(self._working))
             for delivery in tuple(self._working):
                 try:
-                    await delivery.in_progress()
+                    delivery.in_progress()
                 except LogUnavailable:
                     break

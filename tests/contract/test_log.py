@@ -241,7 +241,7 @@ async def test_a_delivery_that_was_acked_does_not_come_again_and_one_that_was_no
             assert isinstance(delivery.recorded, Recorded)
             seen.append((delivery.recorded.event.text, delivery.attempt))  # type: ignore[union-attr]
             if delivery.recorded.event.text == "acked" or delivery.attempt == 2:  # type: ignore[union-attr]
-                await delivery.ack()
+                delivery.ack()
             if len(seen) == 3:
                 break
     assert [("kept", 1), ("acked", 1), ("kept", 2)] == seen
@@ -256,7 +256,7 @@ async def test_a_naked_delivery_comes_again_after_its_delay(log: Log) -> None:
             attempts.append(delivery.attempt)
             if len(attempts) == 2:
                 break
-            await delivery.nak(0.2)
+            delivery.nak(0.2)
     assert [1, 2] == attempts
 
 
@@ -266,7 +266,7 @@ async def test_a_delivery_nobody_could_bury_comes_again_however_often(log: Log) 
     for attempt in range(1, 6):
         delivery = await asyncio.wait_for(anext(reader), 10)
         assert attempt == delivery.attempt
-        await delivery.nak(0.01)
+        delivery.nak(0.01)
 
 
 async def test_in_progress_keeps_a_delivery_from_coming_again(log: Log) -> None:
@@ -276,7 +276,7 @@ async def test_in_progress_keeps_a_delivery_from_coming_again(log: Log) -> None:
     slow = await asyncio.wait_for(anext(reader), 10)
     again = asyncio.ensure_future(anext(reader))
     for _ in range(8):
-        await slow.in_progress()
+        slow.in_progress()
         await asyncio.wait([again], timeout=0.25)
     assert not again.done()
     second = await asyncio.wait_for(again, 10)

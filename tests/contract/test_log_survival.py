@@ -58,7 +58,7 @@ async def test_pull_and_tail_go_on_after_the_server_is_killed(broker: Broker, lo
         async for delivery in log.pull(SPEC):
             assert isinstance(delivery.recorded, Recorded)
             pulled.add(delivery.recorded.event.text)  # type: ignore[union-attr]
-            await delivery.ack()
+            delivery.ack()
             if len(pulled) == total and len(tailed) == total:
                 done.set()
 
@@ -85,7 +85,7 @@ async def test_a_deleted_consumer_is_made_again(log: JetStreamLog) -> None:
     reader = aiter(log.pull(SPEC))
     await log.commit([observation("before")])
     first = await asyncio.wait_for(anext(reader), 10)
-    await first.ack()
+    first.ack()
     await log.connection.request("$JS.API.CONSUMER.DELETE.SWARM.test")
     await log.commit([observation("after")])
     seen = set()
@@ -93,7 +93,7 @@ async def test_a_deleted_consumer_is_made_again(log: JetStreamLog) -> None:
         while "after" not in seen:
             delivery = await anext(reader)
             seen.add(delivery.recorded.event.text)  # type: ignore[union-attr]
-            await delivery.ack()
+            delivery.ack()
 
 
 async def test_a_tail_whose_consumer_was_deleted_misses_nothing_and_repeats_nothing(log: JetStreamLog) -> None:
@@ -145,7 +145,7 @@ async def test_a_slow_reader_is_given_no_more_than_a_batch_ahead_and_in_the_end_
     for _ in range(total):
         delivery = await asyncio.wait_for(anext(reader), 10)
         texts.append(delivery.recorded.event.text)  # type: ignore[union-attr]
-        await delivery.ack()
+        delivery.ack()
         if len(texts) == 1:
             for _ in range(50):  # time enough for the broker to send all it is asked for
                 info = (await log.connection.request("$JS.API.CONSUMER.INFO.SWARM.test")).data
