@@ -15,7 +15,7 @@ from services.cli.output import emit_line, safe
 from services.cli.target import UNREACHABLE, USAGE, Stop, Target
 from shared.broker import OPERATOR, inbox_prefix
 from shared.contracts.envelope import Recorded, structured
-from shared.log.connection import STATUS, Connection
+from shared.log.connection import Connection, is_status
 from shared.log.port import LogUnavailable
 from shared.log.tail import JetStreamTail
 
@@ -76,10 +76,8 @@ async def _end(connection: Connection, stream: str) -> int:
 async def _before(connection: Connection, stream: str, start: datetime) -> int:
     """The sequence before the first message stored at or after `start`."""
     ask = msgspec.json.encode({"batch": 1, "start_time": start, "next_by_subj": ">"})
-    answers = await connection.request_many(
-        f"$JS.API.DIRECT.GET.{stream}", ask, is_last=lambda m: bool(m.headers and STATUS in m.headers)
-    )
-    first = answers[0].headers or {}
+    answers = await connection.request_many(f"$JS.API.DIRECT.GET.{stream}", ask, is_last=is_status)
+    first = answers[0].headers
     return int(first["Nats-Sequence"]) - 1 if "Nats-Sequence" in first else await _end(connection, stream)
 
 

@@ -8,10 +8,11 @@ nothing; permission violations arrive only in the error callback, so they are lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import nats
 import structlog
 from nats.aio.client import Client
@@ -25,12 +26,11 @@ log = structlog.get_logger()
 REQUEST_TIMEOUT_S = 5.0
 SWEEP_S = 0.25
 """How often requests are looked through for those whose time is over: a timer each would cost more than the request."""
-STATUS = "Status"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """The broker's error codes for a guard that has moved."""
 
 
-class _Asked(NamedTuple):
+class _Asked(msgspec.Struct, frozen=True, gc=False):
     """A request in flight; `is_last` tells whether an answer is the last one."""
 
     subject: str
@@ -71,7 +71,7 @@ class Connection:
             "connect_timeout": 2,
             "ping_interval": 10,
             "max_outstanding_pings": 2,
-            "pending_size": 8 * 1024 * 1024,
+            "pending_size": 32 * 1024 * 1024,
             "allow_reconnect": True,
             "error_cb": self._failed,
             "disconnected_cb": self._disconnected,
@@ -195,7 +195,7 @@ class Connection:
         asked = self._asked.get(token)
         if asked is None:
             return
-        if message.headers is not None and message.headers.get(STATUS) == "503":
+        if message.status == "503":
             asked.fail(f"nobody answers {asked.subject} (JetStream down, or no permission)")
         elif asked.is_last is None or asked.is_last(message):
             if not asked.answer.done():
@@ -238,4 +238,4 @@ class Connection:
 
 def is_status(answer: Raw) -> bool:
     """Whether it is a status, such as the one that ends a batch of a direct get."""
-    return answer.headers is not None and STATUS in answer.headers
+    return answer.status != ""

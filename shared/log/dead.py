@@ -10,7 +10,7 @@ import msgspec
 
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection
 from shared.log.port import LogUnavailable
-from shared.log.wire import Raw
+from shared.log.wire import Raw, is_name
 
 
 class _Answer(msgspec.Struct):
@@ -21,7 +21,7 @@ async def bury(
     connection: Connection, service: str, stream: str, seq: int, message: Raw, reason: str, detail: str
 ) -> None:
     """Returns once the letter is stored (now or before). Raises `LogUnavailable`."""
-    headers = {k: v for k, v in (message.headers or {}).items() if not k.startswith("Nats-")}
+    headers = {k: v for k, v in message.headers.items() if is_name(k) and not k.startswith("Nats-")}
     headers["swarm-dead-reason"] = reason
     headers["swarm-dead-detail"] = " ".join(detail.split())[:500]
     headers["Nats-Expected-Last-Subject-Sequence"] = "0"

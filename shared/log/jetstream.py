@@ -17,7 +17,7 @@ import structlog
 
 from shared.contracts.catalog import matches
 from shared.contracts.envelope import Malformed, Message, Recorded, decode, encode
-from shared.log.connection import STATUS, WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
@@ -76,7 +76,12 @@ class JetStreamLog:
             if attempt:
                 await asyncio.sleep(0.05 * 2**attempt)
             try:
-                ack = await (self._publish(*encoded[0]) if len(encoded) == 1 else self._publish_batch(encoded))
+                if len(encoded) == 1:
+                    subject, headers, body = encoded[0]
+                    answer = await self.connection.ask(subject, body, headers=headers)
+                else:
+                    answer = await self._publish_batch(encoded)
+                ack = _ACK.decode(answer.data)
             except LogUnavailable as error:
                 lost = error
                 continue
@@ -93,10 +98,7 @@ class JetStreamLog:
             lost = LogUnavailable(f"refused by the broker: {ack.error.description} ({ack.error.err_code})")
         raise lost or LogUnavailable("the broker gave no answer")
 
-    async def _publish(self, subject: str, headers: dict[str, str], body: bytes) -> _Ack:
-        return _ACK.decode((await self.connection.ask(subject, body, headers=headers)).data)
-
-    async def _publish_batch(self, encoded: list[_Encoded]) -> _Ack:
+    async def _publish_batch(self, encoded: list[_Encoded]) -> Raw:
         batch = secrets.token_hex(12)
         last = len(encoded)
         async with self._batches:
@@ -105,8 +107,7 @@ class JetStreamLog:
                 if number < last:
                     self.connection.send(subject, body, headers=whole)
             whole["Nats-Batch-Commit"] = "1"
-            answer = await self.connection.request(subject, body, headers=whole)
-        return _ACK.decode(answer.data)
+            return await self.connection.request(subject, body, headers=whole)
 
     async def _is_at(self, seq: int, message: Message) -> bool:
         """Whether a duplicate is this event: ids of caused events can be foretold, and anyone may have taken one first."""
@@ -163,11 +164,11 @@ class JetStreamLog:
             return None
         if not newest:
             return []
-        subjects = [m.headers["Nats-Subject"] for m in newest]  # type: ignore[index]
+        subjects = [m.headers["Nats-Subject"] for m in newest]
         asks = [msgspec.json.encode({"seq": 1, "next_by_subj": subject}) for subject in subjects]
         answered = itertools.count(1)
         oldest = await self.connection.request_many(DIRECT_GET, *asks, is_last=lambda _: next(answered) == len(asks))
-        firsts = {m.headers["Nats-Subject"]: m for m in oldest if m.headers and not is_status(m)}
+        firsts = {m.headers["Nats-Subject"]: m for m in oldest if not is_status(m)}
         if len(firsts) < len(asks):
             raise LogUnavailable(
                 f"only {len(firsts)} of {len(asks)} subjects were given, with what is last on all of them"
@@ -206,8 +207,8 @@ class JetStreamLog:
         answer = await self.connection.request(DIRECT_GET, b'{"seq":%d}' % seq)
         if not is_status(answer):
             return self._decode_direct(answer)
-        if answer.headers is not None and answer.headers[STATUS] != "404":
-            raise LogUnavailable(f"direct get answered {answer.headers[STATUS]} for sequence {seq}")
+        if answer.status != "404":
+            raise LogUnavailable(f"direct get answered {answer.status} for sequence {seq}")
         return None
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
@@ -220,15 +221,15 @@ class JetStreamLog:
     async def _direct(self, ask: dict[str, object]) -> list[Raw]:
         body = msgspec.json.encode(ask)
         answers = await self.connection.request_many(DIRECT_GET, body, is_last=is_status)
-        status = answers[-1].headers[STATUS]  # type: ignore[index]
+        status = answers[-1].status
         if status == "413":
             raise _TooMany("the filters match more subjects than the broker gives at once, 1024")
         if status not in ("204", "404"):
-            raise LogUnavailable(f"direct get answered {status} {answers[-1].headers.get('Description', '')}")  # type: ignore[union-attr]
+            raise LogUnavailable(f"direct get answered {status} {answers[-1].description}")
         return answers[:-1]
 
     def _decode_direct(self, message: Raw) -> Recorded | None:
-        headers = dict(message.headers or {})
+        headers = dict(message.headers)
         subject, seq = headers.pop("Nats-Subject"), int(headers.pop("Nats-Sequence"))
         stored_at = datetime.fromisoformat(headers.pop("Nats-Time-Stamp"))
         headers.pop("Nats-Stream", None)
@@ -253,7 +254,7 @@ class JetStreamLog:
 
 def _seq(message: Raw) -> int:
     """The stream sequence of a message that came by direct get."""
-    return int(message.headers["Nats-Sequence"])  # type: ignore[index]
+    return int(message.headers["Nats-Sequence"])
 
 
 def _guard(encoded: list[_Encoded], expect: Sequence[Expect]) -> None:

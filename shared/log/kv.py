@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.log.connection import STATUS, WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.port import Entry, LogUnavailable, StaleBoundary
 
 
@@ -23,10 +23,9 @@ class JetStreamKeyValue:
 
     async def get(self, key: str) -> Entry | None:
         answer = await self._connection.request(self._get, msgspec.json.encode({"last_by_subj": self._prefix + key}))
-        headers = answer.headers or {}
-        if STATUS in headers or _is_gone(headers):
+        if is_status(answer) or _is_gone(answer.headers):
             return None
-        return Entry(key, answer.data, int(headers["Nats-Sequence"]))
+        return Entry(key, answer.data, int(answer.headers["Nats-Sequence"]))
 
     async def put(self, key: str, value: bytes, *, revision: int | None = None, ttl_s: int | None = None) -> int:
         headers = {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
@@ -41,7 +40,7 @@ class JetStreamKeyValue:
         return [
             Entry(m.headers["Nats-Subject"][len(self._prefix) :], m.data, int(m.headers["Nats-Sequence"]))
             for m in answers[:-1]
-            if m.headers and not _is_gone(m.headers)
+            if not _is_gone(m.headers)
         ]
 
     async def _store(self, key: str, value: bytes, headers: dict[str, str], revision: int | None) -> int:
@@ -60,8 +59,7 @@ class JetStreamKeyValue:
     async def _tombstone(self, key: str) -> int:
         """The revision of a delete marker on the key, 0 when there is none."""
         answer = await self._connection.request(self._get, msgspec.json.encode({"last_by_subj": self._prefix + key}))
-        headers = answer.headers or {}
-        return int(headers["Nats-Sequence"]) if _is_gone(headers) and STATUS not in headers else 0
+        return 0 if is_status(answer) or not _is_gone(answer.headers) else int(answer.headers["Nats-Sequence"])
 
 
 def _is_gone(headers: dict[str, str]) -> bool:

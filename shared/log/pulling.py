@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import structlog
 from nats.aio.subscription import Subscription
 
-from shared.log.connection import STATUS, Connection
+from shared.log.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.log.wire import Raw
 
@@ -152,8 +152,7 @@ class Pull:
             self._ready.append(message)
             self._more.set()
             return
-        headers = message.headers or {}
-        status = headers.get(STATUS, "")
+        status, headers = message.status, message.headers
         if message.subject != self._inbox or self._stopped:
             return
         self._heard = asyncio.get_running_loop().time()
@@ -162,10 +161,10 @@ class Pull:
         if status == "408" or (status == "404" and "Nats-Pending-Messages" in headers):
             self._wanted = max(0, self._wanted - int(headers.get("Nats-Pending-Messages", self._wanted)))
             self._ask()
-        elif status == "409" and "exceeded" in headers.get("Description", "").lower():
+        elif status == "409" and "exceeded" in message.description.lower():
             self._again_in(HEARTBEAT_S)
         elif status in _GONE or status == "503":
-            log.warning("pull_refused", consumer=self._consumer(), status=status, why=headers.get("Description", ""))
+            log.warning("pull_refused", consumer=self._consumer(), status=status, why=message.description)
             self._again_in(0.1)
 
     async def _unsubscribe(self) -> None:

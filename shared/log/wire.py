@@ -6,7 +6,7 @@ split in one pass and each message of a direct subscription goes straight to its
 of the event loop is one write.
 
 Private names relied on: `_ps`, `_status`, `_transport`, `_pending`, `_pending_data_size`, `_max_pending_size`, `_max_payload`,
-`_flush_queue`, `_process_msg`, `_process_headers`, `_parse_header_lines`, `_remove_sub`, `_error_cb`.
+`_flush_queue`, `_process_msg`, `_parse_header_lines`, `_remove_sub`, `_error_cb`.
 `tests/unit/test_wire.py` compares each path with nats-py's own, so a release that changes them fails there. Only `connection`
 uses this module.
 """
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 from nats.aio.client import Client
@@ -25,17 +26,35 @@ from nats.protocol.parser import Parser
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BLANK = " \t\n\r\x0b\x0c"
-_PLAIN = b"NATS/1.0\r\n"
+_BREAKS = {10: 32, 13: 32}
 _names: set[str] = set()
 
 
 class Raw(msgspec.Struct, gc=False):
-    """A message as it came off the wire; `reply` is empty and `headers` None where there are none."""
+    """A message as it came off the wire; `reply` and `head` (the header block) are empty where there are none."""
 
     subject: str
     reply: str
     data: bytes
-    headers: dict[str, str] | None
+    head: bytes = b""
+    _headers: dict[str, str] | None = None
+
+    @property
+    def status(self) -> str:
+        """The code of the server's inline status, such as 404; empty for an ordinary message."""
+        return self.head[9:12].decode() if self.head[8:9] == b" " else ""
+
+    @property
+    def description(self) -> str:
+        """What the server says beside its status."""
+        return self.head.partition(b"\r\n")[0][13:].decode("utf-8", "replace") if self.status else ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers, read when first asked for; without the status."""
+        if self._headers is None:
+            self._headers = header_lines(self.head.partition(b"\r\n")[2]) if self.head else {}
+        return self._headers
 
 
 Take = Callable[[Raw], None]
@@ -46,45 +65,44 @@ def header_lines(raw: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in raw.decode("utf-8", "replace").split("\r\n"):
         name, colon, value = line.partition(":")
-        if name not in _names:
-            words = name.split()
-            if not colon or len(words) != 1 or not name.isascii():
-                continue
-            name = words[0]
-        headers[name] = value.strip(_BLANK)
+        if colon and name in _names:
+            headers[name] = value.strip(_BLANK)
+        elif colon and name.isascii() and len(words := name.split()) == 1:
+            headers[words[0]] = value.strip(_BLANK)
     return headers
 
 
 def header_block(headers: Mapping[str, str]) -> bytes:
-    """The headers as they are sent. Raises `ValueError` for a name that is none and for a value with a line break in it."""
+    """The headers as they are sent; a line break in a value becomes a blank. Raises `ValueError` for a name that is none."""
     block = "\r\n".join([f"{name}: {value.strip()}" for name, value in headers.items()])
     breaks = len(headers) - 1
-    if (
-        block.count("\n") != breaks
-        or block.count("\r") != breaks
-        or not (headers.keys() <= _names or _are_names(headers))
-    ):
-        raise ValueError(f"headers that cannot be sent: {sorted(headers)}")
-    return b"NATS/1.0\r\n%b\r\n\r\n" % block.encode()
+    if not headers.keys() <= _names or block.count("\n") != breaks or block.count("\r") != breaks:
+        block = "\r\n".join(_checked(headers))
+    return b"NATS/1.0\r\n%b\r\n\r\n" % block.encode() if block else b"NATS/1.0\r\n\r\n"
+
+
+def _checked(headers: Mapping[str, str]) -> Iterator[str]:
+    """The lines of the block. Names that are right need no second look; there are few, unless somebody makes them up."""
+    for name, value in headers.items():
+        word = name.strip()
+        if not word:
+            continue
+        if not is_name(word):
+            raise ValueError(f"{word!r} is no name of a header")
+        if len(_names) < 256:
+            _names.add(word)
+        yield f"{word}: {value.strip().translate(_BREAKS)}"
 
 
 def is_name(name: str) -> bool:
-    """Whether nats-py writes the header name as it stands (RFC 9110, section 5.6.2: a token)."""
+    """Whether a header may have this name (RFC 9110, section 5.6.2: a token)."""
     return _NAME.fullmatch(name) is not None
-
-
-def _are_names(names: Iterable[str]) -> bool:
-    """Names that are right need no second look; there are few, unless somebody makes them up."""
-    right = all(map(is_name, names))
-    if right and len(_names) < 256:
-        _names.update(names)
-    return right
 
 
 class _Parser(Parser):
     """Splits what was read. Everything but messages is left to nats-py's own parser, a line at a time."""
 
-    def __init__(self, client: WireClient) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
         self._rest = b""
         self._resets = 0
@@ -110,14 +128,15 @@ class _Parser(Parser):
                     return
                 at = line_end + 2
                 continue
-            start = line_end + 2
+            start, most = line_end + 2, 6 if kind == b"HMSG" else 5
             try:
-                sid, size = int(words[2]), int(words[-1])
+                sid, stop = int(words[2]), start + int(words[-1])
                 body = start + int(words[-2]) if kind == b"HMSG" else start
-                reply = words[3] if len(words) == (6 if kind == b"HMSG" else 5) else b""
             except (ValueError, IndexError) as error:
                 raise ProtocolError(f"nats: malformed {kind!r}") from error
-            stop = start + size
+            if not most - 1 <= len(words) <= most or not start <= body <= stop:
+                raise ProtocolError(f"nats: malformed {kind!r}")
+            reply = words[3] if len(words) == most else b""
             if stop + 2 > end:
                 break
             at = stop + 2
@@ -126,12 +145,8 @@ class _Parser(Parser):
             if take is None:
                 await self._client._process_msg(sid, words[1], reply, data[body:stop], head)
             else:
-                headers = None
-                if head:
-                    plain = head.startswith(_PLAIN)
-                    headers = header_lines(head[10:-4]) if plain else await self._client._process_headers(head)
                 try:
-                    take(Raw(words[1].decode(), reply.decode(), data[body:stop], headers))
+                    take(Raw(words[1].decode(), reply.decode(), data[body:stop], head))
                 except Exception as error:  # the reading loop must outlive a callback, as it does nats-py's own
                     await self._client._error_cb(error)
             if resets != self._resets:
@@ -145,8 +160,13 @@ class WireClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self.takers: dict[int, Take] = {}
-        self._ps = _Parser(self)
+        self._ps = self.parser(self)
         self._flushing = False
+
+    @staticmethod
+    def parser(client: Any) -> Parser:
+        """The parser of what `client` reads; it hands messages to `client.takers` and all else to nats-py's methods."""
+        return _Parser(client)
 
     async def subscribe_direct(self, subject: str, take: Take) -> Subscription:
         """Subscribe; `take` is called by the reading loop itself, in order. What it raises goes to the error callback."""

@@ -193,10 +193,7 @@ def addressed(decision: Decision, cause: Delivered | Tick, now: datetime, source
 
 def matches_one(filters: Sequence[str], subject: str) -> bool:
     """Whether the subject matches any of the filters."""
-    for subject_filter in filters:  # `any` would make a generator for each event of each commit
-        if matches(subject_filter, subject):
-            return True
-    return False
+    return True in [matches(subject_filter, subject) for subject_filter in filters]
 
 
 def recorded(message: Message, seq: int, at: datetime) -> Recorded:

@@ -33,7 +33,8 @@ MAX_FAILURES = 10
 MAX_FOLDS = 1024
 IN_FLIGHT_LIMIT = 256
 _Name = tuple[str, ...]
-_Work = tuple[Delivery, Boundary] | tuple[Tick, asyncio.Future[Verdict]]
+_Work = tuple[Delivery, Delivered | None, Boundary] | tuple[Tick, asyncio.Future[Verdict], Boundary]
+"""What waits in a lane. A delivery that had to wait for others has no `Delivered` yet: its `now` is when its turn comes."""
 
 
 async def no_effects(effect: Effect) -> Result:
@@ -94,7 +95,7 @@ class Shell(Generic[S]):
         self._lanes: dict[_Name, _Lane] = {}
         self._working: set[Delivery] = set()
         self._ticks: set[asyncio.Future[Verdict]] = set()
-        self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
+        self._has_room = asyncio.Event()
 
     # -- deliveries -------------------------------------------------------------------------------------------------
 
@@ -125,17 +126,21 @@ class Shell(Generic[S]):
 
     async def _take(self, puller: Puller, spec: ConsumerSpec) -> None:
         async for delivery in puller:
-            await self._slots.acquire()
+            while len(self._working) >= IN_FLIGHT_LIMIT:
+                self._has_room.clear()
+                await self._has_room.wait()
             self._working.add(delivery)
             recorded = delivery.recorded
             if isinstance(recorded, Malformed):
                 await self._bury(delivery, recorded.reason, recorded.detail)
             elif delivery.attempt >= spec.max_deliver > 0:
                 await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
-            elif (boundary := self._decider.boundary(self._delivered(delivery))) is None:
+            elif (boundary := self._decider.boundary(message := self._delivered(delivery))) is None:
                 self._settle(delivery, Done(), "ignored")
+            elif (lane := self._lanes.get(boundary.reads)) is not None:
+                lane.waiting.append((delivery, None, boundary))
             else:
-                self._enqueue(boundary.reads, (delivery, boundary))
+                self._open_lane((delivery, message, boundary))
 
     async def tick(self, tick: Tick) -> Verdict:
         """Handle a tick in its boundary's lane; cancelled when the shell ends before its turn. Raises `LogUnavailable`."""
@@ -145,20 +150,21 @@ class Shell(Generic[S]):
         waiting: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._ticks.add(waiting)
         waiting.add_done_callback(self._ticks.discard)
-        self._enqueue(boundary.reads, (tick, waiting))
+        lane = self._lanes.get(boundary.reads)
+        if lane is not None:
+            lane.waiting.append((tick, waiting, boundary))
+        else:
+            self._open_lane((tick, waiting, boundary))
         return await waiting
 
     def _delivered(self, delivery: Delivery) -> Delivered:
         assert not isinstance(delivery.recorded, Malformed)
         return Delivered(recorded=delivery.recorded, now=self._clock(), attempt=delivery.attempt)
 
-    def _enqueue(self, name: _Name, work: _Work) -> None:
-        lane = self._lanes.get(name)
-        if lane is not None:
-            lane.waiting.append(work)
-            return
-        waiting = deque((work,))
-        self._lanes[name] = _Lane(waiting, asyncio.create_task(self._run_lane(name, waiting)))
+    def _open_lane(self, work: _Work) -> None:
+        name, waiting = work[2].reads, deque((work,))
+        worker = asyncio.get_running_loop().create_task(self._run_lane(name, waiting))
+        self._lanes[name] = _Lane(waiting, worker)
 
     def _workers(self) -> list[asyncio.Task[None]]:
         return [lane.worker for lane in self._lanes.values()]
@@ -166,17 +172,16 @@ class Shell(Generic[S]):
     async def _run_lane(self, name: _Name, waiting: deque[_Work]) -> None:
         try:
             while waiting:
-                first, second = waiting.popleft()
+                first, second, boundary = waiting.popleft()
                 if isinstance(first, Tick):
-                    await self._handle_tick(first, cast("asyncio.Future[Verdict]", second))
+                    await self._handle_tick(first, cast("asyncio.Future[Verdict]", second), boundary)
                 else:
-                    await self._handle_delivery(first, cast(Boundary, second))
+                    message = cast("Delivered | None", second) or self._delivered(first)
+                    await self._handle_delivery(first, message, boundary)
         finally:
             del self._lanes[name]
 
-    async def _handle_tick(self, tick: Tick, waiting: asyncio.Future[Verdict]) -> None:
-        boundary = self._decider.boundary(tick)
-        assert boundary is not None
+    async def _handle_tick(self, tick: Tick, waiting: asyncio.Future[Verdict], boundary: Boundary) -> None:
         try:
             verdict = await self._handle(tick, boundary)
         except Exception as error:
@@ -187,8 +192,7 @@ class Shell(Generic[S]):
         if not waiting.done():
             waiting.set_result(verdict)
 
-    async def _handle_delivery(self, delivery: Delivery, boundary: Boundary) -> None:
-        message = self._delivered(delivery)
+    async def _handle_delivery(self, delivery: Delivery, message: Delivered, boundary: Boundary) -> None:
         began = perf_counter()
         try:
             verdict = await self._handle(message, boundary)
@@ -214,32 +218,32 @@ class Shell(Generic[S]):
                     await self._bury(delivery, reason, "refused by the service")
 
     async def _handle(self, message: Delivered | Tick, boundary: Boundary) -> Verdict:
-        fold = await self._fold(boundary)
-        verdict = await drive(self._log, handle(fold, message, source=self._service), self._perform)
-        if self._checkpoints is not None:
-            await self._checkpoints.offer(fold)
-        return verdict
-
-    async def _fold(self, boundary: Boundary) -> Fold[S]:
         fold = self._folds.get(boundary.reads)
         if fold is None:
             fold = Fold(self._decider, boundary)
             if self._checkpoints is not None:
                 await self._checkpoints.restore(fold)
-            self._folds[boundary.reads] = fold
-            while len(self._folds) > MAX_FOLDS:
-                oldest = next(iter(self._folds))
-                if oldest in self._lanes:
-                    break
-                del self._folds[oldest]
+            self._keep(fold)
         else:
             self._folds.move_to_end(boundary.reads)
-        return fold
+        verdict = await drive(self._log, handle(fold, message, source=self._service), self._perform)
+        if self._checkpoints is not None:
+            await self._checkpoints.offer(fold)
+        return verdict
+
+    def _keep(self, fold: Fold[S]) -> None:
+        """Remember the fold, and forget the one that was not used for longest."""
+        self._folds[fold.boundary.reads] = fold
+        while len(self._folds) > MAX_FOLDS:
+            oldest = next(iter(self._folds))
+            if oldest in self._lanes:
+                break
+            del self._folds[oldest]
 
     # -- verdicts ---------------------------------------------------------------------------------------------------
 
     def _settle(self, delivery: Delivery, verdict: Done | Again, label: str) -> None:
-        """Ack or nak, then free the slot; when the broker is away it redelivers by itself."""
+        """Ack or nak, and have room for another; when the broker is away it redelivers by itself."""
         self._release(delivery)
         DELIVERIES.by[label] += 1
         try:
@@ -262,9 +266,8 @@ class Shell(Generic[S]):
         DELIVERIES.by["dead"] += 1
 
     def _release(self, delivery: Delivery) -> None:
-        if delivery in self._working:
-            self._working.remove(delivery)
-            self._slots.release()
+        self._working.discard(delivery)
+        self._has_room.set()
 
     async def _renew(self, ack_wait_s: float) -> None:
         """Tell the broker every third of the ack wait that what is in flight is being worked on."""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nats.aio.msg import Msg
 
 from shared.contracts.envelope import Recorded
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec, Expect, LogUnavailable
 from shared.log.streams import ensure
+from shared.log.wire import Raw
 from tests.broker import Broker
 from tests.contract.test_log import observation, reaped
 
@@ -114,11 +114,11 @@ async def test_a_subject_the_broker_knows_and_does_not_give_is_not_read_as_its_l
         await log.commit([observation(text)])
     request_many = log.connection.request_many
 
-    async def restarting(subject: str, *bodies: bytes, **options: object) -> list[Msg]:
+    async def restarting(subject: str, *bodies: bytes, **options: object) -> list[Raw]:
         answers = await request_many(subject, *bodies, **options)  # type: ignore[arg-type]
         if b"multi_last" in bodies[0]:
             return answers
-        return [Msg(log.connection.client, a.subject, "", b"", {"Status": "503"}) for a in answers]
+        return [Raw(a.subject, "", b"", b"NATS/1.0 408 Timeout\r\n\r\n") for a in answers]
 
     log.connection.request_many = restarting  # type: ignore[method-assign, assignment]
     with pytest.raises(LogUnavailable):
@@ -128,8 +128,8 @@ async def test_a_subject_the_broker_knows_and_does_not_give_is_not_read_as_its_l
 async def test_an_event_the_broker_cannot_give_now_is_not_one_that_is_missing(log: JetStreamLog) -> None:
     assert await log.get(99) is None
 
-    async def busy(subject: str, body: bytes = b"", **options: object) -> Msg:
-        return Msg(log.connection.client, "", "", b"", {"Status": "500"})
+    async def busy(subject: str, body: bytes = b"", **options: object) -> Raw:
+        return Raw("", "", b"", b"NATS/1.0 500 Busy\r\n\r\n")
 
     log.connection.request = busy  # type: ignore[method-assign, assignment]
     with pytest.raises(LogUnavailable):
@@ -209,7 +209,7 @@ async def test_a_malformed_message_goes_to_the_dead_letters_with_its_reason(log:
     answer = await log.connection.request(
         "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.SWARM.1.observation.recorded.alpha.all"}'
     )
-    assert (b"{not json", "bad_body") == (answer.data, (answer.headers or {})["swarm-dead-reason"])
+    assert (b"{not json", "bad_body") == (answer.data, answer.headers["swarm-dead-reason"])
 
 
 async def test_a_tail_buries_what_it_cannot_read_and_goes_on_and_a_second_tail_buries_it_no_second_time(

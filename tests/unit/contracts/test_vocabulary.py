@@ -43,7 +43,9 @@ def test_a_class_name_is_its_struct_and_the_head_of_its_subject(name: str) -> No
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if catalog.has_life(name)])
 def test_a_life_of_its_own_is_the_fifth_token(name: str) -> None:
     subject = subject_of(EXAMPLES[name])
-    assert subject.split(".")[4:] == [catalog.life_of(EXAMPLES[name])]
+    assert subject.split(".")[4:] == [
+        getattr(EXAMPLES[name], "check_id" if name.startswith("check.") else "proposal_id")
+    ]
     assert not is_subject(subject.rpartition(".")[0])
 
 
