@@ -157,18 +157,19 @@ async def test_an_answer_lost_in_a_kill_is_resolved_by_looking(broker: Broker, l
     """The guarded commit is in the log, but its answer never came: committing it must say so and not say stale."""
     sent = reaped("p1")
     guard = [Expect(sent.subject, 0)]
-    request = log.connection.request
+    ask = log.connection.ask
     lost = iter((True, False))
 
     async def lossy(subject: str, body: bytes = b"", **options: object) -> object:
-        answer = await request(subject, body, **options)  # type: ignore[arg-type]
+        answer = await ask(subject, body, **options)  # type: ignore[arg-type]
         if subject == sent.subject and next(lost, False):
             raise LogUnavailable("the answer was lost")
         return answer
 
-    log.connection.request = lossy  # type: ignore[method-assign, assignment]
+    log.connection.ask = lossy  # type: ignore[method-assign, assignment]
     (seq,) = await log.commit([sent], guard)
     assert [(seq, sent.envelope.id)] == [(r.seq, r.id) for r in await log.read((sent.subject,))]
+    assert True not in lost, "nothing was lost"
 
 
 async def test_a_batch_whose_answer_was_lost_is_resolved_by_looking(log: JetStreamLog) -> None:
@@ -186,6 +187,7 @@ async def test_a_batch_whose_answer_was_lost_is_resolved_by_looking(log: JetStre
     log.connection.request = lossy  # type: ignore[method-assign, assignment]
     seqs = await log.commit(batch, guard)
     assert list(seqs) == [r.seq for r in await log.read(("persona.*.alpha.*",))]
+    assert True not in lost, "nothing was lost"
 
 
 async def test_while_the_server_is_away_a_commit_says_so_and_works_afterwards(
@@ -210,6 +212,20 @@ async def test_a_malformed_message_goes_to_the_dead_letters_with_its_reason(log:
         "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.SWARM.1.observation.recorded.alpha.all"}'
     )
     assert (b"{not json", "bad_body") == (answer.data, answer.headers["swarm-dead-reason"])
+
+
+async def test_headers_that_could_not_be_sent_again_keep_no_message_from_the_dead_letters(log: JetStreamLog) -> None:
+    head = b"NATS/1.0\r\nce-type: no.such\r\na(b: c\r\nd: e\nf\r\n\r\n"
+    subject = b"observation.recorded.alpha.all"
+    await log.connection.client._send_command(b"HPUB %b %d %d\r\n%b{}\r\n" % (subject, len(head), len(head) + 2, head))
+    await log.connection.client.flush()
+    delivery = await asyncio.wait_for(anext(aiter(log.pull(SPEC))), 10)
+    await delivery.dead("unknown_class", "no.such\r\nis no class")
+    answer = await log.connection.request(
+        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.SWARM.1.observation.recorded.alpha.all"}'
+    )
+    assert ("e f", "no.such is no class") == (answer.headers["d"], answer.headers["swarm-dead-detail"])
+    assert "a(b" not in answer.headers
 
 
 async def test_a_tail_buries_what_it_cannot_read_and_goes_on_and_a_second_tail_buries_it_no_second_time(
