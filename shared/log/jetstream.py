@@ -263,7 +263,7 @@ def _guard(encoded: list[_Encoded], expect: Sequence[Expect]) -> None:
     for guard in expect:
         if not free:
             raise ValueError(f"{len(expect)} expectations for {len(encoded)} events; there can be one an event")
-        own = [i for i in free if matches(guard.subject_filter, encoded[i][0])] if len(free) > 1 else ()
+        own = [i for i in free if matches(guard.subject_filter, encoded[i][0])] if len(free) > 1 else free
         at = (own or free)[0]
         free.remove(at)
         headers = encoded[at][1]

@@ -12,8 +12,9 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
 from time import perf_counter
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
+import msgspec
 import structlog
 
 from shared.contracts.envelope import Malformed
@@ -65,7 +66,7 @@ async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform
                 answer = (await perform(operation.effect), utc_now())
 
 
-class _Lane(NamedTuple):
+class _Lane(msgspec.Struct):
     """What waits for its turn in a boundary, and who works through it."""
 
     waiting: deque[_Work]
