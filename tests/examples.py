@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from shared.contracts.action import Action, action_digest
 from shared.contracts.catalog import class_of
-from shared.contracts.envelope import Envelope
+from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import (
     ActionClaimed,
     ActionExecuted,
@@ -56,6 +56,7 @@ from shared.contracts.events import (
     Usage,
 )
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
+from shared.log.wire import read_headers
 
 SWARM, PERSONA, PROPOSAL = "alpha", "p01", "p-0123456789abcdef01234567"
 NOW = datetime(2026, 11, 22, 12, 30, 15, 250000, tzinfo=UTC)
@@ -284,3 +285,9 @@ ENVELOPE = Envelope(
     charter=CHARTER,
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
+
+
+def on_the_wire(message: Message) -> tuple[str, dict[str, str], bytes]:
+    """Subject, headers and body of a message, as whoever reads it gets them."""
+    subject, lines, body = encode(message)
+    return subject, read_headers(lines.encode()), body

@@ -22,6 +22,7 @@ from shared.contracts.ids import fresh_id, utc_now
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec, Expect
+from shared.log.wire import read_headers
 from tests.broker import Broker
 
 KEYS = ("commit_ratio", "pull_ratio")
@@ -103,7 +104,7 @@ def _thoughts(count: int) -> list[Message]:
 
 
 def _publisher(js: JetStreamContext, messages: list[Message]) -> Once:
-    encoded = [encode(m) for m in messages]
+    encoded = [(subject, read_headers(lines.encode()), body) for subject, lines, body in map(encode, messages)]
 
     async def publish(n: int) -> None:
         subject, headers, body = encoded[n]

@@ -129,18 +129,18 @@ class Driver:
         sends = self._proposals(count)
         due: dict[str, float] = {}
         start = time.perf_counter() + 0.02
-        for n, (name, subject, headers, body) in enumerate(sends):
+        for n, (name, subject, lines, body) in enumerate(sends):
             due[name] = start + n / per_s
             if (pause := due[name] - time.perf_counter()) > 0:
                 await asyncio.sleep(pause)
-            self._connection.send(subject, body, headers=headers)
+            self._connection.send(subject, body, lines=lines)
         await self._all_of(count)
         return [self._arrived[name] - due[name] for name in due]
 
     async def at_once(self, count: int) -> float:
         """Proposals out per second, from the first to the last, when `count` come in as fast as they can."""
-        for n, (_, subject, headers, body) in enumerate(self._proposals(count)):
-            self._connection.send(subject, body, headers=headers)
+        for n, (_, subject, lines, body) in enumerate(self._proposals(count)):
+            self._connection.send(subject, body, lines=lines)
             if n % 500 == 499:
                 await self._connection.client.flush()
         await self._all_of(count)
@@ -163,16 +163,15 @@ class Driver:
         if len(self._arrived) == self._wanted:
             self._enough.set()
 
-    def _proposals(self, count: int) -> list[tuple[str, str, dict[str, str] | None, bytes]]:
+    def _proposals(self, count: int) -> list[tuple[str, str, str, bytes]]:
         self._arrived = {}
         self._wanted = 0
-        sends: list[tuple[str, str, dict[str, str] | None, bytes]] = []
+        sends: list[tuple[str, str, str, bytes]] = []
         for _ in range(count):
             self._count += 1
             name = f"p-{self._count}"
-            subject, headers, body = encode(proposal(name, self._evidence))
-            bare = bool(self.side.prefix)
-            sends.append((name, self.side.prefix + subject, None if bare else headers, body))
+            subject, lines, body = encode(proposal(name, self._evidence))
+            sends.append((name, self.side.prefix + subject, "" if self.side.prefix else lines, body))
         return sends
 
 

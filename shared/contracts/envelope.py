@@ -70,30 +70,37 @@ class Malformed(Exception):
         self.detail = detail
 
 
-def encode(message: Message) -> tuple[str, dict[str, str], bytes]:
-    """Subject, headers and body. Raises `Malformed` ("oversized") above `MAX_BODY_BYTES`."""
+def encode(message: Message) -> tuple[str, str, bytes]:
+    """Subject, header lines (`Name: value`, each ended by CRLF) and body.
+
+    Raises `Malformed`: "oversized" above `MAX_BODY_BYTES`, "bad_envelope" for an attribute with a line break in it.
+    """
     envelope, event = message.envelope, message.event
     body = _ENCODER.encode(event)
     name = class_of(event)
     if len(body) > MAX_BODY_BYTES:
         raise Malformed("oversized", f"{name} has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
-    headers = {
-        "ce-specversion": SPEC_VERSION,
-        "ce-id": envelope.id,
-        "ce-type": name,
-        "ce-source": envelope.source,
-        "ce-time": msgspec.to_builtins(envelope.time),
-        "ce-correlationid": envelope.correlation,
-        "ce-dataschema": SCHEMA_PREFIX + name,
-        "Nats-Msg-Id": envelope.id,
-    }
+    _check(envelope)
+    lines = (
+        f"ce-specversion: {SPEC_VERSION}\r\nce-id: {envelope.id}\r\nce-type: {name}\r\nce-source: {envelope.source}\r\n"
+        f"ce-time: {msgspec.to_builtins(envelope.time)}\r\nce-correlationid: {envelope.correlation}\r\n"
+        f"ce-dataschema: {SCHEMA_PREFIX}{name}\r\nNats-Msg-Id: {envelope.id}\r\n"
+    )
     if envelope.causation is not None:
-        headers["ce-causationid"] = envelope.causation
+        lines += f"ce-causationid: {envelope.causation}\r\n"
     if envelope.charter is not None:
-        headers["ce-charter"] = envelope.charter
+        lines += f"ce-charter: {envelope.charter}\r\n"
     if envelope.traceparent is not None:
-        headers["traceparent"] = envelope.traceparent
-    return subject_of(event), headers, body
+        lines += f"traceparent: {envelope.traceparent}\r\n"
+    return subject_of(event), lines, body
+
+
+def _check(envelope: Envelope) -> None:
+    """Attributes are handed on from event to event; with a line break, one could bring in headers of its own."""
+    e = envelope
+    values = f"{e.id}{e.source}{e.correlation}{e.causation}{e.charter}{e.traceparent}"
+    if "\n" in values or "\r" in values:
+        raise Malformed("bad_envelope", f"an attribute has a line break in it: {values[:200]!r}")
 
 
 def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq: int, stored_at: datetime) -> Recorded:
@@ -128,6 +135,7 @@ def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
         raise Malformed("bad_envelope", f"header missing or unreadable: {error}") from error
     if headers.get("Nats-Msg-Id", envelope.id) != envelope.id or envelope.time.tzinfo is None:
         raise Malformed("bad_envelope", "Nats-Msg-Id differs from ce-id, or ce-time has no zone")
+    _check(envelope)
     return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)
 
 

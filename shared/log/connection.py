@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from shared.log.port import LogUnavailable
-from shared.log.wire import Raw, Take, WireClient
+from shared.log.wire import Raw, Take, WireClient, write_headers
 
 log = structlog.get_logger()
 
@@ -120,12 +120,10 @@ class Connection:
         """Have `take` called for every message on `inbox`, in order."""
         return await self._client.subscribe_direct(inbox, take)
 
-    def send(
-        self, subject: str, body: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
-        """Publish and do not wait. Raises `LogUnavailable` when the connection is gone and its buffer full."""
+    def send(self, subject: str, body: bytes = b"", *, reply: str = "", lines: str = "") -> None:
+        """Publish and do not wait; `lines` are the headers. Raises `LogUnavailable` when the connection is gone and its buffer full."""
         try:
-            self._client.send(subject, body, reply, headers)
+            self._client.send(subject, body, reply, lines)
         except nats.errors.Error as error:
             raise LogUnavailable(f"cannot publish on {subject}: {error}") from error
 
@@ -138,7 +136,7 @@ class Connection:
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Raw:
         """One answer. Raises `LogUnavailable` on time-out, disconnect or nobody listening; it may have been done all the same."""
-        return await self.ask(subject, body, headers=headers, timeout_s=timeout_s)
+        return await self.ask(subject, body, lines=write_headers(headers or {}), timeout_s=timeout_s)
 
     async def request_many(
         self, subject: str, *bodies: bytes, is_last: Callable[[Raw], bool], timeout_s: float = REQUEST_TIMEOUT_S
@@ -157,7 +155,7 @@ class Connection:
         self,
         subject: str,
         *bodies: bytes,
-        headers: Mapping[str, str] | None = None,
+        lines: str = "",
         timeout_s: float = REQUEST_TIMEOUT_S,
         is_last: Callable[[Raw], bool] | None = None,
     ) -> asyncio.Future[Raw]:
@@ -171,7 +169,7 @@ class Connection:
         token = str(self._next)
         reply = self._inbox + token
         for body in bodies:
-            self.send(subject, body, reply=reply, headers=headers)
+            self.send(subject, body, reply=reply, lines=lines)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Raw] = loop.create_future()
         self._asked[token] = _Asked(subject, timeout_s, loop.time() + timeout_s, is_last, answer)

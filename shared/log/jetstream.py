@@ -53,7 +53,7 @@ class _Ack(msgspec.Struct):
 
 
 _ACK = msgspec.json.Decoder(_Ack)
-_Encoded = tuple[str, dict[str, str], bytes]
+_Encoded = tuple[str, str, bytes]
 
 
 class JetStreamLog:
@@ -69,16 +69,15 @@ class JetStreamLog:
     # -- commit -----------------------------------------------------------------------------------------------------
 
     async def commit(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
-        encoded = [encode(m) for m in messages]
-        _guard(encoded, expect)
+        encoded = _guarded([encode(m) for m in messages], expect)
         lost: LogUnavailable | None = None
         for attempt in range(COMMIT_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(0.05 * 2**attempt)
             try:
                 if len(encoded) == 1:
-                    subject, headers, body = encoded[0]
-                    answer = await self.connection.ask(subject, body, headers=headers)
+                    subject, lines, body = encoded[0]
+                    answer = await self.connection.ask(subject, body, lines=lines)
                 else:
                     answer = await self._publish_batch(encoded)
                 ack = _ACK.decode(answer.data)
@@ -102,12 +101,11 @@ class JetStreamLog:
         batch = secrets.token_hex(12)
         last = len(encoded)
         async with self._batches:
-            for number, (subject, headers, body) in enumerate(encoded, start=1):
-                whole = {**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            for number, (subject, lines, body) in enumerate(encoded, start=1):
+                lines += f"Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: {number}\r\n"
                 if number < last:
-                    self.connection.send(subject, body, headers=whole)
-            whole["Nats-Batch-Commit"] = "1"
-            return await self.connection.request(subject, body, headers=whole)
+                    self.connection.send(subject, body, lines=lines)
+            return await self.connection.ask(subject, body, lines=f"{lines}Nats-Batch-Commit: 1\r\n")
 
     async def _is_at(self, seq: int, message: Message) -> bool:
         """Whether a duplicate is this event: ids of caused events can be foretold, and anyone may have taken one first."""
@@ -257,8 +255,8 @@ def _seq(message: Raw) -> int:
     return int(message.headers["Nats-Sequence"])
 
 
-def _guard(encoded: list[_Encoded], expect: Sequence[Expect]) -> None:
-    """Add guards to the headers; each goes on a message of its own boundary where there is one, and on one of its own."""
+def _guarded(encoded: list[_Encoded], expect: Sequence[Expect]) -> list[_Encoded]:
+    """With guards added; each goes on a message of its own boundary where there is one, and on one of its own."""
     free = list(range(len(encoded)))
     for guard in expect:
         if not free:
@@ -266,6 +264,10 @@ def _guard(encoded: list[_Encoded], expect: Sequence[Expect]) -> None:
         own = [i for i in free if matches(guard.subject_filter, encoded[i][0])] if len(free) > 1 else free
         at = (own or free)[0]
         free.remove(at)
-        headers = encoded[at][1]
-        headers["Nats-Expected-Last-Subject-Sequence"] = str(guard.last_seq)
-        headers["Nats-Expected-Last-Subject-Sequence-Subject"] = guard.subject_filter
+        subject, lines, body = encoded[at]
+        lines += (
+            f"Nats-Expected-Last-Subject-Sequence: {guard.last_seq}\r\n"
+            f"Nats-Expected-Last-Subject-Sequence-Subject: {guard.subject_filter}\r\n"
+        )
+        encoded[at] = subject, lines, body
+    return encoded

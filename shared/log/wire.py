@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from nats.protocol.parser import Parser
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BLANK = " \t\n\r\x0b\x0c"
 _BREAKS = {10: 32, 13: 32}
-_names: set[str] = set()
+_words: set[str] = set()
 
 
 class Raw(msgspec.Struct, gc=False):
@@ -53,45 +53,37 @@ class Raw(msgspec.Struct, gc=False):
     def headers(self) -> dict[str, str]:
         """The headers, read when first asked for; without the status."""
         if self._headers is None:
-            self._headers = header_lines(self.head.partition(b"\r\n")[2]) if self.head else {}
+            self._headers = read_headers(self.head.partition(b"\r\n")[2]) if self.head else {}
         return self._headers
 
 
 Take = Callable[[Raw], None]
 
 
-def header_lines(raw: bytes) -> dict[str, str]:
+def read_headers(lines: bytes) -> dict[str, str]:
     """`Name: value` lines; lines without a colon and names that are not one ASCII word are left out."""
     headers: dict[str, str] = {}
-    for line in raw.decode("utf-8", "replace").split("\r\n"):
+    for line in lines.decode("utf-8", "replace").split("\r\n"):
         name, colon, value = line.partition(":")
-        if colon and name in _names:
-            headers[name] = value.strip(_BLANK)
-        elif colon and name.isascii() and len(words := name.split()) == 1:
-            headers[words[0]] = value.strip(_BLANK)
+        if not colon:
+            continue
+        if name not in _words:
+            words = name.split()
+            if len(words) != 1 or not name.isascii():
+                continue
+            name = words[0]
+            if len(_words) < 256:  # there are few names, unless somebody makes them up
+                _words.add(name)
+        headers[name] = value.strip(_BLANK)
     return headers
 
 
-def header_block(headers: Mapping[str, str]) -> bytes:
-    """The headers as they are sent; a line break in a value becomes a blank. Raises `ValueError` for a name that is none."""
-    block = "\r\n".join([f"{name}: {value.strip()}" for name, value in headers.items()])
-    breaks = len(headers) - 1
-    if not headers.keys() <= _names or block.count("\n") != breaks or block.count("\r") != breaks:
-        block = "\r\n".join(_checked(headers))
-    return b"NATS/1.0\r\n%b\r\n\r\n" % block.encode() if block else b"NATS/1.0\r\n\r\n"
-
-
-def _checked(headers: Mapping[str, str]) -> Iterator[str]:
-    """The lines of the block. Names that are right need no second look; there are few, unless somebody makes them up."""
-    for name, value in headers.items():
-        word = name.strip()
-        if not word:
-            continue
-        if not is_name(word):
-            raise ValueError(f"{word!r} is no name of a header")
-        if len(_names) < 256:
-            _names.add(word)
-        yield f"{word}: {value.strip().translate(_BREAKS)}"
+def write_headers(headers: Mapping[str, str]) -> str:
+    """The headers as lines; a line break in a value becomes a blank. Raises `ValueError` for a name that is none."""
+    for name in headers:
+        if not is_name(name):
+            raise ValueError(f"{name!r} is no name of a header")
+    return "".join([f"{name}: {value.strip().translate(_BREAKS)}\r\n" for name, value in headers.items()])
 
 
 def is_name(name: str) -> bool:
@@ -180,16 +172,17 @@ class WireClient(Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        return header_lines(raw)
+        return read_headers(raw)
 
-    def send(self, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def send(self, subject: str, data: bytes, reply: str = "", lines: str = "") -> None:
         """Publish without waiting: what is sent within one turn of the loop goes out together, in order.
 
-        Without a connection it waits in the buffer for the next one. Raises nats-py's errors of a closed connection, a full
-        buffer and a too large message, and `ValueError` for a subject or headers that cannot be sent.
+        `lines` are the headers, as `write_headers` gives them. Without a connection it waits in the buffer for the next one.
+        Raises nats-py's errors of a closed connection, a full buffer and a too large message, and `ValueError` for what is
+        no subject.
         """
-        if headers:
-            head = header_block(headers)
+        if lines:
+            head = b"NATS/1.0\r\n%b\r\n" % lines.encode()
             size = len(head) + len(data)
             line, words = f"HPUB {subject} {reply} {len(head)} {size}\r\n", 5 if reply else 4
             command = b"%b%b%b\r\n" % (line.encode(), head, data)

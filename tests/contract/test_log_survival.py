@@ -175,16 +175,16 @@ async def test_an_answer_lost_in_a_kill_is_resolved_by_looking(broker: Broker, l
 async def test_a_batch_whose_answer_was_lost_is_resolved_by_looking(log: JetStreamLog) -> None:
     batch = [reaped("p1"), reaped("p2")]
     guard = [Expect("persona.*.alpha.>", 0)]
-    request = log.connection.request
+    ask = log.connection.ask
     lost = iter((True, False))
 
     async def lossy(subject: str, body: bytes = b"", **options: object) -> object:
-        answer = await request(subject, body, **options)  # type: ignore[arg-type]
+        answer = await ask(subject, body, **options)  # type: ignore[arg-type]
         if subject == batch[1].subject and next(lost, False):
             raise LogUnavailable("the answer was lost")
         return answer
 
-    log.connection.request = lossy  # type: ignore[method-assign, assignment]
+    log.connection.ask = lossy  # type: ignore[method-assign, assignment]
     seqs = await log.commit(batch, guard)
     assert list(seqs) == [r.seq for r in await log.read(("persona.*.alpha.*",))]
     assert True not in lost, "nothing was lost"

@@ -17,9 +17,9 @@ from jsonschema.exceptions import ValidationError  # type: ignore[import-untyped
 
 from shared.contracts import generate, generate_proto
 from shared.contracts.catalog import CLASSES, CONSUMES, EMITTERS, class_of, matches, subject_of
-from shared.contracts.envelope import Message, encode
+from shared.contracts.envelope import Message
 from shared.contracts.events import CheckRequested
-from tests.examples import ENVELOPE, EXAMPLES, OF, PROBES
+from tests.examples import ENVELOPE, EXAMPLES, OF, PROBES, on_the_wire
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
@@ -44,7 +44,7 @@ def validator(name: str) -> Draft202012Validator:
 
 
 def body_of(event: Any) -> Any:
-    return json.loads(encode(Message(event=event, envelope=ENVELOPE))[2])
+    return json.loads(on_the_wire(Message(event=event, envelope=ENVELOPE))[2])
 
 
 # -- drift -----------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_a_channel_has_the_address_parameters_and_message_of_its_class(name: str
     payload = {"$ref": message["payload"]["$ref"], "components": DOCUMENT["components"]}
     Draft202012Validator(payload).validate(body_of(EXAMPLES[name]))
     Draft202012Validator(resolve(message["headers"]["$ref"])).validate(
-        encode(Message(event=EXAMPLES[name], envelope=ENVELOPE))[1]
+        on_the_wire(Message(event=EXAMPLES[name], envelope=ENVELOPE))[1]
     )
 
 

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.errors import BadHeaderError, OutboundBufferLimitError, ProtocolError
 from nats.protocol.parser import Parser
 
-from shared.log.wire import Raw, WireClient, header_lines
+from shared.log.wire import Raw, WireClient, read_headers, write_headers
 from tests.broker import Broker
 
 NAMES = st.one_of(st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}", fullmatch=True), st.text(min_size=1, max_size=6))
@@ -47,7 +47,7 @@ async def _sent(subject: str, body: bytes, reply: str, headers: dict[str, str] |
     client._max_pending_size = client._max_payload = 1_000_000
     client._status = Client.RECONNECTING
     try:
-        client.send(subject, body, reply, headers)
+        client.send(subject, body, reply, write_headers(headers or {}))
     except ValueError:
         return None
     return client._pending[0]
@@ -57,8 +57,10 @@ async def _sent(subject: str, body: bytes, reply: str, headers: dict[str, str] |
 def test_what_is_sent_is_what_nats_py_would_have_sent(
     subject: str, body: bytes, reply: str, headers: dict[str, str]
 ) -> None:
-    ours = asyncio.run(_sent(subject, body, reply, headers))
-    assert ours == asyncio.run(_published(subject, body, reply, headers or None))
+    theirs = asyncio.run(_published(subject, body, reply, headers or None))
+    if any(name != name.strip() for name in headers):
+        return  # nats-py mends such names, we refuse them
+    assert asyncio.run(_sent(subject, body, reply, headers)) == theirs
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_a_subject_cannot_bring_in_a_line_of_its_own(subject: str, reply: str) -
 def test_headers_come_in_as_nats_py_reads_them(pairs: list[tuple[str, str]], rest: bytes) -> None:
     raw = b"".join(f"{name}:{value}\r\n".encode() for name, value in pairs) + rest + b"\r\n\r\n"
     expected = {name: value for name, value in Client._parse_header_lines(raw).items() if name}
-    assert expected == header_lines(raw)
+    assert expected == read_headers(raw)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ async def test_a_direct_subscription_gets_messages_in_order_and_outlives_its_cal
     await client.connect(broker.url, error_cb=note)
     subscription = await client.subscribe_direct("x.*", take)
     for n in range(3):
-        client.send(f"x.{n}", b"%d" % n, "back", {"n": f"{n} ☃"})
+        client.send(f"x.{n}", b"%d" % n, "back", write_headers({"n": f"{n} ☃"}))
     await client.publish("x.3", b"3", reply="back", headers={"n": "3 ☃"})
     async with asyncio.timeout(5):
         await done.wait()

@@ -18,14 +18,13 @@ from shared.contracts.envelope import (
     Message,
     Recorded,
     decode,
-    encode,
     structured,
 )
 from shared.contracts.events import CheckRequested, ObservationRecorded, ProposalCreated
-from tests.examples import ENVELOPE, EXAMPLES, NOW, OF, PROBES
+from tests.examples import ENVELOPE, EXAMPLES, NOW, OF, PROBES, on_the_wire
 
 REASONS = {"not_an_event", "unknown_class", "oversized", "bad_envelope", "bad_body", "wrong_address", "injected"}
-SUBJECT, HEADERS, BODY = encode(Message(event=EXAMPLES["hypothesis.raised"], envelope=ENVELOPE))
+SUBJECT, HEADERS, BODY = on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=ENVELOPE))
 optional_text = st.none() | st.text(max_size=80)
 
 
@@ -47,7 +46,7 @@ def test_there_is_an_example_of_every_class() -> None:
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_every_class_comes_back_as_it_was_said(name: str) -> None:
     message = Message(event=EXAMPLES[name], envelope=ENVELOPE)
-    subject, headers, body = encode(message)
+    subject, headers, body = on_the_wire(message)
     expected = Recorded(event=message.event, envelope=ENVELOPE, seq=7, stored_at=NOW, subject=message.subject)
     assert expected == read(subject, headers, body)
     assert (name, f"swarm:schema/{name}") == (headers["ce-type"], headers["ce-dataschema"])
@@ -56,12 +55,12 @@ def test_every_class_comes_back_as_it_was_said(name: str) -> None:
 @pytest.mark.parametrize("probe", PROBES)
 def test_every_probe_comes_back_as_it_was_asked(probe: object) -> None:
     event = CheckRequested(**OF, check_id="c-1", hypothesis_id="h-1", probe=probe)  # type: ignore[arg-type]
-    assert event == read(*encode(Message(event=event, envelope=ENVELOPE))).event
+    assert event == read(*on_the_wire(Message(event=event, envelope=ENVELOPE))).event
 
 
 def test_an_envelope_may_lack_what_is_optional() -> None:
     envelope = Envelope(id="e1", source="s", time=NOW, correlation="e1")
-    _, headers, body = encode(Message(event=EXAMPLES["hypothesis.raised"], envelope=envelope))
+    _, headers, body = on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=envelope))
     assert envelope == read(headers=headers, body=body).envelope
     assert not {"ce-causationid", "ce-charter", "traceparent"} & set(headers)
 
@@ -131,7 +130,7 @@ def test_a_body_on_anothers_subject_is_malformed(subject: str) -> None:
 def test_a_proposal_on_another_proposals_subject_is_malformed() -> None:
     event = EXAMPLES["proposal.created"]
     assert isinstance(event, ProposalCreated)
-    _, headers, body = encode(Message(event=event, envelope=ENVELOPE))
+    _, headers, body = on_the_wire(Message(event=event, envelope=ENVELOPE))
     elsewhere = subject_of(msgspec.structs.replace(event, proposal_id="p-other"))
     assert reason_of(elsewhere, headers, body) == "wrong_address"
 
@@ -142,8 +141,18 @@ def test_what_is_too_big_is_refused_on_both_sides() -> None:
     with pytest.raises(
         Malformed, match=f"oversized: hypothesis.raised has [0-9]+ bytes, the limit is {MAX_BODY_BYTES}"
     ):
-        encode(Message(event=event, envelope=ENVELOPE))
+        on_the_wire(Message(event=event, envelope=ENVELOPE))
     assert reason_of(body=BODY + b" " * MAX_BODY_BYTES) == "oversized"
+
+
+@pytest.mark.parametrize("field", ["id", "source", "correlation", "causation", "charter", "traceparent"])
+@pytest.mark.parametrize("break_", ["\n", "\r", "\r\nNats-Batch-Commit: 1"])
+def test_an_attribute_cannot_bring_in_headers_of_its_own(field: str, break_: str) -> None:
+    envelope = msgspec.structs.replace(ENVELOPE, **{field: f"a{break_}b"})
+    with pytest.raises(Malformed, match="bad_envelope"):
+        on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=envelope))
+    header = {"correlation": "ce-correlationid", "causation": "ce-causationid", "traceparent": "traceparent"}
+    assert reason_of(headers={**HEADERS, header.get(field, f"ce-{field}"): f"a{break_}b"}) == "bad_envelope"
 
 
 @given(
@@ -195,7 +204,7 @@ def test_any_text_and_any_zone_come_back(text: str, hours: int, at: datetime) ->
     observed = at.replace(tzinfo=timezone(timedelta(hours=hours)))
     event = ObservationRecorded(swarm="alpha", persona="p01", text=text, observed_at=observed)
     envelope = Envelope(id="e1", source="s", time=observed, correlation="e1")
-    recorded = read(*encode(Message(event=event, envelope=envelope)))
+    recorded = read(*on_the_wire(Message(event=event, envelope=envelope)))
     assert (event, observed) == (recorded.event, recorded.envelope.time)
 
 

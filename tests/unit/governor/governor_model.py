@@ -9,10 +9,11 @@ import msgspec
 
 from services.governor.decider import Governor, Limits, State
 from shared.contracts.catalog import class_of, matches, subject_of
-from shared.contracts.envelope import Envelope, Message, Recorded, decode, encode
+from shared.contracts.envelope import Envelope, Message, Recorded, decode
 from shared.contracts.events import AnyEvent
 from shared.contracts.ids import caused_id
 from shared.decider import Boundary, Decision, Delivered, Tick
+from tests.examples import on_the_wire
 
 T0 = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -39,7 +40,7 @@ class MiniLog:
             causation=causation,
             charter=charter,
         )
-        subject, headers, body = encode(Message(event=event, envelope=envelope))
+        subject, headers, body = on_the_wire(Message(event=event, envelope=envelope))
         recorded = decode(subject, headers, body, seq=len(self.events) + 1, stored_at=now)
         self.events.append(recorded)
         self.ids.add(event_id)
