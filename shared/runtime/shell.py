@@ -224,7 +224,8 @@ class Shell(Generic[S]):
             fold = Fold(self._decider, boundary)
             if self._checkpoints is not None:
                 await self._checkpoints.restore(fold)
-            self._keep(fold)
+            if not boundary.opens:  # what a message opens is seldom looked at again, and then read
+                self._keep(fold)
         else:
             self._folds.move_to_end(boundary.reads)
         verdict = await drive(self._log, handle(fold, message, source=self._service), self._perform)

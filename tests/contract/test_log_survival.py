@@ -178,8 +178,8 @@ async def test_a_batch_whose_answer_was_lost_is_resolved_by_looking(log: JetStre
     ask = log.connection.ask
     lost = iter((True, False))
 
-    async def lossy(subject: str, body: bytes = b"", **options: object) -> object:
-        answer = await ask(subject, body, **options)  # type: ignore[arg-type]
+    async def lossy(subject: str, *bodies: bytes, **options: object) -> object:
+        answer = await ask(subject, *bodies, **options)  # type: ignore[arg-type]
         if subject == batch[1].subject and next(lost, False):
             raise LogUnavailable("the answer was lost")
         return answer
