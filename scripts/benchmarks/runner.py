@@ -2,15 +2,17 @@
 
 - Thoughts: `ACTIVE` personas with credits, and fresh observations all the time so that none rests; thoughts stored per second.
   Baseline: bare nats-py publishing the same number of messages one after another, with ack, on the same broker.
-- Memory: the runner's RSS without personas, with 1 000 and with 10 000; the difference over their number, in KB. One in a
-  hundred has credits and thinks until it has nothing new to think about; the others wait for theirs.
-- Growth: RSS at 10 000 again after ten minutes idle (`--quick`: five seconds at 1 000, said as `idle_s`).
+- Memory: the runner's RSS without personas, with 1 000 and with 10 000; the difference over their number, in KB. All have
+  credits and nothing to perceive: each has filled its recent thoughts and thinks ever more rarely, down to once in five minutes.
+- Growth: RSS over ten minutes more of that, minute by minute (`--quick`: 30 seconds at 1 000, said as `idle_s`); how many
+  thoughts were thought meanwhile is said beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,12 +23,15 @@ import psutil
 
 from scripts.benchmarks.measure import CannotMeasure, Figures, broker, run_async, say
 from scripts.benchmarks.pipeline import Worker, processes
+from services.persona_runner.guard import WINDOW
+from services.persona_runner.state import KEPT_NOTES
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
     CognitionStarted,
     Credits,
+    GrantRequested,
     ObservationRecorded,
     PersonaSpawned,
 )
@@ -40,7 +45,9 @@ KEYS = ("thoughts_per_s", "kb_per_persona")
 ACTIVE = 200
 BATCH = 200
 LIMIT_KB = 20
-HOSTED_WITHIN_S = 300.0
+HOSTED_WITHIN_S = 600.0
+FULL = max(KEPT_NOTES, WINDOW)
+"""Thoughts after which all that a persona remembers of its recent ones is full."""
 PLENTY = Credits(tokens=10**9, compute_ms=10**9, actions=10**6)
 
 
@@ -64,7 +71,7 @@ async def _run(quick: bool) -> Figures:
         thinking = await _thinking(server, seconds=6 if quick else 60)
     async with broker(sync_always=False) as server:
         say("runner: memory per persona")
-        weight = await _weight(server, sizes=(1000,) if quick else (1000, 10_000), idle_s=5 if quick else 600)
+        weight = await _weight(server, sizes=(1000,) if quick else (1000, 10_000), idle_s=30 if quick else 600)
     return {
         **thinking,
         **weight,
@@ -85,27 +92,51 @@ class Bench:
         for start in range(0, len(events), BATCH):
             await self.log.commit([_message(event) for event in events[start : start + BATCH]])
 
-    async def count(self, event_class: str) -> tuple[int, int]:
-        """How many personas have said something of a class, and how many events of it there are."""
-        personas = events = 0
+    async def count(self, event_class: str, times: int = 1) -> tuple[int, int]:
+        """How many personas have said something of a class so many times, and how many events of it there are."""
+        personas = events = seen = 0
         while True:
-            ask = b'{"subjects_filter":"%b.bench.*","offset":%d}' % (event_class.encode(), personas)
+            ask = b'{"subjects_filter":"%b.bench.*","offset":%d}' % (event_class.encode(), seen)
             info = msgspec.json.decode(
                 (await self.log.connection.request("$JS.API.STREAM.INFO.SWARM", ask)).data, type=_Info
             )
             page = info.state.subjects or {}
-            personas += len(page)
+            seen += len(page)
+            personas += sum(count >= times for count in page.values())
             events += sum(page.values())
-            if not page or personas >= info.total:
+            if not page or seen >= info.total:
                 return personas, events
 
-    async def until(self, event_class: str, personas: int) -> None:
-        """Returns when so many personas have said something of the class. Raises `CannotMeasure`."""
+    async def until(self, event_class: str, personas: int, times: int = 1) -> None:
+        """Returns when so many personas have said something of the class so many times. Raises `CannotMeasure`."""
         deadline = time.monotonic() + HOSTED_WITHIN_S
-        while (await self.count(event_class))[0] < personas:
+        while (await self.count(event_class, times))[0] < personas:
             if time.monotonic() > deadline:
-                raise CannotMeasure(f"not all of {personas} personas said {event_class} within {HOSTED_WITHIN_S:.0f} s")
-            await asyncio.sleep(0.2)
+                raise CannotMeasure(
+                    f"not all of {personas} personas said {event_class} {times} times within {HOSTED_WITHIN_S:.0f} s"
+                )
+            await asyncio.sleep(0.5)
+
+    async def grant(self) -> None:
+        """Be the governor: all who ask get plenty, until cancelled."""
+        asked: asyncio.Queue[str] = asyncio.Queue()
+
+        async def listen() -> None:
+            async for recorded in self.log.tail(("grant.requested.bench.*",)):
+                assert isinstance(recorded.event, GrantRequested)
+                if recorded.event.need != Credits():
+                    asked.put_nowait(recorded.event.persona)
+
+        listening = asyncio.create_task(listen())
+        try:
+            while True:
+                personas = [await asked.get()]
+                while not asked.empty() and len(personas) < BATCH:
+                    personas.append(asked.get_nowait())
+                await self.say(_grants(personas))
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
 
 
 async def _thinking(server: Broker, seconds: int) -> Figures:
@@ -116,7 +147,7 @@ async def _thinking(server: Broker, seconds: int) -> Figures:
             await bench.say(
                 [CognitionStarted(swarm="bench", persona="all", loop_interval_ms=100), *_personas(0, ACTIVE)]
             )
-            await bench.say(_grants(range(ACTIVE)))
+            await bench.say(_grants([f"p{n}" for n in range(ACTIVE)]))
             async with processes([_runner(server.url, Path(folder))]) as (pid,):
                 observing = asyncio.create_task(_observe(bench))
                 await bench.until("thought.generated", ACTIVE)
@@ -169,24 +200,41 @@ async def _weight(server: Broker, sizes: tuple[int, ...], idle_s: int) -> Figure
     bench = Bench(server, JetStreamLog(connection, service="bench", instance="bench-1"))
     try:
         with TemporaryDirectory(prefix="bench-") as folder:
-            await bench.say([CognitionStarted(swarm="bench", persona="all", loop_interval_ms=2000)])
+            await bench.say([CognitionStarted(swarm="bench", persona="all", loop_interval_ms=500)])
+            granting = asyncio.create_task(bench.grant())
             async with processes([_runner(server.url, Path(folder))]) as (pid,):
                 base = await _settled_kb(pid)
                 figures: Figures = {"base_mb": round(base / 1024, 1), "kb_per_persona": {}}
                 there = 0
                 for size in sizes:
                     await bench.say(_personas(there, size))
-                    await bench.say(_grants(range(there, size, 100)))
                     there = size
-                    await bench.until("grant.requested", size - size // 100)
+                    await bench.until("thought.generated", size, FULL)
                     rss = await _settled_kb(pid)
                     figures["kb_per_persona"][str(size)] = round((rss - base) / size, 1)
                     say(f"runner: {size} personas, {rss / 1024:.1f} MB")
-                await asyncio.sleep(idle_s)
-                later = await _settled_kb(pid)
-                return {**figures, "idle_s": idle_s, "grown_kb_while_idle": later - rss}
+                return {**figures, **await _growth(bench, pid, idle_s)}
     finally:
+        granting.cancel()
+        await asyncio.gather(granting, return_exceptions=True)
         await connection.close()
+
+
+async def _growth(bench: Bench, pid: int, idle_s: int) -> Figures:
+    """RSS at ten moments of idling; what it has grown by from the first half to the second, so that one moment is not all."""
+    _, before = await bench.count("thought.generated")
+    rss = [await _settled_kb(pid)]
+    for minute in range(10):
+        await asyncio.sleep(idle_s / 10)
+        rss.append(await _settled_kb(pid))
+        say(f"runner: idle, {(minute + 1) * idle_s / 10:.0f} s, {rss[-1] / 1024:.1f} MB")
+    _, after = await bench.count("thought.generated")
+    return {
+        "idle_s": idle_s,
+        "thoughts_while_idle": after - before,
+        "mb_while_idle": [round(kb / 1024, 1) for kb in rss],
+        "grown_kb_while_idle": rss[-1] - rss[0],
+    }
 
 
 async def _settled_kb(pid: int) -> int:
@@ -230,13 +278,13 @@ def _personas(first: int, end: int) -> list[AnyEvent]:
     ]
 
 
-def _grants(numbers: range) -> list[AnyEvent]:
+def _grants(personas: Sequence[str]) -> list[AnyEvent]:
     expires_at = utc_now() + timedelta(hours=2)
     return [
         BudgetGranted(
-            swarm="bench", persona=f"p{n}", grant_id=f"grant-{n}", window=1, credits=PLENTY, expires_at=expires_at
+            swarm="bench", persona=persona, grant_id=fresh_id(), window=1, credits=PLENTY, expires_at=expires_at
         )
-        for n in numbers
+        for persona in personas
     ]
 
 
