@@ -3,8 +3,9 @@
 - Thoughts: `ACTIVE` personas with credits, and fresh observations all the time so that none rests; thoughts stored per second.
   Baseline: bare nats-py publishing the same number of messages one after another, with ack, on the same broker.
 - Memory: the runner's RSS without personas, with 1 000 and with 10 000; the difference over their number, in KB. All have
-  credits and nothing to perceive: each has filled its recent thoughts and thinks ever more rarely, down to once in five minutes.
-- Growth: RSS over ten minutes more of that, minute by minute (`--quick`: 30 seconds at 1 000, said as `idle_s`); how many
+  credits and have thought until what they remember of their recent thoughts was full. From then on they have nothing to
+  perceive and think ever more rarely, down to once in five minutes.
+- Growth: RSS over ten minutes more of that, minute by minute (`--quick`: 15 seconds at 1 000, said as `idle_s`); how many
   thoughts were thought meanwhile is said beside it.
 """
 
@@ -71,7 +72,7 @@ async def _run(quick: bool) -> Figures:
         thinking = await _thinking(server, seconds=6 if quick else 60)
     async with broker(sync_always=False) as server:
         say("runner: memory per persona")
-        weight = await _weight(server, sizes=(1000,) if quick else (1000, 10_000), idle_s=30 if quick else 600)
+        weight = await _weight(server, sizes=(1000,) if quick else (1000, 10_000), idle_s=15 if quick else 600)
     return {
         **thinking,
         **weight,
@@ -107,15 +108,25 @@ class Bench:
             if not page or seen >= info.total:
                 return personas, events
 
-    async def until(self, event_class: str, personas: int, times: int = 1) -> None:
-        """Returns when so many personas have said something of the class so many times. Raises `CannotMeasure`."""
+    async def until(self, event_class: str, personas: int) -> None:
+        """Returns when so many personas have said something of the class. Raises `CannotMeasure`."""
         deadline = time.monotonic() + HOSTED_WITHIN_S
-        while (await self.count(event_class, times))[0] < personas:
+        while (await self.count(event_class))[0] < personas:
             if time.monotonic() > deadline:
-                raise CannotMeasure(
-                    f"not all of {personas} personas said {event_class} {times} times within {HOSTED_WITHIN_S:.0f} s"
-                )
-            await asyncio.sleep(0.5)
+                raise CannotMeasure(f"not all of {personas} personas said {event_class} within {HOSTED_WITHIN_S:.0f} s")
+            await asyncio.sleep(0.2)
+
+    async def fill(self, personas: int) -> None:
+        """Have all think until their memories are full: now and then there is something new to see."""
+        deadline = time.monotonic() + HOSTED_WITHIN_S
+        seen = 0
+        while (await self.count("thought.generated", FULL))[0] < personas:
+            if time.monotonic() > deadline:
+                raise CannotMeasure(f"not all of {personas} personas thought {FULL} times in {HOSTED_WITHIN_S:.0f} s")
+            seen += 1
+            text = f"payment took {40 + seen % 50} ms, order {seen}"
+            await self.say([ObservationRecorded(swarm="bench", persona="all", text=text, source="bench")])
+            await asyncio.sleep(3)
 
     async def grant(self) -> None:
         """Be the governor: all who ask get plenty, until cancelled."""
@@ -209,7 +220,7 @@ async def _weight(server: Broker, sizes: tuple[int, ...], idle_s: int) -> Figure
                 for size in sizes:
                     await bench.say(_personas(there, size))
                     there = size
-                    await bench.until("thought.generated", size, FULL)
+                    await bench.fill(size)
                     rss = await _settled_kb(pid)
                     figures["kb_per_persona"][str(size)] = round((rss - base) / size, 1)
                     say(f"runner: {size} personas, {rss / 1024:.1f} MB")
