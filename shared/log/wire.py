@@ -27,11 +27,15 @@ from nats.protocol.parser import Parser
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BLANK = " \t\n\r\x0b\x0c"
 _BREAKS = {10: 32, 13: 32}
+_GAP = re.compile(r"[ \t\r\n]")
 _words: set[str] = set()
 
 
 class Raw(msgspec.Struct, gc=False):
-    """A message as it came off the wire; `reply` and `head` (the header block) are empty where there are none."""
+    """A message as it came off the wire; `reply` and `head` (the header block) are empty where there are none.
+
+    The broker lets almost any bytes be a subject: what is no UTF-8 in one comes as surrogates and can be sent on as it came.
+    """
 
     subject: str
     reply: str
@@ -112,8 +116,8 @@ class _Parser(Parser):
         at, end = 0, len(data)
         takers = self._client.takers
         while (line_end := data.find(b"\r\n", at)) >= 0:
-            words = data[at:line_end].split()
-            kind = words[0] if words else b""
+            words = data[at:line_end].split(b" ")  # nothing else separates: other blanks may be part of a subject
+            kind = words[0]
             if kind != b"MSG" and kind != b"HMSG":
                 await super().parse(data[at : line_end + 2])
                 if resets != self._resets:
@@ -138,7 +142,8 @@ class _Parser(Parser):
                 await self._client._process_msg(sid, words[1], reply, data[body:stop], head)
             else:
                 try:
-                    take(Raw(words[1].decode(), reply.decode(), data[body:stop], head))
+                    subject = words[1].decode("utf-8", "surrogateescape")
+                    take(Raw(subject, reply.decode("utf-8", "surrogateescape"), data[body:stop], head))
                 except Exception as error:  # the reading loop must outlive a callback, as it does nats-py's own
                     await self._client._error_cb(error)
             if resets != self._resets:
@@ -182,15 +187,15 @@ class WireClient(Client):
         no subject.
         """
         if lines:
-            head = b"NATS/1.0\r\n%b\r\n" % lines.encode()
+            head = b"NATS/1.0\r\n%b\r\n" % lines.encode("utf-8", "replace")
             size = len(head) + len(data)
-            line, words = f"HPUB {subject} {reply} {len(head)} {size}\r\n", 5 if reply else 4
-            command = b"%b%b%b\r\n" % (line.encode(), head, data)
+            line = f"HPUB {subject} {reply} {len(head)} {size}\r\n"
+            command = b"%b%b%b\r\n" % (line.encode("utf-8", "surrogateescape"), head, data)
         else:
             size = len(data)
-            line, words = f"PUB {subject} {reply} {size}\r\n", 4 if reply else 3
-            command = b"%b%b\r\n" % (line.encode(), data)
-        if not subject or len(line.split()) != words:
+            line = f"PUB {subject} {reply} {size}\r\n"
+            command = b"%b%b\r\n" % (line.encode("utf-8", "surrogateescape"), data)
+        if not subject or _GAP.search(subject) or _GAP.search(reply):
             raise ValueError(f"{subject!r} with reply {reply!r} is no subject to publish on")
         if size > self._max_payload:
             raise MaxPayloadError

@@ -131,17 +131,25 @@ class Shell(Generic[S]):
                 self._has_room.clear()
                 await self._has_room.wait()
             self._working.add(delivery)
-            recorded = delivery.recorded
-            if isinstance(recorded, Malformed):
-                await self._bury(delivery, recorded.reason, recorded.detail)
-            elif delivery.attempt >= spec.max_deliver > 0:
-                await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
-            elif (boundary := self._decider.boundary(message := self._delivered(delivery))) is None:
-                self._settle(delivery, Done(), "ignored")
-            elif (lane := self._lanes.get(boundary.reads)) is not None:
-                lane.waiting.append((delivery, None, boundary))
-            else:
-                self._open_lane((delivery, message, boundary))
+            try:
+                await self._begin(delivery, spec)
+            except Exception:
+                log.exception("delivery_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
+                self._settle(delivery, Again(min(30.0, 0.1 * 2**delivery.attempt)), "failed")
+
+    async def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
+        """To the dead letters, or into the lane of its boundary."""
+        recorded = delivery.recorded
+        if isinstance(recorded, Malformed):
+            await self._bury(delivery, recorded.reason, recorded.detail)
+        elif delivery.attempt >= spec.max_deliver > 0:
+            await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
+        elif (boundary := self._decider.boundary(message := self._delivered(delivery))) is None:
+            self._settle(delivery, Done(), "ignored")
+        elif (lane := self._lanes.get(boundary.reads)) is not None:
+            lane.waiting.append((delivery, None, boundary))
+        else:
+            self._open_lane((delivery, message, boundary))
 
     async def tick(self, tick: Tick) -> Verdict:
         """Handle a tick in its boundary's lane; cancelled when the shell ends before its turn. Raises `LogUnavailable`."""

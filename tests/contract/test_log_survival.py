@@ -228,6 +228,28 @@ async def test_headers_that_could_not_be_sent_again_keep_no_message_from_the_dea
     assert "a(b" not in answer.headers
 
 
+async def test_a_subject_of_any_bytes_reaches_the_dead_letters_and_what_comes_after_is_delivered(
+    log: JetStreamLog,
+) -> None:
+    head = b"NATS/1.0\r\nce-type: observation.recorded\r\n\r\n"
+    for token in (b"\xff\xfe", b"a\x0cb", "a\u2003b\u2028".encode(), b"\x00"):
+        subject = b"observation.recorded.alpha." + token
+        await log.connection.client._send_command(
+            b"HPUB %b %d %d\r\n%b{}\r\n" % (subject, len(head), len(head) + 2, head)
+        )
+    await log.connection.client.flush()
+    await log.commit([observation("sound")])
+    letters = 0
+    async for delivery in log.pull(SPEC):
+        if isinstance(delivery.recorded, Recorded):
+            assert "sound" == delivery.recorded.event.text  # type: ignore[union-attr]
+            break
+        await delivery.dead(delivery.recorded.reason, f"{delivery.recorded.detail} on {delivery.subject}")
+        letters += 1
+    assert 4 == letters
+    assert b'"messages":4,' in (await log.connection.request("$JS.API.STREAM.INFO.DEAD")).data
+
+
 async def test_a_tail_buries_what_it_cannot_read_and_goes_on_and_a_second_tail_buries_it_no_second_time(
     log: JetStreamLog,
 ) -> None:
