@@ -146,7 +146,8 @@ def _commit(
     """Commit the decision's events and evolve by them; False when refused, and then the fold has caught up.
 
     Where everything that is read is guarded too, nothing can have come in between, and our own events are the next of the fold.
-    Otherwise they are read back, in their order among the others, before anything more is decided.
+    Otherwise they are read back, in their order among the others, before anything more is decided. A boundary that the message
+    opened is done with when nothing more is to be decided; should its fold be used again, it reads on first.
     """
     messages = addressed(decision, message, current.now, source)
     reads = fold.boundary.reads
@@ -156,6 +157,8 @@ def _commit(
     if seqs is None:
         yield from _catch_up(fold)
         return False
+    if fold.boundary.opens and decision.effect is None:
+        return True
     if guards == reads or set(guards) >= set(reads):
         own = [recorded(m, seq, current.now) for m, seq in zip(messages, seqs, strict=True)]  # type: ignore[arg-type]
         fold.absorb([r for r in own if matches_one(reads, r.subject)])
