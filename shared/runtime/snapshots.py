@@ -1,8 +1,9 @@
 """Checkpoints of projections: the state of a long fold in a file, with the event it is at. Never the truth, only a head start.
 
 Theory of operation. `offer` takes a copy of the state that nobody changes any more, encodes and compresses it in a thread,
-piece by piece so that the event loop gets its turn in between, and puts it in place by writing beside it, fsync and rename:
-after a crash at any moment the old checkpoint or the new one is there, whole. `load` gives it back only when
+piece by piece so that the event loop gets its turn in between and the whole is never in memory at once, and puts it in place by
+writing beside it, fsync and rename: after a crash at any moment the old checkpoint or the new one is there, whole. `load` gives
+it back only when
 
 - the file is whole (zstd's checksum, the types) - else it is moved aside to `<name>.bad` and said;
 - the same code wrote it: a digest over the sources of the fold and its contracts, so nobody has to raise a version;
@@ -19,6 +20,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, Protocol, TypeVar
@@ -120,26 +122,31 @@ class CheckpointFile(Generic[S]):
                 _log.info("checkpoint_saved", file=self.path.name, seq=mark.seq, size_bytes=size)
 
     def _write(self, mark: Mark, state: S) -> int:
-        """The size before compression; above the limit nothing was written. Raises `OSError`."""
-        body = bytearray(b"\x94" + _encode(FORMAT) + _encode(self._code) + _encode(mark))
-        for piece in _pieces(state):
-            body += piece
-            if len(body) > self._max_bytes:
-                return len(body)
-        data = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(body)
+        """The size before compression; above the limit the file is as it was. Raises `OSError`."""
+        head = b"\x94" + _encode(FORMAT) + _encode(self._code) + _encode(mark)
+        size = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_name(self.path.name + ".tmp")
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
+            compressor = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
+            for piece in chain((head,), _pieces(state)):
+                size += len(piece)
+                if size > self._max_bytes:
+                    break
+                file.write(compressor.compress(piece))
+            file.write(compressor.flush())
             file.flush()
             os.fsync(file.fileno())
+        if size > self._max_bytes:
+            beside.unlink()
+            return size
         os.replace(beside, self.path)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-        return len(body)
+        return size
 
     def _read(self) -> tuple[Mark, S] | None:
         try:
@@ -150,9 +157,11 @@ class CheckpointFile(Generic[S]):
             _log.warning("checkpoint_ignored", file=self.path.name, why=str(error))
             return None
         try:
-            if not 0 < zstandard.frame_content_size(data) <= self._max_bytes:
-                raise zstandard.ZstdError("its size is unknown or above the limit")
-            found = msgspec.msgpack.decode(zstandard.decompress(data), type=_File)
+            with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+                body = reader.read(self._max_bytes + 1)
+            if len(body) > self._max_bytes:
+                raise zstandard.ZstdError("it is larger than the limit")
+            found = msgspec.msgpack.decode(body, type=_File)
             if (found.format, found.code) != (FORMAT, self._code):
                 _log.info("checkpoint_ignored", file=self.path.name, why="other code wrote it")
                 return None
