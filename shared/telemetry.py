@@ -8,12 +8,14 @@ from bisect import bisect_left
 from collections import Counter as Numbers
 from collections.abc import Iterable
 from itertools import accumulate
+from math import inf
 
 import structlog
 import structlog.tracebacks
 from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 
 class Tally(Collector):
@@ -50,7 +52,7 @@ class Spread(Collector):
         self._sum += value
 
     def collect(self) -> Iterable[Metric]:
-        up_to = zip((*map(str, self._bounds), "+Inf"), accumulate(self._counts), strict=True)
+        up_to = zip(map(floatToGoString, (*self._bounds, inf)), accumulate(self._counts), strict=True)
         family = HistogramMetricFamily(*self._about)
         family.add_metric([], buckets=list(up_to), sum_value=self._sum)
         return (family,)

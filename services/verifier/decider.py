@@ -44,10 +44,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resolve(Effect, frozen=True, kw_only=True):
-    """Look up the cited events, and whose they are, and the persona that cites them."""
+    """Look up the cited events, and whose they are, the persona that cites them, and whether there is a verdict already."""
 
     swarm: Token
     persona: Token
+    proposal_id: Token
     evidence: tuple[EvidenceRef, ...]
 
 
@@ -56,6 +57,7 @@ class Resolved(Result, frozen=True, kw_only=True):
 
     `missing`: no such event under that id. `foreign`: another swarm's, or private to another persona. `independent` counts
     found events that are neither tainted observations nor the persona's own words. `charter` is None for an unknown persona.
+    `settled`: there is a verdict; a runner may create the same proposal twice, and the second does not open its life.
     """
 
     found: tuple[EvidenceRef, ...] = ()
@@ -65,6 +67,7 @@ class Resolved(Result, frozen=True, kw_only=True):
     live: bool = False
     charter: Sha256 | None = None
     allowed_tools: tuple[str, ...] = ()
+    settled: bool = False
 
 
 class RunProbe(Effect, frozen=True, kw_only=True):
@@ -131,7 +134,7 @@ def decide(state: State, message: Input) -> Decision:
         case Performed(cause=Delivered(recorded=recorded), result=result):
             match recorded.event, result:
                 case ProposalCreated() as proposal, Resolved() as facts:
-                    return _judge(proposal, facts)
+                    return NOTHING if facts.settled else _judge(proposal, facts)
                 case CheckRequested() as check, Measured() as measured:
                     return _report(check, measured, recorded.envelope.charter)
     return NOTHING
@@ -156,7 +159,8 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
     if problems:
         return _reject(proposal, problems)
     cited = tuple({(ref.seq, ref.id): ref for ref in proposal.evidence}.values())
-    return Decision(effect=Resolve(swarm=proposal.swarm, persona=proposal.persona, evidence=cited))
+    resolve = Resolve(swarm=proposal.swarm, persona=proposal.persona, proposal_id=proposal.proposal_id, evidence=cited)
+    return Decision(effect=resolve)
 
 
 def _judge(proposal: ProposalCreated, facts: Resolved) -> Decision:

@@ -25,6 +25,8 @@ from shared.contracts.events import (
     MemoryRecall,
     ObservationRecorded,
     PersonaSpawned,
+    ProposalRejected,
+    ProposalVerified,
     RecallRequested,
 )
 from shared.contracts.ids import EVERYONE, fresh_id
@@ -66,7 +68,11 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
 async def resolve(log: Log, effect: Resolve) -> Resolved:
     """The cited events and the citing persona, as the log has them."""
     found, missing, foreign, independent = [], [], [], 0
-    looked_up = await asyncio.gather(*(log.get(ref.seq) for ref in effect.evidence))
+    whose = f"{effect.swarm}.{effect.persona}"
+    about, looked_up = await asyncio.gather(
+        log.last([f"persona.*.{whose}", f"proposal.*.{whose}.{effect.proposal_id}"]),
+        asyncio.gather(*(log.get(ref.seq) for ref in effect.evidence)),
+    )
     for ref, recorded in zip(effect.evidence, looked_up, strict=True):
         if recorded is None or recorded.id != ref.id:
             missing.append(ref)
@@ -75,7 +81,7 @@ async def resolve(log: Log, effect: Resolve) -> Resolved:
         else:
             found.append(ref)
             independent += is_independent(recorded.event)
-    life = await log.last([f"persona.*.{effect.swarm}.{effect.persona}"])
+    life = [r for r in about if r.subject.startswith("persona.")]
     spawned = next((r.event for r in life if isinstance(r.event, PersonaSpawned)), None)
     return Resolved(
         found=tuple(found),
@@ -85,6 +91,7 @@ async def resolve(log: Log, effect: Resolve) -> Resolved:
         live=spawned is not None and len(life) == 1,  # neither draining nor reaped
         charter=None if spawned is None else charter_sha256(spawned.identity),
         allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
+        settled=any(isinstance(r.event, ProposalVerified | ProposalRejected) for r in about),
     )
 
 

@@ -185,6 +185,8 @@ class Connection:
                 await self._client.flush(timeout=2)
             except (nats.errors.Error, TimeoutError):
                 log.warning("nats_flush_failed")
+        else:
+            self._client.forget_pending()
         if not self._client.is_closed:
             await self._client.close()
 

@@ -101,6 +101,8 @@ class JetStreamLog:
         batch = secrets.token_hex(12)
         last = len(encoded)
         async with self._batches:
+            if not self.connection.is_connected:  # what is buffered now would be half a batch to the broker later
+                raise LogUnavailable("the connection to NATS is down")
             for number, (subject, lines, body) in enumerate(encoded, start=1):
                 lines += f"Nats-Batch-Id: {batch}\r\nNats-Batch-Sequence: {number}\r\n"
                 if number < last:

@@ -72,6 +72,7 @@ class JetStreamTail:
                 yield decode(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)
             except Malformed as error:
                 if not await self._bury(seq, message, error):
+                    self._expected = 0  # nothing counts until the reading has begun again before it
                     continue
             self.position = seq
             if pending == 0:

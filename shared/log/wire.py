@@ -119,7 +119,7 @@ class _Parser(Parser):
             words = data[at:line_end].split(b" ")  # nothing else separates: other blanks may be part of a subject
             kind = words[0]
             if kind != b"MSG" and kind != b"HMSG":
-                await super().parse(data[at : line_end + 2])
+                await self._line(data[at : line_end + 2])
                 if resets != self._resets:
                     return
                 at = line_end + 2
@@ -138,17 +138,27 @@ class _Parser(Parser):
             at = stop + 2
             head = data[start:body]
             take = takers.get(sid)
-            if take is None:
-                await self._client._process_msg(sid, words[1], reply, data[body:stop], head)
-            else:
-                try:
+            try:
+                if take is None:
+                    await self._client._process_msg(sid, words[1], reply, data[body:stop], head)
+                else:
                     subject = words[1].decode("utf-8", "surrogateescape")
                     take(Raw(subject, reply.decode("utf-8", "surrogateescape"), data[body:stop], head))
-                except Exception as error:  # the reading loop must outlive a callback, as it does nats-py's own
-                    await self._client._error_cb(error)
+            except Exception as error:  # the reading loop must outlive a message
+                await self._client._error_cb(error)
             if resets != self._resets:
                 return
         self._rest = data[at:]
+
+    async def _line(self, line: bytes) -> None:
+        """A line that is no message, by nats-py's parser. Raises `ProtocolError`."""
+        try:
+            await super().parse(line)
+        except ProtocolError:
+            raise
+        except Exception as error:  # such as an -ERR that is no UTF-8
+            self.buf.clear()
+            await self._client._error_cb(error)
 
 
 class WireClient(Client):
@@ -208,6 +218,11 @@ class WireClient(Client):
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush_turn)
+
+    def forget_pending(self) -> None:
+        """Give up what is still to be sent; without a connection nats-py cannot be closed while there is any."""
+        self._pending = []
+        self._pending_data_size = 0
 
     def _flush_turn(self) -> None:
         """Write what was sent in this turn; while the socket takes no more, nats-py's flusher waits for it and then does."""

@@ -32,6 +32,8 @@ PerformEffect = Callable[[Effect], Awaitable[Result]]
 
 MAX_FAILURES = 10
 MAX_FOLDS = 1024
+MAX_OPENED = 8192
+MAX_PAUSE_S = 30.0
 IN_FLIGHT_LIMIT = 256
 _Name = tuple[str, ...]
 _Work = tuple[Delivery, Delivered | None, Boundary] | tuple[Tick, asyncio.Future[Verdict], Boundary]
@@ -93,6 +95,7 @@ class Shell(Generic[S]):
         self._checkpoints = checkpoints
         self._clock = clock
         self._folds: OrderedDict[_Name, Fold[S]] = OrderedDict()
+        self._opened: dict[_Name, None] = {}
         self._lanes: dict[_Name, _Lane] = {}
         self._working: set[Delivery] = set()
         self._ticks: set[asyncio.Future[Verdict]] = set()
@@ -135,7 +138,7 @@ class Shell(Generic[S]):
                 await self._begin(delivery, spec)
             except Exception:
                 log.exception("delivery_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
-                self._settle(delivery, Again(min(30.0, 0.1 * 2**delivery.attempt)), "failed")
+                self._settle(delivery, _pause(0.1, delivery), "failed")
 
     async def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
         """To the dead letters, or into the lane of its boundary."""
@@ -186,7 +189,11 @@ class Shell(Generic[S]):
                     await self._handle_tick(first, cast("asyncio.Future[Verdict]", second), boundary)
                 else:
                     message = cast("Delivered | None", second) or self._delivered(first)
-                    await self._handle_delivery(first, message, boundary)
+                    try:
+                        await self._handle_delivery(first, message, boundary)
+                    except Exception:  # not even to the dead letters
+                        log.exception("delivery_failed", subject=first.subject, seq=first.seq, attempt=first.attempt)
+                        self._settle(first, _pause(0.1, first), "failed")
         finally:
             del self._lanes[name]
 
@@ -208,14 +215,14 @@ class Shell(Generic[S]):
         except LogUnavailable as error:
             self._folds.pop(boundary.reads, None)
             log.warning("log_unavailable", seq=delivery.seq, why=str(error))
-            self._settle(delivery, Again(min(30.0, 0.25 * 2.0**delivery.attempt)), "log_unavailable")
+            self._settle(delivery, _pause(0.25, delivery), "log_unavailable")
         except Exception:
             self._folds.pop(boundary.reads, None)
             log.exception("handler_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
             if delivery.attempt >= MAX_FAILURES:
                 await self._bury(delivery, "handler_failed", f"failed {delivery.attempt} times, see the log")
             else:
-                self._settle(delivery, Again(min(30.0, 0.1 * 2**delivery.attempt)), "failed")
+                self._settle(delivery, _pause(0.1, delivery), "failed")
         else:
             HANDLE_SECONDS.observe(perf_counter() - began)
             match verdict:
@@ -232,14 +239,24 @@ class Shell(Generic[S]):
             fold = Fold(self._decider, boundary)
             if self._checkpoints is not None:
                 await self._checkpoints.restore(fold)
-            if not boundary.opens:  # what a message opens is seldom looked at again, and then read
+            if not boundary.opens:
                 self._keep(fold)
+            elif boundary.reads not in self._opened:
+                self._remember(boundary.reads)  # its fold is not kept: it is seldom looked at again
+            else:
+                fold = Fold(self._decider, msgspec.structs.replace(boundary, opens=False))
         else:
             self._folds.move_to_end(boundary.reads)
         verdict = await drive(self._log, handle(fold, message, source=self._service), self._perform)
         if self._checkpoints is not None:
             await self._checkpoints.offer(fold)
         return verdict
+
+    def _remember(self, opened: _Name) -> None:
+        """So that a second message that would open the same boundary reads it instead."""
+        self._opened[opened] = None
+        if len(self._opened) > MAX_OPENED:
+            del self._opened[next(iter(self._opened))]
 
     def _keep(self, fold: Fold[S]) -> None:
         """Remember the fold, and forget the one that was not used for longest."""
@@ -289,3 +306,8 @@ class Shell(Generic[S]):
                     delivery.in_progress()
                 except LogUnavailable:
                     break
+
+
+def _pause(first_s: float, delivery: Delivery) -> Again:
+    """Longer with every delivery of it."""
+    return Again(min(MAX_PAUSE_S, first_s * 2 ** min(delivery.attempt, 10)))

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import nats.micro
 import pytest
 
 from shared.contracts.envelope import Recorded
 from shared.log.connection import Connection
+from shared.log.dead import bury
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec, Expect, LogUnavailable
 from shared.log.streams import ensure
@@ -267,3 +269,78 @@ async def test_a_tail_buries_what_it_cannot_read_and_goes_on_and_a_second_tail_b
 async def test_a_subject_of_no_class_is_refused_at_the_door(log: JetStreamLog) -> None:
     with pytest.raises(LogUnavailable, match="nobody answers"):
         await log.connection.request("thought.imagined.alpha.p1", b"{}")
+
+
+async def test_a_letter_holds_what_fits_and_says_what_it_leaves_out(log: JetStreamLog) -> None:
+    client = log.connection.client
+    subject, large = f"observation.recorded.alpha.{'x' * 3900}", b"x" * (2**20 - 8)
+    await client._send_command(b"PUB %b 2\r\n{}\r\n" % subject.encode())
+    await client._send_command(b"PUB observation.recorded.alpha.all %d\r\n%b\r\n" % (len(large), large))
+    await client.flush()
+    reader = aiter(log.pull(SPEC))
+    for _ in range(2):
+        delivery = await asyncio.wait_for(anext(reader), 10)
+        await delivery.dead("not_an_event", "no headers")
+    assert log.connection.is_connected
+    letters = [
+        await log.connection.request("$JS.API.DIRECT.GET.DEAD", b'{"seq":%d,"next_by_subj":"dead.>"}' % seq)
+        for seq in (1, 2)
+    ]
+    assert subject[:1000] == letters[0].headers["swarm-dead-subject"]
+    assert (large[:900_000], str(len(large))) == (letters[1].data, letters[1].headers["swarm-dead-body-bytes"])
+
+
+async def test_a_tail_that_cannot_bury_begins_again_before_what_it_could_not_read(
+    log: JetStreamLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shared.log import tail as tail_module
+
+    refusals = iter((True, True))
+
+    async def refused(*args: object) -> None:
+        if next(refusals, False):
+            raise LogUnavailable("the dead letters are away")
+        await bury(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tail_module, "bury", refused)
+    await log.connection.request("observation.recorded.alpha.all", b"{}", headers={"ce-type": "no.such"})
+    await log.commit([observation("good")])
+    good = await asyncio.wait_for(anext(aiter(log.tail(("observation.recorded.*.*",)))), 20)
+    assert "good" == good.event.text  # type: ignore[union-attr]
+    assert b'"messages":1,' in (await log.connection.request("$JS.API.STREAM.INFO.DEAD")).data
+
+
+async def test_batches_tried_in_an_outage_leave_no_halves_behind(broker: Broker, log: JetStreamLog) -> None:
+    broker.kill()
+    batches = [[observation("a"), observation("b")] for _ in range(60)]
+    outcomes = await asyncio.gather(*(log.commit(batch) for batch in batches), return_exceptions=True)
+    assert all(isinstance(outcome, LogUnavailable) for outcome in outcomes)
+    await broker.start()
+    async with asyncio.timeout(20):
+        while not log.connection.is_connected:
+            await asyncio.sleep(0.02)
+        assert 2 == len(await log.commit([observation("c"), observation("d")]))
+
+
+async def test_a_message_that_breaks_its_handler_does_not_end_the_reading(broker: Broker, log: JetStreamLog) -> None:
+    await nats.micro.add_service(log.connection.client, name="x", version="0.1.0")
+    _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    hello = b'CONNECT {"verbose":false,"headers":true}\r\n'
+    writer.write(hello + b"PUB $SRV.PING \xff\xfe 0\r\n\r\nHPUB $SRV.PING 4 4\r\nabcd\r\nPING\r\n")
+    await writer.drain()
+    for n in range(20):
+        await log.commit([observation(f"{n}")])
+    writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"unsent"])
+async def test_a_connection_can_be_closed_while_the_server_is_away(broker: Broker, sent: bytes) -> None:
+    connection = await Connection.open(broker.url, name="closing")
+    await asyncio.to_thread(broker.kill)
+    async with asyncio.timeout(10):
+        while connection.is_connected:
+            await asyncio.sleep(0.02)
+        if sent:
+            connection.send("a", sent)
+        await connection.close()
+        await connection.closed.wait()

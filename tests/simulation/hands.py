@@ -16,7 +16,7 @@ from services.actuator import decider as actuator
 from services.memory_compactor import decider as compactor
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
-from shared.contracts.events import SnapshotCounts
+from shared.contracts.events import ProposalRejected, ProposalVerified, SnapshotCounts
 from shared.decider import Effect, Result
 from shared.log.memory import Store
 from shared.policy.types import PolicyDecision
@@ -46,7 +46,11 @@ class Hands:
                 missing = tuple(e for e in effect.evidence if e not in found)
                 life = self._store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
                 charter = life[0].envelope.charter if life else None
-                return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
+                known = self._store.read((f"proposal.*.{effect.swarm}.{effect.persona}.{effect.proposal_id}",))
+                settled = any(isinstance(r.event, ProposalVerified | ProposalRejected) for r in known)
+                return verifier.Resolved(
+                    found=found, missing=missing, live=len(life) == 1, charter=charter, settled=settled
+                )
             case _:
                 return verifier.Measured(value=self._dice.randrange(3))
 

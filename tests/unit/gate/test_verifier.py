@@ -50,7 +50,14 @@ def judged(created: Any, facts: Resolved) -> Any:
 def test_a_sound_proposal_has_its_evidence_looked_up_each_reference_once() -> None:
     created = proposed(evidence=(REF, REF))
     message = delivered(created)
-    assert Decision(effect=Resolve(**WHOSE, evidence=(REF,))) == decider.decide(folded(decider, created), message)
+    assert Decision(effect=Resolve(**WHOSE, proposal_id="p-1", evidence=(REF,))) == decider.decide(
+        folded(decider, created), message
+    )
+
+
+def test_the_second_creation_of_a_settled_proposal_gets_no_second_verdict() -> None:
+    message = Performed(cause=delivered(proposed()), effect=Effect(), result=replaced(GOOD, settled=True), now=T0)
+    assert NOTHING == decider.decide(folded(decider, proposed()), message)
 
 
 def test_its_subjects_are_the_boundary_and_it_opens_it() -> None:

@@ -41,7 +41,8 @@ def ref(recorded: Any) -> EvidenceRef:
 
 
 async def resolve(mesh: Mesh, *evidence: EvidenceRef) -> Resolved:
-    found = await VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform(Resolve(**WHOSE, evidence=evidence))
+    effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log))
+    found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
     assert isinstance(found, Resolved)
     return found
 
