@@ -47,8 +47,8 @@ ACTIVE = 200
 BATCH = 200
 LIMIT_KB = 20
 HOSTED_WITHIN_S = 600.0
-FULL = max(KEPT_NOTES, WINDOW)
-"""Thoughts after which all that a persona remembers of its recent ones is full."""
+FULL = 2 * max(KEPT_NOTES, WINDOW)
+"""Thoughts after which all that a persona remembers of its recent ones is full and has been replaced once."""
 PLENTY = Credits(tokens=10**9, compute_ms=10**9, actions=10**6)
 
 

@@ -226,7 +226,8 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
     recent, said = state.recent, state.said
     if ok:
         recent = (*recent, Note(id=recorded.id, phase=event.phase, text=event.text[:NOTE_CHARS]))[-KEPT_NOTES:]
-        said = (*said, saying(event.phase, event.digest))[-WINDOW:]
+        word = saying(event.phase, event.digest)
+        said = (*said, next((known for known in said if known == word), word))[-WINDOW:]  # an idle one repeats itself
     return msgspec.structs.replace(
         state,
         step=event.step,
