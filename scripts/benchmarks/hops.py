@@ -3,7 +3,7 @@
 A driver sends proposals on a schedule and takes in what comes out of the last hop. Latency counts from the moment a proposal was
 due, so a slow pipeline cannot hide by slowing the driver. All sides run on one broker and are measured in turns, because a shared
 machine is never twice the same. Peak: all proposals at once; out per second between the first and the last; median of the turns.
-The ratio of two peaks is the median of the ratios within each turn. `bare_fetch_1`, five times slower, gets a fifth of the proposals.
+The ratio of two peaks is the median of the ratios within each turn. Sides that are five times slower get a fifth of the proposals then.
 
 - `kernel`: our log, shell and handling around deciders that only pass on, with the boundaries of the real ones.
 - `services`: the real verifier, policy gate and actuator (which claims before it acts: one commit and four reads more).
@@ -29,10 +29,8 @@ from shared.log.jetstream import JetStreamLog
 from tests.broker import Broker, free_port
 
 KEYS = ("hops_p95_ratio", "hops_peak_per_s", "hops_peak_ratio")
-BARE_1 = Side("bare_fetch_1", "BARE1", "bare1.")
+BARE_1 = Side("bare_fetch_1", "BARE1", "bare1.", slower=5)
 BARE_64 = Side("bare_fetch_64", "BARE64", "bare64.")
-TURNS = 3
-PEAK_TURNS = 7
 
 
 def run(*, quick: bool) -> Figures:
@@ -53,7 +51,7 @@ async def _run(quick: bool) -> Figures:
             async with broker(sync_always=sync_always) as server:
                 say(f"hops: {mode}, services")
                 workers = _services(server.url, Path(folder))
-                figures[mode] |= await _turns(server, (Side("services"),), workers, quick)
+                figures[mode] |= await _turns(server, (Side("services", slower=5),), workers, quick)
     figures |= _ratios(figures["sync_default"], "kernel", "hops")
     figures |= _ratios(figures["sync_default"], "services", "services")
     return figures | _ratios(figures["sync_always"], "kernel", "durable_hops")
@@ -89,18 +87,18 @@ async def _measure(drivers: list[Driver], quick: bool) -> Figures:
     for driver in drivers:
         await driver.at_once(100)  # warm-up
     figures: Figures = {driver.side.name: {} for driver in drivers}
-    for per_s, count in ((1, 1 if quick else 10), (100, 100 if quick else 1000), (1000, 300 if quick else 3000)):
+    for per_s, count in ((1, 1 if quick else 10), (100, 70 if quick else 1000), (1000, 300 if quick else 3000)):
         seconds: dict[str, list[float]] = {driver.side.name: [] for driver in drivers}
-        for _ in range(TURNS):
+        for _ in range(2 if quick else 3):
             for driver in drivers:
                 seconds[driver.side.name] += await driver.at_rate(per_s, count)
         for name, values in seconds.items():
             figures[name][f"at_{per_s}_per_s"] = latency(values)
     peaks: dict[str, list[float]] = {driver.side.name: [] for driver in drivers}
-    for _ in range(PEAK_TURNS):
+    for _ in range(5 if quick else 9):
         for driver in drivers:
-            count = 1000 if quick else 5000
-            peaks[driver.side.name].append(await driver.at_once(count // 5 if driver.side is BARE_1 else count))
+            count = (1000 if quick else 5000) // driver.side.slower
+            peaks[driver.side.name].append(await driver.at_once(count))
     for name, values in peaks.items():
         figures[name]["peak_per_s"] = round(percentile(values, 0.5))
         figures[name]["peaks_per_s"] = [round(value) for value in values]

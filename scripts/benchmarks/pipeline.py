@@ -41,11 +41,15 @@ DIGEST = action_digest(swarm="bench", persona="ada", charter=CHARTER, action=NOO
 
 
 class Side(NamedTuple):
-    """A pipeline: what its messages are prefixed with, and the stream they come out on. A prefix means: bare, no headers."""
+    """A pipeline: what its messages are prefixed with, and the stream they come out on. A prefix means: bare, no headers.
+
+    `slower`: at its peak it is sent so many times fewer proposals, to take about as long as the others.
+    """
 
     name: str
     stream: str = "SWARM"
     prefix: str = ""
+    slower: int = 1
 
 
 class Worker(NamedTuple):

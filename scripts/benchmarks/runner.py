@@ -5,7 +5,7 @@
 - Memory: the runner's RSS without personas, with 1 000 and with 10 000; the difference over their number, in KB. All have
   credits and have thought until what they remember of their recent thoughts was full. From then on they have nothing to
   perceive and think ever more rarely, down to once in five minutes.
-- Growth: RSS over ten minutes more of that, minute by minute (`--quick`: 5 seconds at 1 000, after one thought each, said as
+- Growth: RSS over ten minutes more of that, minute by minute (`--quick`: 2 seconds at 1 000, after one thought each, said as
   `idle_s`); how many thoughts were thought meanwhile is said beside it.
 """
 
@@ -46,6 +46,7 @@ KEYS = ("thoughts_per_s", "kb_per_persona")
 ACTIVE = 200
 BATCH = 200
 LIMIT_KB = 20
+MOMENT_S = 60
 HOSTED_WITHIN_S = 600.0
 FULL = 2 * max(KEPT_NOTES, WINDOW)
 """Thoughts after which all that a persona remembers of its recent ones is full and has been replaced once."""
@@ -72,7 +73,7 @@ async def _run(quick: bool) -> Figures:
         thinking = await _thinking(server, seconds=6 if quick else 60)
     async with broker(sync_always=False) as server:
         say("runner: memory per persona")
-        sizes, thoughts, idle_s = ((1000,), 1, 5) if quick else ((1000, 10_000), FULL, 600)
+        sizes, thoughts, idle_s = ((1000,), 1, 2) if quick else ((1000, 10_000), FULL, 600)
         weight = await _weight(server, sizes, thoughts, idle_s)
     return {
         **thinking,
@@ -233,13 +234,13 @@ async def _weight(server: Broker, sizes: tuple[int, ...], thoughts: int, idle_s:
 
 
 async def _growth(bench: Bench, pid: int, idle_s: int) -> Figures:
-    """RSS at ten moments of idling; what it has grown by from the first half to the second, so that one moment is not all."""
+    """RSS at moments of idling, a minute apart, and what it has grown by from the first to the last."""
     _, before = await bench.count("thought.generated")
     rss = [await _settled_kb(pid)]
-    for minute in range(10):
-        await asyncio.sleep(idle_s / 10)
+    for moment in range(min(MOMENT_S, idle_s), idle_s + 1, MOMENT_S):
+        await asyncio.sleep(min(MOMENT_S, idle_s))
         rss.append(await _settled_kb(pid))
-        say(f"runner: idle, {(minute + 1) * idle_s / 10:.0f} s, {rss[-1] / 1024:.1f} MB")
+        say(f"runner: idle, {moment} s, {rss[-1] / 1024:.1f} MB")
     _, after = await bench.count("thought.generated")
     return {
         "idle_s": idle_s,
