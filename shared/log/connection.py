@@ -188,7 +188,13 @@ class Connection:
         else:
             self._client.forget_pending()
         if not self._client.is_closed:
-            await self._client.close()
+            try:
+                await self._client.close()
+            except asyncio.CancelledError:  # also of the attempt to connect again, which nats-py gives up and then awaits
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+        self.closed.set()
 
     def _answered(self, message: Raw) -> None:
         token = message.subject[len(self._inbox) :]
