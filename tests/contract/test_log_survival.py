@@ -310,6 +310,20 @@ async def test_a_tail_that_cannot_bury_begins_again_before_what_it_could_not_rea
     assert b'"messages":1,' in (await log.connection.request("$JS.API.STREAM.INFO.DEAD")).data
 
 
+@pytest.mark.parametrize("status", [b"503", b"404", b"204", b"\xff\xff\xff"])
+async def test_a_stored_message_that_looks_like_a_status_ends_no_reading(log: JetStreamLog, status: bytes) -> None:
+    head = b"NATS/1.0 " + status + b"\r\n\r\n"
+    subject = b"observation.recorded.alpha.all"
+    await log.connection.client._send_command(b"HPUB %b %d %d\r\n%b\r\n" % (subject, len(head), len(head), head))
+    await log.connection.client.flush()
+    sent = observation("good")
+    (seq,) = await log.commit([sent])
+    assert 2 == seq
+    for filters in ((sent.subject,), ("observation.recorded.alpha.*",), ("observation.recorded.alpha.>",)):
+        assert [sent.envelope.id] == [r.id for r in await log.read(filters)]
+    assert await log.get(1) is None
+
+
 async def test_batches_tried_in_an_outage_leave_no_halves_behind(broker: Broker, log: JetStreamLog) -> None:
     broker.kill()
     batches = [[observation("a"), observation("b")] for _ in range(60)]
