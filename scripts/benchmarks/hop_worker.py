@@ -1,6 +1,7 @@
 """One process of a four-hop pipeline: `python -m scripts.benchmarks.hop_worker kernel|bare <stage> <url> <prefix> <batch>`.
 
-`kernel`: the mesh's shell around a decider that does nothing but pass on, with the boundaries the real services have.
+`kernel`: the mesh's shell around a decider that does nothing but pass on, guarded as the real services are. Each message opens its
+boundary, so nothing is read; the real policy gate and actuator do read.
 `bare`: what one would write with nats-py alone: durable pull `fetch`, publish with ack, ack; `batch` messages side by side.
 """
 

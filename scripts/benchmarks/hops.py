@@ -5,7 +5,7 @@ due, so a slow pipeline cannot hide by slowing the driver. All sides run on one 
 machine is never twice the same. Peak: all proposals at once; out per second between the first and the last; median of the turns.
 The ratio of two peaks is the median of the ratios within each turn. Sides that are five times slower get a fifth of the proposals then.
 
-- `kernel`: our log, shell and handling around deciders that only pass on, with the boundaries of the real ones.
+- `kernel`: our log, shell and handling around deciders that only pass on, guarded as the real ones are, and read nothing.
 - `services`: the real verifier, policy gate and actuator (which claims before it acts: one commit and four reads more).
 - `bare_fetch_1`, `bare_fetch_64`: nats-py as it comes, no headers, nothing decoded, nothing guarded.
 

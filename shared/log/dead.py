@@ -1,7 +1,7 @@
-"""Dead letters: what could not be understood or handled, kept whole with its reason, once for each service that gave it up.
+"""Dead letters: what could not be understood or handled, kept with its reason, once for each service that gave it up.
 
-Subject `dead.<service>.<stream>.<sequence>.<original subject>` on stream `DEAD`; headers `swarm-dead-reason` and
-`swarm-dead-detail` beside the original ones. A second burial of the same message finds the first.
+Subject `dead.<service>.<stream>.<sequence>.<original subject>` on stream `DEAD`, with the SHA-256 of a subject that is too long;
+headers `swarm-dead-reason` and `swarm-dead-detail` beside the original ones. A second burial of the same message finds the first.
 """
 
 from __future__ import annotations

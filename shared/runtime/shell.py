@@ -137,8 +137,7 @@ class Shell(Generic[S]):
             try:
                 await self._begin(delivery, spec)
             except Exception:
-                log.exception("delivery_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
-                self._settle(delivery, _pause(0.1, delivery), "failed")
+                self._hand_back(delivery)
 
     async def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
         """To the dead letters, or into the lane of its boundary."""
@@ -191,9 +190,8 @@ class Shell(Generic[S]):
                     message = cast("Delivered | None", second) or self._delivered(first)
                     try:
                         await self._handle_delivery(first, message, boundary)
-                    except Exception:  # not even to the dead letters
-                        log.exception("delivery_failed", subject=first.subject, seq=first.seq, attempt=first.attempt)
-                        self._settle(first, _pause(0.1, first), "failed")
+                    except Exception:
+                        self._hand_back(first)
         finally:
             del self._lanes[name]
 
@@ -280,6 +278,11 @@ class Shell(Generic[S]):
                 delivery.nak(verdict.delay_s)
         except LogUnavailable as error:
             log.warning("verdict_lost", seq=delivery.seq, why=str(error))
+
+    def _hand_back(self, delivery: Delivery) -> None:
+        """After an exception nobody else took, such as from a burial: it is said, and the message comes again."""
+        log.exception("delivery_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
+        self._settle(delivery, _pause(0.1, delivery), "failed")
 
     async def _bury(self, delivery: Delivery, reason: str, detail: str) -> None:
         log.warning("dead_letter", subject=delivery.subject, seq=delivery.seq, reason=reason, detail=detail)
