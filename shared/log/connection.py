@@ -190,7 +190,8 @@ class Connection:
         if not self._client.is_closed:
             try:
                 await self._client.close()
-            except asyncio.CancelledError:  # also of the attempt to connect again, which nats-py gives up and then awaits
+            except asyncio.CancelledError:
+                # Also of the attempt to connect again, which nats-py gives up and then awaits.
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
