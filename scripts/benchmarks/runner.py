@@ -26,6 +26,7 @@ from scripts.benchmarks.measure import CannotMeasure, Figures, broker, run_async
 from scripts.benchmarks.pipeline import Worker, processes
 from services.persona_runner.guard import WINDOW
 from services.persona_runner.state import KEPT_NOTES
+from services.supervisor.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     AnyEvent,
@@ -40,7 +41,7 @@ from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from tests.broker import Broker, free_port
+from tests.broker import Broker
 
 KEYS = ("thoughts_per_s", "kb_per_persona")
 ACTIVE = 200

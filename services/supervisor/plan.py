@@ -122,27 +122,24 @@ def nats(places: Places, ports: Mapping[str, int]) -> Spec:
 
 
 def s3(places: Places, ports: Mapping[str, int]) -> Spec:
-    """SeaweedFS. Its gRPC ports are said too, or it would take each port + 10000."""
-    flags = [f"-{name.removeprefix('s3_')}.port={ports[name]}" for name in S3_PORTS]
-    flags += [f"-{name.removeprefix('s3_')}.port.grpc={ports[f'{name}_grpc']}" for name in S3_PORTS]
-    off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
+    folder = places.data / "s3"
     return Spec(
         name=S3,
-        argv=(
-            places.weed,
-            "mini",
-            f"-dir={places.data / 's3'}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            f"-s3.config={places.keys / 's3.json'}",
-            *flags,
-            *off,
-        ),
+        argv=weed(places.weed, folder, places.keys / "s3.json", ports),
         env=_base(places),
-        cwd=str(places.data / "s3"),
+        cwd=str(folder),
         ready_url=f"http://127.0.0.1:{ports['s3_s3']}/",
         any_answer=True,
     )
+
+
+def weed(binary: str, folder: Path, identities: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
+    """SeaweedFS on the loopback. Its gRPC ports are said too, or it would take each port + 10000."""
+    flags = [f"-{name.removeprefix('s3_')}.port={ports[name]}" for name in S3_PORTS]
+    flags += [f"-{name.removeprefix('s3_')}.port.grpc={ports[f'{name}_grpc']}" for name in S3_PORTS]
+    at = (f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={identities}")
+    off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
+    return (binary, "mini", *at, *flags, *off)
 
 
 def bootstrap(places: Places, ports: Mapping[str, int]) -> Spec:

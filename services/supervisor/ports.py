@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterable, Mapping
 
@@ -9,6 +10,11 @@ WELL_KNOWN = {"nats": 4222, "api": 4096}
 """What a person would try first."""
 S3_PORTS = tuple(f"s3_{part}" for part in ("s3", "master", "filer", "volume", "admin"))
 S3_GRPC = tuple(f"{name}_grpc" for name in S3_PORTS)
+
+FREE = range(20_000, 32_768)
+"""Where free ones are taken from: below what kernels give to outgoing connections (Linux from 32768 on, IANA from 49152).
+While a server is down, a client's connection could take its port there, or even end up connected to itself."""
+_TRIES = 100
 
 
 class PortTaken(Exception):
@@ -28,8 +34,8 @@ def choose(
     try:
         # What is certain goes first, so that no free choice takes it away.
         for name in sorted(names, key=lambda n: (n not in asked, n not in before)):
-            wanted = [asked[name]] if name in asked else [before.get(name, 0), 0]
-            for port in wanted:
+            known = [before[name]] if name in before else []
+            for port in [asked[name]] if name in asked else [*known, *random.sample(FREE, _TRIES), 0]:
                 if (taken := _hold(host, port)) is not None:
                     held.append(taken)
                     chosen[name] = int(taken.getsockname()[1])
@@ -42,6 +48,11 @@ def choose(
     finally:
         for one in held:
             one.close()
+
+
+def free_port() -> int:
+    """A port of the loopback nobody listens on now."""
+    return choose(("port",), host="127.0.0.1")["port"]
 
 
 def is_free(host: str, port: int) -> bool:

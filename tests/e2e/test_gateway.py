@@ -14,13 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.supervisor.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import AnyEvent, ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
-from tests.broker import Broker, free_port
+from tests.broker import Broker
 
 ROOT = {"persona_id": "root", "name": "Root", "role": "architect", "charter": "watch", "swarm_id": "alpha"}
 CHILD = {"persona_id": "kid", "name": "Kid", "role": "reviewer", "charter": "review"}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
-from tests.broker import binary, free_port
+from services.supervisor.mesh import find_binary
+from services.supervisor.plan import weed
+from services.supervisor.ports import S3_GRPC, S3_PORTS, choose
+from services.supervisor.processes import die_with_parent
 
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
-_GRPC = 10_000
 
 
 class Weed:
@@ -20,10 +24,8 @@ class Weed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports: dict[str, int] = {}
-        for name in ("master", "volume", "filer", "s3", "admin"):
-            self.ports[name] = self._free()
-        self.endpoint = f"127.0.0.1:{self.ports['s3']}"
+        self.ports = choose((*S3_PORTS, *S3_GRPC), host="127.0.0.1")
+        self.endpoint = f"127.0.0.1:{self.ports['s3_s3']}"
         self.identities = folder / "identities.json"
         self.identities.touch(0o600)
         identity = {
@@ -34,25 +36,18 @@ class Weed:
         self.identities.write_text(json.dumps({"identities": [identity]}))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def _free(self) -> int:
-        """Each port also takes the one 10 000 above it."""
-        while True:
-            port = free_port()
-            if port + _GRPC < 65536 and port not in self.ports.values():
-                return port
-
     def start(self) -> None:
-        arguments = [f"-{name}.port={port}" for name, port in self.ports.items()]
         self.process = subprocess.Popen(
-            [binary("weed"), "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *arguments,
-             "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={self.identities}"],
+            weed(find_binary("weed"), self.folder, self.identities, self.ports),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(os.getpid()),
             cwd=self.folder,
-        )  # fmt: skip
+        )
         deadline = time.monotonic() + 30
         while not self._answers():
-            assert self.process.poll() is None, "weed ended at once"
+            with suppress(subprocess.TimeoutExpired):
+                raise AssertionError(f"weed ended at once with {self.process.wait(0.05)}")
             assert time.monotonic() < deadline, "weed did not answer within 30 s"
 
     def _answers(self) -> bool:

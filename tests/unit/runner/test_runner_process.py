@@ -15,6 +15,7 @@ from typing import TypeVar
 import httpx
 import psutil
 
+from services.supervisor.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     AnyEvent,
@@ -31,7 +32,7 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 from shared.log.streams import ensure
-from tests.broker import Broker, free_port
+from tests.broker import Broker
 
 MAX_RSS_MB = 80
 T = TypeVar("T")

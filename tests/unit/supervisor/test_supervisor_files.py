@@ -14,7 +14,7 @@ import pytest
 
 from services.supervisor.keys import ensure_keys, ensure_secret
 from services.supervisor.logs import MAX_LINE, Lines, LogFile
-from services.supervisor.ports import PortTaken, choose
+from services.supervisor.ports import FREE, PortTaken, choose
 from services.supervisor.state import (
     Lock,
     MeshRecord,
@@ -114,6 +114,7 @@ def test_ports_are_those_of_before_or_free_ones_and_never_the_same_twice() -> No
         first = choose(("a", "b", "c"), host="127.0.0.1", before={"a": taken})
         assert taken not in first.values()
         assert len(set(first.values())) == 3
+        assert all(port in FREE for port in first.values())
         with pytest.raises(PortTaken, match=f"port {taken}"):
             choose(("a",), host="127.0.0.1", asked={"a": taken})
     assert choose(("a", "b", "c"), host="127.0.0.1", before=first) == first
