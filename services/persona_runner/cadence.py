@@ -112,4 +112,10 @@ def _after_answer(state: State, at: datetime, limits: Limits) -> datetime:
         return at
     if state.exhausted_until is not None:
         return max(at, state.exhausted_until)
-    return at if state.answered else max(at, state.asked_at + timedelta(seconds=limits.ask_again_s))
+    return at if state.answered else max(at, state.asked_at + patience(state, limits))
+
+
+def patience(state: State, limits: Limits) -> timedelta:
+    """How long to wait for an answer before asking again: twice as long each time, since the request itself is not lost."""
+    seconds = limits.ask_again_s * 2 ** min(max(0, state.unanswered - 1), 16)
+    return timedelta(seconds=min(seconds, max(limits.ask_again_s, limits.rest_max_ms / 1000)))

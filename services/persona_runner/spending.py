@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.persona_runner.cadence import Limits
+from services.persona_runner.cadence import Limits, patience
 from services.persona_runner.state import Grant, State
 from shared.contracts.events import Credits, GrantRequested, ThoughtGenerated, Usage
 
@@ -30,13 +30,13 @@ def ask_at(state: State, now: datetime, limits: Limits) -> datetime:
     """When more may be asked for: one request at a time, and one that brought too little is not repeated at once."""
     if state.asked_at is None:
         return now
-    patience = state.asked_at + timedelta(seconds=limits.ask_again_s)
+    again = state.asked_at + patience(state, limits)
     if not state.answered:
-        return patience
+        return again
     if state.exhausted_until is not None:
         return max(state.exhausted_until, state.asked_at + timedelta(seconds=1))
     grant = usable(state.grant, now)
-    return patience if grant is not None and grant.spent == Credits() else now
+    return again if grant is not None and grant.spent == Credits() else now
 
 
 def may_ask(state: State, now: datetime, limits: Limits) -> bool:

@@ -82,7 +82,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     `observed_seq` is the last stream sequence it has perceived, `cycle_seq` the one before the running cycle,
     `heard_seq` the last observation for it alone. `said` and `recent` serve the loop guard.
     `topics` maps what it has raised (by a short hash) to the newest evidence it had for it. `ends_at`: a draining persona
-    says nothing from then on; the governor gives it up half as long again after that.
+    says nothing from then on; the governor gives it up half as long again after that. `unanswered`: requests in a row that
+    brought neither credits nor the word that there are none.
     """
 
     swarm: str = ""
@@ -121,6 +122,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     grant: Grant | None = None
     asks: int = 0
+    unanswered: int = 0
     asked_at: datetime | None = None
     ask_seq: int = 0
     answered: bool = False
@@ -180,9 +182,9 @@ def evolve(state: State, recorded: Recorded) -> State:
             return _asked(state, recorded, event)
         case BudgetGranted():
             grant = Grant(id=event.grant_id, credits=event.credits, expires_at=event.expires_at)
-            return msgspec.structs.replace(state, grant=grant, answered=True, exhausted_until=None)
+            return msgspec.structs.replace(state, grant=grant, answered=True, unanswered=0, exhausted_until=None)
         case BudgetExhausted():
-            return msgspec.structs.replace(state, answered=True, exhausted_until=event.retry_at)
+            return msgspec.structs.replace(state, answered=True, unanswered=0, exhausted_until=event.retry_at)
         case PersonaDraining():
             time_left = max(timedelta(), min(event.deadline - recorded.envelope.time, MAX_DRAIN))
             return msgspec.structs.replace(state, draining=True, ends_at=recorded.envelope.time + 2 * time_left)
@@ -303,6 +305,7 @@ def _asked(state: State, recorded: Recorded, event: GrantRequested) -> State:
         state,
         grant=None if closes else state.grant,
         asks=state.asks + 1,
+        unanswered=state.unanswered + waits,
         ask_seq=recorded.seq,
         asked_at=recorded.envelope.time if waits else state.asked_at,
         answered=state.answered and not waits,

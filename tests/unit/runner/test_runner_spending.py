@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from services.persona_runner.steps import Unaffordable
 from shared.contracts.events import BudgetExhausted, BudgetGranted, Credits, GrantRequested, ThoughtGenerated
@@ -107,6 +108,23 @@ def test_an_exhausted_budget_pauses_until_it_may_ask_again() -> None:
     world.pass_time(39)
     assert runner.step() == NOTHING
     world.pass_time(2)
+    assert isinstance(runner.step().events[0], GrantRequested)
+
+
+def test_unanswered_requests_become_rarer_and_an_answer_starts_afresh() -> None:
+    world = World()
+    runner = Runner(world)
+    moments: list[int] = []
+    for second in range(1, 1300):
+        world.pass_time(1)
+        if runner.step() != NOTHING:
+            moments.append(second)
+    assert [later - before for before, later in pairwise(moments)] == [10, 20, 40, 80, 160, 300, 300, 300]
+    world.govern()
+    runner.think()
+    world.pass_time(91)
+    assert isinstance(runner.step().events[0], GrantRequested)
+    world.pass_time(10)
     assert isinstance(runner.step().events[0], GrantRequested)
 
 
