@@ -13,7 +13,6 @@ from services.verifier.answers import Answers
 from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
-    ActionExecuted,
     AnyEvent,
     BeliefAsserted,
     BeliefContested,
@@ -34,8 +33,11 @@ from shared.contracts.persona import charter_sha256
 from shared.decider import Effect, Result
 from shared.log.port import Log
 
-PAGE = 5_000
+PAGE = 2_000
 MAX_EVENTS_READ = 200_000
+COUNTS_AT_ONCE = 4
+"""A long count keeps the broker and this process busy; many personas that see the same burst all ask for one."""
+
 EVIDENCE_KEPT = 8
 """Of the matching observations, the first and the last few are cited."""
 
@@ -50,13 +52,15 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "verifier"
     recall_timeout_s: float = RECALL_TIMEOUT_S
     max_events_read: int = MAX_EVENTS_READ
+    counting: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(COUNTS_AT_ONCE))
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
             case Resolve():
                 return await resolve(self.log, effect)
             case RunProbe(probe=LogCount() as probe):
-                return await count(self.log, effect.swarm, effect.persona, probe, self.max_events_read)
+                async with self.counting:
+                    return await count(self.log, effect.swarm, effect.persona, probe, self.max_events_read)
             case RunProbe(probe=LogResolve() as probe):
                 return await resolve_probe(self.log, effect.swarm, effect.persona, probe)
             case RunProbe(probe=MemoryRecall() as probe):
@@ -103,22 +107,25 @@ def readable(event: AnyEvent, swarm: str, persona: str) -> bool:
 
 
 def is_independent(event: AnyEvent) -> bool:
-    """Whether the event is more than an outsider's word or the persona's own: a measurement, a person's note, an outcome."""
+    """Whether the event is more than an outsider's word or the persona's own: a measurement, a person's note, a shared belief."""
     match event:
         case ObservationRecorded():
             return not event.tainted
         case CheckResult():
             return event.outcome == "confirmed" and not event.tainted
-        case ActionExecuted() | BeliefAsserted() | BeliefContested() | BeliefRevised():
+        case BeliefAsserted() | BeliefContested() | BeliefRevised():
             return True
-        case _:  # its own words, or what follows from its merely asking, such as a grant
+        case (
+            _
+        ):  # its own words, or what follows from its merely asking: a grant, or the outcome of an action it proposed
             return False
 
 
 async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events: int = MAX_EVENTS_READ) -> Measured:
     """Count matching observations between two sequences, page by page, reading at most `max_events`."""
-    from shared.thinker.templates import matches  # here: importing the verifier should not load a thinker
+    from shared.thinker.templates import matcher  # here: importing the verifier should not load a thinker
 
+    matches = matcher(probe.template)
     filters = [f"observation.recorded.{swarm}.{EVERYONE}", f"observation.recorded.{swarm}.{persona}"]
     first: list[EvidenceRef] = []
     last: list[EvidenceRef] = []
@@ -133,7 +140,7 @@ async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events:
             event = recorded.event
             if not isinstance(event, ObservationRecorded) or probe.source not in (None, event.source):
                 continue
-            if matches(probe.template, event.text):
+            if matches(event.text):
                 value += 1
                 tainted = tainted and event.tainted
                 ref = EvidenceRef(id=recorded.id, seq=recorded.seq)

@@ -10,9 +10,10 @@ import pytest
 from services.verifier import decider
 from services.verifier.answers import Answers
 from services.verifier.decider import Measured, Resolve, Resolved, RunProbe
-from services.verifier.effects import PAGE, VerifierEffects, count
-from shared.contracts.envelope import Envelope, Message
+from services.verifier.effects import COUNTS_AT_ONCE, PAGE, VerifierEffects, count
+from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
+    ActionExecuted,
     BeliefAsserted,
     BudgetGranted,
     CheckRequested,
@@ -32,6 +33,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import caused_id
 from shared.contracts.persona import PersonaPolicy
+from shared.log.memory import MemoryLog
 from shared.runtime.handling import Done
 from tests.unit.gate.given import CHARTER, SWARM, T0, WHOSE, Mesh, at, message_of, observed, proposed, record, spawned
 
@@ -99,7 +101,8 @@ async def test_what_a_persona_brings_about_by_asking_is_not_independent() -> Non
     asked = CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=probe)
     refuted = CheckResult(**WHOSE, check_id="c-1", hypothesis_id="h-1", outcome="refuted", findings="never")
     granted = BudgetGranted(**WHOSE, grant_id="g", window=1, credits=Credits(), expires_at=at(60))
-    cited = [ref(await mesh.say(event, f"e{n}")) for n, event in enumerate((asked, refuted, granted))]
+    done = ActionExecuted(**WHOSE, proposal_id="p-0", digest="0" * 64, outcome="success", summary="written")
+    cited = [ref(await mesh.say(event, f"e{n}")) for n, event in enumerate((asked, refuted, granted, done))]
     assert 0 == (await resolve(mesh, *cited)).independent
 
 
@@ -177,6 +180,29 @@ async def test_counting_goes_on_over_pages() -> None:
     mesh.log.store.append(events)
     measured = await measure(mesh, LogCount(template="disk <*> failed", first_seq=1, last_seq=10**9))
     assert (PAGE + 3, True) == (measured.value, measured.complete)
+
+
+async def test_however_many_ask_for_a_count_only_a_few_read_the_log_at_once() -> None:
+    mesh = Mesh()
+    for i in range(30):
+        await mesh.say(observed(), f"o{i}")
+    reading = most = 0
+
+    class Watched(MemoryLog):
+        async def read(self, *args: Any, **options: Any) -> list[Recorded]:
+            nonlocal reading, most
+            reading += 1
+            most = max(most, reading)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            reading -= 1
+            return await mesh.log.read(*args, **options)
+
+    effects = VerifierEffects(log=Watched(), answers=Answers(mesh.log))
+    probe = run_probe(LogCount(template="disk <*> failed", first_seq=1, last_seq=30))
+    measured = await asyncio.gather(*(effects.perform(probe) for _ in range(50)))
+    assert [30] * 50 == [m.value for m in measured if isinstance(m, Measured)]
+    assert COUNTS_AT_ONCE == most
 
 
 async def test_resolving_counts_different_readable_events() -> None:
