@@ -126,7 +126,7 @@ class EventStream:
                 while self._feed.position - cursor > PAGE and not self._feed.stopped:
                     upto = self._feed.position
                     page = await self._page(wanted, cursor, upto, PAGE)
-                    cursor = page[-1].seq if len(page) == PAGE else upto
+                    cursor = page[-1].seq if page else upto  # a short one is no end: it is without unreadable events
                     yield b"".join(map(frame, page))
                 if self._feed.stopped:  # the client asks again for the rest
                     yield GOODBYE

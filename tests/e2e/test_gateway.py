@@ -177,6 +177,23 @@ async def test_a_stream_ends_cleanly_and_resumes_where_it_was(mesh: Mesh) -> Non
     assert ids(rest) == list(range(551, 602))
 
 
+async def test_a_message_that_cannot_be_read_costs_a_stream_no_other(mesh: Mesh) -> None:
+    connection = await Connection.open(mesh.broker.url, name="filler")
+    log = JetStreamLog(connection, service="gateway", instance="filler-1")
+    await log.commit([message(ObservationRecorded(swarm="alpha", persona="all", text="first"))])
+    await connection.request("observation.recorded.alpha.all", b"no event")
+    for _ in range(3):
+        await log.commit([message(ObservationRecorded(swarm="alpha", persona="all", text="t")) for _ in range(500)])
+    await connection.close()
+    await mesh.posts("/v1/swarm/alpha/observations", {"text": "last"}, "k")
+    text = ""
+    async with mesh.client.stream("GET", "/v1/cognition/stream?from=beginning") as answer:
+        chunks = answer.aiter_text()
+        while 1503 not in ids(text):
+            text += await anext(chunks)
+    assert ids(text) == [1, *range(3, 1504)]
+
+
 async def test_the_bus_away_is_503_and_back_again_is_200_without_a_restart(mesh: Mesh) -> None:
     path = "/v1/swarm/alpha/observations"
     assert (await mesh.client.post(path, json={"text": "before"})).status_code == 200
