@@ -85,7 +85,7 @@ class Bus:
         self, command: Command, messages: Sequence[Message], expect: Sequence[Expect] = (), *, wait: bool = True
     ) -> tuple[int, ...]:
         """Commit, once for one key, and return the sequences when the projection holds them."""
-        known = self.feed.projection.commands.get(messages[0].envelope.id)
+        known = None if command.key is None else await self._folded(messages[0])
         if known is None:
             try:
                 seqs = await self.log.commit(messages, expect)
@@ -115,6 +115,18 @@ class Bus:
                 "and may still take effect, ask again with the same Idempotency-Key or look at the state"
             )
             raise Problem(503, detail, reason="no_answer", retry_after_s=RETRY_AFTER_S, event_id=event_id) from None
+
+    async def _folded(self, message: Message) -> int | None:
+        """The sequence of a keyed event that is in the log already.
+
+        The newest event on its subject says how far to have read to be sure: after an outage a caller that asks again may be
+        quicker than the feed, and the broker's dedup window may have passed.
+        """
+        commands = self.feed.projection.commands
+        if commands.get(message.envelope.id) is None:
+            newest = await self.log.last((message.subject,))
+            await self.feed.reached(newest[-1].seq if newest else 0, self.timeout_s)
+        return commands.get(message.envelope.id)
 
     async def _known(self, message: Message) -> int:
         """The sequence of an event the log says it has."""

@@ -166,7 +166,8 @@ class Feed:
                 await future
         except TimeoutError:
             detail = (
-                f"what you sent is stored (sequence {seq}), but this gateway has not read it back within {timeout_s} s"
+                f"this gateway has not read the log up to sequence {seq} within {timeout_s:g} s; what you sent may be "
+                "stored already, ask again with the same Idempotency-Key"
             )
             raise Problem(503, detail, reason="catching_up", retry_after_s=RETRY_AFTER_S) from None
 

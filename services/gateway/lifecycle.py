@@ -182,7 +182,7 @@ async def start(bus: Bus, command: Command, settings: GatewaySettings, request: 
         loop_interval_ms=min(max(interval, MIN_INTERVAL_MS), MAX_INTERVAL_MS),
         principal=command.principal,
     )
-    if event_id in projection.commands:
+    if projection.commands.get(event_id) is not None:
         if asked is not None:
             await bus.repeated(event_id, event)
         return

@@ -10,7 +10,7 @@ from services.gateway.problems import Problem
 from services.gateway.requests import Observation, RecordObservations
 from services.gateway.views import ObservationsRecorded, Recalled
 from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallRequested
-from shared.contracts.ids import fresh_id
+from shared.contracts.ids import EVERYONE, fresh_id
 
 MAX_QUERY_CHARS = 2000
 
@@ -26,7 +26,7 @@ async def record(bus: Bus, command: Command, swarm: str, request: RecordObservat
     ids = [command.event_id("observation.recorded", i) for i in range(len(events))]
     if (
         command.key is not None
-        and command.event_id("observation.recorded", len(events)) in bus.feed.projection.commands
+        and bus.feed.projection.commands.get(command.event_id("observation.recorded", len(events))) is not None
     ):
         raise Problem(422, "this Idempotency-Key was used for more observations", reason="idempotency_key_reused")
     messages = [bus.message(command, i, e) for i, e in zip(ids, events, strict=True)]
@@ -37,10 +37,10 @@ async def record(bus: Bus, command: Command, swarm: str, request: RecordObservat
 def _event(swarm: str, principal: str, observation: Observation) -> ObservationRecorded:
     return ObservationRecorded(
         swarm=swarm,
-        persona=token("persona", observation.persona),
+        persona=token("persona", observation.persona or EVERYONE),
         text=observation.text,
-        source=observation.source,
-        tags=observation.tags,
+        source="api" if observation.source is None else observation.source,
+        tags=observation.tags or (),
         observed_at=None if observation.observed_at is None else _utc(observation.observed_at),
         principal=principal,
     )

@@ -49,9 +49,11 @@ class Problem(Exception):
         retry_after_s: int | None = None,
         event_id: str | None = None,
         errors: tuple[Field, ...] = (),
+        allow: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
+        self.allow = allow
         self.retry_after_s = retry_after_s
         self.details = ProblemDetails(
             type="about:blank",
@@ -70,6 +72,8 @@ class Problem(Exception):
             headers["Retry-After"] = str(self.retry_after_s)
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
+        if self.allow is not None:
+            headers["Allow"] = self.allow
         return headers
 
     def body(self) -> bytes:
@@ -90,7 +94,7 @@ def from_http(error: HTTPException) -> Problem:
         if isinstance(e, dict)
     )
     detail = "; ".join(f"{f.field}: {f.message}" for f in fields) or error.detail
-    return Problem(status, detail, errors=fields)
+    return Problem(status, detail, errors=fields, allow=(error.headers or {}).get("allow"))
 
 
 def from_error(error: Exception) -> Problem | None:
@@ -104,6 +108,8 @@ def from_error(error: Exception) -> Problem | None:
             return unavailable("the event bus cannot be reached now; nothing is lost, ask again")
         case Malformed(reason="oversized"):
             return Problem(413, error.detail, reason="oversized")
+        case UnicodeDecodeError():
+            return Problem(422, f"the body is not UTF-8: {error.reason} at byte {error.start} of a text")
         case RecursionError():
             return Problem(422, "the body is nested too deeply")
         case _:

@@ -24,6 +24,7 @@ from services.gateway.views import (
     MemorySnapshot,
     ProposalStatus,
 )
+from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
 
@@ -58,11 +59,36 @@ class State(msgspec.Struct, array_like=True):
     journal: list[AuditEntry]
     accounts: dict[str, Account]
     snapshot: MemorySnapshot | None
-    commands: dict[str, int]
+    commands: dict[str, dict[str, int]]
+
+
+class Commands:
+    """Sequences of keyed commands by event id; so a repeated command is the same command.
+
+    The newest `keep` of each entity: a long file of observations makes no spawn or stop forgotten.
+    """
+
+    def __init__(self, keep: int = KEEP_COMMANDS) -> None:
+        self.by_entity: dict[str, dict[str, int]] = {}
+        self._keep = keep
+
+    def get(self, event_id: str) -> int | None:
+        return next((seqs[event_id] for seqs in self.by_entity.values() if event_id in seqs), None)
+
+    def apply(self, recorded: Recorded) -> None:
+        if (
+            recorded.envelope.source.partition("/")[0] != "gateway"
+            or recorded.id[UUID_VERSION : UUID_VERSION + 1] != "5"
+        ):
+            return
+        seqs = self.by_entity.setdefault(class_of(recorded.event).partition(".")[0], {})
+        seqs[recorded.id] = recorded.seq
+        while len(seqs) > self._keep:
+            del seqs[next(iter(seqs))]
 
 
 class Projection:
-    """All parts, and the index that makes a repeated command the same command."""
+    """All parts."""
 
     def __init__(self) -> None:
         self.position = 0
@@ -76,7 +102,7 @@ class Projection:
         self.journal = Journal()
         self.ledger = Ledger()
         self.snapshot: MemorySnapshot | None = None
-        self.commands: dict[str, int] = {}
+        self.commands = Commands()
 
     def apply(self, recorded: Recorded) -> bool:
         """Whether the event was new."""
@@ -85,10 +111,10 @@ class Projection:
         self.position, self.newest, self.updated_at = recorded.seq, recorded, recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
+        self.commands.apply(recorded)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
             self.snapshot = self._snapshot(recorded, recorded.event)
-        self._command(recorded)
         return True
 
     def capture(self) -> State:
@@ -106,7 +132,7 @@ class Projection:
             journal=self.journal.capture(),
             accounts=self.ledger.capture(),
             snapshot=self.snapshot,
-            commands=dict(self.commands),
+            commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
         )
 
     def restore(self, state: State) -> None:
@@ -121,7 +147,7 @@ class Projection:
         self.attention.open_hypotheses = {h.hypothesis_id: h for h in state.hypotheses}
         self.journal.restore(state.journal)
         self.ledger.restore(state.accounts)
-        self.snapshot, self.commands = state.snapshot, state.commands
+        self.snapshot, self.commands.by_entity = state.snapshot, state.commands
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]
@@ -187,13 +213,3 @@ class Projection:
             cold_snapshot_count=1 if persona is None else persona.snapshots,
             metadata={**ours, **theirs},
         )
-
-    def _command(self, recorded: Recorded) -> None:
-        if (
-            recorded.envelope.source.partition("/")[0] != "gateway"
-            or recorded.id[UUID_VERSION : UUID_VERSION + 1] != "5"
-        ):
-            return
-        self.commands[recorded.id] = recorded.seq
-        while len(self.commands) > KEEP_COMMANDS:
-            del self.commands[next(iter(self.commands))]

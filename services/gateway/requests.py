@@ -61,20 +61,20 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """`persona` narrows it to one persona; by default all of the swarm perceive it."""
 
     text: Annotated[str, Meta(min_length=1, max_length=8192)]
-    source: Annotated[str, Meta(max_length=200)] = "api"
-    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] = ()
-    persona: Token = EVERYONE
+    source: Annotated[str, Meta(max_length=200)] | None = "api"
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
+    persona: Token | None = EVERYONE
     observed_at: Instant | None = None
 
 
 class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
     """Either one observation by its own fields, or up to 1000 in `observations`."""
 
-    observations: Annotated[tuple[Observation, ...], Meta(max_length=MAX_OBSERVATIONS)] = ()
+    observations: Annotated[tuple[Observation, ...], Meta(max_length=MAX_OBSERVATIONS)] | None = ()
     text: Annotated[str, Meta(min_length=1, max_length=8192)] | None = None
-    source: Annotated[str, Meta(max_length=200)] = "api"
-    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] = ()
-    persona: Token = EVERYONE
+    source: Annotated[str, Meta(max_length=200)] | None = "api"
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
+    persona: Token | None = EVERYONE
     observed_at: Instant | None = None
 
     def each(self) -> tuple[Observation, ...]:
@@ -82,7 +82,7 @@ class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
         if (self.text is None) == (not self.observations):
             raise ValueError("give either text, or observations with 1 to 1000 entries")
         if self.text is None:
-            return self.observations
+            return self.observations or ()
         one = Observation(
             text=self.text, source=self.source, tags=self.tags, persona=self.persona, observed_at=self.observed_at
         )
@@ -94,7 +94,7 @@ class DecideApproval(msgspec.Struct, frozen=True, kw_only=True):
 
     decision: Literal["grant", "deny"]
     digest: Sha256
-    reason: Annotated[str, Meta(max_length=1000)] = ""
+    reason: Annotated[str, Meta(max_length=1000)] | None = ""
 
 
 ROOT_THINKER = CreatePersona(

@@ -125,7 +125,7 @@ async def decide(
     data: JSONBody[DecideApproval],
 ) -> Decided:
     """Yes or no to exactly this digest, once."""
-    life, event_id = await votes.vote(gateway.bus, command, proposal_id, data.decision, data.digest, data.reason)
+    life, event_id = await votes.vote(gateway.bus, command, proposal_id, data.decision, data.digest, data.reason or "")
     view = life.approval_view(gateway.clock())
     if view is None:
         raise Problem(409, f"proposal {proposal_id!r} awaits no approval", reason="not_awaiting")

@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from gateway_model import Mesh, asked, created, key, mesh, verified
+from gateway_model import NOW, Mesh, asked, created, key, mesh, verified
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.access import Buckets, authenticate
 from services.gateway.app import create_app
+from services.gateway.commands import Command
 from services.gateway.context import Gateway
+from services.gateway.perception import record
+from services.gateway.requests import Observation, RecordObservations
 from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings, Key, Scope, Unsafe
-from shared.log.memory import MemoryLog
+from shared.log.memory import DEDUP_WINDOW, MemoryLog
 from shared.settings import HttpKey, Settings, SettingsError
 
 KEYS = (
@@ -242,6 +245,24 @@ async def test_the_same_key_is_the_same_command_also_after_a_restart() -> None:
     assert await once() == first
     assert len(await log.read(("spawn.requested.*.*",))) == 1
     assert len(await log.read(("observation.recorded.*.*",))) == 2
+
+
+async def test_a_repeat_quicker_than_the_reading_of_the_log_is_the_same_command_however_late() -> None:
+    now = NOW
+    log = MemoryLog(lambda: now)
+    command = Command(principal="local", path="/v1/swarm/alpha/observations", key="k1")
+    request = RecordObservations(observations=(Observation(text="a"), Observation(text="b")))
+    first = await record(Gateway(log, GatewaySettings()).bus, command, "alpha", request)
+    now += DEDUP_WINDOW
+    behind = Gateway(log, GatewaySettings())
+    repeat = asyncio.create_task(record(behind.bus, command, "alpha", request))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    reading = asyncio.create_task(behind.feed.run())
+    assert await repeat == first
+    assert len(await log.read(("observation.recorded.*.*",))) == 2
+    await behind.stop()
+    await reading
 
 
 async def test_a_key_used_again_for_something_else_is_422() -> None:

@@ -16,6 +16,7 @@ from shared.contracts.events import (
     BudgetGranted,
     CheckResult,
     Credits,
+    ObservationRecorded,
     PersonaReaped,
     SnapshotCompressed,
     SnapshotCounts,
@@ -164,7 +165,7 @@ async def test_an_id_that_is_no_token_names_the_pattern(api: httpx.AsyncClient) 
     assert TOKEN_PATTERN.partition("$")[0] in str(said["detail"])
 
 
-@pytest.mark.parametrize("body", [b"{bad", b"\xff\xfe", b"[" * 200_000, b'{"name": "\\ud800"}'])
+@pytest.mark.parametrize("body", [b"{bad", b"\xff\xfe", b'{"name": "\xff"}', b"[" * 200_000, b'{"name": "\\ud800"}'])
 async def test_garbage_is_a_client_error(api: httpx.AsyncClient, body: bytes) -> None:
     problem(await api.post("/v1/swarm/personas", content=body, headers={"content-type": "application/json"}), 422)
 
@@ -197,6 +198,18 @@ async def test_null_where_there_is_a_default_is_the_default(up: Mesh, api: httpx
     assert reaped.json() == {"reaped_ids": ["root"], "count": 1}
     (asked_for,) = await up.log.read(("reap.requested.*.*",))
     assert (asked_for.event.cascade, asked_for.event.reason) == (False, "manual_reap")  # type: ignore[union-attr]
+    nulls = {"source": None, "tags": None, "persona": None, "observed_at": None}
+    for body in ({"text": "t", "observations": None, **nulls}, {"observations": [{"text": "t", **nulls}]}):
+        seen = (await api.post("/v1/swarm/alpha/observations", json=body)).json()
+        stored = await up.log.get(seen["sequences"][0])
+        assert stored is not None
+        assert stored.event == ObservationRecorded(
+            swarm="alpha", persona="all", text="t", source="api", principal="local"
+        )
+    c = created("p-1")
+    await up.put(c, verified(c), asked(c))
+    word = {"decision": "deny", "digest": c.digest, "reason": None}
+    assert (await api.post("/v1/approvals/p-1", json=word)).status_code == 200
 
 
 async def test_a_reaped_parent_is_shown_and_refuses_children(up: Mesh, api: httpx.AsyncClient) -> None:
@@ -439,7 +452,9 @@ async def test_operations_and_contracts_are_served_without_reaching_out(api: htt
 
 async def test_unknown_paths_methods_types_and_sizes_have_their_statuses(api: httpx.AsyncClient) -> None:
     problem(await api.get("/nope"), 404)
-    problem(await api.get("/v1/cognition/start"), 405)
+    refused = await api.get("/v1/cognition/start")
+    problem(refused, 405)
+    assert set(refused.headers["allow"].split(", ")) == {"OPTIONS", "POST"}
     problem(await api.post("/v1/swarm/personas", content=b"a=b", headers={"content-type": "text/plain"}), 415)
     big = b'{"name":"' + b"x" * (256 * 1024) + b'"}'
     problem(await api.post("/v1/swarm/personas", content=big, headers={"content-type": "application/json"}), 413)

@@ -26,7 +26,7 @@ from services.gateway.journal import Journal
 from services.gateway.knowledge import Attention, Beliefs
 from services.gateway.ledger import Ledger
 from services.gateway.personas import Personas
-from services.gateway.projection import Projection, State
+from services.gateway.projection import Commands, Projection, State
 from services.gateway.proposals import Proposals, fold_life
 from services.gateway.votes import refusal
 from shared.contracts.envelope import Recorded
@@ -110,7 +110,7 @@ def seen(projection: Projection) -> bytes:
         projection.journal.newest(10_000),
         projection.ledger.view(),
         projection.snapshot,
-        projection.commands,
+        projection.commands.by_entity,
         projection.position,
     )
     return msgspec.json.encode(said, order="sorted")
@@ -261,7 +261,7 @@ def test_a_repeated_command_is_known_after_a_restart_from_a_checkpoint() -> None
     item = recorded(ObservationRecorded(swarm="s", persona="all", text="t"), 1, source="gateway")
     name = "019ab6d2-0000-5000-8000-000000000000"
     projection.apply(msgspec.structs.replace(item, envelope=msgspec.structs.replace(item.envelope, id=name)))
-    assert restored(projection).commands == {name: 1}
+    assert restored(projection).commands.get(name) == 1
 
 
 # -- given, then -----------------------------------------------------------------------------------------------------
@@ -421,7 +421,18 @@ def test_only_commands_with_derived_ids_are_indexed() -> None:
     ):
         item = recorded(event, seq, source=source)
         projection.apply(msgspec.structs.replace(item, envelope=msgspec.structs.replace(item.envelope, id=name)))
-    assert projection.commands == {"019ab6d2-0000-5000-8000-000000000000": 2}
+    assert projection.commands.by_entity == {"observation": {"019ab6d2-0000-5000-8000-000000000000": 2}}
+
+
+def test_a_flood_of_observations_makes_no_other_command_forgotten() -> None:
+    commands = Commands(keep=10)
+    text = ObservationRecorded(swarm="s", persona="all", text="t")
+    for seq, event in enumerate((CognitionStopped(swarm="all", persona="all"), *[text] * 20), 1):
+        item = recorded(event, seq, source="gateway")
+        name = f"019ab6d2-0000-5000-8000-{seq:012}"
+        commands.apply(msgspec.structs.replace(item, envelope=msgspec.structs.replace(item.envelope, id=name)))
+    found = [seq for seq in range(1, 22) if commands.get(f"019ab6d2-0000-5000-8000-{seq:012}") == seq]
+    assert found == [1, *range(12, 22)]
 
 
 def test_the_snapshot_shown_is_the_newest_with_its_personas_count() -> None:
