@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from services.governor.decider import ExpiredGrants, Governor, Limits, State
 from services.governor.effects import Roster
-from shared.contracts.events import Credits
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import Tick
 from shared.runtime.service import Service
-from shared.settings import Settings
+from shared.settings import Settings, SettingsError
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The governor's limits as the settings have them."""
-    return Limits(
-        max_roots=settings.max_roots,
-        max_lifetime_children=settings.max_lifetime_children,
-        spawns_per_minute=settings.spawns_per_minute,
-        drain_s=max(1, round(settings.drain_s)),
-        grant_ttl_s=max(1, round(settings.grant_ttl_s)),
-        actions_per_minute=settings.persona_actions_per_minute,
-        swarm_per_minute=Credits(
-            tokens=settings.swarm_tokens_per_minute,
-            compute_ms=settings.swarm_compute_ms_per_minute,
-            actions=settings.swarm_actions_per_minute,
-        ),
-        global_per_minute=Credits(
-            tokens=settings.global_tokens_per_minute,
-            compute_ms=settings.global_compute_ms_per_minute,
-            actions=max(settings.swarm_actions_per_minute, settings.global_actions_per_minute),
-        ),
-    )
+    """The governor's limits as the settings have them. Raises `SettingsError` when they are none."""
+    limits = {
+        "max_roots": settings.max_roots,
+        "max_lifetime_children": settings.max_lifetime_children,
+        "spawns_per_minute": settings.spawns_per_minute,
+        "drain_s": max(1, round(settings.drain_s)),
+        "grant_ttl_s": max(1, round(settings.grant_ttl_s)),
+        "actions_per_minute": settings.persona_actions_per_minute,
+        "swarm_per_minute": {
+            "tokens": settings.swarm_tokens_per_minute,
+            "compute_ms": settings.swarm_compute_ms_per_minute,
+            "actions": settings.swarm_actions_per_minute,
+        },
+        "global_per_minute": {
+            "tokens": settings.global_tokens_per_minute,
+            "compute_ms": settings.global_compute_ms_per_minute,
+            "actions": settings.global_actions_per_minute,
+        },
+    }
+    try:
+        return msgspec.convert(limits, Limits)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"a limit of the governor does not fit: {error}") from error
 
 
 async def wire(service: Service) -> None:
-    """Consume requests, and reconcile every swarm every `reconcile_every_s`."""
+    """Consume requests, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
     shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State)
     service.consume(shell, max_ack_pending=20_000)
     roster = Roster(service.log)

@@ -1,0 +1,49 @@
+"""The limits a governor is told, and those it refuses to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from services.governor.decider import Limits
+from services.governor.service import limits_of
+from shared.contracts.events import Credits
+from shared.settings import SettingsError, load
+
+
+def test_the_settings_are_the_limits() -> None:
+    told = {
+        "SWARM_SPAWNS_PER_MINUTE": "7",
+        "SWARM_MAX_ROOTS": "3",
+        "SWARM_DRAIN_S": "0.2",
+        "SWARM_GRANT_TTL_S": "30",
+        "SWARM_PERSONA_ACTIONS_PER_MINUTE": "0",
+        "SWARM_SWARM_ACTIONS_PER_MINUTE": "9",
+        "SWARM_GLOBAL_ACTIONS_PER_MINUTE": "9",
+    }
+    expected = Limits(
+        spawns_per_minute=7,
+        max_roots=3,
+        drain_s=1,
+        grant_ttl_s=30,
+        actions_per_minute=0,
+        swarm_per_minute=Credits(tokens=200_000, compute_ms=600_000, actions=9),
+        global_per_minute=Credits(tokens=2_000_000, compute_ms=6_000_000, actions=9),
+    )
+    assert expected == limits_of(load(told))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"SWARM_GLOBAL_ACTIONS_PER_MINUTE": "10"}, "swarm_per_minute.actions is 120, above global_per_minute's 10"),
+        ({"SWARM_SPAWNS_PER_MINUTE": "0"}, "spawns_per_minute"),
+        ({"SWARM_MAX_LIFETIME_CHILDREN": "-1"}, "max_lifetime_children"),
+        ({"SWARM_PERSONA_ACTIONS_PER_MINUTE": "-1"}, "actions_per_minute"),
+        ({"SWARM_SWARM_TOKENS_PER_MINUTE": "-5"}, "swarm_per_minute.tokens"),
+    ],
+)
+def test_what_can_be_no_limit_stops_the_governor_and_is_named(told: Mapping[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        limits_of(load(told))
