@@ -28,7 +28,8 @@ log = structlog.get_logger()
 DUPLICATE_IN_BATCH = 10201
 COMMIT_ATTEMPTS = 4
 DIRECT_GET = "$JS.API.DIRECT.GET.SWARM"
-PAGE = 500
+PAGE, PAGE_BYTES = 500, 8 * 2**20
+"""What is asked for at once. By itself the broker stops at its `max_pending`, 64 MB, and cuts off who does not read that fast."""
 FEW_SUBJECTS = 32
 BATCHES_AT_ONCE = 8
 """The broker takes 50 a stream, of all clients, and commits them one after another."""
@@ -157,10 +158,10 @@ class JetStreamLog:
         """
         ask: dict[str, object] = {"multi_last": list(filters), "batch": FEW_SUBJECTS + 1}
         try:
-            newest = await self._direct(ask)
+            newest, end = await self._direct(ask)
         except _TooMany:
             return None
-        if len(newest) > FEW_SUBJECTS:
+        if len(newest) > FEW_SUBJECTS or _has_more(end):
             return None
         if not newest:
             return []
@@ -190,7 +191,7 @@ class JetStreamLog:
         position, count = after, 0
         while limit is None or count < limit:
             page = PAGE if limit is None else min(PAGE, limit - count)
-            answers = await self._direct({"batch": page, "seq": position + 1, "next_by_subj": subject_filter})
+            answers, end = await self._direct({"batch": page, "seq": position + 1, "next_by_subj": subject_filter})
             for message in answers:
                 seq = _seq(message)
                 if upto is not None and seq > upto:
@@ -199,7 +200,7 @@ class JetStreamLog:
                 count += 1
                 if (recorded := self._decode_direct(message)) is not None:
                     found[seq] = recorded
-            if len(answers) < page:
+            if not _has_more(end):
                 break
         return position
 
@@ -214,19 +215,25 @@ class JetStreamLog:
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
         found = []
         for start in range(0, len(filters), PAGE):
-            answers = await self._direct({"multi_last": list(filters[start : start + PAGE]), "batch": 1024})
-            found += [r for m in answers if (r := self._decode_direct(m)) is not None]
+            ask: dict[str, object] = {"multi_last": list(filters[start : start + PAGE]), "batch": 1024}
+            while True:
+                answers, end = await self._direct(ask)
+                found += [r for m in answers if (r := self._decode_direct(m)) is not None]
+                if not _has_more(end):
+                    break
+                ask |= {"seq": _seq(answers[-1]) + 1, "up_to_seq": int(end.headers["Nats-UpTo-Sequence"])}
         return sorted(found, key=lambda r: r.seq)
 
-    async def _direct(self, ask: dict[str, object]) -> list[Raw]:
-        body = msgspec.json.encode(ask)
+    async def _direct(self, ask: dict[str, object]) -> tuple[list[Raw], Raw]:
+        """Messages, `PAGE_BYTES` of them at most, and the status that ends them."""
+        body = msgspec.json.encode({**ask, "max_bytes": PAGE_BYTES})
         answers = await self.connection.request_many(DIRECT_GET, body, is_last=is_status)
         status = answers[-1].status
         if status == "413":
             raise _TooMany("the filters match more subjects than the broker gives at once, 1024")
         if status not in ("204", "404"):
             raise LogUnavailable(f"direct get answered {status} {answers[-1].description}")
-        return answers[:-1]
+        return answers[:-1], answers[-1]
 
     def _decode_direct(self, message: Raw) -> Recorded | None:
         headers = dict(message.headers)
@@ -250,6 +257,11 @@ class JetStreamLog:
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
         return JetStreamPuller(self.connection, spec, service=self.service)
+
+
+def _has_more(end: Raw) -> bool:
+    """Whether the batch that this status ends was not all there is."""
+    return end.headers.get("Nats-Num-Pending", "0") != "0"
 
 
 def _seq(message: Raw) -> int:

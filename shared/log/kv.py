@@ -6,6 +6,10 @@ import msgspec
 
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.port import Entry, LogUnavailable, StaleBoundary
+from shared.log.wire import Raw
+
+MAX_ENTRIES = 1024
+"""More keys than this a filter may not match: a limit of the broker."""
 
 
 class _Ack(msgspec.Struct):
@@ -22,8 +26,8 @@ class JetStreamKeyValue:
         self._get = f"$JS.API.DIRECT.GET.KV_{bucket}"
 
     async def get(self, key: str) -> Entry | None:
-        answer = await self._connection.request(self._get, msgspec.json.encode({"last_by_subj": self._prefix + key}))
-        if is_status(answer) or _is_gone(answer.headers):
+        answer = await self._last(key)
+        if answer is None or _is_gone(answer.headers):
             return None
         return Entry(key, answer.data, int(answer.headers["Nats-Sequence"]))
 
@@ -35,8 +39,9 @@ class JetStreamKeyValue:
         await self._store(key, b"", {"KV-Operation": "DEL", "Nats-TTL": "60s"}, revision)
 
     async def entries(self, key_filter: str = ">") -> list[Entry]:
-        ask = msgspec.json.encode({"multi_last": [self._prefix + key_filter], "batch": 1000})
+        ask = msgspec.json.encode({"multi_last": [self._prefix + key_filter], "batch": MAX_ENTRIES})
         answers = await self._connection.request_many(self._get, ask, is_last=is_status)
+        _refuse(answers[-1], ("204", "404"))
         return [
             Entry(m.headers["Nats-Subject"][len(self._prefix) :], m.data, int(m.headers["Nats-Sequence"]))
             for m in answers[:-1]
@@ -58,8 +63,21 @@ class JetStreamKeyValue:
 
     async def _tombstone(self, key: str) -> int:
         """The revision of a delete marker on the key, 0 when there is none."""
+        answer = await self._last(key)
+        return 0 if answer is None or not _is_gone(answer.headers) else int(answer.headers["Nats-Sequence"])
+
+    async def _last(self, key: str) -> Raw | None:
         answer = await self._connection.request(self._get, msgspec.json.encode({"last_by_subj": self._prefix + key}))
-        return 0 if is_status(answer) or not _is_gone(answer.headers) else int(answer.headers["Nats-Sequence"])
+        if not is_status(answer):
+            return answer
+        _refuse(answer, ("404",))
+        return None
+
+
+def _refuse(status: Raw, fine: tuple[str, ...]) -> None:
+    """What the broker cannot give now is not what is missing: raises `LogUnavailable` for a status that is not fine."""
+    if status.status not in fine:
+        raise LogUnavailable(f"the bucket answered {status.status} {status.description}")
 
 
 def _is_gone(headers: dict[str, str]) -> bool:

@@ -132,4 +132,4 @@ class KeyValue(Protocol):
 
     async def delete(self, key: str, *, revision: int | None = None) -> None: ...
     async def entries(self, key_filter: str = ">") -> list[Entry]:
-        """Live entries whose key matches a NATS filter."""
+        """Live entries whose key matches a NATS filter; at most 1024 keys may (a limit of the broker), else `LogUnavailable`."""

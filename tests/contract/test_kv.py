@@ -11,8 +11,9 @@ import pytest
 from shared.log.connection import Connection
 from shared.log.kv import JetStreamKeyValue
 from shared.log.memory import MemoryKeyValue
-from shared.log.port import KeyValue, StaleBoundary
+from shared.log.port import KeyValue, LogUnavailable, StaleBoundary
 from shared.log.streams import ensure
+from shared.log.wire import Raw
 from tests.broker import Broker
 
 
@@ -64,3 +65,25 @@ async def test_entries_lists_what_lives_under_a_filter(bucket: KeyValue) -> None
     await bucket.delete("shard.2")
     assert ["shard.1"] == [entry.key for entry in await bucket.entries("shard.*")]
     assert {"shard.1", "runner.1"} == {entry.key for entry in await bucket.entries()}
+
+
+async def test_what_a_bucket_cannot_give_now_is_not_missing(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    connection = await Connection.open(broker.url, name="test")
+    bucket = JetStreamKeyValue(connection, "leases")
+    try:
+        await asyncio.gather(*(bucket.put(f"k{n}", b"") for n in range(1025)))
+        with pytest.raises(LogUnavailable, match="413"):
+            await bucket.entries()
+
+        async def busy(subject: str, body: bytes = b"", **options: object) -> Raw:
+            return Raw("", "", b"", b"NATS/1.0 500 Busy\r\n\r\n")
+
+        connection.request = busy  # type: ignore[method-assign, assignment]
+        with pytest.raises(LogUnavailable, match="500 Busy"):
+            await bucket.get("k1")
+    finally:
+        await connection.close()
+        broker.kill()

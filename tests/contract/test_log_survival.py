@@ -358,3 +358,14 @@ async def test_a_connection_can_be_closed_while_the_server_is_away(broker: Broke
             connection.send("a", sent)
         await connection.close()
         await connection.closed.wait()
+
+
+async def test_more_bytes_than_a_page_holds_are_read_on(log: JetStreamLog) -> None:
+    for n in range(12):
+        await log.connection.request(f"observation.recorded.alpha.p{n}", b"x" * 900_000)
+    sent = observation("behind them", "p99")
+    (seq,) = await log.commit([sent])
+    for filters in (("observation.recorded.alpha.*",), ("observation.recorded.alpha.>",)):
+        assert [seq] == [r.seq for r in await log.read(filters)]
+        assert [seq] == [r.seq for r in await log.read(filters, 1)]
+        assert [seq] == [r.seq for r in await log.last(filters)]
