@@ -32,7 +32,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the actuator's effects.
 
     `trusted_keys` are public nkeys of policy gates. `knows_policy` says whether a policy version is, or lately was, in force.
-    `kill_switch` is a path: while something is there, nothing is done. `instance` names this process in claims.
+    `kill_switch` is a path: while something is there, or nobody can tell, nothing is done. `instance` names this process in claims.
     """
 
     log: Log
@@ -78,11 +78,12 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _act(self, effect: Execute, claim_id: str) -> Outcome:
         action = effect.job.action
-        remaining_s = (effect.deadline - self.clock()).total_seconds()
-        if self._killed():
-            return Outcome(outcome="failure", summary="the kill switch is on", error="kill_switch")
-        if remaining_s <= 0:
-            return Outcome(outcome="failure", summary="the time-out passed before it began", error="too_late")
+
+        def hindered() -> Outcome | None:
+            return self._hindered(effect.deadline)
+
+        if (refused := hindered()) is not None:
+            return refused
         match read(action):
             case FileWrite() as params:
                 return await asyncio.to_thread(
@@ -91,10 +92,13 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
                     params,
                     key=effect.job.key,
                     claim=claim_id,
-                    may_begin=lambda: self.clock() < effect.deadline,
+                    hindered=hindered,
                 )
             case HttpRequest() as params:
-                return await self.outbound.send(action.target, params, claim=claim_id, timeout_s=remaining_s)
+                remaining_s = (effect.deadline - self.clock()).total_seconds()
+                return await self.outbound.send(
+                    action.target, params, claim=claim_id, timeout_s=remaining_s, hindered=hindered
+                )
             case Noop():
                 return Outcome(outcome="success", summary="did nothing, as asked")
             case Problem() as problem:
@@ -125,8 +129,24 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         claims = await self.log.read([f"action.claimed.{job.key}"])
         return claims[0] if claims else None
 
+    def _hindered(self, deadline: datetime) -> Outcome | None:
+        """Why nothing may begin any more, if so. Asked again right before the effect: it may have waited for its turn."""
+        if self._killed():
+            return Outcome(outcome="failure", summary="the kill switch is on", error="kill_switch")
+        if self.clock() >= deadline:
+            return Outcome(outcome="failure", summary="the time-out passed before it began", error="too_late")
+        return None
+
     def _killed(self) -> bool:
-        return self.kill_switch is not None and self.kill_switch.exists()
+        if self.kill_switch is None:
+            return False
+        try:
+            self.kill_switch.lstat()
+        except FileNotFoundError:
+            return False
+        except OSError:  # it cannot be looked at: then it is on
+            return True
+        return True
 
 
 def _cannot_tell(summary: str) -> Outcome:

@@ -6,6 +6,7 @@ is resolved twice. No redirect is followed, no proxy or other environment is rea
 
 What can be told afterwards: before the first byte was sent, nothing happened (failure); 2xx is success; 3xx and 4xx are the
 host's own refusal (failure); a lost answer or 5xx may have had its effect (unknown), unless the method is a safe one.
+Nothing of the answer's text is told, only its status, size and digest: outcomes become memories, and the host is not to be trusted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import ipaddress
 import socket
 import ssl
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
@@ -42,8 +44,19 @@ class Outbound:
         self._allow_private = frozenset(host.lower() for host in allow_private)
         self._tls = tls
 
-    async def send(self, target: str, params: HttpRequest, *, claim: str, timeout_s: float) -> Outcome:
-        """One request, `claim` as its idempotency key, all within `timeout_s`. Raises nothing of its own."""
+    async def send(
+        self,
+        target: str,
+        params: HttpRequest,
+        *,
+        claim: str,
+        timeout_s: float,
+        hindered: Callable[[], Outcome | None] = lambda: None,
+    ) -> Outcome:
+        """One request, `claim` as its idempotency key, all within `timeout_s`; `hindered` is asked once the host's name is resolved.
+
+        Raises nothing of its own.
+        """
         if trouble := url_trouble(target):
             return _refused("bad_target", trouble)
         where = endpoint(target)
@@ -58,9 +71,13 @@ class Outbound:
                 inside = [a for a in addresses if not is_public(a)]
                 if inside and where not in self._allow_private:
                     return _refused("private_address", f"{where} leads to {inside[0]}, which is not public")
+                if (refused := hindered()) is not None:
+                    return refused
                 return await self._to_first(addresses, target, params, claim, sent, timeout_s / 4)
         except TimeoutError:
             return _lost(params, sent, f"no whole answer from {where} within {timeout_s:g} s")
+        except httpx.RemoteProtocolError:
+            return _lost(params, sent, f"{where} gave no whole HTTP answer")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # ValueError: no name IDNA can carry
             return _lost(params, sent, f"{where}: {type(error).__name__} {error}"[:500])
 

@@ -60,8 +60,10 @@ class Workspace:
 
     # -- doing ------------------------------------------------------------------------------------------------------
 
-    def write(self, target: str, params: FileWrite, *, key: str, claim: str, may_begin: Callable[[], bool]) -> Outcome:
-        """Write the file. `may_begin` is asked right before the point of no return. Raises nothing that is an `OSError`."""
+    def write(
+        self, target: str, params: FileWrite, *, key: str, claim: str, hindered: Callable[[], Outcome | None]
+    ) -> Outcome:
+        """Write the file. `hindered` is asked right before the point of no return. Raises nothing that is an `OSError`."""
         content = params.content.encode()
         if trouble := path_trouble(target):
             return _failure("path_escape", trouble)
@@ -69,9 +71,9 @@ class Workspace:
             with self._parent(target, create=True) as (folder, name):
                 temporary = _temporary(claim)
                 _write_new(folder, temporary, content)
-                if not may_begin():
+                if (refused := hindered()) is not None:
                     _remove(folder, temporary)
-                    return _failure("too_late", "the time-out passed before the file could be put in place")
+                    return refused
                 try:
                     _, first = self._place(key, f"executing {claim}")
                 except OSError:
@@ -127,9 +129,11 @@ class Workspace:
             with self._parent(target, create=False) as (folder, name):
                 if _holds(folder, name, content):
                     _remove(folder, _temporary(claim))
+                    os.fsync(folder)  # the writer may have died before it did
                     return _success(target, content)
                 withdrawn = self._withdraw(folder, _temporary(claim), key)
                 if _holds(folder, name, content):  # put in place between the two looks
+                    os.fsync(folder)
                     return _success(target, content)
                 if withdrawn:
                     return _failure("not_executed", "the file was prepared but not put in place, and is now withdrawn")
@@ -157,7 +161,7 @@ class Workspace:
                 if create:
                     with suppress(FileExistsError):
                         os.mkdir(folder, 0o755, dir_fd=current)
-                        os.fsync(current)
+                    os.fsync(current)  # also when it was there: whoever made it may have died before
                 deeper = os.open(folder, _FOLDER, dir_fd=current)
                 os.close(current)
                 current = deeper

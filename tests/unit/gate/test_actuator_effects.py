@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +15,7 @@ from services.actuator import decider
 from services.actuator.decider import Check, Execute, Inquire
 from services.actuator.effects import ActuatorEffects
 from services.actuator.outbound import Outbound
+from services.actuator.service import wire
 from services.actuator.workspace import RECEIPTS, Workspace
 from shared.contracts.action import Action
 from shared.contracts.events import ActionClaimed, ActionExecuted
@@ -20,8 +23,12 @@ from shared.crypto import new_seed, sign_verdict
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect, StaleBoundary
 from shared.runtime.handling import Again, Done
+from shared.runtime.service import Service
+from shared.settings import Settings, SettingsError
 from tests.unit.gate.given import FINDING, KEY, POST, SEED, VERSION, Mesh, at, authorized, proposed, replaced
+from tests.unit.gate.test_outbound import sink
 
+GET = Action(kind="http.request", target="http://replaced.example.org/", params={"method": "GET"})
 SETTLED_S = 10.0
 """Longer than the time-out of a file write and the margin."""
 
@@ -134,6 +141,58 @@ async def test_the_kill_switch_stops_before_the_claim_and_between_claim_and_effe
 async def test_with_the_kill_switch_on_nothing_is_claimed(act: Act, tmp_path: Path) -> None:
     await act.deliver(await act.authorize(), act.actuator(kill_switch=tmp_path))
     assert ("kill_switch", None) == (act.outcome.error, act.outcome.claim_id)
+
+
+@pytest.mark.parametrize("action", [FINDING, GET])
+async def test_the_kill_switch_stops_what_waits_for_its_turn(
+    act: Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Action
+) -> None:
+    """Claimed and looked at; then the thread or the name's look-up takes its time, and the switch is thrown."""
+    switch = tmp_path / "stop"
+    async with sink() as target:
+        outbound = Outbound(frozenset({target.where}), frozenset({target.where}))
+        actuator = act.actuator(kill_switch=switch, outbound=outbound)
+        action = replaced(action, target=f"http://{target.where}/") if action is GET else action
+        loop = asyncio.get_running_loop()
+        look_up, place = loop.getaddrinfo, Workspace._parent
+
+        async def slow_look_up(*args: Any, **kwargs: Any) -> Any:
+            switch.touch()
+            return await look_up(*args, **kwargs)
+
+        def slow_thread(self: Workspace, name: str, *, create: bool) -> Any:
+            switch.touch()
+            return place(self, name, create=create)
+
+        message = await act.authorize(action)
+        monkeypatch.setattr(loop, "getaddrinfo", slow_look_up)
+        monkeypatch.setattr(Workspace, "_parent", slow_thread)
+        await act.deliver(message, actuator)
+        assert ("failure", "kill_switch") == (act.outcome.outcome, act.outcome.error) and act.outcome.claim_id
+        assert [] == act.files and [] == target.requests
+
+
+def test_a_kill_switch_nobody_can_look_at_is_on(act: Act, tmp_path: Path) -> None:
+    dangling, loop, file = tmp_path / "dangling", tmp_path / "loop", tmp_path / "file"
+    dangling.symlink_to(tmp_path / "nothing")
+    loop.symlink_to(loop)
+    file.touch()
+    for switch, on in (
+        (None, False),
+        (tmp_path / "nothing", False),
+        (tmp_path / "no" / "folder", False),
+        (file, True),
+        (dangling, True),
+        (loop, True),
+        (file / "below", True),
+    ):
+        assert on == act.actuator(kill_switch=switch)._killed(), switch
+
+
+async def test_a_kill_switch_that_each_service_would_look_for_elsewhere_is_refused() -> None:
+    settings = Settings(verdict_keys=KEY, kill_switch_file="stop")
+    with pytest.raises(SettingsError, match="whole path"):
+        await wire(cast("Service", SimpleNamespace(settings=settings)))
 
 
 class Forgetful(MemoryLog):

@@ -35,7 +35,7 @@ def workspace(root: Path) -> Iterator[Workspace]:
 
 
 def write(workspace: Workspace, target: str = TARGET, params: FileWrite = NEW, **changed: Any) -> Outcome:
-    return workspace.write(target, params, **{"key": KEY, "claim": CLAIM, "may_begin": lambda: True, **changed})
+    return workspace.write(target, params, **{"key": KEY, "claim": CLAIM, "hindered": lambda: None, **changed})
 
 
 def inquire(workspace: Workspace, target: str = TARGET, params: FileWrite = NEW, **changed: Any) -> Outcome:
@@ -69,9 +69,11 @@ def test_the_same_claim_never_writes_twice(workspace: Workspace, root: Path) -> 
     assert "edited by a person\n" == (root / TARGET).read_text()
 
 
-def test_after_its_time_it_does_not_begin(workspace: Workspace, root: Path) -> None:
-    assert "too_late" == write(workspace, may_begin=lambda: False).error
+def test_what_is_hindered_at_the_last_moment_does_not_begin(workspace: Workspace, root: Path) -> None:
+    late = Outcome(outcome="failure", summary="too late", error="too_late")
+    assert late == write(workspace, hindered=lambda: late)
     assert [] == files(root)
+    assert "success" == write(workspace).outcome, "and it left no receipt"
 
 
 def test_a_workspace_keeps_its_identity_and_two_have_two(root: Path, tmp_path: Path) -> None:
@@ -134,12 +136,11 @@ def test_a_folder_swapped_for_a_link_under_way_leads_nowhere_outside(
     outside = tmp_path / "outside"
     outside.mkdir()
 
-    def swap() -> bool:
+    def swap() -> None:
         (root / "findings").rename(root / "moved")
         (root / "findings").symlink_to(outside)
-        return True
 
-    assert "success" == write(workspace, "findings/a.md", may_begin=swap).outcome
+    assert "success" == write(workspace, "findings/a.md", hindered=swap).outcome
     assert [] == list(outside.iterdir()) and (root / "moved" / "a.md").exists()
 
 
@@ -284,13 +285,39 @@ from services.actuator import workspace as module
 from services.actuator.workspace import Workspace
 from shared.contracts.action_kinds import FileWrite
 os.replace = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
-Workspace(Path({str(root)!r})).write({TARGET!r}, FileWrite(content="new\\n"), key={KEY!r}, claim={CLAIM!r}, may_begin=lambda: True)
+Workspace(Path({str(root)!r})).write({TARGET!r}, FileWrite(content="new\\n"), key={KEY!r}, claim={CLAIM!r}, hindered=lambda: None)
 """
     killed = subprocess.run([sys.executable, "-c", script], cwd=Path(module.__file__).parents[2], timeout=60)
     assert -signal.SIGKILL == killed.returncode and 1 == len(files(root))
     found = inquire(workspace)
     assert ("failure", "not_executed") == (found.outcome, found.error)
     assert [] == files(root)
+
+
+class Synced:
+    """`os`, and the folders and files that were synced, by path."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, descriptor: int) -> None:
+        self.paths.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        os.fsync(descriptor)
+
+
+def test_what_a_dead_writer_left_unsynced_is_synced_before_it_counts(
+    monkeypatch: pytest.MonkeyPatch, workspace: Workspace, root: Path
+) -> None:
+    write(workspace)
+    synced = Synced()
+    monkeypatch.setattr(module, "os", synced)
+    assert "success" == inquire(workspace).outcome
+    assert str((root / TARGET).parent) in synced.paths
+    assert "success" == write(workspace, "findings/deep/other.md", key="a.b.c").outcome
+    assert {str(root), str(root / "findings"), str(root / "findings/deep")} <= set(synced.paths)
 
 
 def test_what_was_changed_since_by_another_is_unknown(workspace: Workspace, root: Path) -> None:
