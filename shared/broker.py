@@ -34,6 +34,9 @@ TAILING = ("gateway", "memory_compactor", "persona_runner", "verifier")
 _STREAMED = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.")
 """Requests with more than one answer: their exports need `response_type: stream`."""
 
+_DISCOVERY = ("PING", "INFO", "STATS")
+"""The verbs of nats.micro, each said: a `*` among what may be subscribed to would also let `>` pass."""
+
 _SYSTEM_API = ("$JS.API.CONSUMER.CREATE.", "$JS.API.CONSUMER.DELETE.", "$JS.API.CONSUMER.INFO.", "$JS.API.STREAM.INFO.")
 """Requests the system account answers in every account, with "not enabled" in RUN: there they are mapped to a private name and
 imported under it, so that only CORE answers. (`MSG.NEXT` and `DIRECT.GET` are answered by the stream's own account.)"""
@@ -130,12 +133,14 @@ def grants(instance: str) -> Grants:
     for stream in readable:
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
     spoken = service.replace("_", "-")
-    discovery = ("$SRV.*", f"$SRV.*.{spoken}", f"$SRV.*.{spoken}.*")
+    discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]
     return Grants(publish=tuple(publish), subscribe=(f"{inbox_prefix(instance)}.>", *discovery))
 
 
-def operator_grants() -> Grants:
-    """People and the `nats` CLI: read everything, discover services; no event class, and no hand on a service's own consumer."""
+def operator_grants(instances: Iterable[str] = ()) -> Grants:
+    """People and the `nats` CLI: read everything, discover services; no event class, and no hand on a service's own consumers,
+    durable or of the tails of `instances`.
+    """
     api = (
         "INFO",
         "STREAM.NAMES",
@@ -153,6 +158,7 @@ def operator_grants() -> Grants:
         "DIRECT.GET.>",
     )
     own = [pair for service in SERVICES for pair in durables(service)]
+    own += [pair for instance in instances for pair in tails(instance)]
     return Grants(
         publish=(*(f"$JS.API.{verb}" for verb in api + consumer), "$SRV.>"),
         subscribe=(">",),
@@ -197,7 +203,7 @@ def render(config: BrokerConfig) -> str:
             "    jetstream: enabled",
             "    users: [",
             f"      {{ nkey: {config.keys[BOOTSTRAP]} }}",
-            _user(config.keys[OPERATOR], operator_grants(), responds=False),
+            _user(config.keys[OPERATOR], operator_grants(instances), responds=False),
             *(_user(config.keys[name], grants(name)) for name in core),
             "    ]",
             "    exports: [",

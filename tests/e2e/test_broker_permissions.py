@@ -27,6 +27,7 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import Expect, StaleBoundary
+from shared.log.streams import STREAMS
 
 NAMES = (*ROLES, *(f"{service}-1" for service in SERVICES), "persona_runner-2")
 
@@ -144,6 +145,42 @@ async def test_every_service_publishes_its_own_classes_and_is_refused_all_others
                 assert await world.refused(name, subject), f"{service} must not publish {event_class}"
 
 
+FORBIDDEN = [
+    *(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("DELETE", "PURGE", "UPDATE", "MSG.DELETE") for stream in STREAMS),
+    *(f"$JS.API.CONSUMER.{verb}.SWARM.other" for verb in ("CREATE", "DELETE", "MSG.NEXT", "PAUSE")),
+    *(f"$JS.ACK.SWARM.{service}.1.1.1.1.0" for service in SERVICES),
+    *(f"$JS.API.CONSUMER.DELETE.SWARM.{service}" for service in SERVICES),
+    "$JS.API.CONSUMER.DURABLE.CREATE.SWARM.other",
+    "$JS.CORE.API.STREAM.DELETE.SWARM",
+    "$JS.API.STREAM.CREATE.EVIL",
+    "$SYS.REQ.SERVER.PING",
+    "$SRV.PING",
+    *(f"_INBOX_{name}.x" for name in NAMES),
+]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_no_service_may_touch_a_stream_anothers_consumer_or_an_inbox(world: World, service: str) -> None:
+    name = f"{service}-1"
+    for subject in FORBIDDEN:
+        if subject != f"$JS.ACK.SWARM.{service}.1.1.1.1.0":
+            assert await world.refused(name, subject), subject
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_no_service_may_listen_to_others(world: World, service: str) -> None:
+    name = f"{service}-1"
+    client = await world.client(name)
+    other = "verifier" if service != "verifier" else "actuator"
+    subjects = [">", "$SRV.>", "$JS.>", "$KV.>", "thought.generated.*.*", "proposal.>", "dead.>", "_INBOX.>"]
+    for subject in (*subjects, f"_INBOX_{other}-1.>", f"$SRV.PING.{other}", f"$SRV.PING.{other}.*"):
+        before = len(world.violations.get(name, []))
+        await client.subscribe(subject)
+        for _ in range(2):
+            await client.flush()
+        assert before < len(world.violations.get(name, [])), subject
+
+
 async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: World) -> None:
     runner = await world.client("persona_runner-1")
     await runner.request("thought.generated.a.p", b"{}")
@@ -151,6 +188,11 @@ async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: Wo
     await runner.publish("$JS.API.DIRECT.GET.SWARM", b'{"seq":1}', reply="approval.granted.a.p.q2")
     await runner.publish("$JS.API.STREAM.INFO.SWARM", b"", reply="persona.spawned.a.p")
     await runner.publish("$SRV.PING", b"", reply="action.claimed.a.p.q3")
+    tail = "tail-persona_runner-1"
+    config = {"name": tail, "ack_policy": "none", "deliver_policy": "all", "mem_storage": True}
+    body = json.dumps({"stream_name": "SWARM", "config": config}).encode()
+    await runner.request(f"$JS.API.CONSUMER.CREATE.SWARM.{tail}", body)
+    await runner.publish(f"$JS.API.CONSUMER.MSG.NEXT.SWARM.{tail}", b'{"batch": 1}', reply="approval.granted.a.p.q4")
     await runner.request("thought.generated.a.p", b"{}")  # everything before it was handled when this is acknowledged
     assert await world.subjects() == {"thought.generated.a.p": 3}
 
@@ -249,7 +291,9 @@ async def test_the_operator_reads_everything_discovers_every_service_and_says_no
     pull = await stream.pull_subscribe("thought.>", stream="SWARM")
     assert [m.subject for m in await pull.fetch(1)] == ["thought.generated.a.p"]
     assert await world.refused("operator", "approval.granted.a.p.q")
-    assert await world.refused("operator", "$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier")
+    for consumer in ("verifier", "tail-gateway-1", "tail-persona_runner-2"):
+        for verb in ("CREATE", "DELETE", "MSG.NEXT"):
+            assert await world.refused("operator", f"$JS.API.CONSUMER.{verb}.SWARM.{consumer}"), f"{verb} {consumer}"
     for service in services:
         await service.stop()
 
