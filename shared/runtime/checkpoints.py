@@ -1,6 +1,7 @@
 """Checkpoints of long boundaries: a cache with the sequence it is at, in the bucket `checkpoints`.
 
-Losing one costs a longer read and nothing else; one that cannot be decoded is ignored. Never the truth, only a head start.
+Losing one costs a longer read and nothing else. Never the truth, only a head start: one that cannot be decoded is ignored, and
+one of another log, or of more than the log still holds (a backup, a power loss), is known by the event it ends with.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 import structlog
 import zstandard
 
-from shared.log.port import KeyValue, LogUnavailable
+from shared.log.port import KeyValue, Log, LogUnavailable
 from shared.runtime.handling import Fold
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ MAX_BYTES = 900_000
 class _Checkpoint(msgspec.Struct):
     version: int
     position: int
+    newest: str
     guards: dict[str, int]
     state: msgspec.Raw
 
@@ -32,13 +34,12 @@ class _Checkpoint(msgspec.Struct):
 class Checkpoints(Generic[S]):
     """Saves and restores folds whose state is of type `state_type`; raise `version` when the fold's meaning changes."""
 
-    def __init__(self, bucket: KeyValue, prefix: str, state_type: type[S], *, version: int = 1) -> None:
+    def __init__(self, log_: Log, bucket: KeyValue, prefix: str, state_type: type[S], *, version: int = 1) -> None:
+        self._log = log_
         self._bucket = bucket
         self._prefix = prefix
         self._type = state_type
         self._version = version
-        self._saved: dict[str, int] = {}
-        self._absorbed: dict[str, int] = {}
 
     async def restore(self, fold: Fold[S]) -> None:
         """Start the fold from its checkpoint, if there is a good one."""
@@ -51,28 +52,30 @@ class Checkpoints(Generic[S]):
             if saved.version != self._version:
                 return
             state = msgspec.msgpack.decode(saved.state, type=self._type)
+            ends_with = await self._log.get(saved.position)
         except (msgspec.MsgspecError, zstandard.ZstdError, LogUnavailable) as error:
             log.warning("checkpoint_ignored", key=key, why=str(error))
             return
-        fold.state, fold.position, fold.guards = state, saved.position, dict(saved.guards)
-        self._saved[key] = saved.position
+        if ends_with is None or ends_with.id != saved.newest:
+            log.warning("checkpoint_ignored", key=key, why="it is not of this log")
+            return
+        fold.state, fold.guards = state, dict(saved.guards)
+        fold.position, fold.newest = saved.position, saved.newest
 
     async def offer(self, fold: Fold[S]) -> None:
         """Save the fold when enough has been absorbed since it was last saved."""
-        key = self._key(fold)
-        self._absorbed[key] = self._absorbed.get(key, 0) + 1
-        if self._absorbed[key] < EVERY_EVENTS or fold.position == self._saved.get(key):
+        if fold.unsaved < EVERY_EVENTS:
             return
+        key = self._key(fold)
         state = msgspec.Raw(msgspec.msgpack.encode(fold.state))
-        whole = _Checkpoint(self._version, fold.position, fold.guards, state)
+        whole = _Checkpoint(self._version, fold.position, fold.newest, fold.guards, state)
         value = zstandard.compress(msgspec.msgpack.encode(whole), 3)
-        self._absorbed[key] = 0
+        fold.unsaved = 0
         if len(value) > MAX_BYTES:
             log.warning("checkpoint_too_large", key=key, size_bytes=len(value), limit_bytes=MAX_BYTES)
             return
         try:
             await self._bucket.put(key, value)
-            self._saved[key] = fold.position
         except LogUnavailable as error:
             log.warning("checkpoint_not_saved", key=key, why=str(error))
 

@@ -81,6 +81,10 @@ class Fold(Generic[S]):
         self.boundary = boundary
         self.state: S = decider.initial()
         self.position = 0
+        self.newest = ""
+        """The id of the event at the position."""
+        self.unsaved = 0
+        """Events taken in since the last checkpoint."""
         self.guards: dict[str, int] = {}
         self._is_own_guard = boundary.guards == boundary.reads and len(boundary.reads) == 1
 
@@ -90,7 +94,8 @@ class Fold(Generic[S]):
             if recorded.seq <= self.position:
                 continue
             self.state = self.decider.evolve(self.state, recorded)
-            self.position = recorded.seq
+            self.position, self.newest = recorded.seq, recorded.id
+            self.unsaved += 1
             for guard in self.boundary.guards:
                 if self._is_own_guard or matches(guard, recorded.subject):
                     self.guards[guard] = recorded.seq

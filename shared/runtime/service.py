@@ -72,7 +72,7 @@ class Service:
         checkpoints = None
         if state_type is not None:
             prefix = f"{self.name}.{type(decider).__name__.lower()}"
-            checkpoints = Checkpoints(self.bucket("checkpoints"), prefix, state_type)
+            checkpoints = Checkpoints(self.log, self.bucket("checkpoints"), prefix, state_type)
         return Shell(self.log, decider, service=self.name, perform=perform, checkpoints=checkpoints)
 
     def consume(

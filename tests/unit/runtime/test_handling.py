@@ -1,0 +1,251 @@
+"""One message to its verdict, operation by operation, with the log's answers given by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+
+from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.events import AnyEvent, BudgetExhausted, ObservationRecorded, PersonaReaped
+from shared.contracts.ids import caused_id
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
+from shared.log.memory import Store
+from shared.log.port import DuplicateEvent, Expect, StaleBoundary
+from shared.runtime.handling import (
+    MAX_CONFLICTS,
+    MAX_ROUNDS,
+    Again,
+    Answer,
+    Commit,
+    Dead,
+    Done,
+    Fold,
+    Operation,
+    Perform,
+    Read,
+    Verdict,
+    handle,
+)
+
+NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
+SEEN, REAPED = "observation.recorded.alpha.p1", "persona.reaped.alpha.p1"
+
+
+class Ask(Effect, frozen=True, kw_only=True):
+    """Anything."""
+
+
+class Answered(Result, frozen=True, kw_only=True):
+    """Anything."""
+
+
+class Scripted:
+    """The state is the texts and classes seen, in order; what is decided is the script's word."""
+
+    def __init__(self, decide: Callable[[tuple[str, ...], Input], Decision]) -> None:
+        self.decide = decide
+
+    def initial(self) -> tuple[str, ...]:
+        return ()
+
+    def boundary(self, message: Delivered | Tick) -> Boundary | None:
+        return None
+
+    def evolve(self, state: tuple[str, ...], recorded: Recorded) -> tuple[str, ...]:
+        event = recorded.event
+        return (*state, event.text if isinstance(event, ObservationRecorded) else recorded.subject)
+
+
+class World:
+    """A log, and what happened on it."""
+
+    def __init__(self) -> None:
+        self.store = Store(lambda: NOW)
+        self.operations: list[Operation] = []
+        self.before_commit: Callable[[], object] = lambda: None
+
+    def say(self, text: str, traceparent: str | None = None) -> Recorded:
+        envelope = Envelope(
+            id=text, source="test", time=NOW, correlation="first", charter="c" * 64, traceparent=traceparent
+        )
+        event = ObservationRecorded(swarm="alpha", persona="p1", text=text)
+        (seq,) = self.store.append([Message(event=event, envelope=envelope)])
+        return self.store.records[seq - 1]
+
+    def run(self, steps: Generator[Operation, Answer, Verdict]) -> Verdict:
+        answer: Answer = None
+        while True:
+            try:
+                operation = steps.send(answer)
+            except StopIteration as stop:
+                verdict: Verdict = stop.value
+                return verdict
+            self.operations.append(operation)
+            match operation:
+                case Read(filters, after):
+                    answer = self.store.read(filters, after)
+                case Perform():
+                    answer = (Answered(), NOW)
+                case Commit(messages, expect):
+                    self.before_commit()
+                    try:
+                        answer = self.store.append(messages, expect)
+                    except (StaleBoundary, DuplicateEvent):
+                        answer = None
+
+    def handle(self, fold: Fold[tuple[str, ...]], message: Delivered | Tick) -> Verdict:
+        return self.run(handle(fold, message, source="test"))
+
+    def kinds(self) -> list[str]:
+        return [type(operation).__name__ for operation in self.operations]
+
+
+def reaped() -> PersonaReaped:
+    return PersonaReaped(swarm="alpha", persona="p1", reason="test")
+
+
+def exhausted() -> BudgetExhausted:
+    return BudgetExhausted(swarm="alpha", persona="p1", scope="swarm", resource="tokens", retry_at=NOW)
+
+
+def once(*events: AnyEvent) -> Callable[[tuple[str, ...], Input], Decision]:
+    return lambda state, message: NOTHING if REAPED in state else Decision(events=events)
+
+
+def fold_of(
+    decide: Callable[[tuple[str, ...], Input], Decision],
+    *,
+    reads: tuple[str, ...] = (REAPED,),
+    guards: tuple[str, ...] = (REAPED,),
+    opens: bool = False,
+) -> Fold[tuple[str, ...]]:
+    return Fold(Scripted(decide), Boundary(reads=reads, guards=guards, opens=opens))
+
+
+def delivered(recorded: Recorded, attempt: int = 1) -> Delivered:
+    return Delivered(recorded=recorded, now=NOW, attempt=attempt)
+
+
+def test_what_was_absorbed_is_not_absorbed_again() -> None:
+    world = World()
+    records = [world.say("a"), world.say("b")]
+    fold = fold_of(once(), reads=(SEEN,), guards=(SEEN,))
+    for again in (records, records, records[1:], records[:1]):
+        fold.absorb(again)
+    assert (("a", "b"), 2) == (fold.state, fold.last(SEEN))
+
+
+def test_own_events_are_folded_as_they_were_stored_and_decide_nothing_again() -> None:
+    world, fold = World(), fold_of(once(reaped()))
+    message = delivered(world.say("a"))
+    assert [Done(1), Done(0)] == [world.handle(fold, message), world.handle(fold, message)]
+    assert [r.id for r in world.store.read((REAPED,))] == [fold.newest]
+    assert ((REAPED,), 2, 2) == (fold.state, fold.position, fold.last(REAPED))
+
+
+def test_own_events_in_an_order_others_may_have_come_between_are_read_back_before_more_is_decided() -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def decide(state: tuple[str, ...], message: Input) -> Decision:
+        seen.append(state)
+        return NOTHING if isinstance(message, Performed) else Decision(events=(reaped(),), effect=Ask())
+
+    world = World()
+    fold = fold_of(decide, reads=(SEEN, REAPED))
+    message = delivered(world.say("a"))
+    world.before_commit = lambda: world.say("b")
+    assert Done(1) == world.handle(fold, message)
+    assert ["Read", "Commit", "Read", "Perform"] == world.kinds()
+    assert [("a",), ("a", "b", REAPED)] == seen
+
+
+def test_a_refused_commit_is_decided_again_on_what_came_in_between() -> None:
+    world, fold = World(), fold_of(once(reaped()))
+    message = delivered(world.say("a"))
+    theirs = Envelope(id="theirs", source="other", time=NOW, correlation="x")
+
+    def other() -> None:
+        if not world.store.read((REAPED,)):
+            world.store.append([Message(event=reaped(), envelope=theirs)])
+
+    world.before_commit = other
+    assert Done(0) == world.handle(fold, message)
+    assert ["theirs"] == [r.id for r in world.store.read((REAPED,))]
+    assert ["Read", "Commit", "Read"] == world.kinds()
+
+
+def test_a_boundary_that_never_stands_still_is_handed_back_and_nothing_is_called_done() -> None:
+    world, fold = World(), fold_of(lambda state, message: Decision(events=(reaped(),)), reads=(SEEN,), guards=(SEEN,))
+    message = delivered(world.say("a"))
+    names = iter(range(10**6))
+    world.before_commit = lambda: world.say(f"other {next(names)}")
+    verdict = world.handle(fold, message)
+    assert isinstance(verdict, Again) and 0 < verdict.delay_s < 5
+    assert MAX_CONFLICTS == world.kinds().count("Commit") and [] == world.store.read((REAPED,))
+
+
+def test_effects_without_end_are_handed_back() -> None:
+    world, fold = World(), fold_of(lambda state, message: Decision(effect=Ask()))
+    assert isinstance(world.handle(fold, delivered(world.say("a"))), Again)
+    assert MAX_ROUNDS == world.kinds().count("Perform")
+
+
+def test_a_rejection_and_a_retry_commit_nothing() -> None:
+    world = World()
+    message = delivered(world.say("a"))
+    rejects = fold_of(lambda state, message: Decision(reject="bad", events=(reaped(),)))
+    waits = fold_of(lambda state, message: Decision(retry_s=3.0, events=(reaped(),)))
+    assert [Dead("bad"), Again(3.0)] == [world.handle(rejects, message), world.handle(waits, message)]
+    assert "Commit" not in world.kinds()
+
+
+def test_the_message_that_opens_a_boundary_is_read_only_when_it_comes_again() -> None:
+    decide = once(reaped())
+    opens = {"reads": ("*.*.alpha.p1",), "guards": ("*.*.alpha.p1",), "opens": True}
+    world = World()
+    message = delivered(world.say("a"))
+    assert Done(1) == world.handle(fold_of(decide, **opens), message)  # type: ignore[arg-type]
+    assert ["Commit"] == world.kinds()
+    again = once_more(message)
+    assert Done(0) == world.handle(fold_of(decide, **opens), again)  # type: ignore[arg-type]
+    assert ["Commit", "Read"] == world.kinds()
+
+
+def once_more(message: Delivered) -> Delivered:
+    return delivered(message.recorded, message.attempt + 1)
+
+
+def test_there_is_at_most_one_guard_an_event_and_each_is_where_the_fold_has_read_to() -> None:
+    world, fold = World(), fold_of(once(reaped()), reads=(SEEN, REAPED), guards=(REAPED, SEEN))
+    world.handle(fold, delivered(world.say("a")))
+    (commit,) = [o for o in world.operations if isinstance(o, Commit)]
+    assert (Expect(REAPED, 0),) == commit.expect
+
+
+def test_a_decision_may_name_guards_of_its_own() -> None:
+    decide = lambda state, message: NOTHING if REAPED in state else Decision(events=(reaped(),), guards=(SEEN,))  # noqa: E731
+    world, fold = World(), fold_of(decide, reads=(SEEN, REAPED), guards=(REAPED, SEEN))
+    world.handle(fold, delivered(world.say("a")))
+    (commit,) = [o for o in world.operations if isinstance(o, Commit)]
+    assert (Expect(SEEN, 1),) == commit.expect
+
+
+def test_what_follows_from_a_message_points_back_to_it_and_has_ids_of_its_own() -> None:
+    world, fold = World(), fold_of(once(reaped(), exhausted(), exhausted()), guards=())
+    cause = world.say("a", traceparent="00-1-2-01")
+    world.handle(fold, delivered(cause))
+    (commit,) = [o for o in world.operations if isinstance(o, Commit)]
+    envelopes = [m.envelope for m in commit.messages]
+    budget = "budget.exhausted.alpha.p1"
+    assert [caused_id("a", REAPED), caused_id("a", budget), caused_id("a", budget, 1)] == [e.id for e in envelopes]
+    for e in envelopes:
+        assert ("first", "a", "c" * 64, "00-1-2-01") == (e.correlation, e.causation, e.charter, e.traceparent)
+
+
+def test_what_follows_from_a_tick_hangs_together() -> None:
+    world, fold = World(), fold_of(once(reaped(), exhausted()), guards=())
+    world.handle(fold, Tick(id="t1", now=NOW, swarm="alpha"))
+    (commit,) = [o for o in world.operations if isinstance(o, Commit)]
+    first, second = (m.envelope for m in commit.messages)
+    assert (caused_id("t1", REAPED), first.id, None) == (first.id, first.correlation, first.causation)
+    assert (first.id, first.id) == (second.correlation, second.causation)
