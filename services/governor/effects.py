@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from services.governor.decider import LastThoughts
 from shared.contracts.events import CognitionStarted, PersonaDraining, PersonaReaped, PersonaSpawned, ThoughtGenerated
-from shared.contracts.ids import EVERYONE
+from shared.contracts.ids import EVERYONE, utc_now
 from shared.log.port import Log
 
 PERSONAS = ("persona.spawned.*.*", "persona.draining.*.*", "persona.reaped.*.*")
 
 
 class Roster:
-    """The live personas of every swarm, caught up from the log each time it is asked."""
+    """The live personas of every swarm, caught up from the log each time it is asked.
 
-    def __init__(self, log: Log) -> None:
+    While the mesh was down, suspended or without its log nobody could make progress. So idleness counts anew from when this
+    governor began to look, and from each time it could not look for longer than `pause_s`.
+    """
+
+    def __init__(self, log: Log, *, pause_s: float = 60.0, clock: Callable[[], datetime] = utc_now) -> None:
         self._log = log
+        self._clock = clock
+        self._pause = timedelta(seconds=pause_s)
+        self._awake_since = self._looked_at = clock()
         self._position = 0
         self.live: dict[str, set[str]] = {}
 
@@ -46,4 +54,10 @@ class Roster:
 
     async def _running_since(self) -> datetime | None:
         told = await self._log.last([f"cognition.*.{EVERYONE}.{EVERYONE}"])
-        return told[-1].stored_at if told and isinstance(told[-1].event, CognitionStarted) else None
+        now = self._clock()
+        if now - self._looked_at > self._pause:
+            self._awake_since = now
+        self._looked_at = now
+        if not told or not isinstance(told[-1].event, CognitionStarted):
+            return None
+        return max(told[-1].stored_at, self._awake_since)

@@ -31,7 +31,7 @@ MAX_REASON = 300
 class LastThoughts(Result, frozen=True, kw_only=True):
     """Facts of a tick: when each persona last made useful progress, by the last thought of each.
 
-    `running_since` is when the cognition loop last started; None when it stands, and then nobody is called idle.
+    `running_since`: since when personas could think without a break; None while the loop stands, and then nobody is called idle.
     """
 
     useful_at: dict[str, datetime] = msgspec.field(default_factory=dict)

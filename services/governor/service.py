@@ -42,7 +42,8 @@ async def wire(service: Service) -> None:
     """Consume requests, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
     shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State)
     service.consume(shell, max_ack_pending=20_000)
-    roster = Roster(service.log)
+    every_s = service.settings.reconcile_every_s
+    roster = Roster(service.log, pause_s=max(60.0, 3 * every_s))
 
     async def reconcile() -> None:
         await roster.refresh()
@@ -51,4 +52,4 @@ async def wire(service: Service) -> None:
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants()))
 
-    service.every(service.settings.reconcile_every_s, reconcile, "reconcile")
+    service.every(every_s, reconcile, "reconcile")
