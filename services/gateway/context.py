@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated
 
@@ -25,8 +25,16 @@ TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 MAX_KEY_CHARS = 200
 
 
+async def no_problems() -> dict[str, str]:
+    """Ready for everything."""
+    return {}
+
+
 class Gateway:
-    """One gateway over one log; it holds nothing that is not in the log. `connected` says whether the bus is there now."""
+    """One gateway over one log; it holds nothing that is not in the log.
+
+    `connected` says whether the bus is there now, `problems` what the process is not ready for, by check.
+    """
 
     def __init__(
         self,
@@ -34,9 +42,11 @@ class Gateway:
         settings: GatewaySettings,
         clock: Callable[[], datetime] = utc_now,
         connected: Callable[[], bool] = lambda: True,
+        problems: Callable[[], Awaitable[dict[str, str]]] = no_problems,
     ) -> None:
         self.settings = settings
         self.connected = connected
+        self.problems = problems
         self.clock = clock
         self.feed = Feed(log, Projection())
         self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=settings.four_eyes)

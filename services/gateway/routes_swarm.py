@@ -146,8 +146,10 @@ async def live(gateway: NamedDependency[Gateway]) -> Health:
 
 @get("/health/ready")
 async def ready(gateway: NamedDependency[Gateway]) -> Response[Health]:
-    """Whether answers are of the present."""
+    """Whether answers are of the present, and what is acknowledged is kept as promised."""
     health = _health(gateway)
+    if health.status == "ok" and (problems := await gateway.problems()):
+        health = Health(status="not_ready", position=health.position, problems=problems)
     return Response(health, status_code=200 if health.status == "ok" else 503)
 
 

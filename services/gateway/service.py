@@ -44,7 +44,12 @@ async def wire(service: Service) -> None:
     """Declares the gateway to the runtime; unusable settings end the process with 2."""
     try:
         settings = gateway_settings(service.settings)
-        gateway = Gateway(service.log, settings, connected=lambda: service.connection.is_connected)
+        gateway = Gateway(
+            service.log,
+            settings,
+            connected=lambda: service.connection.is_connected,
+            problems=service.health.problems,
+        )
         http = server(create_app(gateway), settings.host, settings.port)
     except (SettingsError, Unsafe) as error:
         print(f"gateway: {error}", file=sys.stderr)

@@ -297,5 +297,8 @@ class SwarmBudget(View, frozen=True, kw_only=True):
 
 
 class Health(View, frozen=True, kw_only=True):
-    status: Literal["ok", "catching_up", "bus_away"]
+    """`problems` is what the process is not ready for, by check; only readiness looks."""
+
+    status: Literal["ok", "catching_up", "bus_away", "not_ready"]
     position: int
+    problems: dict[str, str] = {}

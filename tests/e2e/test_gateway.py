@@ -254,6 +254,17 @@ async def test_a_gateway_starts_from_its_checkpoint_and_does_not_read_the_log_ag
     assert (await mesh.client.get("/v1/audit?limit=1000")).json() == audit
 
 
+async def test_it_is_not_ready_where_a_broker_may_lose_what_it_acknowledged(mesh: Mesh, tmp_path: Path) -> None:
+    strict = {"SWARM_REQUIRE_SYNC_ALWAYS": "true", "SWARM_INSTANCE": "gateway-2", "SWARM_HTTP_PORT": str(free_port())}
+    await mesh.gateway.end(signal.SIGKILL)
+    mesh.gateway = Process("gateway", mesh.broker, tmp_path, **strict)
+    mesh.client.base_url = httpx.URL(f"http://127.0.0.1:{strict['SWARM_HTTP_PORT']}")
+    await mesh.answers("/v1/cognition/status", 200)
+    refused = (await mesh.client.get("/health/ready")).json()
+    assert (refused["status"], list(refused["problems"])) == ("not_ready", ["durability"])
+    assert (await mesh.client.get("/health")).json()["status"] == "ok"
+
+
 async def test_without_a_key_it_does_not_start_where_others_could_reach_it(mesh: Mesh, tmp_path: Path) -> None:
     exposed = Process("gateway", mesh.broker, tmp_path, SWARM_HTTP_HOST="0.0.0.0", SWARM_INSTANCE="gateway-2")
     assert await asyncio.to_thread(exposed.process.wait, 20) == 2
