@@ -1,17 +1,23 @@
 """Configuration: one frozen `Settings`, from a TOML file and `SWARM_*` variables, read once in `__main__`.
 
 `SWARM_NATS_URL` overrides `nats_url` of the file named by `SWARM_CONFIG`. Every value may instead be put in a file named by
-`SWARM_<NAME>_FILE`; secrets should be. What cannot be understood stops the process with the name, the value's kind and a remedy.
+`SWARM_<NAME>_FILE`; secrets should be. What cannot be used stops the process with the name, the value (but no secret) and what would do.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class SettingsError(Exception):
@@ -39,12 +45,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     require_sync_always: bool = True
     log_format: str = "json"
     health_host: str = "127.0.0.1"
-    health_port: int = 0
-    grace_s: float = 4.0
+    health_port: Port = 0
+    grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 4.0
 
     # gateway
     http_host: str = "127.0.0.1"
-    http_port: int = 4096
+    http_port: Port = 4096
     http_keys: tuple[HttpKey, ...] = ()
     http_keys_file: str = ""
     http_rate_per_s: float = 200.0
@@ -62,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embeddings_url: str = ""
     embeddings_model: str = ""
     embeddings_api_key: str = ""
-    snapshot_every_thoughts: int = 20
+    snapshot_every_thoughts: Positive = 20
 
     # thinking
     thinker: str = "rules"
@@ -70,10 +76,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model_fallback_url: str = ""
     model_name: str = ""
     model_api_key: str = ""
-    model_timeout_s: float = 60.0
-    model_max_output_tokens: int = 600
-    shards: int = 64
-    lease_ttl_s: int = 3
+    model_timeout_s: Seconds = 60.0
+    model_max_output_tokens: Positive = 600
+    shards: Positive = 64
+    lease_ttl_s: Positive = 3
 
     # governor
     swarm_tokens_per_minute: int = 200_000
@@ -86,9 +92,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_roots: int = 10_000
     max_lifetime_children: int = 64
     spawns_per_minute: int = 600
-    drain_s: float = 20.0
-    grant_ttl_s: float = 90.0
-    reconcile_every_s: float = 5.0
+    drain_s: Seconds = 20.0
+    grant_ttl_s: Seconds = 90.0
+    reconcile_every_s: Seconds = 5.0
 
     # gate
     policy_dir: str = ""
@@ -100,8 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kill_switch_file: str = ""
     environment: str = "local"
     four_eyes: bool = True
-    approval_ttl_s: float = 3600.0
-    authorization_ttl_s: float = 300.0
+    approval_ttl_s: Seconds = 3600.0
+    authorization_ttl_s: Seconds = 300.0
 
     def instance_of(self, service: str) -> str:
         """This process's name in the mesh, such as `verifier-1`."""
@@ -114,19 +120,20 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, object] = {}
     if config := env.get("SWARM_CONFIG"):
         try:
-            values = tomllib.loads(Path(config).read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+            values = tomllib.loads(_read("SWARM_CONFIG", config))
+        except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"SWARM_CONFIG={config}: {error}") from error
+        if unknown := sorted(set(values) - set(Settings.__struct_fields__)):
+            raise SettingsError(f"SWARM_CONFIG={config}: there is no setting {unknown[0]!r}; see shared/settings.py")
     for field in msgspec.structs.fields(Settings):
         name = f"SWARM_{field.name.upper()}"
         if name in env:
             values[field.name] = env[name]
         elif f"{name}_FILE" in env and field.name + "_file" not in Settings.__struct_fields__:
             values[field.name] = _read(f"{name}_FILE", env[f"{name}_FILE"])
-    try:
-        settings = msgspec.convert(values, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"a setting does not fit: {error}; see shared/settings.py for names and units") from error
+        if field.name in values:
+            _fits(name, values[field.name], field.type)
+    settings = msgspec.convert(values, Settings, strict=False)
     if settings.http_keys_file:
         settings = msgspec.structs.replace(settings, http_keys=_keys(settings.http_keys_file))
     _validate(settings)
@@ -138,11 +145,23 @@ def listed(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
+def _fits(name: str, value: object, kind: object) -> None:
+    """Raises `SettingsError`, which shows no value where a secret may have been meant."""
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        shown = name if kind in (str, tuple[HttpKey, ...]) else f"{name}={value!r}"
+        wanted = re.sub(r", got `\w+`", "", str(error))
+        raise SettingsError(f"{shown}: {wanted}; see shared/settings.py for units") from error
+
+
 def _read(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"{name}={path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{name}={path}: it is no UTF-8 text, from byte {error.start} on") from error
 
 
 def _keys(path: str) -> tuple[HttpKey, ...]:
@@ -158,6 +177,12 @@ def _keys(path: str) -> tuple[HttpKey, ...]:
 
 
 def _validate(settings: Settings) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", settings.instance):
+        raise SettingsError(
+            f"SWARM_INSTANCE={settings.instance!r}: letters, digits, - and _, at most 64 (it names a consumer)"
+        )
+    if settings.log_format not in ("json", "console"):
+        raise SettingsError(f"SWARM_LOG_FORMAT={settings.log_format!r}: it is 'json' or 'console'")
     if settings.swarm_tokens_per_minute > settings.global_tokens_per_minute:
         raise SettingsError(
             "SWARM_SWARM_TOKENS_PER_MINUTE is above SWARM_GLOBAL_TOKENS_PER_MINUTE; lower it or raise the global one"
