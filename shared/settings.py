@@ -132,7 +132,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         elif f"{name}_FILE" in env and field.name + "_file" not in Settings.__struct_fields__:
             values[field.name] = _read(f"{name}_FILE", env[f"{name}_FILE"])
         if field.name in values:
-            _fits(name, values[field.name], field.type)
+            _fits(field.name, values[field.name], field.type)
     settings = msgspec.convert(values, Settings, strict=False)
     if settings.http_keys_file:
         settings = msgspec.structs.replace(settings, http_keys=_keys(settings.http_keys_file))
@@ -145,14 +145,15 @@ def listed(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
-def _fits(name: str, value: object, kind: object) -> None:
+def _fits(setting: str, value: object, kind: object) -> None:
     """Raises `SettingsError`, which shows no value where a secret may have been meant."""
     try:
         msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
+        name = f"SWARM_{setting.upper()}"
         shown = name if kind in (str, tuple[HttpKey, ...]) else f"{name}={value!r}"
         wanted = re.sub(r", got `\w+`", "", str(error))
-        raise SettingsError(f"{shown}: {wanted}; see shared/settings.py for units") from error
+        raise SettingsError(f"{shown}: {wanted}; see {setting} in shared/settings.py") from error
 
 
 def _read(name: str, path: str) -> str:
