@@ -92,9 +92,10 @@ class Evaluated(Result, frozen=True, kw_only=True):
 
 
 class Sign(Effect, frozen=True, kw_only=True):
-    """Sign the verdict."""
+    """Sign the verdict. `request_id` is the request whose grants it rests on."""
 
     verdict: ProposalAuthorized
+    request_id: EventId | None = None
 
 
 class Signed(Result, frozen=True, kw_only=True):
@@ -167,9 +168,9 @@ def decide(state: State, message: Input) -> Decision:
     match message:
         case Delivered(recorded=recorded):
             return _delivered(state, created, verified, recorded, now)
-        case Performed(effect=Evaluate() as effect, result=Evaluated() as answer):
-            if effect.request_id != state.request_id:
-                return NOTHING  # someone else asked people meanwhile; that request has a timer of its own
+        case Performed(effect=Evaluate(request_id=asked) | Sign(request_id=asked)) if asked != state.request_id:
+            return NOTHING  # someone else asked people meanwhile; that request has a timer of its own
+        case Performed(result=Evaluated() as answer):
             return _judge(state, created, verified, answer, message)
         case Performed(effect=Sign(), result=Signed(verdict=verdict)):
             if verdict.digest != created.digest:
@@ -245,7 +246,7 @@ def _judge(
             key="",
             signature="",
         )
-        return Decision(effect=Sign(verdict=verdict))
+        return Decision(effect=Sign(verdict=verdict, request_id=state.request_id))
     if not answer.with_people.allow:
         decision = answer.with_people
         detail = (

@@ -216,6 +216,19 @@ def test_a_denial_that_comes_between_evaluating_and_signing_still_counts() -> No
     assert ("approval", ("denied",)) == rejection(decider.decide(after, late))
 
 
+def test_what_another_gate_asks_under_newer_policies_between_evaluating_and_signing_is_not_passed_over() -> None:
+    cause = delivered(granted(), 4)
+    before = folded(decider, *WAITING, granted())
+    evaluate = decider.decide(before, cause).effect
+    assert isinstance(evaluate, Evaluate)
+    sign = decider.decide(before, Performed(cause=cause, effect=evaluate, result=FREE, now=T0)).effect
+    assert isinstance(sign, Sign)
+    late = Performed(cause=cause, effect=sign, result=Signed(verdict=sign.verdict), now=T0)
+    assert (sign.verdict,) == decider.decide(before, late).events
+    asked_again = folded(decider, *WAITING, granted(), replaced(ASKED, policy_version="v2"))
+    assert NOTHING == decider.decide(asked_again, late)
+
+
 def test_a_denial_of_another_digest_or_of_nothing_asked_is_ignored() -> None:
     assert NOTHING == when(folded(decider, *WAITING, denied(digest="0" * 64)), denied(digest="0" * 64), 4)
     assert NOTHING == when(folded(decider, CREATED, VERIFIED, denied()), denied(), 3)
