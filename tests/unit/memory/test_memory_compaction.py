@@ -53,6 +53,12 @@ def test_when_everything_is_old_only_a_quarter_of_the_value_leaves_at_once() -> 
     assert len(plan(items, START)) == 25
 
 
+def test_stale_memory_protects_nothing_or_a_chain_of_thoughts_would_stay_for_ever() -> None:
+    chain = [item(n, age_h=1000, edges=(Edge("because", f"e{n - 1}"),)) for n in range(2, 9)]
+    items = [item(1, age_h=1000), *chain, item(9, importance=1.0, edges=(Edge("because", "e8"),))]
+    assert plan(items, START) == tuple(f"e{n}" for n in range(1, 8))
+
+
 @pytest.mark.parametrize(
     ("items", "drop", "why"),
     [
@@ -60,12 +66,12 @@ def test_when_everything_is_old_only_a_quarter_of_the_value_leaves_at_once() -> 
         (
             [item(1, age_h=999, merged=("e0",)), item(2, importance=1.0, evidence=("e0",))],
             ["e1"],
-            "it would lose e0, on which kept memory rests",
+            "it would lose e0, on which live memory rests",
         ),
         (
             [item(1, age_h=999, about="h-1"), item(2, importance=1.0, edges=(Edge("refutes", "h-1"),))],
             ["e1"],
-            "it would lose h-1, on which kept memory rests",
+            "it would lose h-1, on which live memory rests",
         ),
         ([item(1), item(2)], ["e1"], "it would lose 50% of the live value, the limit is 25%"),
     ],
