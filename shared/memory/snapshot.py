@@ -86,6 +86,8 @@ def capture(swarm: str, persona: str, items: Iterable[MemoryItem]) -> Captured:
 def decode(data: bytes) -> Snapshot:
     """Raises `ColdCorrupt` or `UnknownVersion`."""
     try:
+        if zstandard.frame_content_size(data) > MAX_BYTES:  # a declared size overrides `max_output_size`
+            raise ColdCorrupt(f"no readable snapshot: it claims to hold more than {MAX_BYTES} bytes")
         body = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_BYTES)
         version = msgspec.msgpack.decode(body, type=list[msgspec.Raw])
         if version and (found := msgspec.msgpack.decode(version[0])) != VERSION:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_memory_compaction import item
 
+from shared.memory import snapshot
 from shared.memory.port import ColdCorrupt
 from shared.memory.snapshot import MAX_SUMMARY_CHARS, UnknownVersion, capture, decode
 
@@ -44,3 +45,11 @@ def test_the_summary_is_bounded_and_leads_with_the_last_distillation() -> None:
     summary = capture("alpha", "ada", items).snapshot.summary
     assert summary.startswith("[thought] the newest distillation\n")
     assert len(summary) <= MAX_SUMMARY_CHARS
+
+
+def test_a_snapshot_that_claims_to_be_huge_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "MAX_BYTES", 10_000)
+    for declared in (True, False):
+        huge = zstandard.ZstdCompressor(write_content_size=declared).compress(msgspec.msgpack.encode([1, "x" * 20_000]))
+        with pytest.raises(ColdCorrupt, match=r"no readable snapshot: (it claims|decompression error)"):
+            decode(huge)
