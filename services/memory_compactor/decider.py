@@ -22,7 +22,7 @@ from datetime import datetime
 import msgspec
 
 from shared.contracts.catalog import CONSUMES, class_of, subject_of
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
 from shared.contracts.events import (
     Memory,
     PersonaDraining,
@@ -41,6 +41,8 @@ from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input
 SNAPSHOT_EVERY_THOUGHTS = 20
 LONGEST_RETRY_S = 30.0
 SOONEST_RETRY_S = 0.05
+_FRAME_BYTES = 512
+"""What an answer has around its memories, at most: two tokens of 48 characters, a sequence, the names of its fields."""
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -153,11 +155,7 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
         recorded = cause.recorded
         match result:
             case Recalled() as found:
-                event = recorded.event
-                answer = RecallAnswered(
-                    swarm=event.swarm, persona=event.persona, memories=found.memories, seq=found.seq
-                )
-                return Decision(events=(answer,), guards=())
+                return Decision(events=(_answer(recorded, found),), guards=())
             case Written() as written if self._is_due(state, recorded):
                 return Decision(events=(_compressed(state, recorded, written),), charter=_charter(state, recorded))
             case Unavailable() if isinstance(recorded.event, ThoughtGenerated) and not recorded.event.final:
@@ -199,6 +197,18 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
 def _pending(state: State, draining: Recorded) -> bool:
     """Whether this draining is the present one and still without its final snapshot."""
     return state.draining_id == draining.id and not state.final and not state.reaped
+
+
+def _answer(question: Recorded, found: Recalled) -> RecallAnswered:
+    """The best of what was found, as much as one event holds; a single memory always fits."""
+    event, room = question.event, MAX_BODY_BYTES - _FRAME_BYTES
+    kept = 0
+    for memory in found.memories:
+        room -= len(msgspec.json.encode(memory)) + 1
+        if room < 0:
+            break
+        kept += 1
+    return RecallAnswered(swarm=event.swarm, persona=event.persona, memories=found.memories[:kept], seq=found.seq)
 
 
 def _charter(state: State, cause: Recorded) -> str | None:

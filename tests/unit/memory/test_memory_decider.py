@@ -25,8 +25,17 @@ from services.memory_compactor.decider import (
     Written,
 )
 from shared.contracts.catalog import CONSUMES, EMITTERS, class_of, matches
-from shared.contracts.envelope import Message, Recorded
-from shared.contracts.events import AnyEvent, PersonaReaped, SnapshotCompressed, SnapshotCounts, Usage
+from shared.contracts.envelope import MAX_BODY_BYTES, Message, Recorded
+from shared.contracts.events import (
+    AnyEvent,
+    Memory,
+    PersonaReaped,
+    RecallAnswered,
+    RecallRequested,
+    SnapshotCompressed,
+    SnapshotCounts,
+    Usage,
+)
 from shared.contracts.ids import caused_id
 from shared.contracts.persona import charter_sha256
 from shared.decider import NOTHING, Decision, Delivered, Effect, Performed, Result, Tick
@@ -166,6 +175,24 @@ def test_a_recall_is_answered_as_of_the_delivery_and_without_a_guard() -> None:
     assert [(class_of(e), e.seq) for e in decision.events] == [("recall.answered", 12)]  # type: ignore[union-attr]
     assert decision.guards == ()
     assert then(State(), question, recall, Unavailable(detail="x")).retry_s == 1.0
+
+
+@pytest.mark.parametrize("text", ["plain " * 1000, "\x01" * 8000, "\U0001f9e0" * 8000])
+def test_an_answer_holds_as_many_of_the_best_as_fit_in_an_event(text: str) -> None:
+    question = RecallRequested(swarm="s" * 48, persona="p" * 48, query="ssh", limit=100)
+    memories = tuple(
+        Memory(
+            id=caused_id(f"e-{n}", "test"), seq=n, kind="thought", text=text, at=at(n), score=1 - n / 100,
+            semantic=0.123456, recency=0.123456, importance=0.123456, persona="p" * 48,
+        )
+        for n in range(100)
+    )  # fmt: skip
+    recall = Recall(swarm="s" * 48, persona="p" * 48, query="ssh", limit=100, now=at(50))
+    (answer,) = then(State(), question, recall, Recalled(memories=memories, seq=10**15)).events
+    assert isinstance(answer, RecallAnswered)
+    size = len(msgspec.json.encode(answer))
+    assert 1 <= len(answer.memories) < 100 and answer.memories == memories[: len(answer.memories)]
+    assert size <= MAX_BODY_BYTES < size + len(msgspec.json.encode(memories[0])) + 512
 
 
 def test_it_decides_only_what_is_its_own_and_listens_only_to_its_own_boundary() -> None:
