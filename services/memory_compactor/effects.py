@@ -175,7 +175,8 @@ async def restore_all(log: Log, cold: ColdStore, fabric: Fabric) -> int:
     What cannot be read is left to the log, which is replayed anyway. Raises `LogUnavailable` and outages of the index.
     """
     restored = 0
-    for last in await log.last(("snapshot.compressed.>",)):
+    personas = {(r.event.swarm, r.event.persona) for r in await log.read(("persona.spawned.>",))}
+    for last in await log.last([f"snapshot.compressed.{swarm}.{persona}" for swarm, persona in sorted(personas)]):
         if not isinstance(event := last.event, SnapshotCompressed):
             continue
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from services.memory_compactor.effects import restore_all
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -22,6 +23,7 @@ from shared.contracts.events import (
     RecallAnswered,
     RecallRequested,
     SnapshotCompressed,
+    SnapshotCounts,
     ThoughtGenerated,
 )
 from shared.contracts.ids import fresh_id, utc_now
@@ -30,6 +32,10 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from shared.memory.cold import S3Cold
+from shared.memory.edge import EdgeIndex
+from shared.memory.embeddings import WordLlamaEmbedder
+from shared.memory.fabric import Fabric
+from shared.memory.port import ColdMissing
 from shared.memory.snapshot import decode
 from tests.broker import Broker
 from tests.contract.memory.weed import ACCESS_KEY, SECRET_KEY, Weed
@@ -186,6 +192,39 @@ async def test_a_life_survives_a_kill_and_the_loss_of_the_index_and_is_sealed_on
         "All in all: someone guesses passwords",
     ]
     await cold.close()
+
+
+class NoCold:
+    """A cold store that has nothing, and counts who asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def get(self, key: str, sha256: str) -> bytes:
+        self.asked.append(key)
+        raise ColdMissing(key)
+
+
+async def test_more_snapshots_than_the_broker_tells_at_once_are_all_looked_for(
+    log: JetStreamLog, tmp_path: Path
+) -> None:
+    async def life(persona: str) -> None:
+        identity = Identity(id=persona, name="n", role="r", charter="c", swarm_id="alpha", created_at=BORN)
+        await say(log, PersonaSpawned(swarm="alpha", persona=persona, identity=identity, policy=PersonaPolicy()))
+        await say(log, SnapshotCompressed(
+            swarm="alpha", persona=persona, snapshot_id="s", key=persona, sha256="0" * 64, seq=1, summary="",
+            counts=SnapshotCounts(),
+        ))  # fmt: skip
+
+    personas = [f"p-{n}" for n in range(1100)]
+    for i in range(0, len(personas), 100):
+        await asyncio.gather(*(life(p) for p in personas[i : i + 100]))
+    index = await EdgeIndex.open(tmp_path / "index", 256)
+    cold = NoCold()
+    fabric = await Fabric.open(index, WordLlamaEmbedder())
+    assert await restore_all(log, cold, fabric) == 0  # type: ignore[arg-type]
+    await index.close()
+    assert sorted(cold.asked) == sorted(personas)
 
 
 async def test_without_a_store_it_says_what_is_missing(broker: Broker, tmp_path: Path) -> None:
