@@ -197,6 +197,7 @@ def _open(folder: Path, dim: int) -> q.EdgeShard:
     if (folder / "segments").is_dir():
         try:
             shard = q.EdgeShard.load(str(folder), config)
+            _index_payload(shard)
             shard.update(q.UpdateOperation.delete_points_by_filter(_any("meta", (points.TOMBSTONE,))))
             return shard
         except Exception as error:  # the engine raises plain `Exception` for everything
@@ -207,7 +208,12 @@ def _open(folder: Path, dim: int) -> q.EdgeShard:
         folder.rename(folder.with_name(f"{folder.name}.broken-{time.time_ns()}"))
     folder.mkdir()
     shard = q.EdgeShard.create(str(folder), config)
-    for key in points.KEYWORDS:
-        shard.update(q.UpdateOperation.create_field_index(key, q.PayloadSchemaType.Keyword))
+    _index_payload(shard)
     shard.flush()
     return shard
+
+
+def _index_payload(shard: q.EdgeShard) -> None:
+    """At every opening: what a kill during the first one left out is a scan of everything for each lookup."""
+    for key in set(points.KEYWORDS) - set(shard.info().payload_schema):
+        shard.update(q.UpdateOperation.create_field_index(key, q.PayloadSchemaType.Keyword))

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from shared.memory import points
 from shared.memory.dedup import exact_key
 from shared.memory.edge import EdgeIndex
 from shared.memory.port import Edge, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector, VectorIndex
@@ -159,6 +160,17 @@ async def test_an_unreadable_index_is_moved_aside_and_begun_anew(tmp_path: Path,
     assert (await index.count(), await index.cursors()) == (0, {})
     await index.close()
     assert bool(list(tmp_path.glob("index.broken-*"))) is (broken != "everything")
+
+
+async def test_what_a_kill_during_the_first_opening_left_out_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(points, "KEYWORDS", points.KEYWORDS[:1])
+        await (await EdgeIndex.open(tmp_path / "index", DIM)).close()
+    index = await EdgeIndex.open(tmp_path / "index", DIM)
+    assert set(index._shard.info().payload_schema) == set(points.KEYWORDS)
+    await index.close()
 
 
 async def test_an_index_of_another_dimension_is_moved_aside(tmp_path: Path) -> None:
