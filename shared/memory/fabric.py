@@ -21,7 +21,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import Memory, ThoughtGenerated
 from shared.memory import compaction
 from shared.memory.dedup import SIMILAR_COSINE, exact_key
-from shared.memory.fold import MARGIN, NEIGHBOURS, TIE, Transaction
+from shared.memory.fold import CROWD, MARGIN, NEIGHBOURS, TIE, Transaction
 from shared.memory.items import Draft, draft
 from shared.memory.port import LOG, Embedder, Hit, MemoryItem, Query, VectorIndex, owner_of
 from shared.memory.score import recency, score
@@ -104,6 +104,7 @@ class Fabric:
         for d, vector, near in zip(drafts, vectors, hits, strict=True):
             if not tx.knows(d.item.id):
                 tx.fold(d, vector, near)
+            await asyncio.sleep(0)  # a transaction is long: others run in between
         drop: tuple[str, ...] = ()
         refused: tuple[str, ...] = ()
         if _starts_pass(events[-1]) and not self._restored(events[-1]):
@@ -123,19 +124,19 @@ class Fabric:
         )
 
     async def _neighbours(self, queries: Sequence[Query]) -> list[list[Hit]]:
-        """At least the nearest `NEIGHBOURS`, and whatever ties with the last of them.
+        """At least the nearest `NEIGHBOURS`, and whatever ties with the last of them, unless it is a crowd: then so much of it.
 
         Which of several equally near ones an engine leaves out depends on how its segments lie; what is folded must not.
         """
         hits = await self._index.query(queries)
-        while cut := [
+        cut = [
             i
             for i, (query, near) in enumerate(zip(queries, hits, strict=True))
             if len(near) == query.limit and near[-1].score > near[NEIGHBOURS - 1].score - TIE
-        ]:
-            queries = [msgspec.structs.replace(q, limit=4 * q.limit) if i in cut else q for i, q in enumerate(queries)]
-            for i, near in zip(cut, await self._index.query([queries[i] for i in cut]), strict=True):
-                hits[i] = near
+        ]
+        wider = [msgspec.structs.replace(queries[i], limit=CROWD + NEIGHBOURS) for i in cut]
+        for i, near in zip(cut, await self._index.query(wider), strict=True):
+            hits[i] = near
         return hits
 
     async def _begin(self, drafts: Sequence[Draft]) -> Transaction:
@@ -178,6 +179,7 @@ class Fabric:
     async def restore(self, data: bytes) -> bool:
         """Put a snapshot's items back and skip the persona's events up to its sequence; False when the index is past it.
 
+        The items are written in parts and their cursor last: after a crash in between it is to be called again.
         Raises `ColdCorrupt`, `UnknownVersion`, `IndexUnavailable`, `EmbedderUnavailable`.
         """
         snapshot = decode(data)
@@ -186,9 +188,11 @@ class Fabric:
             if snapshot.seq <= max(self._cursor, self._floors.get(owner, 0)):
                 return False
             stale = {item.id for item in await self._index.scan(owner)} - {item.id for item in snapshot.items}
-            vectors = await self._embedder.embed([item.text for item in snapshot.items])
-            rows = list(zip(snapshot.items, vectors, strict=True))
-            await self._index.write(rows, drop=sorted(stale), cursors={owner: snapshot.seq})
+            for i in range(0, len(snapshot.items), TRANSACTION_EVENTS):
+                items = snapshot.items[i : i + TRANSACTION_EVENTS]
+                vectors = await self._embedder.embed([item.text for item in items])
+                await self._index.write(list(zip(items, vectors, strict=True)))
+            await self._index.write(drop=sorted(stale), cursors={owner: snapshot.seq})
             self._floors[owner] = snapshot.seq
             return True
 

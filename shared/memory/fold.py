@@ -27,6 +27,9 @@ MARGIN = 0.01
 TIE = 1e-4
 """Scores of the engine closer than this are as good as equal."""
 
+CROWD = 64
+"""So many items equally near are near to nothing in particular: a new one is neither merged with nor linked to any of them."""
+
 
 class Outcome(msgspec.Struct, kw_only=True):
     """What happened to the events of a transaction."""
@@ -94,7 +97,9 @@ class Transaction:
         edges = dict.fromkeys((*item.edges, *(b for b in because if b.target not in gone), *supersedes))
         return msgspec.structs.replace(
             item,
-            tainted=bool(sources) and all(s is None or s.tainted for s in sources),
+            tainted=bool(sources) and all(s is None or s.tainted for s in sources)
+            if draft.tainted is None
+            else draft.tainted,
             edges=tuple(edges)[:MAX_LINKS],
         )
 
@@ -109,7 +114,12 @@ class Transaction:
         wide = vector.astype(np.float64)
         scored = [(float(wide @ self.vectors[i].astype(np.float64)), self.items[i]) for i in near if i != item.id]
         scored.sort(key=lambda pair: (-pair[0], pair[1].seq))
-        return [pair for pair in scored[:NEIGHBOURS] if pair[0] >= SIMILAR_COSINE]
+        nearest = [pair for pair in scored[:NEIGHBOURS] if pair[0] >= SIMILAR_COSINE]
+        if len(nearest) == NEIGHBOURS:
+            last = nearest[-1][0]
+            if sum(abs(cosine - last) < TIE / 2 for cosine, _ in scored) >= CROWD:
+                return [pair for pair in nearest if pair[0] - last >= TIE / 2]
+        return nearest
 
     def _of(self, any_id: str, owner: str | None = None) -> MemoryItem | None:
         item = self.items.get(self._holder.get(any_id, ""))

@@ -32,11 +32,12 @@ MAX_LINKS = 64
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An item as the event alone tells it. `sources` is what it was made from, for taint and for `because` edges;
-    `replaces` what it distils."""
+    `replaces` what it distils. `tainted` is what the event itself says of its taint; None leaves it to the sources."""
 
     item: MemoryItem
     sources: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
+    tainted: bool | None = None
 
 
 def draft(recorded: Recorded) -> Draft | None:
@@ -55,7 +56,8 @@ def draft(recorded: Recorded) -> Draft | None:
             text = f"{e.outcome}: {e.findings}"
             found = Edge("refutes" if e.outcome == "refuted" else "because", e.hypothesis_id)
             confirmed = e.outcome == "confirmed"
-            return _draft(recorded, "check", text, 0.6, e.evidence, about=e.check_id, pinned=confirmed, edge=found)
+            checked = _draft(recorded, "check", text, 0.6, e.evidence, about=e.check_id, pinned=confirmed, edge=found)
+            return msgspec.structs.replace(checked, tainted=e.tainted)
         case ev.ProposalCreated() as e:
             text = f"{e.title}\n{e.rationale}\n{e.action.kind} {e.action.target}"
             edge = Edge("because", e.hypothesis_id) if e.hypothesis_id else None

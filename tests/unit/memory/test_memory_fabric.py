@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,8 +30,8 @@ from shared.memory import fold
 from shared.memory.edge import EdgeIndex
 from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
-from shared.memory.port import Edge, MemoryItem
-from shared.memory.snapshot import Captured, decode
+from shared.memory.port import Edge, Hit, MemoryItem, Query
+from shared.memory.snapshot import Captured, capture, decode
 
 WHO = [("alpha", "p0"), ("beta", "p0"), ("alpha", "p1"), ("beta", "p1")]
 
@@ -160,6 +161,61 @@ async def test_what_rests_only_on_the_outside_is_tainted_however_often_it_is_cit
     await fabric.remember([heard, echoed, known, mixed, foreign])
     taint = {i.seq: i.tainted for i in [*await index.scan("alpha/ada"), *await index.scan("alpha/bob")]}
     assert taint == {1: True, 2: True, 3: False, 4: False, 5: True}
+
+
+async def test_a_check_is_as_tainted_as_the_verifier_says_also_when_it_cites_nothing(
+    fabric: Fabric, index: EdgeIndex
+) -> None:
+    counted = record(check("refuted", "h-1"), 1)
+    measured = record(msgspec.structs.replace(check("refuted", "h-2", "c-2", (outside(9),)), tainted=False), 2)
+    await fabric.remember([counted, measured])
+    assert {i.seq: i.tainted for i in await index.scan("alpha/ada")} == {1: True, 2: False}
+
+
+@pytest.mark.parametrize("batch", [1, 7, 400])
+async def test_what_many_decisions_say_alike_is_near_to_none_of_them_and_costs_no_more_with_their_number(
+    fabric: Fabric, index: EdgeIndex, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    asked: list[int] = []
+    query = index.query
+
+    async def counting(queries: Sequence[Query]) -> list[list[Hit]]:
+        asked.extend(q.limit for q in queries)
+        return await query(queries)
+
+    monkeypatch.setattr(index, "query", counting)
+    log = [record(executed(f"p-{n}"), n) for n in range(1, 2 * fold.CROWD)]
+    for i in range(0, len(log), batch):
+        await fabric.remember(log[i : i + batch])
+    items = await index.scan("alpha/ada")
+    linked = [len([e for e in i.edges if e.type == "similar"]) for i in items]
+    assert len(items) == len(log)
+    assert linked == [min(n, fold.SIMILAR_EDGES) if n < fold.CROWD else 0 for n in range(len(log))]
+    assert max(asked) <= fold.CROWD + fold.NEIGHBOURS
+
+
+async def test_a_long_memory_is_restored_in_parts_and_its_cursor_last(
+    fabric: Fabric, index: EdgeIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fabric_module, "TRANSACTION_EVENTS", 4)
+    items = [
+        MemoryItem(
+            id=f"e{n}", seq=n, swarm="alpha", persona="ada", kind="thought", text=f"t{n}", at=at(n),
+            importance=0.3, seen_seq=n, seen_at=at(n),
+        )
+        for n in range(1, 11)
+    ]  # fmt: skip
+    written: list[tuple[int, dict[str, int]]] = []
+    write = index.write
+
+    async def watched(rows=(), *, drop=(), cursors=None):  # type: ignore[no-untyped-def]
+        written.append((len(rows), dict(cursors or {})))
+        await write(rows, drop=drop, cursors=cursors)
+
+    monkeypatch.setattr(index, "write", watched)
+    assert await fabric.restore(capture("alpha", "ada", items).data) is True
+    assert written == [(4, {}), (4, {}), (2, {}), (0, {"alpha/ada": 10})]
+    assert await index.scan("alpha/ada") == items
 
 
 async def test_a_distillation_supersedes_the_thoughts_it_was_made_from(fabric: Fabric, index: EdgeIndex) -> None:
