@@ -35,14 +35,14 @@ class LogFile:
         self._out.close()
 
     def _rotate(self) -> None:
-        self._out.close()
+        self._size = 0
         for n in range(self._kept, 0, -1):
             older = self._path.with_name(f"{self._path.name}.{n}")
             newer = self._path if n == 1 else self._path.with_name(f"{self._path.name}.{n - 1}")
             if newer.exists():
                 newer.replace(older)
-        self._out = self._path.open("ab", buffering=0)
-        self._size = 0
+        full, self._out = self._out, self._path.open("ab", buffering=0)
+        full.close()
 
 
 class Lines:

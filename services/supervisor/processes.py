@@ -3,7 +3,8 @@
 Invariants:
 - a child never outlives its supervisor, not even one that was killed with -9: the kernel kills it (PR_SET_PDEATHSIG);
 - a child in its own session hears no Ctrl-C of the terminal: only the supervisor ends it, in its order;
-- restarts back off exponentially and begin anew once a run was stable.
+- restarts back off exponentially and begin anew once a run was stable;
+- neither a full disk nor a listener that went away ends the watch over a child, or leaves its output unread.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -183,16 +185,19 @@ class Child:
                 self._line(line)
 
     def _line(self, line: str) -> None:
-        self.log.write(line)
-        if self._sink is not None:
-            self._sink(self.spec.name, line)
+        with suppress(OSError):
+            self.log.write(line)
+        with suppress(OSError):
+            if self._sink is not None:
+                self._sink(self.spec.name, line)
 
     def _say(self, text: str) -> None:
         self._line(f"supervisor: {self.spec.name} {text}")
 
     def _tell(self) -> None:
         self._changed.set()
-        self._on_change()
+        with suppress(OSError):
+            self._on_change()
 
 
 def die_with_parent(parent: int) -> Callable[[], None]:

@@ -78,6 +78,26 @@ async def test_what_dies_is_started_again(child: Make, heard: Heard) -> None:
     await heard.until("ended (signal SIGKILL), starts again in 0.1 s")
 
 
+async def test_neither_a_listener_that_went_away_nor_a_full_disk_ends_the_watch_over_a_child(tmp_path: Path) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
+    code = "print('x' * 200_000); import signal; print('up'); signal.pause()"
+    log = LogFile(tmp_path / "tiny.log")
+    one = Child(Spec(name="tiny", argv=(sys.executable, "-u", "-c", code)), log, broken, on_change=broken)
+    await one.start()
+    try:
+        async with asyncio.timeout(20):
+            while "up" not in log.recent:  # all of its output is read
+                await asyncio.sleep(0.01)
+            one.send(signal.SIGKILL)
+            await one.restarted(1)
+    finally:
+        one.give_up()
+        await one.stop()
+        log.close()
+
+
 async def test_sigterm_comes_first_and_the_last_words_are_kept(child: Make, heard: Heard, tmp_path: Path) -> None:
     one = child(
         "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit(0))); print('up'); signal.pause()"
