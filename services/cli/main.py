@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.types import ExistingDirectory, ExistingFile
+from cyclopts.validators import Number
 
 from services.cli import doctor as doctor_
 from services.cli import run as run_
@@ -14,7 +16,7 @@ from services.cli import tap as tap_
 from services.cli import up as up_
 from services.cli.ask import ask, span, wait
 from services.cli.host import readings
-from services.cli.lines import read_lines
+from services.cli.lines import pipe_lines, read_lines
 from services.cli.observing import MAX_BATCH, Observer
 from services.cli.output import emit, say, table
 from services.cli.personas import persona
@@ -27,6 +29,7 @@ VERSION = "0.1.0"
 app = App(
     name="swarm",
     version=VERSION,
+    help_format="plaintext",
     help="""Always-on personas that think in bounded loops, and may only propose.
 
 Begin with `swarm run` (a mesh that watches this machine) or `swarm up` (a mesh that waits for you).
@@ -40,15 +43,33 @@ for command in (proposals, approve, deny):
 def main() -> None:
     """Entry point. Ends the process with the exit code."""
     try:
-        code = app(result_action="return_value")
-    except Stop as stop:
-        say(f"swarm: {stop}")
-        if "--json" in sys.argv[1:]:
-            emit({"error": str(stop), "code": stop.code})
-        code = stop.code
+        code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
     except (KeyboardInterrupt, BrokenPipeError):
         code = FAILED
+    except CycloptsError as error:  # which has told it already
+        code = _failed(str(error), USAGE)
+    except (Stop, OSError) as error:
+        say(f"swarm: {error}")
+        code = _failed(str(error), error.code if isinstance(error, Stop) else FAILED)
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _failed(why: str, code: int) -> int:
+    if "--json" in sys.argv[1:]:
+        emit({"error": why, "code": code})
+    return code
+
+
+Port = Annotated[
+    int | None,
+    Parameter(validator=Number(gte=0, lte=65535), help="Default: the one of the last run, a well-known or a free one."),
+]
+Runners = Annotated[int, Parameter(validator=Number(gte=1), help="How many persona runners.")]
+PolicyDir = Annotated[
+    ExistingDirectory | None, Parameter(help="Folder of Cedar policies, in place of the built-in ones.")
+]
+HttpAllow = Annotated[str, Parameter(help="host:port,… the actuator may ask over HTTP.")]
+Config = Annotated[ExistingFile | None, Parameter(help="TOML file of settings for all services.")]
 
 
 def _options(
@@ -80,15 +101,17 @@ def _options(
 @app.command
 def up(
     *,
-    host: str = "127.0.0.1",
-    api_port: int | None = None,
-    nats_port: int | None = None,
-    runners: Annotated[int, Parameter(help="How many persona runners.")] = 1,
+    host: Annotated[
+        str, Parameter(help="Address the API listens on; any but loopback needs --http-keys.")
+    ] = "127.0.0.1",
+    api_port: Port = None,
+    nats_port: Port = None,
+    runners: Runners = 1,
     sync_always: Annotated[bool, Parameter(help="Acknowledge only what is on disk.")] = True,
-    policy_dir: Path | None = None,
-    http_allow: Annotated[str, Parameter(help="host:port,… the actuator may ask over HTTP.")] = "",
-    http_keys: Annotated[Path | None, Parameter(help="TOML file of API keys.")] = None,
-    config: Annotated[Path | None, Parameter(help="TOML file of settings for all services.")] = None,
+    policy_dir: PolicyDir = None,
+    http_allow: HttpAllow = "",
+    http_keys: Annotated[ExistingFile | None, Parameter(help="TOML file of API keys.")] = None,
+    config: Config = None,
     quiet: Annotated[
         bool, Parameter(negative="", help="No process output; it is in <data>/logs all the same.")
     ] = False,
@@ -112,18 +135,20 @@ def up(
 @app.command
 def run(
     *,
-    observe: Annotated[tuple[Path, ...], Parameter(help="Watch these files instead of this machine.")] = (),
+    observe: Annotated[
+        tuple[Path, ...], Parameter(negative="", help="Watch these files instead of this machine.")
+    ] = (),
     for_: Annotated[str | None, Parameter(name="--for", help="End after this long, such as 60s or 5m.")] = None,
     report: Annotated[bool, Parameter(negative="", help="At the end, say what it amounted to.")] = False,
     swarm: Swarm = SWARM,
     interval: Annotated[str, Parameter(help="Time between two readings of this machine.")] = "2s",
     loop_interval: Annotated[str, Parameter(help="Least time between two thoughts of one persona.")] = "1s",
-    runners: int = 1,
-    api_port: int | None = None,
-    nats_port: int | None = None,
-    policy_dir: Path | None = None,
-    http_allow: str = "",
-    config: Path | None = None,
+    runners: Runners = 1,
+    api_port: Port = None,
+    nats_port: Port = None,
+    policy_dir: PolicyDir = None,
+    http_allow: HttpAllow = "",
+    config: Config = None,
     target: Target = HERE,
 ) -> int:
     """The whole thing at work: start a mesh, perceive this machine (or files), show what it thinks, proposes and does."""
@@ -140,7 +165,7 @@ def run(
     )
     missing = [str(file) for file in observe if not file.is_file()]
     if missing:
-        raise Stop(f"there is no file {missing[0]}", USAGE)
+        raise Stop(f"{missing[0]} is not a file", USAGE)
     return wait(
         run_.run(
             target,
@@ -209,7 +234,7 @@ def tap(
     subject: Annotated[str, Parameter(help="NATS subject filter, such as 'proposal.>' or '*.*.alpha.>'.")] = ">",
     *,
     since: Annotated[str | None, Parameter(help="Begin this long ago (5m) or at a time; default: now.")] = None,
-    count: Annotated[int | None, Parameter(help="End after so many events.")] = None,
+    count: Annotated[int | None, Parameter(validator=Number(gte=1), help="End after so many events.")] = None,
     nats_url: Annotated[str | None, Parameter(env_var="SWARM_NATS_URL")] = None,
     nats_seed: Annotated[
         Path | None, Parameter(env_var="SWARM_NATS_SEED_FILE", help="Key file of the operator.")
@@ -223,23 +248,36 @@ def tap(
 
 @app.command
 def observe(
-    source: Annotated[str, Parameter(help="A file (plain or .gz), '-' for stdin, or 'host' for this machine.")],
+    source: Annotated[
+        str,
+        Parameter(allow_leading_hyphen=True, help="A file (plain or .gz), '-' for stdin, or 'host' for this machine."),
+    ],
     *,
     follow: Annotated[bool, Parameter(negative="", help="Go on as the file grows, over rotation too.")] = False,
     new_only: Annotated[bool, Parameter(negative="", help="With --follow: only what is added from now on.")] = False,
     swarm: Swarm = SWARM,
     batch: Annotated[int, Parameter(help=f"Most observations in one request, up to {MAX_BATCH}.")] = MAX_BATCH,
     interval: Annotated[str, Parameter(help="With host: time between two readings.")] = "5s",
-    tag: Annotated[tuple[str, ...], Parameter(help="Put on every observation; may be repeated.")] = (),
+    tag: Annotated[tuple[str, ...], Parameter(negative="", help="Put on every observation; may be repeated.")] = (),
     target: Target = HERE,
 ) -> int:
     """Give a swarm something to think about: a log file line by line, or this machine's vital signs."""
+    if source == "-" and sys.stdin is None:
+        raise Stop("there is no stdin; give it something to read", USAGE)
+    path = Path("/dev/stdin" if source == "-" else source)
+    piped = source == "-" and not path.is_file()
+    if source != "host" and not piped and not path.is_file():
+        raise Stop(f"{source} is not a file; give a file, '-' for what comes on stdin, or 'host'", USAGE)
+    name = {"-": "stdin", "host": "host"}.get(source, path.name)
+    every_s = span(interval)
 
     async def work() -> int:
-        path = Path("/dev/stdin" if source == "-" else source)
-        name = {"-": "stdin", "host": "host"}.get(source, path.name)
-        lines_of = read_lines(path, say, follow=follow, at_end=follow and new_only)
-        chunks = readings(span(interval)) if source == "host" else lines_of
+        if source == "host":
+            chunks = readings(every_s)
+        elif piped:
+            chunks = pipe_lines(sys.stdin.fileno(), say)
+        else:
+            chunks = read_lines(path, say, follow=follow, at_end=follow and new_only)
         async with target.client() as client:
             observer = Observer(client, swarm, name, batch=batch, tags=tag, notice=say)
             async for lines in chunks:
@@ -250,8 +288,6 @@ def observe(
             sys.stderr.write("\r")
         return observer.sent
 
-    if source not in ("-", "host") and not Path(source).is_file():
-        raise Stop(f"there is no file {source}; give a file, '-' or 'host'", USAGE)
     sent = wait(work())
     if target.json:
         emit({"sent": sent, "source": source, "swarm": swarm})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 from rich.console import Console
@@ -27,9 +28,10 @@ def emit_line(value: object) -> None:
 
 
 def say(text: str) -> None:
-    """A line for people on stderr, beside the output."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """A line for people on stderr, beside the output. Where nobody reads it any more, the work goes on unsaid."""
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def safe(text: object, limit: int = 0) -> str:

@@ -14,16 +14,22 @@ from services.cli.target import HERE, OK, SWARM, Swarm, Target
 
 persona = App(name="persona", help="Create, spawn, reap, list and show personas.")
 
+Name = Annotated[str, Parameter(help="What people call it.")]
+Role = Annotated[str, Parameter(help="Its part in the swarm, such as 'reviewer'.")]
+Charter = Annotated[str, Parameter(help="What it is for, in a sentence or two.")]
+NewId = Annotated[str | None, Parameter(help="Its id; default: one is made.")]
+Id = Annotated[str, Parameter(help="Id of the persona; `swarm persona list` has them.")]
+
 
 @persona.command
 def create(
-    name: str,
+    name: Name,
     *,
-    role: str,
-    charter: Annotated[str, Parameter(help="What it is for, in a sentence or two.")],
-    id: Annotated[str | None, Parameter(help="Its id; default: one is made.")] = None,
+    role: Role,
+    charter: Charter,
+    id: NewId = None,
     swarm: Swarm = SWARM,
-    tag: tuple[str, ...] = (),
+    tag: Annotated[tuple[str, ...], Parameter(negative="", help="A label of it; may be repeated.")] = (),
     target: Target = HERE,
 ) -> int:
     """Create a root persona."""
@@ -34,11 +40,11 @@ def create(
 @persona.command
 def spawn(
     parent: Annotated[str, Parameter(help="Id of the parent.")],
-    name: str,
+    name: Name,
     *,
-    role: str,
-    charter: str,
-    id: str | None = None,
+    role: Role,
+    charter: Charter,
+    id: NewId = None,
     target: Target = HERE,
 ) -> int:
     """Spawn a child of a persona, within its parent's limits."""
@@ -48,10 +54,10 @@ def spawn(
 
 @persona.command
 def reap(
-    id: str,
+    id: Id,
     *,
     cascade: Annotated[bool, Parameter(negative="", help="Its descendants too.")] = False,
-    reason: str = "manual_reap",
+    reason: Annotated[str, Parameter(help="Why, for the log.")] = "manual_reap",
     target: Target = HERE,
 ) -> int:
     """End a persona; its memory is compressed first."""
@@ -66,7 +72,9 @@ def reap(
 
 
 @persona.command(name="list")
-def list_(*, swarm: str | None = None, target: Target = HERE) -> int:
+def list_(
+    *, swarm: Annotated[str | None, Parameter(help="Only those of this swarm.")] = None, target: Target = HERE
+) -> int:
     """All personas."""
     found = ask_rows(target, "/v1/swarm/personas", {"swarm": swarm} if swarm else {})
     if target.json:
@@ -79,7 +87,7 @@ def list_(*, swarm: str | None = None, target: Target = HERE) -> int:
 
 
 @persona.command
-def show(id: str, *, target: Target = HERE) -> int:
+def show(id: Id, *, target: Target = HERE) -> int:
     """One persona: identity, policy, state."""
     return _show_persona(target, ask(target, "GET", f"/v1/cognition/personas/{quote(id, safe='')}"))
 

@@ -11,6 +11,9 @@ from services.cli.ask import ask, ask_rows, inner
 from services.cli.output import emit, safe, say, table
 from services.cli.target import HERE, OK, Stop, Target
 
+Id = Annotated[str, Parameter(help="Id of the proposal; `swarm proposals --waiting` has them.")]
+Reason = Annotated[str, Parameter(help="Why, for the log.")]
+
 
 def proposals(
     id: Annotated[str | None, Parameter(help="One proposal's whole life; default: all, newest first.")] = None,
@@ -45,12 +48,12 @@ def proposals(
     return OK
 
 
-def approve(id: str, *, reason: str = "", target: Target = HERE) -> int:
+def approve(id: Id, *, reason: Reason = "", target: Target = HERE) -> int:
     """Say yes to exactly the action that is proposed now."""
     return _decide(target, id, "grant", reason)
 
 
-def deny(id: str, *, reason: str = "", target: Target = HERE) -> int:
+def deny(id: Id, *, reason: Reason = "", target: Target = HERE) -> int:
     """Say no to a proposal; one no is enough."""
     return _decide(target, id, "deny", reason)
 

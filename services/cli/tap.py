@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -19,14 +20,25 @@ from shared.log.connection import Connection, is_status
 from shared.log.port import LogUnavailable
 from shared.log.tail import JetStreamTail
 
+CONNECT_S = 5.0
+"""The longest a server that is not there is waited for."""
 _SHOWN = ("text", "claim", "title", "summary", "findings", "detail", "reason", "reasons", "outcome", "phase")
+
+
+class _State(msgspec.Struct, frozen=True):
+    last_seq: int = 0
+
+
+class _Info(msgspec.Struct, frozen=True):
+    state: _State = _State()
 
 
 async def tap(
     target: Target, subject: str, *, since: str | None, count: int | None, nats_url: str | None, seed: Path | None
 ) -> None:
     """Print events until stopped, or `count` of them. Raises `Stop`."""
-    if any(not word or any(c in word for c in " \t\r\n") for word in subject.split(".")):
+    words = subject.split(".")
+    if ">" in words[:-1] or any(not word or any(c in word for c in " \t\r\n") for word in words):
         raise Stop(f"{subject!r} is no subject filter; write 'thought.generated.>' or '*.*.alpha.>'", USAGE)
     if since is not None:
         try:
@@ -39,9 +51,12 @@ async def tap(
     key = seed or Path(record.operator_seed_file if record else "")
     stream = "RECALL" if subject.startswith("recall.") else "SWARM"
     try:
-        connection = await Connection.open(
-            url, name="swarm tap", seed_file=key, inbox_prefix=inbox_prefix(OPERATOR), wait_s=2.0
-        )
+        async with asyncio.timeout(CONNECT_S):
+            connection = await Connection.open(
+                url, name="swarm tap", seed_file=key, inbox_prefix=inbox_prefix(OPERATOR), wait_s=2.0
+            )
+    except TimeoutError as error:
+        raise Stop(f"no NATS server answers at {url}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
     except (LogUnavailable, OSError, ValueError) as error:
         raise Stop(f"{error}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
     try:
@@ -62,15 +77,8 @@ async def tap(
 
 async def _end(connection: Connection, stream: str) -> int:
     """The last sequence of the stream now."""
-
-    class State(msgspec.Struct):
-        last_seq: int = 0
-
-    class Info(msgspec.Struct):
-        state: State = State()
-
     answer = await connection.request(f"$JS.API.STREAM.INFO.{stream}")
-    return msgspec.json.decode(answer.data, type=Info).state.last_seq
+    return msgspec.json.decode(answer.data, type=_Info).state.last_seq
 
 
 async def _before(connection: Connection, stream: str, start: datetime) -> int:

@@ -17,7 +17,9 @@ from services.cli.output import safe
 from services.supervisor.state import MeshRecord, read_record
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+DATA = Path("data")
 DEFAULT_URL = "http://127.0.0.1:4096"
+"""Asked where nothing says which mesh is meant: no `--url`, no `--data`, and no mesh has run in this folder."""
 TIMEOUT_S = 20.0
 
 
@@ -34,7 +36,7 @@ class Stop(Exception):
 class Target:
     """Options every command has."""
 
-    data: Annotated[Path, Parameter(env_var="SWARM_DATA", help="Data folder of the mesh.")] = Path("data")
+    data: Annotated[Path, Parameter(env_var="SWARM_DATA", help="Data folder of the mesh.")] = DATA
     url: Annotated[str | None, Parameter(env_var="SWARM_URL", help="URL of the API; default: the mesh of --data.")] = (
         None
     )
@@ -49,17 +51,17 @@ class Target:
     def api_url(self) -> str:
         if self.url:
             return self.url.rstrip("/")
-        record = self.record
-        return record.api_url if record else DEFAULT_URL
+        return DEFAULT_URL if self.data == DATA and self.record is None else self.mesh().api_url
 
     def client(self) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return httpx.AsyncClient(base_url=self.api_url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
 
     def mesh(self) -> MeshRecord:
-        """The record of the mesh in `data`. Raises `Stop`."""
-        if (record := self.record) is None:
-            raise Stop(f"no mesh has run on {self.data}; start one with `swarm up`, or say --data", UNREACHABLE)
+        """The record of the mesh that runs on `data`. Raises `Stop`: once it is gone, its ports may be another's."""
+        record = self.record
+        if record is None or not record.runs:
+            raise Stop(f"no mesh runs on {self.data}; start one with `swarm up`, or say --data or --url", UNREACHABLE)
         return record
 
 

@@ -28,7 +28,8 @@ async def with_mesh(
 ) -> Mesh:
     """Bring a mesh up, run `body` on it, take it down; the mesh that was. A signal cancels `body`, a second one kills the mesh.
 
-    Raises `Stop` when the mesh does not come up.
+    A terminal that closes is such a signal too, except under nohup. Raises `Stop` when the mesh does not come up, or with
+    what `body` wanted to tell the user.
     """
     try:
         mesh = Mesh(data, options, on_line=on_line)
@@ -47,7 +48,9 @@ async def with_mesh(
             await body(mesh)
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    signals = (signal.SIGINT, signal.SIGTERM, *hangup)
+    for number in signals:
         loop.add_signal_handler(number, signalled)
     work, stop = asyncio.create_task(whole()), asyncio.create_task(stopping.wait())
     try:
@@ -59,21 +62,21 @@ async def with_mesh(
     except (MeshRunning, PortTaken, MeshFailed, OSError, ValueError) as error:
         raise Stop(str(error)) from error
     except BaseExceptionGroup as group:
-        if (told := _first_stop(group)) is None:
+        if (told := _first_told(group)) is None:
             raise
         raise told from group
     finally:
         stop.cancel()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             loop.remove_signal_handler(number)
     return mesh
 
 
-def _first_stop(group: BaseExceptionGroup[BaseException]) -> Stop | None:
-    """What a task group of `body` wanted to tell the user."""
+def _first_told(group: BaseExceptionGroup[BaseException]) -> Stop | OSError | None:
+    """What a task group of `body` wanted to tell the user: a reason to stop, or a file or pipe that failed."""
     for error in group.exceptions:
-        found = _first_stop(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, Stop):
+        found = _first_told(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, Stop | OSError):
             return found
     return None
 

@@ -37,6 +37,11 @@ class MeshRecord(msgspec.Struct, frozen=True, kw_only=True):
     processes: dict[str, ProcessRecord] = {}
     restarts: dict[str, int] = {}
 
+    @property
+    def runs(self) -> bool:
+        """Whether the supervisor lives, as far as its pid tells."""
+        return self.pid is not None and psutil.pid_exists(self.pid)
+
 
 def record_file(data: Path) -> Path:
     return data / "mesh.json"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
 
@@ -229,6 +230,26 @@ async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
     for recorded in await log.read(tuple(class_filter(name) for name in LOG_CLASSES)):
         invariants.absorb(recorded)
     assert [] == invariants.violations
+
+
+async def test_a_tap_shows_what_comes_from_now_on_and_a_pipe_is_perceived_as_it_is_written(mesh: Mesh) -> None:
+    def swarm(*arguments: str) -> Awaitable[asyncio.subprocess.Process]:
+        command = ("-c", "from services.cli.main import main; main()", *arguments, "--data", str(mesh.data), "--json")
+        pipe = asyncio.subprocess.PIPE
+        return asyncio.create_subprocess_exec(sys.executable, *command, cwd=mesh.places.root, stdin=pipe, stdout=pipe)
+
+    tap = await swarm("tap", "observation.recorded.piped.>", "--count", "1")
+    pipe = await swarm("observe", "-", "--swarm", "piped")
+    assert tap.stdout is not None and pipe.stdin is not None
+    tapped = asyncio.create_task(tap.stdout.readline())
+    async with asyncio.timeout(60):
+        while not tapped.done():  # the first lines may come before the tap looks
+            pipe.stdin.write(b"a line\n")
+            await asyncio.wait([tapped], timeout=0.2)
+        said, _ = await pipe.communicate(b"")
+    assert "a line" == json.loads(tapped.result())["data"]["text"]
+    assert (0, 0) == (await tap.wait(), pipe.returncode)
+    assert json.loads(said)["sent"] >= 1
 
 
 async def test_the_nats_cli_user_may_read_and_may_not_speak(mesh: Mesh) -> None:
