@@ -369,3 +369,16 @@ async def test_more_bytes_than_a_page_holds_are_read_on(log: JetStreamLog) -> No
         assert [seq] == [r.seq for r in await log.read(filters)]
         assert [seq] == [r.seq for r in await log.read(filters, 1)]
         assert [seq] == [r.seq for r in await log.last(filters)]
+
+
+async def test_a_buried_message_is_settled_and_the_consumer_is_as_its_spec_says(log: JetStreamLog) -> None:
+    await log.commit([observation()])
+    spec = msgspec.structs.replace(SPEC, ack_wait_s=60, max_ack_pending=7)
+    delivery = await asyncio.wait_for(anext(aiter(log.pull(spec))), 10)
+    await delivery.dead("for_test", "it is bad")
+    async with asyncio.timeout(10):
+        pending = 1
+        while pending:
+            info = msgspec.json.decode((await log.connection.request("$JS.API.CONSUMER.INFO.SWARM.test")).data)
+            pending = info["num_ack_pending"]
+    assert (7, -1) == (info["config"]["max_ack_pending"], info["config"]["max_deliver"])
