@@ -115,9 +115,7 @@ def is_independent(event: AnyEvent) -> bool:
             return event.outcome == "confirmed" and not event.tainted
         case BeliefAsserted() | BeliefContested() | BeliefRevised():
             return True
-        case (
-            _
-        ):  # its own words, or what follows from its merely asking: a grant, or the outcome of an action it proposed
+        case _:  # its own words, or what follows from its merely asking: a grant, an outcome of its action
             return False
 
 
