@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,9 +13,10 @@ from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 from shared.log.memory import MemoryLog
-from shared.log.port import ConsumerSpec, LogUnavailable
+from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.runtime import shell as shell_module
-from shared.runtime.shell import MAX_FAILURES, MAX_PAUSE_S, Shell
+from shared.runtime.handling import Answer, Commit, Done, Operation, Verdict
+from shared.runtime.shell import MAX_FAILURES, MAX_PAUSE_S, Shell, drive, no_effects
 
 SPEC = ConsumerSpec(name="test", filters=(), ack_wait_s=0.3, max_deliver=100)
 
@@ -255,3 +256,16 @@ async def test_a_pull_that_breaks_ends_the_consuming_and_what_was_delivered_has_
     with pytest.raises(RuntimeError, match="the pull broke"):
         await Mesh().consume(said, breaks=True)
     assert ["ack"] == said.verdicts
+
+
+@pytest.mark.parametrize("refusal", [StaleBoundary, DuplicateEvent])
+async def test_a_moved_boundary_and_a_taken_id_are_refused_commits(refusal: type[Exception]) -> None:
+    class Refusing(MemoryLog):
+        async def commit(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
+            raise refusal
+
+    def steps() -> Generator[Operation, Answer, Verdict]:
+        answer = yield Commit((), ())
+        return Done(0 if answer is None else 1)
+
+    assert Done(0) == await drive(Refusing(), steps(), no_effects)
