@@ -10,13 +10,14 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
 
 from shared.contracts.catalog import matches
 from shared.contracts.envelope import Malformed, Message, Recorded, decode, encode
+from shared.contracts.ids import utc_now
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.log.puller import JetStreamPuller
@@ -30,6 +31,8 @@ COMMIT_ATTEMPTS = 4
 DIRECT_GET = "$JS.API.DIRECT.GET.SWARM"
 PAGE, PAGE_BYTES = 500, 8 * 2**20
 """What is asked for at once. By itself the broker stops at its `max_pending`, 64 MB, and cuts off who does not read that fast."""
+STORED_LATELY = timedelta(minutes=4)
+"""The dedup window and as much again, because the broker's clock is not ours."""
 FEW_SUBJECTS = 32
 BATCHES_AT_ONCE = 8
 """The broker takes 50 a stream, of all clients, and commits them one after another."""
@@ -119,16 +122,16 @@ class JetStreamLog:
         """The sequences of these very events, if they are all in the log.
 
         The id alone does not tell: two replicas that decide the same thing give it the same id and perhaps other contents.
+        What no guard bounds was stored lately: its answer was lost just now, or its id is in the dedup window.
         """
-        seqs: list[int] = []
-        for message in messages:
-            after = max((e.last_seq for e in expect if matches(e.subject_filter, message.subject)), default=0)
-            known = await self.read((message.subject,), after)
-            found = [r.seq for r in known if encode(Message(event=r.event, envelope=r.envelope)) == encode(message)]
-            if not found:
-                return None
-            seqs.append(found[0])
-        return tuple(seqs)
+        found: dict[int, Recorded] = {}
+        lately = utc_now() - STORED_LATELY
+        for subject in {message.subject for message in messages}:
+            guards = [e.last_seq for e in expect if matches(e.subject_filter, subject)]
+            await self._read(subject, max(guards, default=0), None, None, found, since=None if guards else lately)
+        known = {encode(Message(event=r.event, envelope=r.envelope)): r.seq for r in found.values()}
+        seqs = [known.get(encode(message)) for message in messages]
+        return None if None in seqs else tuple(seq for seq in seqs if seq is not None)
 
     # -- read -------------------------------------------------------------------------------------------------------
 
@@ -185,23 +188,32 @@ class JetStreamLog:
         return [found[seq] for seq in sorted(found) if upto is None or seq <= upto]
 
     async def _read(
-        self, subject_filter: str, after: int, upto: int | None, limit: int | None, found: dict[int, Recorded]
+        self,
+        subject_filter: str,
+        after: int,
+        upto: int | None,
+        limit: int | None,
+        found: dict[int, Recorded],
+        *,
+        since: datetime | None = None,
     ) -> int:
-        """Adds the filter's events to `found`; the sequence it has read up to."""
+        """Adds the filter's events to `found`; the sequence it has read up to. `since`: from what was stored then, not `after`."""
         position, count = after, 0
+        start: dict[str, object] = {"seq": after + 1} if since is None else {"start_time": since}
         while limit is None or count < limit:
             page = PAGE if limit is None else min(PAGE, limit - count)
-            answers, end = await self._direct({"batch": page, "seq": position + 1, "next_by_subj": subject_filter})
+            answers, end = await self._direct({"batch": page, **start, "next_by_subj": subject_filter})
             for message in answers:
                 seq = _seq(message)
                 if upto is not None and seq > upto:
                     return position
                 position = seq
-                count += 1
                 if (recorded := self._decode_direct(message)) is not None:
                     found[seq] = recorded
+                    count += 1
             if not _has_more(end):
                 break
+            start = {"seq": position + 1}
         return position
 
     async def get(self, seq: int) -> Recorded | None:

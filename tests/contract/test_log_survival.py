@@ -192,6 +192,36 @@ async def test_a_batch_whose_answer_was_lost_is_resolved_by_looking(log: JetStre
     assert True not in lost, "nothing was lost"
 
 
+async def test_a_large_batch_stored_before_is_found_by_one_reading(log: JetStreamLog) -> None:
+    old = observation("old")
+    await log.commit([old])
+    batch = [observation(f"line {n}") for n in range(300)]
+    seqs = await log.commit(batch)
+    reads = 0
+    request_many = log.connection.request_many
+
+    async def counted(*args: object, **options: object) -> object:
+        nonlocal reads
+        reads += 1
+        return await request_many(*args, **options)  # type: ignore[arg-type]
+
+    log.connection.request_many = counted  # type: ignore[method-assign, assignment]
+    assert seqs == await log.commit(batch)
+    assert reads <= 2
+    assert {old.subject} == {message.subject for message in batch}
+
+
+async def test_a_page_is_of_events_not_of_messages(log: JetStreamLog) -> None:
+    for n in range(3):
+        await log.connection.request(
+            "observation.recorded.alpha.all", b"{", headers={"ce-type": "observation.recorded"}
+        )
+        await persist(log, f"line {n}")
+    assert ["line 0", "line 1"] == [
+        r.event.text for r in await log.read(("observation.recorded.alpha.all",), 0, limit=2)
+    ]  # type: ignore[union-attr]
+
+
 async def test_while_the_server_is_away_a_commit_says_so_and_works_afterwards(
     broker: Broker, log: JetStreamLog
 ) -> None:
