@@ -19,7 +19,7 @@ from shared.contracts.events import Usage
 from shared.thinker.schema import Json
 
 FAILURES = 3
-REST_S = 30.0
+REST_S, TRIAL_S = 30.0, 5.0
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_WAIT_S = 10.0
 """The longest `Retry-After` that is waited for within a call; beyond, the next endpoint is asked."""
@@ -43,10 +43,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return f"Endpoint({self.base_url!r}, {self.model!r})"
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"an endpoint's base_url must begin with http:// or https://, not {self.base_url[:80]!r}")
-        if not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise ValueError("an endpoint's api_key must be printable ASCII")
+        if not self.base_url.startswith(("http://", "https://")) or not _host(self.base_url):
+            raise ValueError(
+                f"an endpoint's base_url must be http://host… or https://host…, not {self.base_url[:80]!r}"
+            )
+        if not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key:
+            raise ValueError("an endpoint's api_key must be printable ASCII without spaces")
         if self.timeout_s <= 0 or self.max_output_tokens < 1:
             raise ValueError("an endpoint's timeout_s must be above 0 and its max_output_tokens at least 1")
 
@@ -55,6 +57,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return math.ceil(
             (tokens_in * self.input_microusd_per_mtok + tokens_out * self.output_microusd_per_mtok) / 1_000_000
         )
+
+
+def _host(url: str) -> str:
+    try:
+        return httpx.URL(url).host
+    except httpx.InvalidURL:
+        return ""
 
 
 class Transient(Exception):
@@ -118,6 +127,14 @@ class Breaker:
         """Seconds until a call may be tried; 0 when it may now."""
         return max(0.0, self._until - self._clock())
 
+    def admits(self) -> bool:
+        """Whether to call now. After a rest one caller may, and `TRIAL_S` later the next if its outcome is not known yet."""
+        if self.rests_s() > 0:
+            return False
+        if self._until:
+            self._until = self._clock() + TRIAL_S
+        return True
+
     def succeeded(self) -> None:
         self._failures, self._until = 0, 0.0
 
@@ -144,7 +161,7 @@ async def call(
         },
     }
     tokens_in = estimate_tokens("".join(message["content"] for message in messages)) + estimate_tokens(str(schema))
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
     if endpoint.api_key:
         headers["Authorization"] = f"Bearer {endpoint.api_key}"
     try:
@@ -159,7 +176,7 @@ async def call(
         ):
             _refusal(response)
             raw = bytearray()
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 raw += part
                 if len(raw) > MAX_ANSWER_BYTES:
                     raise Unfit(f"the answer is larger than {MAX_ANSWER_BYTES} bytes", _billed(endpoint, tokens_in))
@@ -176,6 +193,8 @@ def _refusal(response: httpx.Response) -> None:
         raise Transient(f"status {status}", _retry_after(response.headers.get("retry-after", "")))
     if status != 200:
         raise Unfit(f"status {status}")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise Unfit("the answer is compressed, which was not asked for: its size has no bound")
 
 
 def _retry_after(value: str) -> float | None:

@@ -69,9 +69,9 @@ class ModelThinker:
         spent = Usage(compute_ms=min(round(own_ms), WORST_MS))
         turns, troubles, rests = 0, [], []
         for endpoint, breaker in self._endpoints:
-            if (rest_s := breaker.rests_s()) > 0:
-                rests.append(rest_s)
-                troubles.append(f"{endpoint.model} rests for {rest_s:.0f} s")
+            if turns < TURNS and not breaker.admits():
+                rests.append(breaker.rests_s())
+                troubles.append(f"{endpoint.model} rests for {breaker.rests_s():.0f} s")
                 continue
             while turns < TURNS:
                 try:

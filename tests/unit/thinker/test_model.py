@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -236,6 +237,7 @@ async def test_a_broken_endpoint_is_retried_and_the_next_one_answers() -> None:
         Reply(status=302, headers={"Location": "http://127.0.0.1:1/"}),
         Reply(raw=b"<html>"),
         Reply(raw=b'{"choices": []}'),
+        Reply(raw=gzip.compress(Reply(GOOD).body), headers={"Content-Encoding": "gzip"}),
     ],
 )
 async def test_an_endpoint_that_refuses_or_speaks_otherwise_is_not_asked_twice(reply: Reply) -> None:
@@ -257,6 +259,18 @@ async def test_the_breaker_opens_after_failures_and_lets_one_try_later() -> None
         now[0] = REST_S
         model.replies = [Reply(GOOD)]
         assert (await thinker.think(context())).text == GOOD["text"]
+
+
+async def test_after_its_rest_an_endpoint_is_tried_by_one_caller_of_many() -> None:
+    now = [0.0]
+    model = Model(Reply(status=401))
+    async with thinking(model, clock=lambda: now[0]) as thinker:
+        for _ in range(FAILURES):
+            with pytest.raises(ThinkerUnavailable):
+                await thinker.think(context())
+        now[0] = REST_S
+        await asyncio.gather(*(thinker.think(context()) for _ in range(5)), return_exceptions=True)
+        assert len(model.asked) == FAILURES + 1
 
 
 async def test_a_late_endpoint_is_given_up_and_assumed_to_be_paid() -> None:
@@ -347,10 +361,13 @@ def test_every_schema_is_strict_and_valid(phase: Phase) -> None:
 def test_an_endpoint_never_shows_its_key_and_refuses_a_bad_one() -> None:
     one = Endpoint(base_url="http://h/v1", model="m", api_key=KEY)
     assert KEY not in repr(one) and KEY not in str(one) and KEY not in f"{[one]}"
-    with pytest.raises(ValueError, match="printable"):
-        Endpoint(base_url="http://h/v1", model="m", api_key="a\nb")
-    with pytest.raises(ValueError, match="http"):
-        Endpoint(base_url="file:///x", model="m")
+    for bad in ("a\nb", f"{KEY} ", " "):
+        with pytest.raises(ValueError, match="printable") as refused:
+            Endpoint(base_url="http://h/v1", model="m", api_key=bad)
+        assert KEY not in str(refused.value)
+    for url in ("file:///x", "http://", "http:///v1", "http://[::1/v1"):
+        with pytest.raises(ValueError, match="http"):
+            Endpoint(base_url=url, model="m")
 
 
 def test_a_closed_breaker_forgets_its_failures_on_success() -> None:
