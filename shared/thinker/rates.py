@@ -108,7 +108,10 @@ class Rate(msgspec.Struct, array_like=True):
     window: EvidenceRef | None = None
 
     def close(self, index: int, ref: EvidenceRef, at: float) -> None:
-        """Start window `index`, with a line `ref` at `at` about to be counted in it."""
+        """Start window `index`, with a line `ref` at `at` about to be counted in it.
+
+        After a silence of `HISTORY` windows nothing else would be remembered, so what is usual is learnt anew.
+        """
         if self.index >= 0:
             high = self.limit > 0 and self.count > self.limit
             if high and self.hot < HISTORY // 4:
@@ -121,7 +124,8 @@ class Rate(msgspec.Struct, array_like=True):
                 self.past.append(self.count)
             if index - self.index > 1:
                 self.hot = 0
-                self.past.extend([0] * min(index - self.index - 1, HISTORY))
+                silent = index - self.index - 1
+                self.past = [*self.past, *[0] * silent] if silent < HISTORY else []
             del self.past[:-HISTORY]
         self.index, self.count, self.window, self.window_at = index, 0, ref, at
         self.limit = self._limit() if self.hot == 0 else self.limit

@@ -100,7 +100,12 @@ def agrees(template: Words, line: Words) -> bool:
     if template and template[-1] == REST:
         template = template[:-1]
         line = line[: len(template)]
-    return len(template) == len(line) and all(a in (b, ANY) for a, b in zip(template, line, strict=True))
+    if len(template) != len(line):
+        return False
+    for a, b in zip(template, line, strict=True):  # noqa: SIM110 - a generator costs thrice as much
+        if a != b and a != ANY:
+            return False
+    return True
 
 
 def parse(template: str) -> Words:

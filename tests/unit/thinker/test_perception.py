@@ -43,6 +43,15 @@ def calm(minutes: int = 30, per_minute: int = 10) -> list[str]:
     ]
 
 
+def test_the_usual_rate_after_a_long_silence_is_no_jump() -> None:
+    assert (
+        findings(
+            [at(m + i / 30, f"app: request {i} served") for m in (*range(70), *range(190, 220)) for i in range(30)]
+        )
+        == ()
+    )
+
+
 def test_a_burst_of_failures_is_found_with_its_numbers_and_an_exact_probe() -> None:
     lines = calm() + [
         at(30 + i / 212, f"h sshd[{i}]: Failed password for root from 10.0.0.{i % 9} port {i}") for i in range(212)
