@@ -7,6 +7,7 @@ nothing but time wakes it, and in a cool-down only what is out of the ordinary d
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 
 import msgspec
@@ -97,7 +98,7 @@ def rest_ms(
         wait = loop
     else:
         wait = backed_off * max(1.25, 2.0 - thought.novelty)
-    return int(min(max(loop, wait), limits.rest_max_ms))
+    return math.ceil(min(max(loop, wait), limits.rest_max_ms))
 
 
 def _awaited(state: State, limits: Limits) -> list[datetime]:

@@ -23,7 +23,7 @@ from services.persona_runner.cadence import due_at, next_phase, rest_ms
 from services.persona_runner.drafts import clean, follow_ups
 from services.persona_runner.guard import digest_of, notice_for, novelty, saying
 from services.persona_runner.messages import thought_id
-from services.persona_runner.spending import ask, close, may_ask, usable
+from services.persona_runner.spending import MAX_COUNT, ask, close, may_ask, usable
 from services.persona_runner.state import NOTE_CHARS, State, evolve, moves_on
 from services.persona_runner.steps import (
     Percepts,
@@ -163,7 +163,7 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
             text = clean(spoken.text, MAX_TEXT)
             status = "ok" if text else "empty"
         case Thoughtless():
-            status, text, usage = result.status, clean(result.detail, 300), result.usage
+            status, text, worst, usage = result.status, clean(result.detail, 300), result.worst, result.usage
             retry_after_s = result.retry_after_s
     thinker = facts.thinker
     if think.final and status != "ok":
@@ -247,7 +247,7 @@ def _evidence(context: Context, follows: tuple[AnyEvent, ...]) -> tuple[Evidence
 def _bounded(usage: Usage) -> Usage:
     """What a thinker says it used, as counts the contract can carry."""
     fields = (usage.tokens_in, usage.tokens_out, usage.compute_ms, usage.cost_microusd)
-    tokens_in, tokens_out, compute_ms, cost = (min(max(0, n), 2**53) for n in fields)
+    tokens_in, tokens_out, compute_ms, cost = (min(max(0, n), MAX_COUNT) for n in fields)
     return Usage(tokens_in=tokens_in, tokens_out=tokens_out, compute_ms=compute_ms, cost_microusd=cost)
 
 

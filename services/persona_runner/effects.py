@@ -58,12 +58,15 @@ async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> 
             status="model_error",
             detail=str(error),
             usage=_metered(error.usage, worst, began),
+            worst=worst,
             retry_after_s=error.retry_after_s,
         )
     except ThinkerFailed as error:
-        return Thoughtless(status="empty", detail=str(error), usage=_metered(error.usage, worst, began))
+        usage = _metered(error.usage, worst, began)
+        return Thoughtless(status="empty", detail=str(error), usage=usage, worst=worst)
     except TimeoutError:
-        return Thoughtless(status="model_error", detail=f"{thinker.name} overran its time limit", usage=worst)
+        detail = f"{thinker.name} overran its time limit"
+        return Thoughtless(status="model_error", detail=detail, usage=worst, worst=worst)
     thought = Thought(
         text=thought.text,
         hypotheses=thought.hypotheses,

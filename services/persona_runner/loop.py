@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -25,6 +26,8 @@ SOURCE = "persona_runner"
 FILTERS = tuple(class_filter(c) for c in CONSUMES[SOURCE] if c not in SHORT_LIVED)
 LIFECYCLE = ("persona.spawned.*.*", "persona.reaped.*.*")
 AWAY_S, FAILED_S = 1.0, 5.0
+SLICE_S = 0.02
+"""The longest that events are taken in without letting others run: leases are to be renewed meanwhile."""
 LOADING = 8
 """Personas read from the log at a time."""
 
@@ -48,18 +51,24 @@ class Loop:
         self._clock = clock
         self._wake = asyncio.Event()
         self._steps: set[asyncio.Task[None]] = set()
-        self.running = False
+        self.running = self._stopped = False
         self._tail = log_.tail(FILTERS, host.position)
 
     # -- the log -----------------------------------------------------------------------------------------------------
 
     async def follow(self) -> None:
         """Feed the host until `stop`."""
+        began = time.monotonic()
         async for recorded in self._tail:
             self._host.feed(recorded)
             self._wake.set()
             if self.running and isinstance(recorded.event, ThoughtGenerated):
                 THOUGHTS.labels(recorded.event.status).inc()
+            if time.monotonic() - began > SLICE_S:
+                await asyncio.sleep(0)
+                if self._stopped:
+                    return
+                began = time.monotonic()
 
     async def caught_up(self) -> None:
         """Returns once the host has everything that was in the log at the start."""
@@ -135,6 +144,7 @@ class Loop:
 
     async def stop(self) -> None:
         """Feed no more."""
+        self._stopped = True
         await self._tail.stop()
 
     async def _end(self, stopping: asyncio.Event) -> None:

@@ -17,14 +17,14 @@ from services.persona_runner.recall import Recaller
 from shared.log.port import LogUnavailable
 from shared.runtime.service import Service, first_of
 from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
-from shared.settings import Settings
+from shared.settings import Settings, SettingsError
 from shared.thinker.port import Thinker
 
 log = structlog.get_logger()
 
 
 def thinker_of(settings: Settings) -> Thinker:
-    """The thinker the settings name; a model's client is imported only when it is wanted."""
+    """The thinker the settings name; a model's client is imported only when it is wanted. Raises `SettingsError`."""
     if settings.thinker == "rules":
         from shared.thinker.rules import RuleThinker
 
@@ -33,18 +33,21 @@ def thinker_of(settings: Settings) -> Thinker:
     from shared.thinker.model import ModelThinker
 
     urls = [url for url in (settings.model_url, settings.model_fallback_url) if url]
-    return ModelThinker(
-        [
-            Endpoint(
-                base_url=url,
-                model=settings.model_name,
-                api_key=settings.model_api_key,
-                timeout_s=settings.model_timeout_s,
-                max_output_tokens=settings.model_max_output_tokens,
-            )
-            for url in urls
-        ]
-    )
+    try:
+        return ModelThinker(
+            [
+                Endpoint(
+                    base_url=url,
+                    model=settings.model_name,
+                    api_key=settings.model_api_key,
+                    timeout_s=settings.model_timeout_s,
+                    max_output_tokens=settings.model_max_output_tokens,
+                )
+                for url in urls
+            ]
+        )
+    except ValueError as error:
+        raise SettingsError(f"SWARM_MODEL_*: {error}") from error
 
 
 async def wire(service: Service) -> None:

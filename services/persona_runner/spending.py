@@ -15,6 +15,9 @@ from services.persona_runner.cadence import Limits, patience
 from services.persona_runner.state import Grant, State
 from shared.contracts.events import Credits, GrantRequested, ThoughtGenerated, Usage
 
+MAX_COUNT = 2**53
+"""The most a count of the contract can say."""
+
 
 def usable(grant: Grant | None, now: datetime) -> Grant | None:
     """The grant while it may be spent."""
@@ -57,21 +60,26 @@ def close(
     if grant is None or grant.id != thought.grant_id:
         return None
     used = Credits(
-        tokens=grant.spent.tokens + thought.usage.tokens, compute_ms=grant.spent.compute_ms + thought.usage.compute_ms
+        tokens=min(grant.spent.tokens + thought.usage.tokens, MAX_COUNT),
+        compute_ms=min(grant.spent.compute_ms + thought.usage.compute_ms, MAX_COUNT),
     )
     back = GrantRequested(swarm=state.swarm, persona=state.persona, need=Credits(), closing=grant.id, used=used)
     if thought.final or thought.next_in_ms > limits.hold_grant_ms:
         return back
-    if worst is None or not may_ask(state, now, limits):
+    spent = msgspec.structs.replace(grant, spent=used)
+    if worst is None or not may_ask(msgspec.structs.replace(state, grant=spent), now, limits):
         return None
     ahead = Usage(tokens_in=worst.tokens * limits.low_credits, compute_ms=worst.compute_ms * limits.low_credits)
-    low = not affordable(ahead, msgspec.structs.replace(grant, spent=used).left())
+    low = not affordable(ahead, spent.left())
     late = now + timedelta(milliseconds=thought.next_in_ms + 2 * loop_interval_ms) >= grant.expires_at
     return msgspec.structs.replace(back, need=_need(state, worst, limits.grant_thoughts)) if low or late else None
 
 
 def _need(state: State, worst: Usage, thoughts: int) -> Credits:
-    """Enough for some thoughts, but not more than a minute's budget unless one thought alone takes more."""
-    tokens = min(worst.tokens * thoughts, max(worst.tokens, state.policy.token_budget_per_minute))
-    compute_ms = min(worst.compute_ms * thoughts, max(worst.compute_ms, state.policy.compute_ms_per_minute))
+    """Enough for some thoughts, but not more than a quarter of a minute's budget unless one thought alone takes more.
+
+    The governor grants all that is needed or nothing: who needs the whole minute gets nothing once a thought was paid in it.
+    """
+    tokens = min(worst.tokens * thoughts, max(worst.tokens, state.policy.token_budget_per_minute // 4))
+    compute_ms = min(worst.compute_ms * thoughts, max(worst.compute_ms, state.policy.compute_ms_per_minute // 4))
     return Credits(tokens=tokens, compute_ms=max(1, compute_ms))

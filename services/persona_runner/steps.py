@@ -41,11 +41,12 @@ class Thoughtful(Result, frozen=True, kw_only=True):
 
 
 class Thoughtless(Result, frozen=True, kw_only=True):
-    """No thought: nobody answered (`model_error`), or nothing usable was said (`empty`)."""
+    """No thought: nobody answered (`model_error`), or nothing usable was said (`empty`). `worst` None: nobody was asked."""
 
     status: Literal["model_error", "empty"]
     detail: str
     usage: Usage = Usage()
+    worst: Usage | None = None
     retry_after_s: float = 0.0
 
 

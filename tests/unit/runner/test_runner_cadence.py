@@ -7,7 +7,7 @@ from itertools import pairwise
 from services.persona_runner.guard import COOL_DOWN, LOOP, digest_of, novelty
 from shared.contracts.events import Credits, ObservationRecorded, ThoughtGenerated
 from shared.decider import NOTHING
-from tests.unit.runner.runner_model import LOOP_MS, PERSONA, SWARM, Runner, World, says
+from tests.unit.runner.runner_model import LOOP_MS, PERSONA, SWARM, Runner, World, fails, says
 
 
 def live(world: World, runner: Runner, for_s: int, say: str | None = None) -> list[ThoughtGenerated]:
@@ -40,6 +40,12 @@ def test_an_idle_persona_backs_off_to_the_bound() -> None:
     assert rests == sorted(rests)
     assert rests[-1] == runner.limits.rest_max_ms
     assert len(rests) < 20
+
+
+def test_a_persona_rests_no_shorter_than_it_was_told_to() -> None:
+    world = World()
+    world.observe()
+    assert Runner(world).think(fails("model_error", 29.9999)).next_in_ms == 30_000
 
 
 def test_new_input_wakes_an_idle_persona_at_once() -> None:

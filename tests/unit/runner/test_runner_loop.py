@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,8 +15,9 @@ from services.persona_runner.effects import performer, think
 from services.persona_runner.host import Host, shard_of
 from services.persona_runner.loop import Loop
 from services.persona_runner.placement import Placement, owner_of, share_of
+from services.persona_runner.service import thinker_of
 from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
@@ -38,6 +40,7 @@ from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryKeyValue, MemoryLog
 from shared.log.port import Log
 from shared.log.streams import ensure
+from shared.settings import Settings, SettingsError
 from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
 from shared.thinker.rules import RuleThinker
 from tests.broker import Broker
@@ -297,9 +300,38 @@ async def test_every_ending_of_a_thinker_is_a_result() -> None:
     away = await think(
         Scripted(ThinkerUnavailable("away", retry_after_s=9, usage=Usage(tokens_in=3)), worst), effect(limit)
     )
-    assert away == Thoughtless(status="model_error", detail="away", usage=Usage(tokens_in=3), retry_after_s=9)
+    assert away == Thoughtless(
+        status="model_error", detail="away", usage=Usage(tokens_in=3), worst=worst, retry_after_s=9
+    )
     failed = await think(Scripted(ThinkerFailed("garbage"), worst), effect(limit))
-    assert failed == Thoughtless(status="empty", detail="garbage")
+    assert failed == Thoughtless(status="empty", detail="garbage", worst=worst)
     overran = await think(Scripted(TimeoutError(), worst), effect(limit))
     assert isinstance(overran, Thoughtless)
     assert overran.usage == worst
+
+
+async def test_a_long_backlog_lets_others_run_while_it_is_taken_in() -> None:
+    class Slow(Host):
+        def feed(self, recorded: Recorded) -> None:
+            time.sleep(0.001)
+            super().feed(recorded)
+
+    memory = MemoryLog()
+    mesh = Mesh(lambda name: memory)
+    for n in range(200):
+        await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=f"line {n}"))
+    host = Slow(shards=1, thinker="rules", runner="r1")
+    loop = Loop(mesh.log, host, performer(RuleThinker()))
+    feeding = asyncio.create_task(loop.follow())
+    turns = 0
+    while host.position < 200:
+        await asyncio.sleep(0)
+        turns += 1
+    await loop.stop()
+    await feeding
+    assert turns >= 5
+
+
+def test_a_model_that_cannot_be_asked_is_a_mistake_in_the_settings() -> None:
+    with pytest.raises(SettingsError, match=r"SWARM_MODEL_.*api_key"):
+        thinker_of(Settings(thinker="model", model_url="http://h/v1", model_name="m", model_api_key="a b"))

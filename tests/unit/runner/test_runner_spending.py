@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from services.persona_runner.steps import Unaffordable
-from shared.contracts.events import BudgetExhausted, BudgetGranted, Credits, GrantRequested, ThoughtGenerated
-from shared.decider import NOTHING
-from tests.unit.runner.runner_model import PERSONA, SWARM, WORST, Runner, World, seconds
+from services.persona_runner.drafts import well_formed
+from services.persona_runner.spending import affordable
+from services.persona_runner.steps import Think, Thoughtless, Unaffordable
+from shared.contracts.events import BudgetExhausted, BudgetGranted, Credits, GrantRequested, ThoughtGenerated, Usage
+from shared.contracts.persona import PersonaPolicy
+from shared.decider import NOTHING, Result
+from tests.unit.runner.runner_model import PERSONA, SWARM, WORST, Runner, World, says, seconds
 
 
 def settled(world: World) -> dict[str, Credits]:
@@ -46,6 +49,57 @@ def test_a_busy_persona_asks_ahead_and_closes_with_what_it_really_used() -> None
     assert all(closed[grant].tokens == spent(world)[grant] for grant in closed)
     waits = sum(1 for e in world.events(GrantRequested) if isinstance(e, GrantRequested) and e.closing is None)
     assert waits == 1
+
+
+def test_a_grant_that_is_low_after_its_first_thought_is_closed_with_it() -> None:
+    world = World(grant=Credits(tokens=WORST.tokens + 10, compute_ms=1000))
+    runner = Runner(world)
+    for _ in range(20):
+        world.observe()
+        runner.think()
+        world.govern()
+    asked = [e for e in world.events(GrantRequested) if isinstance(e, GrantRequested)]
+    assert [e.closing is None for e in asked].count(True) == 1
+
+
+def test_a_failed_thought_closes_a_low_grant_too() -> None:
+    world = World(grant=Credits(tokens=WORST.tokens + 10, compute_ms=1000))
+    runner = Runner(world)
+
+    def nonsense(effect: Think) -> Result:
+        if effect.grant_id is None or not affordable(WORST, effect.limit):
+            return Unaffordable(worst=WORST)
+        return Thoughtless(status="empty", detail="no", usage=Usage(tokens_in=20), worst=WORST)
+
+    for _ in range(3):
+        world.observe()
+        runner.think(nonsense)
+        world.govern()
+        world.pass_time(8)
+    asked = [e for e in world.events(GrantRequested) if isinstance(e, GrantRequested)]
+    assert [e.closing is None for e in asked].count(True) == 1
+
+
+def test_a_persona_needs_no_more_than_a_quarter_of_its_minute_unless_one_thought_takes_more() -> None:
+    for budget, most in ((8 * WORST.tokens, 2 * WORST.tokens), (WORST.tokens, WORST.tokens)):
+        world = World(policy=PersonaPolicy(token_budget_per_minute=budget))
+        runner = Runner(world)
+        for _ in range(60):
+            world.observe()
+            runner.think()
+            world.govern()
+        assert max(e.need.tokens for e in world.events(GrantRequested) if isinstance(e, GrantRequested)) == most
+
+
+def test_a_usage_past_all_counting_still_closes_its_grant() -> None:
+    world = World()
+    runner = Runner(world)
+    world.observe()
+    boast = Usage(tokens_in=2**60, tokens_out=2**60, compute_ms=2**60)
+    runner.think(says("much", usage=boast))
+    closing = [e for e in world.events(GrantRequested) if isinstance(e, GrantRequested) and e.closing]
+    assert closing
+    assert all(well_formed(event) for event in closing)
 
 
 def test_a_persona_going_to_rest_gives_its_grant_back() -> None:
