@@ -33,6 +33,8 @@ PAGE, PAGE_BYTES = 500, 8 * 2**20
 """What is asked for at once. By itself the broker stops at its `max_pending`, 64 MB, and cuts off who does not read that fast."""
 STORED_LATELY = timedelta(minutes=4)
 """The dedup window and as much again, because the broker's clock is not ours."""
+MAX_SEQ = 2**63 - 1
+"""No log gets this long; the broker refuses to look further than 64 bits, and a cited sequence may be any number."""
 FEW_SUBJECTS = 32
 BATCHES_AT_ONCE = 8
 """The broker takes 50 a stream, of all clients, and commits them one after another."""
@@ -200,7 +202,7 @@ class JetStreamLog:
         """Adds the filter's events to `found`; the sequence it has read up to. `since`: from what was stored then, not `after`."""
         position, count = after, 0
         start: dict[str, object] = {"seq": after + 1} if since is None else {"start_time": since}
-        while limit is None or count < limit:
+        while position < MAX_SEQ and (limit is None or count < limit):
             page = PAGE if limit is None else min(PAGE, limit - count)
             answers, end = await self._direct({"batch": page, **start, "next_by_subj": subject_filter})
             for message in answers:
@@ -217,6 +219,8 @@ class JetStreamLog:
         return position
 
     async def get(self, seq: int) -> Recorded | None:
+        if seq > MAX_SEQ:
+            return None
         answer = await self.connection.request(DIRECT_GET, b'{"seq":%d}' % seq)
         if not is_status(answer):
             return self._decode_direct(answer)

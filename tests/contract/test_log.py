@@ -79,6 +79,15 @@ async def test_a_committed_event_reads_back_equal(log: Log) -> None:
     assert await log.get(seq) == read
 
 
+@pytest.mark.parametrize("seq", [2, 2**53, 2**63 - 1, 2**63, 2**64, 10**30])
+async def test_at_a_sequence_the_log_has_not_reached_there_is_nothing(log: Log, seq: int) -> None:
+    sent = observation()
+    assert (1,) == await log.commit([sent])
+    assert await log.get(seq) is None
+    assert [] == await log.read((sent.subject,), seq)
+    assert [] == await log.read(("observation.recorded.*.*",), seq - 1, upto=seq + 1)
+
+
 async def test_reading_begins_after_a_sequence_and_ends_where_it_is_told(log: Log) -> None:
     seqs = [(await log.commit([observation(str(n))]))[0] for n in range(6)]
     everything = ("observation.recorded.*.*",)
