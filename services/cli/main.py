@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,8 @@ for command in (proposals, approve, deny):
 
 def main() -> None:
     """Entry point. Ends the process with the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a letter the terminal has not is no reason to end
     try:
         code = app(sys.argv[1:], result_action="return_value", exit_on_error=False)
     except (KeyboardInterrupt, BrokenPipeError):

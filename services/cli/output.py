@@ -17,13 +17,17 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 def emit(value: object) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
-    sys.stdout.flush()
+    _write(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
 def emit_line(value: object) -> None:
     """One JSON object on one line, at once."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    _write(msgspec.json.encode(value))
+
+
+def _write(document: bytes) -> None:
+    """UTF-8 whatever the terminal speaks (RFC 8259 section 8.1)."""
+    sys.stdout.buffer.write(document + b"\n")
     sys.stdout.flush()
 
 
@@ -51,7 +55,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], *, n
         return
     shown = Table(box=None, pad_edge=False)
     for heading in columns.values():
-        shown.add_column(heading)
+        shown.add_column(heading, no_wrap=heading == "ID", overflow="fold")  # an id that was cut is of no use
     for row in rows:
         shown.add_row(*(Text(safe(row.get(key, ""))) for key in columns))
     Console().print(shown)

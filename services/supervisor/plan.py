@@ -139,7 +139,9 @@ def weed(binary: str, folder: Path, identities: Path, ports: Mapping[str, int]) 
     flags += [f"-{name.removeprefix('s3_')}.port.grpc={ports[f'{name}_grpc']}" for name in S3_PORTS]
     at = (f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={identities}")
     off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
-    return (binary, "mini", *at, *flags, *off)
+    # Its own log files are kept small and in its folder; it would write up to 1.8 GB each to the temporary folder.
+    log = (f"-logdir={folder}", "-log_max_size_mb=8", "-log_max_files=2")
+    return (binary, *log, "mini", *at, *flags, *off)
 
 
 def bootstrap(places: Places, ports: Mapping[str, int]) -> Spec:

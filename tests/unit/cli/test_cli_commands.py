@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import main as command_line
-from services.cli.output import say
+from services.cli.output import say, table
 from services.cli.target import Stop, Target
 from services.cli.up import with_mesh
 from services.supervisor.mesh import Mesh
@@ -114,6 +114,28 @@ def test_a_file_that_cannot_be_read_is_said_without_a_traceback(
     out, err = capsys.readouterr()
     assert "no whole gzip file" in json.loads(out)["error"]
     assert f"swarm: {file} is no whole gzip file" in err
+
+
+@pytest.mark.parametrize("width", [30, 80])
+def test_an_id_is_shown_whole_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    row = {"id": "p-6b8697bf956d589385580d9e", "by": "root-thinker", "title": "a long title of many words " * 4}
+    table([row], {"id": "ID", "by": "BY", "title": "TITLE"}, nothing="")
+    assert row["id"] in capsys.readouterr().out
+
+
+def test_a_terminal_without_utf_8_gets_what_it_can_show_and_json_stays_utf_8() -> None:
+    code = "import sys; from services.cli.main import main; sys.argv = ['swarm', *sys.argv[1:]]; main()"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for arguments, said in (
+        (["up", "--help"], b"host:port,? the actuator"),
+        (["observe", "é", "--json"], "é is".encode()),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, env=env, check=False)
+        assert said in done.stdout and b"Traceback" not in done.stderr
 
 
 def test_what_nobody_hears_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

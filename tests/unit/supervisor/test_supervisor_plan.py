@@ -78,3 +78,8 @@ def test_the_object_store_listens_on_loopback_and_on_given_ports_only() -> None:
     assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-s3.port.iceberg=0"} <= set(argv)
     assert f"-s3.port={ports['s3_s3']}" in argv
     assert f"-filer.port.grpc={ports['s3_filer_grpc']}" in argv
+
+
+def test_the_object_store_keeps_its_logs_in_its_folder_and_small() -> None:
+    argv = plan.s3(PLACES, dict.fromkeys(plan.port_names(Options()), 1)).argv
+    assert {"-logdir=/d/s3", "-log_max_size_mb=8", "-log_max_files=2"} <= set(argv[: argv.index("mini")])
