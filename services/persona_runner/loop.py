@@ -51,7 +51,7 @@ class Loop:
         self._clock = clock
         self._wake = asyncio.Event()
         self._steps: set[asyncio.Task[None]] = set()
-        self.running = self._stopped = False
+        self.running = False
         self._tail = log_.tail(FILTERS, host.position)
 
     # -- the log -----------------------------------------------------------------------------------------------------
@@ -66,8 +66,6 @@ class Loop:
                 THOUGHTS.labels(recorded.event.status).inc()
             if time.monotonic() - began > SLICE_S:
                 await asyncio.sleep(0)
-                if self._stopped:
-                    return
                 began = time.monotonic()
 
     async def caught_up(self) -> None:
@@ -144,7 +142,6 @@ class Loop:
 
     async def stop(self) -> None:
         """Feed no more."""
-        self._stopped = True
         await self._tail.stop()
 
     async def _end(self, stopping: asyncio.Event) -> None:

@@ -185,7 +185,7 @@ class MemoryTail:
             self.position = max(self.position, upto)
             if self.position >= self._goal:
                 self._reached.set()
-            if len(self._store.records) == upto:
+            if len(self._store.records) == upto and not self._stopped:
                 await self._log.changed(None)
 
     async def caught_up(self) -> None:

@@ -239,6 +239,22 @@ async def test_a_tail_of_nothing_is_caught_up_at_once(log: Log) -> None:
     assert [] == await reading
 
 
+async def test_a_tail_stopped_by_its_own_reader_ends(log: Log) -> None:
+    for n in range(3):
+        await log.commit([observation(str(n))])
+    tail = log.tail(("observation.recorded.*.*",))
+
+    async def read() -> list[Recorded]:
+        taken = []
+        async for recorded in tail:
+            taken.append(recorded)
+            if len(taken) == 3:
+                await tail.stop()
+        return taken
+
+    assert ["0", "1", "2"] == [r.event.text for r in await asyncio.wait_for(read(), 10)]  # type: ignore[union-attr]
+
+
 async def test_a_delivery_that_was_acked_does_not_come_again_and_one_that_was_not_does(log: Log) -> None:
     spec = ConsumerSpec(name="test", filters=("observation.recorded.*.*",), ack_wait_s=1)
     await log.commit([observation("kept")])
