@@ -192,7 +192,9 @@ def _validate(settings: Settings) -> None:
         raise SettingsError(
             "SWARM_SWARM_COMPUTE_MS_PER_MINUTE is above the global one; lower it or raise the global one"
         )
+    if settings.kill_switch_file and not Path(settings.kill_switch_file).is_absolute():
+        raise SettingsError(
+            f"SWARM_KILL_SWITCH_FILE={settings.kill_switch_file!r}: each service would look in its own folder; write the whole path"
+        )
     if settings.thinker not in ("rules", "model"):
         raise SettingsError(f"SWARM_THINKER={settings.thinker!r}: it is 'rules' or 'model'")
-    if settings.thinker == "model" and not (settings.model_url and settings.model_name):
-        raise SettingsError("SWARM_THINKER=model needs SWARM_MODEL_URL and SWARM_MODEL_NAME")

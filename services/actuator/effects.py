@@ -23,6 +23,7 @@ from shared.contracts.events import ActionClaimed
 from shared.contracts.ids import utc_now
 from shared.crypto import verify_verdict
 from shared.decider import Effect, Result
+from shared.killswitch import is_on
 from shared.log.port import Log
 
 MAX_INSTANCE = 60
@@ -62,7 +63,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(("bad_signature", "no trusted key signed this authorisation"))
         if not self.knows_policy(verdict.policy_version):
             problems.append(("policy_version_unknown", f"policy version {verdict.policy_version[:12]} is not in force"))
-        if self._killed():
+        if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))
         mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"
         return Checked(problems=tuple(problems), actuator=mark)
@@ -131,22 +132,11 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
 
     def _hindered(self, deadline: datetime) -> Outcome | None:
         """Why nothing may begin any more, if so. Asked again right before the effect: it may have waited for its turn."""
-        if self._killed():
+        if is_on(self.kill_switch):
             return Outcome(outcome="failure", summary="the kill switch is on", error="kill_switch")
         if self.clock() >= deadline:
             return Outcome(outcome="failure", summary="the time-out passed before it began", error="too_late")
         return None
-
-    def _killed(self) -> bool:
-        if self.kill_switch is None:
-            return False
-        try:
-            self.kill_switch.lstat()
-        except FileNotFoundError:
-            return False
-        except OSError:  # it cannot be looked at: then it is on
-            return True
-        return True
 
 
 def _cannot_tell(summary: str) -> Outcome:

@@ -21,10 +21,6 @@ async def wire(service: Service) -> None:
     settings = service.settings
     if not settings.verdict_keys:
         raise SettingsError("SWARM_VERDICT_KEYS is not set; list the public nkeys of the policy gates to be believed")
-    if settings.kill_switch_file and not Path(settings.kill_switch_file).is_absolute():
-        raise SettingsError(
-            f"SWARM_KILL_SWITCH_FILE={settings.kill_switch_file} would be looked for in a folder of the service's own; write the whole path"
-        )
     policies = ActiveBundle(Path(settings.policy_dir) if settings.policy_dir else DEFAULT_BUNDLE)
 
     def knows_policy(version: str) -> bool:

@@ -18,6 +18,7 @@ from services.supervisor.plan import Options
 from services.supervisor.ports import PortTaken
 from services.supervisor.processes import LineSink
 from services.supervisor.state import MeshRunning
+from shared.settings import SettingsError
 
 _COLOURS = (31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96)
 _CONTEXT = ("event", "level", "service", "instance", "timestamp")
@@ -33,7 +34,7 @@ async def with_mesh(
     """
     try:
         mesh = Mesh(data, options, on_line=on_line)
-    except (MeshFailed, ValueError) as error:
+    except (SettingsError, MeshFailed, ValueError) as error:
         raise Stop(str(error)) from error
     stopping = asyncio.Event()
 
@@ -102,6 +103,7 @@ def where(mesh: Mesh) -> list[str]:
         f"API   {mesh.api_url}",
         f"NATS  {mesh.nats_url}  (key {mesh.key('operator')})",
         f"data  {mesh.data}",
+        f"halt  touch {mesh.places.kill_switch}  (while it is there, nothing acts)",
     ]
 
 

@@ -32,6 +32,8 @@ def thinker_of(settings: Settings) -> Thinker:
     from shared.thinker.endpoint import Endpoint
     from shared.thinker.model import ModelThinker
 
+    if not (settings.model_url and settings.model_name):
+        raise SettingsError("SWARM_THINKER=model needs SWARM_MODEL_URL and SWARM_MODEL_NAME")
     urls = [url for url in (settings.model_url, settings.model_fallback_url) if url]
     try:
         return ModelThinker(

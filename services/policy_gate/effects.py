@@ -14,6 +14,7 @@ from services.policy_gate.decider import Evaluate, Evaluated, Grant, Sign, Signe
 from shared.contracts.events import PersonaSpawned, Risk
 from shared.crypto import sign_verdict
 from shared.decider import Effect, Result
+from shared.killswitch import is_on
 from shared.log.port import Log
 from shared.policy.bundle import ActiveBundle
 from shared.policy.types import PolicyRequest
@@ -25,7 +26,7 @@ QUORUM: Mapping[Risk, int] = {"low": 1, "medium": 1, "high": 1, "critical": 2}
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the gate's effects.
 
-    `seed` is the secret nkey seed that signs verdicts. `kill_switch` is a path: while something is there, nothing is permitted.
+    `seed` is the secret nkey seed that signs verdicts. While `kill_switch` is on, nothing is permitted.
     `four_eyes` False lets the proposer's side approve too, for a mesh that has a single person.
     """
 
@@ -71,7 +72,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             environment=self.environment,
             approvals=len(counted),
             quorum=quorum,
-            kill_switch=self.kill_switch is not None and self.kill_switch.exists(),
+            kill_switch=is_on(self.kill_switch),
             allowed_hosts=self.allowed_hosts,
         )
         as_is = bundle.decide(request)

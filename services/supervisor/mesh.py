@@ -37,6 +37,7 @@ from services.supervisor.state import (
     write_record,
 )
 from shared.broker import BrokerConfig, render
+from shared.settings import load
 
 POLL_S = 0.05
 BOOTSTRAP_ATTEMPTS = 3
@@ -47,20 +48,24 @@ class MeshFailed(Exception):
 
 
 class Mesh:
-    """One mesh on one data folder. Raises `MeshRunning`, `PortTaken` and `MeshFailed` when entered."""
+    """One mesh on one data folder. Raises `SettingsError`; `MeshRunning`, `PortTaken` and `MeshFailed` when entered."""
 
     def __init__(
         self, data_dir: Path | str, options: Options | None = None, *, on_line: LineSink | None = None
     ) -> None:
         self.options = options or Options()
         self.data = Path(data_dir).resolve()
+        environ = absolute(os.environ)
+        config = {"SWARM_CONFIG": self.options.config} if self.options.config else {}
+        settings = load({**environ, **config})
         self.places = Places(
             data=self.data,
             python=sys.executable,
             nats_server=find_binary("nats-server"),
             weed=find_binary("weed") if self.options.s3 else "",
             root=Path(next(iter(services_package.__path__))).resolve().parent,
-            environ=absolute(os.environ),
+            kill_switch=Path(settings.kill_switch_file or self.data / "STOP"),
+            environ=environ,
         )
         self.children: dict[str, Child] = {}
         self.ports: dict[str, int] = {}
@@ -250,9 +255,12 @@ class Mesh:
 
 
 def absolute(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment with files and folders of settings as the caller meant them: services run in folders of their own."""
+    """The environment with files and folders of settings as the caller meant them: services run in folders of their own.
+
+    Links stay links: what is below one may be another file tomorrow, and a kill switch may be one.
+    """
     return {
-        name: str(Path(value).resolve())
+        name: os.path.abspath(value)
         if value and name.startswith("SWARM_") and (name.endswith(("_FILE", "_DIR")) or name == "SWARM_CONFIG")
         else value
         for name, value in environ.items()

@@ -71,13 +71,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """Where things are on this machine. `environ` is the environment of the command; `root` where the packages are."""
+    """Where things are on this machine. `environ` is the environment of the command; `root` where the packages are.
+
+    Nothing is permitted and nothing done while something is at `kill_switch`.
+    """
 
     data: Path
     python: str
     nats_server: str
     weed: str
     root: Path
+    kill_switch: Path
     environ: Mapping[str, str]
 
     @property
@@ -203,20 +207,28 @@ def _special(
         file = {"SWARM_HTTP_KEYS_FILE": options.http_keys_file} if options.http_keys_file else {}
         return {"SWARM_HTTP_HOST": options.host, "SWARM_HTTP_PORT": str(ports["api"]), **file}
     if service == "memory_compactor":
-        cold = {
+        if not options.s3:
+            return {"SWARM_QDRANT_URL": options.qdrant_url}
+        return {
+            "SWARM_QDRANT_URL": options.qdrant_url,
             "SWARM_S3_ENDPOINT": f"127.0.0.1:{ports['s3_s3']}",
             "SWARM_S3_ACCESS_KEY_FILE": str(places.keys / "s3-access"),
             "SWARM_S3_SECRET_KEY_FILE": str(places.keys / "s3-secret"),
             "SWARM_S3_BUCKET": BUCKET,
         }
-        return {"SWARM_QDRANT_URL": options.qdrant_url, **(cold if options.s3 else {})}
     if service == "policy_gate":
         policy = {"SWARM_POLICY_DIR": options.policy_dir} if options.policy_dir else {}
-        return {"SWARM_VERDICT_SEED_FILE": str(places.keys / "policy_gate-1.nk"), **policy, **_hosts(options)}
+        return {
+            "SWARM_VERDICT_SEED_FILE": str(places.keys / "policy_gate-1.nk"),
+            "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
+            **policy,
+            **_hosts(options),
+        }
     if service == "actuator":
         return {
             "SWARM_WORKSPACE": options.workspace or str(places.workspace),
             "SWARM_VERDICT_KEYS": keys.get("policy_gate-1", ""),
+            "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
             **_hosts(options),
         }
     return {}

@@ -148,19 +148,17 @@ async def test_a_persona_that_thinks_is_remembered(api: httpx.AsyncClient) -> No
     assert found
 
 
-async def test_what_needs_people_waits_for_them_and_is_then_done_once(
-    api: httpx.AsyncClient, log: JetStreamLog, mesh: Mesh
-) -> None:
-    await create(api, "asker", "people")
-    (seq,) = await observe(api, "people", ["something to cite"])
-    spawned = (await log.read(("persona.spawned.people.asker",)))[0]
+async def propose(api: httpx.AsyncClient, log: JetStreamLog, swarm: str, persona: str, name: str, target: str) -> None:
+    """As the persona would, citing something it was told."""
+    (seq,) = await observe(api, swarm, ["something to cite"])
+    spawned = (await log.read((f"persona.spawned.{swarm}.{persona}",)))[0]
     seen = await log.get(seq)
     assert seen is not None
-    action = Action(kind="file.write", target="asked/for.md", params={"content": "yes", "mode": "create"})
-    whose = {"swarm": "people", "persona": "asker", "charter": spawned.envelope.charter or ""}
+    action = Action(kind="file.write", target=target, params={"content": "yes", "mode": "create"})
+    whose = {"swarm": swarm, "persona": persona, "charter": spawned.envelope.charter or ""}
     event = ProposalCreated(
         **whose,
-        proposal_id="ask-1",
+        proposal_id=name,
         title="ask",
         rationale="people decide",
         action=action,
@@ -171,6 +169,28 @@ async def test_what_needs_people_waits_for_them_and_is_then_done_once(
     event_id = fresh_id()
     envelope = Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id, charter=whose["charter"])
     await log.commit([Message(event=event, envelope=envelope)])
+
+
+async def test_the_kill_switch_stops_what_needs_nobody_until_it_is_gone(
+    api: httpx.AsyncClient, log: JetStreamLog, mesh: Mesh
+) -> None:
+    await create(api, "halter", "halted")
+    switch = mesh.data / "STOP"
+    switch.touch()
+    await propose(api, log, "halted", "halter", "halt-1", "findings/halter/one.md")
+    rejected = await until(api, "swarm=halted&type=proposal_rejected", "proposal_rejected")
+    assert isinstance(rejected["payload"], dict) and ["kill-switch"] == rejected["payload"]["policy_ids"]
+    switch.unlink()
+    await propose(api, log, "halted", "halter", "halt-2", "findings/halter/two.md")
+    await until(api, "swarm=halted&type=action_executed", "action_executed")
+    assert ["two.md"] == [path.name for path in (mesh.workspace / "findings/halter").iterdir()]
+
+
+async def test_what_needs_people_waits_for_them_and_is_then_done_once(
+    api: httpx.AsyncClient, log: JetStreamLog, mesh: Mesh
+) -> None:
+    await create(api, "asker", "people")
+    await propose(api, log, "people", "asker", "ask-1", "asked/for.md")
     await until(api, "swarm=people&type=approval_requested", "approval_requested")
     (request,) = [a for a in (await api.get("/v1/approvals")).json() if a["proposal_id"] == "ask-1"]
     wrong = await api.post("/v1/approvals/ask-1", json={"decision": "grant", "digest": "0" * 64})

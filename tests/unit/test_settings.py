@@ -48,6 +48,7 @@ def test_the_environment_goes_before_the_file_and_a_secret_may_be_in_one_of_its_
         ("THINKER", "modle", "'rules' or 'model'"),
         ("LOG_FORMAT", "jsno", "'json' or 'console'"),
         ("INSTANCE", "a.b c>", "letters, digits"),
+        ("KILL_SWITCH_FILE", "stop", "the whole path"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_what_would_do(name: str, value: str, wanted: str) -> None:
@@ -58,10 +59,6 @@ def test_a_value_that_cannot_be_used_is_named_with_what_would_do(name: str, valu
 def test_a_limit_of_a_swarm_above_the_whole_meshs_is_refused() -> None:
     for what in ("TOKENS", "COMPUTE_MS"):
         assert f"SWARM_SWARM_{what}_PER_MINUTE" in refused({f"SWARM_SWARM_{what}_PER_MINUTE": "9000000"})
-
-
-def test_a_model_needs_an_address_and_a_name() -> None:
-    assert "SWARM_MODEL_NAME" in refused({"SWARM_THINKER": "model", "SWARM_MODEL_URL": "http://x"})
 
 
 def test_a_file_that_is_missing_a_folder_or_no_text_is_named(tmp_path: Path) -> None:

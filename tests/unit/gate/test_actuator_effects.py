@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from services.actuator import decider
 from services.actuator.decider import Check, Execute, Inquire
 from services.actuator.effects import ActuatorEffects
 from services.actuator.outbound import Outbound
-from services.actuator.service import wire
 from services.actuator.workspace import RECEIPTS, Workspace
 from shared.contracts.action import Action
 from shared.contracts.events import ActionClaimed, ActionExecuted
@@ -23,8 +21,6 @@ from shared.crypto import new_seed, sign_verdict
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect, StaleBoundary
 from shared.runtime.handling import Again, Done
-from shared.runtime.service import Service
-from shared.settings import Settings, SettingsError
 from tests.unit.gate.given import FINDING, KEY, POST, SEED, VERSION, Mesh, at, authorized, proposed, replaced
 from tests.unit.gate.test_outbound import sink
 
@@ -170,29 +166,6 @@ async def test_the_kill_switch_stops_what_waits_for_its_turn(
         await act.deliver(message, actuator)
         assert ("failure", "kill_switch") == (act.outcome.outcome, act.outcome.error) and act.outcome.claim_id
         assert [] == act.files and [] == target.requests
-
-
-def test_a_kill_switch_nobody_can_look_at_is_on(act: Act, tmp_path: Path) -> None:
-    dangling, loop, file = tmp_path / "dangling", tmp_path / "loop", tmp_path / "file"
-    dangling.symlink_to(tmp_path / "nothing")
-    loop.symlink_to(loop)
-    file.touch()
-    for switch, on in (
-        (None, False),
-        (tmp_path / "nothing", False),
-        (tmp_path / "no" / "folder", False),
-        (file, True),
-        (dangling, True),
-        (loop, True),
-        (file / "below", True),
-    ):
-        assert on == act.actuator(kill_switch=switch)._killed(), switch
-
-
-async def test_a_kill_switch_that_each_service_would_look_for_elsewhere_is_refused() -> None:
-    settings = Settings(verdict_keys=KEY, kill_switch_file="stop")
-    with pytest.raises(SettingsError, match="whole path"):
-        await wire(cast("Service", SimpleNamespace(settings=settings)))
 
 
 class Forgetful(MemoryLog):

@@ -21,7 +21,13 @@ ENVIRON = {
     "SWARM_HTTP_ALLOW": "example.org:443",
 }
 PLACES = Places(
-    data=Path("/d"), python="python", nats_server="nats-server", weed="weed", root=Path("/r"), environ=ENVIRON
+    data=Path("/d"),
+    python="python",
+    nats_server="nats-server",
+    weed="weed",
+    root=Path("/r"),
+    kill_switch=Path("/d/STOP"),
+    environ=ENVIRON,
 )
 
 
@@ -58,6 +64,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("SWARM_S3_SECRET_KEY") == {"memory_compactor-1"}
     assert holders("SWARM_VERDICT_SEED_FILE") == {"policy_gate-1"}
     assert holders("SWARM_WORKSPACE") == {"actuator-1"}
+    assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "policy_gate-1"}
     assert holders("SWARM_TOKEN") == holders("SECRET_OF_THE_SHELL") == set()
     assert len(holders("SWARM_DRAIN_S")) == 7
     assert given["actuator-1"]["SWARM_VERDICT_KEYS"] == "Upolicy_gate-1"
