@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import sys
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from shared.log.connection import Connection, is_status
 from shared.log.port import LogUnavailable
 from shared.log.tail import JetStreamTail
 
-CONNECT_S = 5.0
+CONNECT_S = 2.0
 """The longest a server that is not there is waited for."""
 _SHOWN = ("text", "claim", "title", "summary", "findings", "detail", "reason", "reasons", "outcome", "phase")
 
@@ -51,12 +50,9 @@ async def tap(
     key = seed or Path(record.operator_seed_file if record else "")
     stream = "RECALL" if subject.startswith("recall.") else "SWARM"
     try:
-        async with asyncio.timeout(CONNECT_S):
-            connection = await Connection.open(
-                url, name="swarm tap", seed_file=key, inbox_prefix=inbox_prefix(OPERATOR), wait_s=2.0
-            )
-    except TimeoutError as error:
-        raise Stop(f"no NATS server answers at {url}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
+        connection = await Connection.open(
+            url, name="swarm tap", seed_file=key, inbox_prefix=inbox_prefix(OPERATOR), wait_s=CONNECT_S
+        )
     except (LogUnavailable, OSError, ValueError) as error:
         raise Stop(f"{error}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
     try:

@@ -54,6 +54,7 @@ class Connection:
         self._next = 0
         self._asked: dict[str, _Asked] = {}
         self._sweeping = False
+        self._failure = ""
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self.closed = asyncio.Event()
 
@@ -84,14 +85,15 @@ class Connection:
         while True:
             self._client = WireClient()
             try:
-                await self._client.connect(url, **{**options, "allow_reconnect": False})
+                await self._client.connect(url, **{**options, "allow_reconnect": False, "max_reconnect_attempts": 1})
                 await self._client.close()
                 self._client = WireClient()
                 await self._client.connect(url, **options)
                 break
             except (nats.errors.Error, OSError) as error:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise LogUnavailable(f"no NATS server answers at {url}: {error}") from error
+                    why = self._failure or error
+                    raise LogUnavailable(f"no NATS server answers at {url}: {why}") from error
                 await asyncio.sleep(0.1)
         self.closed.clear()
         self._inbox = f"{self._client.new_inbox()}."
@@ -239,8 +241,9 @@ class Connection:
             self.closed.set()
 
     async def _failed(self, error: Exception) -> None:
+        self._failure = str(error) or type(error).__name__
         if self._inbox:
-            log.warning("nats_error", error=str(error) or type(error).__name__)
+            log.warning("nats_error", error=self._failure)
 
 
 def is_status(answer: Raw) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 import nats.micro
 import pytest
 
+from services.supervisor.ports import free_port
 from shared.contracts.envelope import Recorded
 from shared.log.connection import Connection
 from shared.log.dead import bury
@@ -388,6 +389,12 @@ async def test_a_connection_can_be_closed_while_the_server_is_away(broker: Broke
             connection.send("a", sent)
         await connection.close()
         await connection.closed.wait()
+
+
+async def test_a_server_that_never_comes_is_waited_for_as_long_as_told() -> None:
+    async with asyncio.timeout(20):
+        with pytest.raises(LogUnavailable, match=r"no NATS server answers at nats://127\.0\.0\.1:\d+: .*Connect call failed"):
+            await Connection.open(f"nats://127.0.0.1:{free_port()}", name="alone", wait_s=0.2)
 
 
 async def test_more_bytes_than_a_page_holds_are_read_on(log: JetStreamLog) -> None:
