@@ -40,6 +40,10 @@ async def wire(service: Service) -> None:
     index = await _index(settings, embedder)
     service.on_close(index.close)
     fabric = await Fabric.open(index, embedder)
+    if fabric.cursor and await service.log.get(fabric.cursor) is None:
+        _log.error("index_of_another_log", cursor=fabric.cursor, remedy="cleared, rebuilt from the log")
+        await index.clear()
+        fabric = await Fabric.open(index, embedder)
     if fabric.cursor == 0:
         restored = await restore_all(service.log, cold, fabric)
         _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")

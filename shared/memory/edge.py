@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,8 +36,11 @@ _log = structlog.get_logger()
 class EdgeIndex:
     """A `VectorIndex` in a folder of this process. Make it with `EdgeIndex.open`."""
 
-    def __init__(self, shard: q.EdgeShard, lock_fd: int, dim: int, flush_s: float, worker: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, folder: Path, shard: q.EdgeShard, lock_fd: int, dim: int, flush_s: float, worker: ThreadPoolExecutor
+    ) -> None:
         self.dim = dim
+        self._folder = folder
         self._shard = shard
         self._lock_fd = lock_fd
         self._flush_s = flush_s
@@ -54,7 +58,7 @@ class EdgeIndex:
         lock_fd = _lock(folder)
         worker = ThreadPoolExecutor(1, thread_name_prefix="edge-index")
         shard = await asyncio.get_running_loop().run_in_executor(worker, _open, folder, dim)
-        return cls(shard, lock_fd, dim, flush_s, worker)
+        return cls(folder, shard, lock_fd, dim, flush_s, worker)
 
     async def write(
         self,
@@ -144,6 +148,14 @@ class EdgeIndex:
             found.update(points.cursor_of(record.payload) for record in page)
             if offset is None:
                 return found
+
+    async def clear(self) -> None:
+        await self._run(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._shard.close()
+        shutil.rmtree(self._folder)
+        self._shard = _open(self._folder, self.dim)
 
     async def flush(self) -> None:
         await self._run(self._shard.flush)

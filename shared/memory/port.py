@@ -145,6 +145,9 @@ class VectorIndex(Protocol):
     async def cursors(self) -> dict[str, int]:
         """The sequence of each scope that has one; see `LOG`."""
 
+    async def clear(self) -> None:
+        """Forget everything, cursors too. After a crash in between it may be half gone, and is to be called again."""
+
     async def flush(self) -> None:
         """Everything written so far survives loss of power."""
 

@@ -131,6 +131,10 @@ class ServerIndex:
         records = await self._records(self._any("meta", (points.CURSOR,)))
         return dict(points.cursor_of(record.payload) for record in records)
 
+    async def clear(self) -> None:
+        await self._call(self._client.delete_collection(self._collection))
+        await self.prepare()
+
     async def flush(self) -> None:
         """Nothing to do: the server answers a write once it is in its own write-ahead log, and flushes by itself."""
 

@@ -35,7 +35,7 @@ from shared.memory.cold import S3Cold
 from shared.memory.edge import EdgeIndex
 from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
-from shared.memory.port import ColdMissing
+from shared.memory.port import LOG, ColdMissing
 from shared.memory.snapshot import decode
 from tests.broker import Broker
 from tests.contract.memory.weed import ACCESS_KEY, SECRET_KEY, Weed
@@ -192,6 +192,23 @@ async def test_a_life_survives_a_kill_and_the_loss_of_the_index_and_is_sealed_on
         "All in all: someone guesses passwords",
     ]
     await cold.close()
+
+
+@pytest.mark.timeout(120)
+async def test_an_index_that_is_ahead_of_its_log_is_begun_anew(
+    broker: Broker, log: JetStreamLog, weed: Weed, tmp_path: Path
+) -> None:
+    compactor = Compactor(broker, weed, tmp_path)
+    ahead = await EdgeIndex.open(compactor.index / "wordllama-256", 256)
+    await ahead.write(cursors={LOG: 1_000})
+    await ahead.close()
+    await say(log, thought(1, "Logins of root over ssh fail again and again"))
+    compactor.start()
+    found = await recall(log, "ssh login failures")
+    while not found.memories:
+        found = await recall(log, "ssh login failures")
+    assert ["Logins of root over ssh fail again and again"] == [m.text for m in found.memories]
+    assert compactor.terminate() == 0
 
 
 class NoCold:

@@ -107,6 +107,14 @@ async def test_cursors_move_with_what_is_written_and_are_no_items(index: VectorI
     assert await index.cursors() == {"": 6, "alpha/ada": 4}
 
 
+async def test_a_cleared_index_is_empty_and_takes_what_comes(index: VectorIndex) -> None:
+    await index.write([(item(1), vector(1))], cursors={"": 6, "alpha/ada": 4})
+    await index.clear()
+    assert (0, {}) == (await index.count(), await index.cursors())
+    await index.write([(item(2), vector(2))], cursors={"": 2})
+    assert (1, {"": 2}) == (await index.count(), await index.cursors())
+
+
 async def test_asking_for_nothing_finds_nothing(index: VectorIndex) -> None:
     await index.write([(item(1), vector(1))])
     assert (await index.query([]), await index.retrieve([]), await index.matching([])) == ([], [], [])
