@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from services.cli import main as command_line
 from services.cli.output import say, table
@@ -23,8 +24,11 @@ from services.supervisor.state import MeshRecord, read_record, write_record
 def swarm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The exit code."""
     monkeypatch.setattr(sys, "argv", ["swarm", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        command_line.main()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+    finally:
+        structlog.reset_defaults()  # some commands log to the standard error of this test, which ends with it
     assert isinstance(ended.value.code, int)
     return ended.value.code
 
