@@ -6,6 +6,7 @@ Raises `LogUnavailable` through to the shell, which retries the delivery.
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 import msgspec
 
@@ -33,10 +34,17 @@ from shared.contracts.persona import charter_sha256
 from shared.decider import Effect, Result
 from shared.log.port import Log
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 PAGE = 2_000
 MAX_EVENTS_READ = 200_000
 COUNTS_AT_ONCE = 4
 """A long count keeps the broker and this process busy; many personas that see the same burst all ask for one."""
+
+KNOWN = 1024
+"""Cited events and births of personas that are remembered: what is in the log never changes, and the broker reads a whole block
+of its file for an old one."""
 
 EVIDENCE_KEPT = 8
 """Of the matching observations, the first and the last few are cited."""
@@ -52,12 +60,13 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "verifier"
     recall_timeout_s: float = RECALL_TIMEOUT_S
     max_events_read: int = MAX_EVENTS_READ
+    known: Known = msgspec.field(default_factory=lambda: Known())
     counting: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(COUNTS_AT_ONCE))
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
             case Resolve():
-                return await resolve(self.log, effect)
+                return await resolve(self.log, effect, self.known)
             case RunProbe(probe=LogCount() as probe):
                 async with self.counting:
                     return await count(self.log, effect.swarm, effect.persona, probe, self.max_events_read)
@@ -69,13 +78,49 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"the verifier has no effect {type(effect).__name__}")
 
 
-async def resolve(log: Log, effect: Resolve) -> Resolved:
+class Known:
+    """Events by sequence, and births by persona; the ones learnt first go when there are too many."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, Recorded] = {}
+        self._births: dict[str, PersonaSpawned] = {}
+
+    async def event(self, log: Log, seq: int) -> Recorded | None:
+        """The event at a sequence, or None."""
+        if (known := self._events.get(seq)) is not None:
+            return known
+        found = await log.get(seq)
+        if found is not None:
+            self._events[seq] = found
+            _bounded(self._events)
+        return found
+
+    async def birth(self, log: Log, whose: str) -> PersonaSpawned | None:
+        """How `<swarm>.<persona>` was born, or None when nobody was."""
+        if (known := self._births.get(whose)) is not None:
+            return known
+        for recorded in await log.last([f"persona.spawned.{whose}"]):
+            if isinstance(recorded.event, PersonaSpawned):
+                self._births[whose] = recorded.event
+                _bounded(self._births)
+                return recorded.event
+        return None
+
+
+def _bounded(known: dict[K, V]) -> None:
+    if len(known) > KNOWN:
+        del known[next(iter(known))]
+
+
+async def resolve(log: Log, effect: Resolve, known: Known) -> Resolved:
     """The cited events and the citing persona, as the log has them."""
     found, missing, foreign, independent = [], [], [], 0
     whose = f"{effect.swarm}.{effect.persona}"
-    about, looked_up = await asyncio.gather(
-        log.last([f"persona.*.{whose}", f"proposal.*.{whose}.{effect.proposal_id}"]),
-        asyncio.gather(*(log.get(ref.seq) for ref in effect.evidence)),
+    ends = (f"persona.draining.{whose}", f"persona.reaped.{whose}")
+    spawned, about, looked_up = await asyncio.gather(
+        known.birth(log, whose),
+        log.last([*ends, f"proposal.*.{whose}.{effect.proposal_id}"]),
+        asyncio.gather(*(known.event(log, ref.seq) for ref in effect.evidence)),
     )
     for ref, recorded in zip(effect.evidence, looked_up, strict=True):
         if recorded is None or recorded.id != ref.id:
@@ -85,14 +130,12 @@ async def resolve(log: Log, effect: Resolve) -> Resolved:
         else:
             found.append(ref)
             independent += is_independent(recorded.event)
-    life = [r for r in about if r.subject.startswith("persona.")]
-    spawned = next((r.event for r in life if isinstance(r.event, PersonaSpawned)), None)
     return Resolved(
         found=tuple(found),
         missing=tuple(missing),
         foreign=tuple(foreign),
         independent=independent,
-        live=spawned is not None and len(life) == 1,  # neither draining nor reaped
+        live=spawned is not None and not any(r.subject in ends for r in about),
         charter=None if spawned is None else charter_sha256(spawned.identity),
         allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
         settled=any(isinstance(r.event, ProposalVerified | ProposalRejected) for r in about),

@@ -140,8 +140,8 @@ class JetStreamLog:
     async def read(
         self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
-        if after == 0 and limit is None and any("*" in f for f in filters) and not any(">" in f for f in filters):
-            few = await self._read_few(filters, upto)
+        if limit is None and any("*" in f for f in filters) and not any(">" in f for f in filters):
+            few = await self._read_few(filters, after, upto)
             if few is not None:
                 return few
         found: dict[int, Recorded] = {}
@@ -155,11 +155,11 @@ class JetStreamLog:
             await self._read(subject_filter, horizon, cut, limit, found)
         return [found[seq] for seq in sorted(found) if seq <= cut][:limit]
 
-    async def _read_few(self, filters: Sequence[str], upto: int | None) -> list[Recorded] | None:
-        """All events on wildcard filters that match few subjects; None when they match more than `FEW_SUBJECTS`.
+    async def _read_few(self, filters: Sequence[str], after: int, upto: int | None) -> list[Recorded] | None:
+        """The events on wildcard filters that match few subjects; None when they match more than `FEW_SUBJECTS`.
 
-        Reading on through a wildcard makes the broker look at every message (5 ms over 80 000). Which subjects there are and
-        what is last on each it knows (0.3 ms), and that is the cut; what came before on a subject is found by its exact name.
+        Reading on through a wildcard makes the broker look at every message (2 ms over 5 000 that came since). Which subjects
+        there are and what is last on each it knows (0.3 ms), and that is the cut; the rest is found by exact subjects.
         """
         ask: dict[str, object] = {"multi_last": list(filters), "batch": FEW_SUBJECTS + 1}
         try:
@@ -168,10 +168,11 @@ class JetStreamLog:
             return None
         if len(newest) > FEW_SUBJECTS or _has_more(end):
             return None
+        newest = [m for m in newest if _seq(m) > after]
         if not newest:
             return []
         subjects = [m.headers["Nats-Subject"] for m in newest]
-        asks = [msgspec.json.encode({"seq": 1, "next_by_subj": subject}) for subject in subjects]
+        asks = [msgspec.json.encode({"seq": after + 1, "next_by_subj": subject}) for subject in subjects]
         answered = itertools.count(1)
         oldest = await self.connection.request_many(DIRECT_GET, *asks, is_last=lambda _: next(answered) == len(asks))
         firsts = {m.headers["Nats-Subject"]: m for m in oldest if not is_status(m)}

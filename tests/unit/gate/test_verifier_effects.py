@@ -63,6 +63,37 @@ async def test_own_swarm_wide_and_believed_events_may_be_cited_others_are_foreig
     assert ((for_all, for_me, believed), (private, elsewhere)) == (found.found, found.foreign)
 
 
+async def test_what_cannot_change_is_read_once_and_what_can_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.verifier.effects.KNOWN", 2)
+    mesh = Mesh()
+    await mesh.say(spawned(), "s1")
+    cited = [ref(await mesh.say(observed(), f"o{n}")) for n in range(3)]
+    seqs = [c.seq for c in cited]
+    read: list[int] = []
+    get = mesh.log.get
+
+    async def counted(seq: int) -> Recorded | None:
+        if seq in seqs:
+            read.append(seq)
+        return await get(seq)
+
+    monkeypatch.setattr(mesh.log, "get", counted)
+    effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log))
+
+    async def again(*evidence: EvidenceRef) -> Resolved:
+        found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
+        assert isinstance(found, Resolved) and evidence == found.found
+        return found
+
+    assert (await again(cited[0])).live and (await again(cited[0])).live
+    assert seqs[:1] == read
+    await mesh.say(PersonaDraining(swarm=SWARM, persona="p01", reason="r", deadline=at(9)), "d1")
+    drained = await again(cited[1], cited[2])
+    assert not drained.live and CHARTER == drained.charter
+    await again(cited[0])
+    assert [*seqs, seqs[0]] == read
+
+
 async def test_evidence_under_the_wrong_id_or_beyond_the_log_is_missing() -> None:
     mesh = Mesh()
     real = ref(await mesh.say(observed(), "o1"))
