@@ -34,8 +34,11 @@ from shared.contracts.events import (
     IntentRouted,
     LogCount,
     LogResolve,
+    LostAction,
     Memory,
     MemoryRecall,
+    MeshHalted,
+    MeshResumed,
     ObservationRecorded,
     PersonaDraining,
     PersonaReaped,
@@ -231,6 +234,16 @@ _BUDGET: tuple[AnyEvent, ...] = (
     BudgetExhausted(**OF, scope="swarm", resource="compute_ms", retry_at=LATER),
     CognitionStarted(**OF, loop_interval_ms=750, principal="ada"),
     CognitionStopped(**OF, reason="maintenance", principal="ada"),
+    MeshHalted(
+        **OF,
+        cause="log_went_back",
+        reason="an older store was put behind the broker",
+        principal="ada",
+        reached=4711,
+        lost=(LostAction(**OF, proposal_id="p-1", digest="0" * 64, claimed_at=LATER, known=True),),
+        lost_total=1,
+    ),
+    MeshResumed(**OF, reason="looked at all of it", principal="ada"),
 )
 
 _MEMORY: tuple[AnyEvent, ...] = (

@@ -25,6 +25,8 @@ from shared.contracts.events import (
     CognitionStarted,
     CognitionStopped,
     HypothesisRaised,
+    MeshHalted,
+    MeshResumed,
     ObservationRecorded,
     PersonaDraining,
     PersonaReaped,
@@ -122,7 +124,7 @@ def detail_of(event: AnyEvent) -> str:
             return f"{event.stage}: {', '.join(event.reasons)}"
         case ApprovalRequested() | ActionExecuted() | SnapshotCompressed():
             return event.summary
-        case ApprovalGranted() | ApprovalDenied() | CognitionStopped():
+        case ApprovalGranted() | ApprovalDenied() | CognitionStopped() | MeshHalted() | MeshResumed():
             return event.reason
         case ReapRequested() | PersonaDraining() | PersonaReaped():
             return event.reason

@@ -43,6 +43,8 @@ EMITTERS: dict[str, tuple[str, ...]] = {
     "budget.exhausted": ("governor",),
     "cognition.started": ("gateway",),
     "cognition.stopped": ("gateway",),
+    "mesh.halted": ("gateway", "actuator", "policy_gate", "governor"),
+    "mesh.resumed": ("gateway",),
     "recall.requested": ("gateway", "persona_runner", "verifier"),
     "recall.answered": ("memory_compactor",),
     "belief.asserted": ("memory_compactor",),

@@ -411,6 +411,39 @@ class CognitionStopped(Event, frozen=True, kw_only=True, tag="cognition.stopped"
     principal: Short = ""
 
 
+class LostAction(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that was claimed, and perhaps done, in a part of the log that is gone. `known`: its proposal is still there."""
+
+    swarm: Token
+    persona: Token
+    proposal_id: Token
+    digest: Sha256
+    claimed_at: Instant
+    known: bool = False
+
+
+class MeshHalted(Event, frozen=True, kw_only=True, tag="mesh.halted"):
+    """No action is authorised or executed any more; what waits goes on waiting. Of the whole mesh: swarm and persona are `all`.
+
+    With cause `log_went_back` the sequence of this event begins a new epoch: authorisations and approvals before it are void.
+    `reached` is the last sequence somebody had seen before; `lost` are at most 64 of `lost_total` actions.
+    """
+
+    cause: Literal["person", "log_went_back"]
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+    principal: Short = ""
+    reached: Count = 0
+    lost: Annotated[tuple[LostAction, ...], Meta(max_length=64)] = ()
+    lost_total: Count = 0
+
+
+class MeshResumed(Event, frozen=True, kw_only=True, tag="mesh.resumed"):
+    """Actions go on; a person said so, knowing what is void and what is unknown."""
+
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+    principal: Short = ""
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """One recalled memory with its provenance; `score` is for ranking only."""
 
@@ -533,6 +566,8 @@ AnyEvent = (
     | BudgetExhausted
     | CognitionStarted
     | CognitionStopped
+    | MeshHalted
+    | MeshResumed
     | RecallRequested
     | RecallAnswered
     | BeliefAsserted
