@@ -8,12 +8,12 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from services.gateway import routes_cognition, routes_swarm
 from services.gateway.context import Gateway, provide_command
-from services.gateway.docs import Document, OfflinePage
-from services.gateway.front import Front
-from services.gateway.problems import AnyRequest, Problem, from_error, respond
+from services.gateway.front.docs import Document, OfflinePage
+from services.gateway.front.front import Front
+from services.gateway.routes import cognition, swarm
 from services.gateway.settings import assert_safe
+from services.gateway.wire.problems import AnyRequest, Problem, from_error, respond
 
 log = structlog.get_logger()
 VERSION = "0.1.0"
@@ -34,7 +34,7 @@ def create_app(gateway: Gateway) -> Front:
         return gateway
 
     app = Litestar(
-        [*routes_cognition.ROUTES, *routes_swarm.ROUTES],
+        [*cognition.ROUTES, *swarm.ROUTES],
         dependencies={
             "gateway": Provide(provide_gateway, sync_to_thread=False),
             "command": Provide(provide_command, sync_to_thread=False),

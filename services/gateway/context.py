@@ -11,13 +11,13 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import HeaderParameter
 
-from services.gateway.access import Caller
-from services.gateway.commands import Bus, Command
-from services.gateway.feed import Feed
-from services.gateway.problems import AnyRequest, Problem
-from services.gateway.projection import Projection
+from services.gateway.commands.bus import Bus, Command
+from services.gateway.front.access import Caller
+from services.gateway.front.stream import EventStream
+from services.gateway.projections.feed import Feed
+from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings, Scope
-from services.gateway.stream import EventStream
+from services.gateway.wire.problems import AnyRequest, Problem
 from shared.contracts.ids import utc_now
 from shared.log.port import Log
 

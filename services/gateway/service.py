@@ -10,7 +10,7 @@ import structlog
 import services.gateway
 from services.gateway.app import create_app
 from services.gateway.context import Gateway
-from services.gateway.projection import State
+from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
 from shared.runtime.health import server

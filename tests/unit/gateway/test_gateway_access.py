@@ -11,14 +11,14 @@ from gateway_model import NOW, Mesh, asked, created, key, mesh, verified
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.access import Buckets, authenticate
 from services.gateway.app import create_app
-from services.gateway.commands import Command
+from services.gateway.commands.bus import Command
+from services.gateway.commands.perception import record
 from services.gateway.context import Gateway
-from services.gateway.perception import record
-from services.gateway.requests import Observation, RecordObservations
+from services.gateway.front.access import Buckets, authenticate
 from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings, Key, Scope, Unsafe
+from services.gateway.wire.requests import Observation, RecordObservations
 from shared.log.memory import DEDUP_WINDOW, MemoryLog
 from shared.settings import HttpKey, Settings, SettingsError
 

@@ -22,13 +22,13 @@ from gateway_model import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.journal import Journal
-from services.gateway.knowledge import Attention, Beliefs
-from services.gateway.ledger import Ledger
-from services.gateway.personas import Personas
-from services.gateway.projection import Commands, Projection, State
-from services.gateway.proposals import Proposals, fold_life
-from services.gateway.votes import refusal
+from services.gateway.commands.votes import refusal
+from services.gateway.projections.journal import Journal
+from services.gateway.projections.knowledge import Attention, Beliefs
+from services.gateway.projections.ledger import Ledger
+from services.gateway.projections.personas import Personas
+from services.gateway.projections.projection import Commands, Projection, State
+from services.gateway.projections.proposals import Proposals, fold_life
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AnyEvent,

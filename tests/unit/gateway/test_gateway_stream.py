@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from gateway_model import Mesh, created, executed, mesh, message, recorded, spawned, thought
 
-from services.gateway.feed import Feed, Subscription
-from services.gateway.projection import Projection
+from services.gateway.front.stream import EventStream, Filter
+from services.gateway.projections.feed import Feed, Subscription
+from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
-from services.gateway.stream import EventStream, Filter
 from shared.log.memory import MemoryLog
 
 PATH = "/v1/cognition/stream"

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from services.gateway.access import ANYONE_LOCAL, Buckets, Caller, authenticate
-from services.gateway.problems import RETRY_AFTER_S, Problem
+from services.gateway.front.access import ANYONE_LOCAL, Buckets, Caller, authenticate
 from services.gateway.settings import GatewaySettings, is_loopback
+from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.telemetry import HTTP_REQUESTS
 
 Scope = MutableMapping[str, Any]

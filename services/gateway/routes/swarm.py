@@ -10,12 +10,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.gateway import lifecycle, perception, votes
-from services.gateway.commands import Command
+from services.gateway.commands import lifecycle, perception, votes
+from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
-from services.gateway.problems import Problem
-from services.gateway.requests import CreatePersona, DecideApproval, ReapPersona, RecordObservations, SpawnPersona
-from services.gateway.views import (
+from services.gateway.wire.problems import Problem
+from services.gateway.wire.requests import CreatePersona, DecideApproval, ReapPersona, RecordObservations, SpawnPersona
+from services.gateway.wire.views import (
     Approval,
     Decided,
     Health,

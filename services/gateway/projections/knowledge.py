@@ -6,8 +6,8 @@ from datetime import datetime
 
 import msgspec
 
-from services.gateway.proposals import Life, attention_id
-from services.gateway.views import AttentionItem, AttentionSource, Belief, BeliefStatus
+from services.gateway.projections.proposals import Life, attention_id
+from services.gateway.wire.views import AttentionItem, AttentionSource, Belief, BeliefStatus
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionExecuted,

@@ -11,7 +11,7 @@ from heapq import merge
 from itertools import islice
 from typing import Literal
 
-from services.gateway.views import AuditEntry
+from services.gateway.wire.views import AuditEntry
 from shared.contracts.catalog import ENTITIES, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (

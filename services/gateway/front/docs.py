@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
-from services.gateway.front import OPEN
-from services.gateway.problems import MEDIA_TYPE, AnyRequest, ProblemDetails
+from services.gateway.front.front import OPEN
+from services.gateway.wire.problems import MEDIA_TYPE, AnyRequest, ProblemDetails
 
 Json = Mapping[str, Any]
 STYLE = """

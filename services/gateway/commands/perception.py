@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from services.gateway.commands import Bus, Command
-from services.gateway.lifecycle import find, token
-from services.gateway.problems import Problem
-from services.gateway.requests import Observation, RecordObservations
-from services.gateway.views import ObservationsRecorded, Recalled
+from services.gateway.commands.bus import Bus, Command
+from services.gateway.commands.lifecycle import find, token
+from services.gateway.wire.problems import Problem
+from services.gateway.wire.requests import Observation, RecordObservations
+from services.gateway.wire.views import ObservationsRecorded, Recalled
 from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallRequested
 from shared.contracts.ids import EVERYONE, fresh_id
 

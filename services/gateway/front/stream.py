@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from services.gateway.feed import Feed, Subscription
-from services.gateway.problems import Problem
+from services.gateway.projections.feed import Feed, Subscription
+from services.gateway.wire.problems import Problem
 from shared.contracts.catalog import LOG_CLASSES, class_of, has_life
 from shared.contracts.envelope import Recorded
 from shared.contracts.ids import is_token

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 import structlog
 
-from services.gateway.problems import RETRY_AFTER_S, Problem
-from services.gateway.projection import Projection
+from services.gateway.projections.projection import Projection
+from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.log.port import Log, Tail

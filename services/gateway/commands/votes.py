@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from services.gateway.commands import Bus, Command
-from services.gateway.problems import Problem
-from services.gateway.proposals import Life, fold_life
+from services.gateway.commands.bus import Bus, Command
+from services.gateway.projections.proposals import Life, fold_life
+from services.gateway.wire.problems import Problem
 from shared.contracts.events import ApprovalDenied, ApprovalGranted
 from shared.contracts.ids import is_token
 from shared.log.port import Expect, StaleBoundary

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from services.gateway.views import SwarmBudget
+from services.gateway.wire.views import SwarmBudget
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import BudgetExhausted, BudgetGranted, BudgetSettled, Credits
 

@@ -10,13 +10,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 from litestar.response import Stream
 
-from services.gateway import lifecycle, votes
-from services.gateway.commands import Command
+from services.gateway.commands import lifecycle, votes
+from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
-from services.gateway.problems import Problem
-from services.gateway.requests import StartCognition, StopCognition
-from services.gateway.stream import parse_filter, parse_position
-from services.gateway.views import (
+from services.gateway.front.stream import parse_filter, parse_position
+from services.gateway.wire.problems import Problem
+from services.gateway.wire.requests import StartCognition, StopCognition
+from services.gateway.wire.views import (
     Approved,
     AttentionItem,
     AuditEntry,

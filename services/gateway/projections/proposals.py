@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from services.gateway.views import (
+from services.gateway.wire.views import (
     Approval,
     ApprovalState,
     DecisionReceipt,

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from services.gateway.journal import Journal
-from services.gateway.knowledge import Attention, Beliefs
-from services.gateway.ledger import Account, Ledger
-from services.gateway.personas import Persona, Personas
-from services.gateway.proposals import Proposals
-from services.gateway.views import (
+from services.gateway.projections.journal import Journal
+from services.gateway.projections.knowledge import Attention, Beliefs
+from services.gateway.projections.ledger import Account, Ledger
+from services.gateway.projections.personas import Persona, Personas
+from services.gateway.projections.proposals import Proposals
+from services.gateway.wire.views import (
     AttentionItem,
     AuditEntry,
     Belief,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from services.gateway.views import LineageGraph, LineageNode, PersonaRuntimeState, PersonaStatus
+from services.gateway.wire.views import LineageGraph, LineageNode, PersonaRuntimeState, PersonaStatus
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import msgspec
 
-from services.gateway.feed import Feed
-from services.gateway.problems import RETRY_AFTER_S, Problem
+from services.gateway.projections.feed import Feed
+from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import subject_of
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import AnyEvent

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from services.gateway.commands import Bus, Command
-from services.gateway.personas import Persona
-from services.gateway.problems import Problem
-from services.gateway.projection import Projection
-from services.gateway.requests import (
+from services.gateway.commands.bus import Bus, Command
+from services.gateway.projections.personas import Persona
+from services.gateway.projections.projection import Projection
+from services.gateway.settings import GatewaySettings
+from services.gateway.wire.problems import Problem
+from services.gateway.wire.requests import (
     DEFAULT_SWARM,
     MANUAL,
     ROOT_THINKER,
@@ -18,7 +19,6 @@ from services.gateway.requests import (
     StartCognition,
     StopCognition,
 )
-from services.gateway.settings import GatewaySettings
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     CognitionStarted,
