@@ -73,8 +73,8 @@ class Boundary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What follows: events to commit atomically, then perhaps an effect; or a verdict on the delivery.
 
-    `guards` overrides the boundary's. `retry_s` hands the message back for that long. `reject` sends it to the dead letters.
-    `charter` is put on the events' envelopes.
+    `guards` overrides the boundary's. `retry_s` hands the message back for that long, once its events are stored. `reject`
+    sends it to the dead letters. `charter` is put on the events' envelopes.
     """
 
     events: tuple[AnyEvent, ...] = ()

@@ -93,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_lifetime_children: int = 64
     spawns_per_minute: int = 600
     drain_s: Seconds = 20.0
+    drain_patience_s: Seconds = 3600.0
     grant_ttl_s: Seconds = 90.0
     reconcile_every_s: Seconds = 5.0
 

@@ -26,6 +26,7 @@ class Roster:
         self._pause = timedelta(seconds=pause_s)
         self._awake_since = self._looked_at = clock()
         self._position = 0
+        self._snapshot_at = clock()
         self.live: dict[str, set[str]] = {}
 
     async def refresh(self) -> None:
@@ -38,6 +39,8 @@ class Roster:
                     personas.add(event.persona)
                 case PersonaDraining() | PersonaReaped():
                     personas.discard(event.persona)
+                    if isinstance(event, PersonaReaped) and event.snapshot_id is not None:
+                        self._snapshot_at = max(self._snapshot_at, recorded.stored_at)
                 case _:
                     pass
             self._position = recorded.seq
@@ -50,7 +53,9 @@ class Roster:
             for r in await self._log.last(subjects)
             if isinstance(r.event, ThoughtGenerated)
         }
-        return LastThoughts(useful_at=useful_at, running_since=await self._running_since())
+        running_since = await self._running_since()
+        snapshot_at = max(self._snapshot_at, self._awake_since)
+        return LastThoughts(useful_at=useful_at, running_since=running_since, snapshot_at=snapshot_at)
 
     async def _running_since(self) -> datetime | None:
         told = await self._log.last([f"cognition.*.{EVERYONE}.{EVERYONE}"])

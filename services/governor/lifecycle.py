@@ -32,10 +32,12 @@ class LastThoughts(Result, frozen=True, kw_only=True):
     """Facts of a tick: when each persona last made useful progress, by the last thought of each.
 
     `running_since`: since when personas could think without a break; None while the loop stands, and then nobody is called idle.
+    `snapshot_at`: when anybody, of any swarm, was last reaped with a final snapshot, or since when that is looked at.
     """
 
     useful_at: dict[str, datetime] = msgspec.field(default_factory=dict)
     running_since: datetime | None = None
+    snapshot_at: datetime | None = None
 
 
 def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limits: Limits) -> Decision:
@@ -118,30 +120,29 @@ def _refusal(
 
 
 def reap(lineage: Lineage, delivered: Delivered, request: ReapRequested, limits: Limits) -> Decision:
-    """The target drains, and with `cascade` all its live descendants in the same commit, parents first.
+    """The target drains, and with `cascade` all its live descendants, parents first, `limits.batch` in one commit.
 
-    Beyond `limits.batch` events, and without `cascade`, the descendants left are orphans and drain at the next tick.
+    What does not fit drains as the request comes again, at once. Without `cascade` the descendants are orphans, and drain at
+    the next tick.
     """
     if request.persona not in lineage.members:
         return NOTHING
     family = lineage.subtree(request.persona) if request.cascade else islice(lineage.subtree(request.persona), 1)
-    ending: list[str] = []
-    for name, member in family:
-        if member.drained_by == delivered.recorded.id:
-            return NOTHING
-        if member.phase == "live":
-            ending.append(name)
+    live = (name for name, member in family if member.phase == "live")
+    ending = list(islice(live, limits.batch))
+    deadline = delivered.now + timedelta(seconds=limits.drain_s)
     events = (
         PersonaDraining(
             swarm=request.swarm,
             persona=name,
             reason=request.reason,
-            deadline=delivered.now + timedelta(seconds=limits.drain_s),
+            deadline=deadline,
             principal=request.principal,
         )
-        for name in ending[: limits.batch]
+        for name in ending
     )
-    return _about(lineage, events)
+    decision = _about(lineage, events)
+    return decision if next(live, None) is None else msgspec.structs.replace(decision, retry_s=0.0)
 
 
 def snapshot(lineage: Lineage, event: SnapshotCompressed) -> Decision:
@@ -161,12 +162,9 @@ def reconcile(lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
 
 
 def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[PersonaDraining | PersonaReaped]:
-    patience = timedelta(seconds=2 * limits.drain_s)
-    for name in lineage.draining:
-        member = lineage.members[name]
-        if member.deadline is not None and tick.now > member.deadline + patience:
-            reason = member.reason[: MAX_REASON - len(WITHOUT_SNAPSHOT)] + WITHOUT_SNAPSHOT
-            yield PersonaReaped(swarm=tick.swarm, persona=name, reason=reason)
+    for name in _given_up(lineage, tick, limits):
+        reason = lineage.members[name].reason[: MAX_REASON - len(WITHOUT_SNAPSHOT)] + WITHOUT_SNAPSHOT
+        yield PersonaReaped(swarm=tick.swarm, persona=name, reason=reason)
     ending: set[str] = set()
     deadline = tick.now + timedelta(seconds=limits.drain_s)
     for top, reason in _ended_by_time(lineage, tick):
@@ -176,6 +174,23 @@ def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[PersonaDraini
             if member.phase == "live" and name not in ending:
                 ending.add(name)
                 yield PersonaDraining(swarm=tick.swarm, persona=name, reason=reason, deadline=deadline)
+
+
+def _given_up(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[str]:
+    """Who drains and will leave no final snapshot any more, as far as anybody can tell.
+
+    Snapshots are written one after another, and not at all while cold storage is away. So a persona waits for its turn as long
+    as others get theirs, and patience runs from the last one anybody left.
+    """
+    facts = tick.facts
+    moved_at = facts.snapshot_at if isinstance(facts, LastThoughts) else None
+    patience = timedelta(seconds=limits.drain_patience_s)
+    if moved_at is not None and tick.now <= moved_at + patience:
+        return
+    for name in lineage.draining:
+        deadline = lineage.members[name].deadline
+        if deadline is not None and tick.now > deadline + patience:
+            yield name
 
 
 def _ended_by_time(lineage: Lineage, tick: Tick) -> Iterator[tuple[str, str]]:

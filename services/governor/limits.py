@@ -31,7 +31,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     root_policy: PersonaPolicy = PersonaPolicy()
     """What a root gets that asked for no policy."""
     drain_s: Positive = 20
-    """From draining to its deadline; without a final snapshot a persona is given up after three times as long."""
+    """From draining to its deadline: so long the runner may take for a last thought."""
+    drain_patience_s: Positive = 3600
+    """How long nobody may have left a final snapshot before a draining persona without one is given up."""
     batch: Annotated[int, msgspec.Meta(ge=1, le=900)] = 500
     """Most events of one decision; what is left over is for the next reconciliation."""
     grant_ttl_s: Positive = 90

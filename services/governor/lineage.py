@@ -22,7 +22,7 @@ REMEMBERED_REFUSALS = 1000
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """One persona, for ever. `request` is the id of the event that asked for it, `drained_by` of what ended it."""
+    """One persona, for ever. `request` is the id of the event that asked for it."""
 
     parent: str | None
     depth: int
@@ -33,7 +33,6 @@ class Member(msgspec.Struct, kw_only=True):
     phase: Literal["live", "draining", "reaped"] = "live"
     children: list[str] = []
     live_children: int = 0
-    drained_by: str | None = None
     reason: str = ""
     deadline: datetime | None = None
 
@@ -84,8 +83,7 @@ def evolve(lineage: Lineage, recorded: Recorded, limits: Limits) -> None:
             member = lineage.members.get(persona)
             if member is not None and member.phase == "live":
                 _end(lineage, persona, member)
-                member.phase, member.drained_by = "draining", recorded.envelope.causation
-                member.reason, member.deadline = event.reason, event.deadline
+                member.phase, member.reason, member.deadline = "draining", event.reason, event.deadline
                 lineage.draining[persona] = None
         case PersonaReaped(persona=persona):
             member = lineage.members.get(persona)

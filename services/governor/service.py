@@ -19,6 +19,7 @@ def limits_of(settings: Settings) -> Limits:
         "max_lifetime_children": settings.max_lifetime_children,
         "spawns_per_minute": settings.spawns_per_minute,
         "drain_s": max(1, round(settings.drain_s)),
+        "drain_patience_s": max(1, round(settings.drain_patience_s)),
         "grant_ttl_s": max(1, round(settings.grant_ttl_s)),
         "actions_per_minute": settings.persona_actions_per_minute,
         "swarm_per_minute": {

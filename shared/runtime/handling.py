@@ -120,13 +120,13 @@ def handle(
         decision = fold.decider.decide(fold.state, current)
         if decision.reject is not None:
             return Dead(decision.reject)
-        if decision.retry_s is not None:
-            return Again(decision.retry_s)
         if decision.events:
             if not (yield from _commit(fold, decision, message, current, source)):
                 conflicts += 1
                 continue
             committed += len(decision.events)
+        if decision.retry_s is not None:
+            return Again(decision.retry_s)
         if decision.effect is None:
             return Done(committed)
         answer = yield Perform(decision.effect)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from services.governor.decider import Governor, Limits, State
-from shared.contracts.catalog import class_of, matches, subject_of
+from shared.contracts.catalog import matches, subject_of
 from shared.contracts.envelope import Envelope, Message, Recorded, decode
 from shared.contracts.events import AnyEvent
 from shared.contracts.ids import caused_id
@@ -61,9 +61,9 @@ class MiniLog:
         counts: dict[str, int] = {}
         ids = []
         for event in decision.events:
-            name = class_of(event)
-            ids.append(caused_id(cause, name, counts.get(name, 0)))
-            counts[name] = counts.get(name, 0) + 1
+            subject = subject_of(event)
+            ids.append(caused_id(cause, subject, counts.get(subject, 0)))
+            counts[subject] = counts.get(subject, 0) + 1
         if self.ids.intersection(ids):
             return None
         return [

@@ -9,7 +9,14 @@ import pytest
 from services.governor.decider import LastThoughts
 from services.governor.effects import Roster
 from shared.contracts.envelope import Envelope, Message
-from shared.contracts.events import AnyEvent, CognitionStarted, CognitionStopped, PersonaDraining, ThoughtGenerated
+from shared.contracts.events import (
+    AnyEvent,
+    CognitionStarted,
+    CognitionStopped,
+    PersonaDraining,
+    PersonaReaped,
+    ThoughtGenerated,
+)
 from shared.contracts.ids import EVERYONE
 from shared.log.memory import MemoryLog
 from shared.log.port import LogUnavailable
@@ -63,7 +70,7 @@ async def test_the_facts_are_the_last_thoughts_of_those_who_live() -> None:
     roster = mesh.roster()
     await roster.refresh()
     assert roster.live == {"s": {"a", "b"}}
-    assert LastThoughts(useful_at={"a": at(2)}) == await roster.last_thoughts("s")
+    assert LastThoughts(useful_at={"a": at(2)}, snapshot_at=at(0)) == await roster.last_thoughts("s")
     await started(mesh)
     assert at(0) == (await roster.last_thoughts("s")).running_since
     await mesh.say(CognitionStopped(swarm=EVERYONE, persona=EVERYONE))
@@ -87,6 +94,19 @@ async def test_a_night_the_mesh_was_off_makes_nobody_idle() -> None:
     assert at(30_000) == facts.running_since
     (ended,) = swarm.replica.handle(tick(33_650, facts))
     assert isinstance(ended, PersonaDraining) and "idle_ttl" == ended.reason
+
+
+async def test_patience_runs_from_the_last_final_snapshot_of_any_swarm_and_from_when_somebody_looked_again() -> None:
+    mesh = Mesh()
+    roster = mesh.roster()
+    mesh.now = at(50)
+    await mesh.say(PersonaReaped(swarm="other", persona="a", reason="x", snapshot_id="snap"))
+    mesh.now = at(59)
+    await mesh.say(PersonaReaped(swarm="other", persona="b", reason="x_without_snapshot"))
+    await roster.refresh()
+    assert at(50) == (await roster.last_thoughts("s")).snapshot_at
+    mesh.now = at(5000)
+    assert at(5000) == (await roster.last_thoughts("s")).snapshot_at
 
 
 async def test_idleness_counts_anew_after_the_machine_slept_or_the_log_was_away(

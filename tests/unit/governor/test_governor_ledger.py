@@ -17,6 +17,7 @@ from shared.contracts.events import (
     ReapRequested,
     SpawnRequested,
 )
+from shared.contracts.ids import caused_id
 from shared.contracts.persona import PersonaPolicy
 from shared.decider import Tick
 from tests.unit.governor.governor_model import T0, Swarm, at
@@ -59,7 +60,8 @@ def test_a_grant_is_ahead_of_need_and_names_its_window_and_end() -> None:
     grant = granted(swarm.ask(want("root", 10), 5))
     assert (grant.credits, grant.window, grant.expires_at) == (tokens(250), WINDOW, at(95))
     stored = swarm.last_of(BudgetGranted)
-    assert (grant.grant_id, stored.envelope.charter) == (stored.id, swarm.log.events[1].envelope.charter)
+    expected_id = caused_id(stored.envelope.causation or "", "budget.granted")
+    assert (grant.grant_id, stored.envelope.charter) == (expected_id, swarm.log.events[1].envelope.charter)
     assert granted(swarm.ask(want("root", 600), 6)).credits == tokens(600)
     assert granted(swarm.ask(want("root", 100), 7)).credits == tokens(150)
 

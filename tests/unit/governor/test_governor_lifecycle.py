@@ -178,14 +178,16 @@ def test_reaping_with_cascade_drains_all_descendants_in_one_commit_parents_first
     assert swarm.deliver(request, 1) == []
 
 
-def test_a_cascade_beyond_the_batch_is_finished_by_ticks_and_not_by_redelivery() -> None:
+def test_a_cascade_beyond_the_batch_goes_on_at_once_until_all_drain() -> None:
     swarm = family(("root", None), ("a", "root"), ("b", "root"), ("c", "a"), ("d", "c"), limits=Limits(batch=2))
     request = swarm.record(reap("root", cascade=True))
-    assert subjects(swarm.deliver(request, 0)) == ["persona.draining.s.root", "persona.draining.s.a"]
-    assert swarm.deliver(request, 1) == []
-    assert len(swarm.replica.handle(tick(2))) == 2
-    assert len(swarm.replica.handle(tick(3))) == 1
-    assert swarm.replica.handle(tick(4)) == []
+    first, _ = swarm.replica.decide(Delivered(recorded=request, now=at(0)))
+    assert first.retry_s == 0.0
+    drained = [subjects(swarm.deliver(request, second)) for second in range(3)]
+    assert drained == [
+        [f"persona.draining.s.{name}" for name in names] for names in (("root", "a"), ("b", "c"), ("d",))
+    ]
+    assert swarm.replica.decide(Delivered(recorded=request, now=at(3)))[0] == NOTHING
 
 
 def test_reaping_a_draining_persona_with_cascade_still_ends_its_descendants() -> None:
@@ -210,13 +212,22 @@ def test_the_final_snapshot_of_a_draining_persona_is_its_end_once() -> None:
     assert swarm.log.last("persona.reaped.s.root") == swarm.last_of(PersonaReaped).seq
 
 
-def test_a_drain_without_a_final_snapshot_ends_loudly_after_three_times_its_time() -> None:
-    swarm = family(("root", None))
+def test_a_drain_without_a_final_snapshot_ends_loudly_once_patience_is_over() -> None:
+    swarm = family(("root", None), limits=Limits(drain_s=20, drain_patience_s=600))
     swarm.ask(reap("root", reason="x" * 300), 0)
-    assert swarm.replica.handle(tick(60)) == []
-    (event,) = swarm.replica.handle(tick(61))
+    assert swarm.replica.handle(tick(620)) == []
+    (event,) = swarm.replica.handle(tick(621))
     assert isinstance(event, PersonaReaped) and event.snapshot_id is None
     assert event.reason.endswith("x_without_snapshot") and len(event.reason) == 300
+
+
+def test_nobody_is_given_up_while_anybody_leaves_a_final_snapshot() -> None:
+    swarm = family(("root", None), limits=Limits(drain_s=20, drain_patience_s=600))
+    swarm.ask(reap("root"), 0)
+    for second in (700, 1200, 1800):
+        assert swarm.replica.handle(tick(second, LastThoughts(snapshot_at=at(second - 600)))) == []
+    (event,) = swarm.replica.handle(tick(1801, LastThoughts(snapshot_at=at(1200))))
+    assert subjects([event]) == ["persona.reaped.s.root"]
 
 
 def test_the_idle_end_with_their_descendants_and_the_useful_stay() -> None:

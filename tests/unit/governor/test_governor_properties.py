@@ -39,6 +39,7 @@ LIMITS = Limits(
     spawns_per_minute=2,
     batch=2,
     drain_s=20,
+    drain_patience_s=40,
     swarm_per_minute=Credits(tokens=150, compute_ms=60, actions=3),
     actions_per_minute=2,
 )
@@ -296,6 +297,9 @@ class Governors(RuleBasedStateMachine):
             return
         message, decision, guards = held
         if self.log.commit(decision, message, guards) is None:
+            decision, guards = self.replicas[replica].decide(message)
+            assert self.log.commit(decision, message, guards) is not None
+        while decision.retry_s is not None:  # a cascade that does not fit into one commit
             decision, guards = self.replicas[replica].decide(message)
             assert self.log.commit(decision, message, guards) is not None
         if isinstance(message, Delivered):

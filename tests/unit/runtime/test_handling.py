@@ -190,13 +190,15 @@ def test_effects_without_end_are_handed_back() -> None:
     assert MAX_ROUNDS == world.kinds().count("Perform")
 
 
-def test_a_rejection_and_a_retry_commit_nothing() -> None:
+def test_a_rejection_commits_nothing_and_a_message_that_comes_again_has_its_events_stored_first() -> None:
     world = World()
     message = delivered(world.say("a"))
     rejects = fold_of(lambda state, message: Decision(reject="bad", events=(reaped(),)))
-    waits = fold_of(lambda state, message: Decision(retry_s=3.0, events=(reaped(),)))
-    assert [Dead("bad"), Again(3.0)] == [world.handle(rejects, message), world.handle(waits, message)]
+    assert Dead("bad") == world.handle(rejects, message)
     assert "Commit" not in world.kinds()
+    waits = fold_of(lambda state, message: Decision(retry_s=3.0, events=() if REAPED in state else (reaped(),)))
+    assert [Again(3.0), Again(3.0)] == [world.handle(waits, message), world.handle(waits, message)]
+    assert [REAPED] == [r.subject for r in world.store.read((REAPED,))]
 
 
 def test_the_message_that_opens_a_boundary_is_read_only_when_it_comes_again() -> None:
