@@ -53,6 +53,7 @@ from shared.contracts.events import (
     Receipt,
     SnapshotCompressed,
     SnapshotCounts,
+    SnapshotDelayed,
     SpawnRefused,
     SpawnRequested,
     ThoughtGenerated,
@@ -211,6 +212,7 @@ _LIFECYCLE: tuple[AnyEvent, ...] = (
     ReapRequested(**OF, cascade=True, reason="manual_reap", principal="ada"),
     PersonaDraining(**OF, reason="idle_ttl", deadline=LATER, principal="ada"),
     PersonaReaped(**OF, reason="idle_ttl", snapshot_id="s1"),
+    SnapshotDelayed(**OF, reason="cold_unavailable", detail="S3 bucket swarm does not answer"),
     SnapshotCompressed(
         **OF,
         snapshot_id="s1",

@@ -40,6 +40,7 @@ def describe(event: StreamEvent, tally: Tally) -> str | None:
         "persona_spawned": "is born",
         "persona_draining": "drains",
         "persona_reaped": "is reaped",
+        "snapshot_delayed": f"final snapshot waits: {event.text('detail')}",
         "snapshot_compressed": f"snapshot: {event.text('summary')}",
     }.get(event.event_type)
     return None if words is None else safe(f"{who}  {words}", 400)

@@ -3,9 +3,10 @@
 Indexing is an effect without events (`Remember`): the index is a projection fed in stream order, the effect only waits until
 it has reached the message. So an acknowledged message is a remembered one, and a second delivery finds nothing to do.
 
-Snapshots have a boundary, `snapshot.compressed.<swarm>.<persona>`, beside the lifecycle that is read with it:
+Snapshots have a boundary, `snapshot.*.<swarm>.<persona>`, beside the lifecycle that is read with it:
 - a compressing thought, at least `every_thoughts` steps after the step of the last snapshot, is written down once; when
   cold storage is away it is passed over, and the next such thought is due;
+- a draining persona whose snapshot cannot be written waits for it, and it is said why, once (`snapshot.delayed`);
 - a draining persona leaves exactly one final snapshot per draining: with its final thought, or, if none came by the
   deadline, then (`persona.draining` is handed back until the deadline and so is its own durable timer), for a dead runner must
   not keep its persona from ending. Whichever comes second finds the first in the boundary.
@@ -32,6 +33,7 @@ from shared.contracts.events import (
     RecallRequested,
     SnapshotCompressed,
     SnapshotCounts,
+    SnapshotDelayed,
     ThoughtGenerated,
 )
 from shared.contracts.ids import caused_id
@@ -41,6 +43,7 @@ from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input
 SNAPSHOT_EVERY_THOUGHTS = 20
 LONGEST_RETRY_S = 30.0
 SOONEST_RETRY_S = 0.05
+MAX_DETAIL = 1000
 _FRAME_BYTES = 512
 """What an answer has around its memories, at most: two tokens of 48 characters, a sequence, the names of its fields."""
 
@@ -52,6 +55,7 @@ class State(msgspec.Struct, kw_only=True):
     charter: str | None = None
     last_step: int = 0
     draining_id: str | None = None
+    delayed: bool = False
     final: bool = False
     reaped: bool = False
 
@@ -104,9 +108,10 @@ class Recalled(Result, frozen=True, kw_only=True):
 
 
 class Unavailable(Result, frozen=True, kw_only=True):
-    """Something outside did not answer; nothing was done."""
+    """Something outside did not answer; nothing was done. `reason` as in `snapshot.delayed`; empty: we are stopping."""
 
     detail: str
+    reason: str = ""
 
 
 class Compactor(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +128,7 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
         match message.recorded.event:
             case ThoughtGenerated(phase="compress") | ThoughtGenerated(final=True) | PersonaDraining():
                 event = message.recorded.event
-                snapshots = f"snapshot.compressed.{event.swarm}.{event.persona}"
+                snapshots = f"snapshot.*.{event.swarm}.{event.persona}"
                 return Boundary(reads=(f"persona.*.{event.swarm}.{event.persona}", snapshots), guards=(snapshots,))
             case _:
                 return Boundary(reads=(), guards=())
@@ -160,10 +165,19 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
                 return Decision(events=(_compressed(state, recorded, written),), charter=_charter(state, recorded))
             case Unavailable() if isinstance(recorded.event, ThoughtGenerated) and not recorded.event.final:
                 return NOTHING  # it is remembered; the next compressing thought is due in its place
-            case Unavailable():
-                return Decision(retry_s=min(LONGEST_RETRY_S, 0.5 * 2.0 ** min(cause.attempt, 10)))
+            case Unavailable() as away:
+                retry_s = min(LONGEST_RETRY_S, 0.5 * 2.0 ** min(cause.attempt, 10))
+                return Decision(events=self._delayed(state, recorded, away), retry_s=retry_s)
             case _:
                 return NOTHING
+
+    def _delayed(self, state: State, recorded: Recorded, away: Unavailable) -> tuple[SnapshotDelayed, ...]:
+        if not away.reason or state.delayed or not self._is_due(state, recorded):
+            return ()
+        of = recorded.event
+        return (
+            SnapshotDelayed(swarm=of.swarm, persona=of.persona, reason=away.reason, detail=away.detail[:MAX_DETAIL]),
+        )
 
     def _is_due(self, state: State, recorded: Recorded) -> bool:
         """Whether this event must be followed by a snapshot that is not there yet."""
@@ -182,9 +196,11 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
             case PersonaSpawned() as e:
                 return State(role=e.identity.role, charter=charter_sha256(e.identity))
             case PersonaDraining():
-                state.draining_id, state.final, state.reaped = recorded.id, False, False
+                state.draining_id, state.delayed, state.final, state.reaped = recorded.id, False, False, False
             case PersonaReaped():
                 state.reaped = True
+            case SnapshotDelayed():
+                state.delayed = True
             case SnapshotCompressed() as e:
                 step = e.metadata.get("step", "")
                 state.last_step = int(step) if step.isascii() and step.isdigit() else state.last_step

@@ -34,6 +34,11 @@ from shared.memory.snapshot import UnknownVersion
 FILTERS = tuple(class_filter(name) for name in (*REMEMBERED, "persona.draining"))
 """What moves the cursor: all that may be remembered, and what a snapshot may have to wait for."""
 
+AWAY = {
+    ColdUnavailable: "cold_unavailable",
+    IndexUnavailable: "index_unavailable",
+    EmbedderUnavailable: "embedder_unavailable",
+}
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 _QUEUE = 4 * TRANSACTION_EVENTS
 _log = structlog.get_logger()
@@ -151,7 +156,7 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
                     raise TypeError(f"the memory compactor has no effect {type(effect).__name__}")
         except (IndexUnavailable, EmbedderUnavailable, ColdUnavailable) as error:
             _log.error("memory_unavailable", effect=type(effect).__name__, why=str(error))
-            return Unavailable(detail=str(error))
+            return Unavailable(detail=str(error), reason=AWAY[type(error)])
 
     async def _write_down(self, effect: TakeSnapshot) -> Result:
         if not await self.feed.reach(effect.seq):

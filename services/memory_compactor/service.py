@@ -54,9 +54,8 @@ async def wire(service: Service) -> None:
     decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)
     effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
     shell = service.shell(decider, perform=effects.perform, state_type=State)
-    service.consume(
-        shell, max_ack_pending=20_000
-    )  # a draining persona is pending till its deadline: many may drain at once
+    # a draining persona is pending till its deadline, and as long as cold storage is away: many may drain at once, for days
+    service.consume(shell, max_ack_pending=20_000, max_deliver=10_000)
     service.consume(service.shell(decider, perform=effects.perform), stream="RECALL", suffix="-recall")
     service.on_stop(feed.stop)  # after the consumers: what is in flight may still wait for it
 

@@ -37,6 +37,7 @@ EMITTERS: dict[str, tuple[str, ...]] = {
     "persona.draining": ("governor",),
     "persona.reaped": ("governor",),
     "snapshot.compressed": ("memory_compactor",),
+    "snapshot.delayed": ("memory_compactor",),
     "grant.requested": ("persona_runner",),
     "budget.granted": ("governor",),
     "budget.settled": ("governor",),

@@ -349,6 +349,16 @@ class SnapshotCompressed(Event, frozen=True, kw_only=True, tag="snapshot.compres
     metadata: dict[str, str] = {}
 
 
+class SnapshotDelayed(Event, frozen=True, kw_only=True, tag="snapshot.delayed"):
+    """The final snapshot of a draining persona cannot be written now; it is tried again until it is. Said once a draining.
+
+    Reasons: cold_unavailable, index_unavailable, embedder_unavailable.
+    """
+
+    reason: Reason
+    detail: Annotated[str, Meta(max_length=1000)] = ""
+
+
 # -- credits ---------------------------------------------------------------------------------------------------------
 
 
@@ -560,6 +570,7 @@ AnyEvent = (
     | PersonaDraining
     | PersonaReaped
     | SnapshotCompressed
+    | SnapshotDelayed
     | GrantRequested
     | BudgetGranted
     | BudgetSettled

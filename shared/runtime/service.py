@@ -84,9 +84,11 @@ class Service:
         stream: str = "SWARM",
         ack_wait_s: float = 5.0,
         max_ack_pending: int = 1000,
+        max_deliver: int = 100,
     ) -> None:
         """Pull one of the service's durable consumers through a shell of its own.
 
+        `max_deliver` counts every time a message is handed back, also by a decider that waits for something.
         `classes` defaults to all the service consumes on the stream, but for its timers.
         """
         timers = TIMERS.get(self.name, ())
@@ -96,7 +98,7 @@ class Service:
             stream=stream,
             filters=tuple(class_filter(c) for c in wanted if (c in SHORT_LIVED) == (stream == "RECALL")),
             ack_wait_s=ack_wait_s,
-            max_deliver=100,
+            max_deliver=max_deliver,
             max_ack_pending=max_ack_pending,
         )
         puller = self.log.pull(spec)

@@ -36,6 +36,7 @@ from shared.contracts.events import (
     ProposalVerified,
     ReapRequested,
     SnapshotCompressed,
+    SnapshotDelayed,
     SpawnRefused,
     SpawnRequested,
     ThoughtGenerated,
@@ -128,7 +129,7 @@ def detail_of(event: AnyEvent) -> str:
             return event.reason
         case ReapRequested() | PersonaDraining() | PersonaReaped():
             return event.reason
-        case SpawnRefused():
+        case SpawnRefused() | SnapshotDelayed():
             return f"{event.reason}: {event.detail}"
         case SpawnRequested():
             return f"{event.name} ({event.role})"

@@ -34,6 +34,7 @@ from shared.contracts.events import (
     RecallRequested,
     SnapshotCompressed,
     SnapshotCounts,
+    SnapshotDelayed,
     Usage,
 )
 from shared.contracts.ids import caused_id
@@ -167,6 +168,19 @@ def test_a_store_that_is_away_is_retried_for_a_final_snapshot_and_passed_over_fo
     assert then(folded(spawned()), thought("so", phase="compress", step=9), TAKE, away) == NOTHING
 
 
+def test_a_final_snapshot_that_cannot_be_written_says_why_once_and_is_tried_again() -> None:
+    away = Unavailable(detail="S3 is away", reason="cold_unavailable")
+    past = folded(spawned(), draining(60))
+    final = thought("goodbye", step=9, final=True)
+    decision = then(past, final, TAKE, away)
+    delayed = SnapshotDelayed(swarm="alpha", persona="ada", reason="cold_unavailable", detail="S3 is away")
+    assert decision == Decision(events=(delayed,), retry_s=1.0)
+    known = folded(spawned(), draining(60), delayed)
+    assert then(known, final, TAKE, away) == then(known, draining(60), TAKE, away, seq=2) == Decision(retry_s=1.0)
+    assert then(known, final, TAKE, WRITTEN).events != ()
+    assert then(past, final, TAKE, Unavailable(detail="stopping")) == Decision(retry_s=1.0)
+
+
 def test_a_recall_is_answered_as_of_the_delivery_and_without_a_guard() -> None:
     question = asked("ssh")
     recall = Recall(swarm="alpha", persona="ada", query="ssh", limit=8, now=at(50))
@@ -199,7 +213,7 @@ def test_it_decides_only_what_is_its_own_and_listens_only_to_its_own_boundary() 
     owned = {name for name, emitters in EMITTERS.items() if "memory_compactor" in emitters}
     assert {"snapshot.compressed", "recall.answered"} <= owned
     boundary = DECIDER.boundary(Delivered(recorded=record(draining(9), 1), now=at(1)))
-    assert boundary is not None and boundary.guards == ("snapshot.compressed.alpha.ada",)
+    assert boundary is not None and boundary.guards == ("snapshot.*.alpha.ada",)
     assert DECIDER.boundary(Tick(id="t", now=at(1), swarm="alpha")) is None
     assert DECIDER.boundary(Delivered(recorded=record(snapshotted(), 1), now=at(1))) is None
     assert "persona.draining" in CONSUMES["memory_compactor"]
@@ -219,7 +233,9 @@ EVENTS = st.one_of(
     st.just(spawned()),
     st.just(asked("x")),
 )
-RESULTS = st.sampled_from([WRITTEN, Remembered(), Recalled(memories=(), seq=3), Unavailable(detail="away")])
+RESULTS = st.sampled_from(
+    [WRITTEN, Remembered(), Recalled(memories=(), seq=3), Unavailable(detail="away", reason="cold_unavailable")]
+)
 
 
 @given(st.lists(EVENTS, max_size=12), EVENTS, RESULTS, st.integers(0, 100))
@@ -291,7 +307,10 @@ class Mesh:
                     away = self.calls in self.outage
                     if depth < 2 and self.random.random() < 0.3:
                         self.deliver(self.random.choice(self.sent), now_s, depth + 1)
-                    answer = (Unavailable(detail="away") if away else _performed(effect), at(now_s))
+                    answer = (
+                        Unavailable(detail="away", reason="cold_unavailable") if away else _performed(effect),
+                        at(now_s),
+                    )
                 case Commit(messages, expect):
                     answer = self.commit(messages[0], expect)
 

@@ -139,7 +139,7 @@ async def test_an_outage_of_cold_storage_is_an_answer(fabric: Fabric) -> None:
         await say(log, spawned())
         effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
         result = await effects.perform(TakeSnapshot(seq=1, swarm="alpha", persona="ada"))
-        assert result == Unavailable(detail="away")
+        assert result == Unavailable(detail="away", reason="cold_unavailable")
         recalled = await effects.perform(Recall(swarm="alpha", persona="ada", query="host", limit=3, now=at(9)))
         assert isinstance(recalled, Recalled) and len(recalled.memories) == 1 and recalled.seq == 1
 
