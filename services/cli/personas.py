@@ -68,6 +68,8 @@ def reap(
     else:
         ids = result["reaped_ids"]
         say(f"draining: {', '.join(ids) if isinstance(ids, list) else ids}")
+        if remaining := result.get("remaining"):
+            say(f"and it goes on: {remaining} more are still to drain; `swarm persona list` shows them")
     return OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.projections.personas import Persona
@@ -19,6 +20,7 @@ from services.gateway.wire.requests import (
     StartCognition,
     StopCognition,
 )
+from services.gateway.wire.views import ReapResult
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     CognitionStarted,
@@ -35,8 +37,8 @@ from shared.log.port import Expect, StaleBoundary
 LOOP = "cognition.*.all.all"
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 100, 86_400_000
 ATTEMPTS = 5
-REST_OF_CASCADE_S = 0.25
-"""A cascade is one commit, so what belongs to it follows at once; what does not fit into one drains at a governor's tick."""
+LOOK_S = 0.25
+"""So often it is looked whether what is still to drain does so for another reason."""
 REFUSED = {"duplicate_id": 409, "parent_not_live": 409, "parent_missing": 404, "reserved_id": 422}
 """Status by the governor's reason; every other reason is a limit, 400."""
 
@@ -132,9 +134,9 @@ async def _answers(bus: Bus, event: SpawnRequested, event_id: str) -> list[Recor
     return [r for r in await bus.log.read(subjects) if r.envelope.causation == event_id]
 
 
-async def reap(bus: Bus, command: Command, persona_id: str, request: ReapPersona) -> tuple[str, ...]:
-    """The ids that drain because of this request, the target first. Without `cascade` its children are orphaned, and
-    the governor drains them at its next tick."""
+async def reap(bus: Bus, command: Command, persona_id: str, request: ReapPersona) -> ReapResult:
+    """Who drains because of this request, the target first. Without `cascade` its children are orphaned, and the governor
+    drains them at its next tick. What has not begun to drain in time is counted, and drains all the same."""
     target = find(bus.feed.projection, persona_id)
     swarm = target.identity.swarm_id
     event = ReapRequested(
@@ -149,7 +151,7 @@ async def reap(bus: Bus, command: Command, persona_id: str, request: ReapPersona
         drained = await bus.log.read((f"persona.draining.{swarm}.*",))
         found = tuple(r.event.persona for r in drained if r.envelope.causation == event_id)
         if found:
-            return found
+            return _reaped(found, bus.feed.projection.personas.live_family(target) if request.cascade else ())
     if not target.live:
         raise Problem(409, f"persona {persona_id!r} is {target.stage} already", reason="not_live")
     family = bus.feed.projection.personas.live_family(target) if request.cascade else [target]
@@ -157,15 +159,26 @@ async def reap(bus: Bus, command: Command, persona_id: str, request: ReapPersona
         await bus.send(command, [bus.message(command, event_id, event)])
         first, _ = await bus.outcome(queue, (PersonaDraining,), event_id, "governor")
         found = (first.event.persona,)
-        while any(p.live for p in family) or not queue.empty():
+        end = asyncio.get_running_loop().time() + bus.timeout_s
+        while asyncio.get_running_loop().time() < end and (any(p.live for p in family) or not queue.empty()):
             try:
-                async with asyncio.timeout(REST_OF_CASCADE_S):
+                async with asyncio.timeout(LOOK_S):
                     recorded = await queue.get()
             except TimeoutError:
-                break
+                continue
             if isinstance(recorded.event, PersonaDraining):
                 found = (*found, recorded.event.persona)
-    return found
+    return _reaped(found, family)
+
+
+def _reaped(found: tuple[str, ...], family: Iterable[Persona]) -> ReapResult:
+    remaining = sum(persona.live for persona in family)
+    return ReapResult(
+        reaped_ids=found,
+        count=len(found),
+        remaining=remaining,
+        look_at="/v1/swarm/lineage" if remaining else "",
+    )
 
 
 async def start(bus: Bus, command: Command, settings: GatewaySettings, request: StartCognition) -> None:

@@ -68,8 +68,7 @@ async def reap(
     data: JSONBody[ReapPersona | None] = None,
 ) -> ReapResult:
     """End a persona: answers once it drains; it is reaped when its final snapshot is stored."""
-    ids = await lifecycle.reap(gateway.bus, command, persona_id, data or ReapPersona())
-    return ReapResult(reaped_ids=ids, count=len(ids))
+    return await lifecycle.reap(gateway.bus, command, persona_id, data or ReapPersona())
 
 
 @get("/v1/swarm/personas/{persona_id:str}/memory", guards=READ)

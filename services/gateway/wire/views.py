@@ -57,11 +57,16 @@ class PersonaRuntimeState(View, frozen=True, kw_only=True):
     budget_paused: bool
 
 
-class ReapResult(View, frozen=True, kw_only=True):
-    """The personas that drain now because of this request; each is gone once its final snapshot is stored."""
+class ReapResult(View, frozen=True, kw_only=True, omit_defaults=True):
+    """The personas that drain now because of this request; each is gone once its final snapshot is stored.
+
+    `remaining` is there when a cascade goes on: so many descendants do not drain yet; `look_at` shows what becomes of them.
+    """
 
     reaped_ids: tuple[str, ...]
     count: int
+    remaining: int = 0
+    look_at: str = ""
 
 
 class LineageNode(View, frozen=True, kw_only=True):

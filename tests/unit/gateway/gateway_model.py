@@ -149,6 +149,8 @@ class Governor:
         self.log = log
         self.silent = False
         self.refuse: str | None = None
+        self.reaps_at_once = 100
+        self.rest_follows = asyncio.Event()
         self.living: dict[tuple[str, str], PersonaSpawned] = {}
 
     async def run(self) -> None:
@@ -164,7 +166,10 @@ class Governor:
                     message(a, cause=item, source="governor", event_id=caused_id(item.id, "answer", i))
                     for i, a in enumerate(answers)
                 ]
-                await self.log.commit(messages)
+                await self.log.commit(messages[: self.reaps_at_once])
+                if rest := messages[self.reaps_at_once :]:
+                    await self.rest_follows.wait()
+                    await self.log.commit(rest)
 
     def spawn(self, request: SpawnRequested) -> AnyEvent:
         reason = self.refuse

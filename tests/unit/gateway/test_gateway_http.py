@@ -191,6 +191,26 @@ async def test_reap_answers_who_drains_and_only_once(api: httpx.AsyncClient) -> 
     assert (await api.get("/v1/cognition/personas/root")).json()["status"] == "draining"
 
 
+async def test_a_cascade_of_several_commits_is_answered_when_all_drain() -> None:
+    async with mesh(GatewaySettings(outcome_timeout_s=30)) as up, up.client() as api:
+        await api.post("/v1/swarm/personas", json=ROOT)
+        await api.post("/v1/swarm/personas/root/spawn", json=CHILD)
+        up.governor.reaps_at_once = 1
+        asyncio.get_running_loop().call_later(0.6, up.governor.rest_follows.set)
+        answer = await api.post("/v1/swarm/personas/root/reap", json={"cascade": True})
+        assert answer.json() == {"reaped_ids": ["root", "kid"], "count": 2}
+
+
+async def test_a_cascade_that_is_not_done_in_time_says_that_it_goes_on_and_where_to_look() -> None:
+    async with mesh(GatewaySettings(outcome_timeout_s=0.3)) as up, up.client() as api:
+        await api.post("/v1/swarm/personas", json=ROOT)
+        await api.post("/v1/swarm/personas/root/spawn", json=CHILD)
+        up.governor.reaps_at_once = 1
+        answer = await api.post("/v1/swarm/personas/root/reap", json={"cascade": True})
+        assert answer.json() == {"reaped_ids": ["root"], "count": 1, "remaining": 1, "look_at": "/v1/swarm/lineage"}
+        assert (await api.get(answer.json()["look_at"])).json()["nodes"][0]["status"] == "active"
+
+
 async def test_null_where_there_is_a_default_is_the_default(up: Mesh, api: httpx.AsyncClient) -> None:
     made = await api.post("/v1/swarm/personas", json={**ROOT, "parent_id": None, "policy": None, "tags": None})
     assert made.json()["identity"]["tags"] == []
