@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http_keys_file: str = ""
     http_rate_per_s: float = 200.0
     http_burst: int = 400
+    http_streams: Positive = 256
     cognition_enabled: bool = True
 
     # cold and warm memory

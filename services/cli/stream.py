@@ -43,6 +43,8 @@ async def events(client: httpx.AsyncClient, *, opened: Callable[[], None] = lamb
                                 name = value
                             case "data":
                                 data = value
+                            case "retry" if value.isascii() and value.isdigit():
+                                wait_s = int(value) / 1000
                             case "" if not line:
                                 if name == "cognition" and data:
                                     yield _DECODER.decode(data)

@@ -56,6 +56,7 @@ class Gateway:
             buffer=settings.stream_buffer,
             heartbeat_s=settings.heartbeat_s,
             max_clients=settings.max_streams,
+            max_total=settings.max_streams_total,
         )
 
     @property
@@ -65,6 +66,12 @@ class Gateway:
     async def stop(self) -> None:
         """End every stream and the tails; requests in flight still finish."""
         await self.feed.stop()
+
+
+def provide_caller(request: AnyRequest) -> Caller:
+    """Who asks."""
+    caller: Caller = request.scope["user"]
+    return caller
 
 
 def provide_command(
@@ -79,7 +86,7 @@ def provide_command(
     """The command this request is. Raises `Problem` (422) for a key that is too long."""
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY_CHARS:
         raise Problem(422, f"Idempotency-Key has {len(idempotency_key)} characters, 1 to {MAX_KEY_CHARS} are allowed")
-    caller: Caller = request.scope["user"]
+    caller = provide_caller(request)
     trace = request.headers.get("traceparent", "")
     return Command(
         principal=caller.principal,

@@ -19,6 +19,8 @@ from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.settings import Settings, SettingsError
 
 log = structlog.get_logger()
+TOTAL_STREAMS = 4
+"""All principals together may have open so many times what one may."""
 
 
 def gateway_settings(settings: Settings) -> GatewaySettings:
@@ -37,6 +39,8 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         four_eyes=settings.four_eyes,
         rate_per_s=settings.http_rate_per_s,
         burst=settings.http_burst,
+        max_streams=settings.http_streams,
+        max_streams_total=settings.http_streams * TOTAL_STREAMS,
     )
 
 

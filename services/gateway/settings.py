@@ -35,7 +35,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """`rate_per_s` and `burst` are per key, or per address where no key is known.
 
     `outcome_timeout_s` is how long a POST waits for the service that decides it; `stream_buffer` is how many events a
-    slow client of the stream may lag before it is skipped ahead. `four_eyes` must be what the policy gate is told.
+    slow client of the stream may lag before it is skipped ahead; `max_streams` is how many one principal
+    may have open. `four_eyes` must be what the policy gate is told.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +52,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     outcome_timeout_s: float = 5.0
     stream_buffer: int = 1000
     max_streams: int = 256
+    max_streams_total: int = 1024
     heartbeat_s: float = 15.0
     grace_s: float = 3.0
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,7 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from tests.broker import Broker
+from tests.eventsource import EventSource
 
 ROOT = {"persona_id": "root", "name": "Root", "role": "architect", "charter": "watch", "swarm_id": "alpha"}
 CHILD = {"persona_id": "kid", "name": "Kid", "role": "reviewer", "charter": "review"}
@@ -89,9 +91,12 @@ class Mesh:
         """Sends until the mesh answers, under one key; so it is done once."""
         async with asyncio.timeout(30):
             while True:
-                answer = await self.client.post(path, json=json, headers={"Idempotency-Key": key})
-                if answer.status_code != 503:
-                    return answer
+                try:
+                    answer = await self.client.post(path, json=json, headers={"Idempotency-Key": key})
+                    if answer.status_code != 503:
+                        return answer
+                except httpx.TransportError:
+                    pass
                 await asyncio.to_thread(self.gateway.settle)
 
 
@@ -175,6 +180,32 @@ async def test_a_stream_ends_cleanly_and_resumes_where_it_was(mesh: Mesh) -> Non
         while len(ids(rest)) < 51:
             rest += await anext(chunks)
     assert ids(rest) == list(range(551, 602))
+
+
+async def test_event_sources_over_kills_and_ends_of_gateway_and_broker_see_every_event_once(mesh: Mesh) -> None:
+    connection = await Connection.open(mesh.broker.url, name="filler")
+    log = JetStreamLog(connection, service="gateway", instance="filler-1")
+    for _ in range(12):
+        await log.commit([message(ObservationRecorded(swarm="alpha", persona="all", text="t")) for _ in range(500)])
+    await connection.close()
+    path, last = "/v1/swarm/alpha/observations", 6000
+    async with AsyncExitStack() as stack:
+        url = f"{mesh.client.base_url}/v1/cognition/stream?from=beginning".replace("//v1", "/v1")
+        sources = [await stack.enter_async_context(EventSource(url)) for _ in range(5)]
+        for end in ("kill", "terminate", "broker", "kill"):
+            last = (await mesh.posts(path, {"text": f"before {end} {last}"}, f"{end}{last}")).json()["sequences"][0]
+            await asyncio.gather(*(s.has(last) for s in sources))
+            if end == "broker":
+                mesh.broker.kill()
+                await mesh.broker.start()
+            else:
+                await mesh.gateway.end(signal.SIGKILL if end == "kill" else signal.SIGTERM)
+                mesh.gateway.start()
+        last = (await mesh.posts(path, {"text": "the last"}, "last")).json()["sequences"][0]
+        await asyncio.gather(*(s.has(last) for s in sources))
+    for source in sources:
+        assert [int(e.last_event_id) for e in source.seen] == list(range(1, last + 1))
+        assert source.opens >= 4
 
 
 async def test_a_message_that_cannot_be_read_costs_a_stream_no_other(mesh: Mesh) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from services.gateway.front import stream
 from services.gateway.front.access import ANYONE_LOCAL, Buckets, Caller, authenticate
 from services.gateway.settings import GatewaySettings, is_loopback
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
@@ -49,7 +50,7 @@ class Front:
                 scope["user"] = self._admit(scope)
             await self._app(scope, receive, counted)
         except Problem as problem:
-            await respond(problem, counted)
+            await (_later if scope["path"] == stream.PATH else respond)(problem, counted)
         finally:
             HTTP_REQUESTS.labels(scope.get("path_template") or "unmatched", f"{status // 100}xx").inc()
 
@@ -68,7 +69,8 @@ class Front:
             raise Problem(401, "send Authorization: Bearer <token>, or ?token=<token>", reason="unauthenticated")
         if scope["method"] in WITH_BODY:
             self._check_body(headers)
-        if scope["path"].startswith("/v1/") and not self._ready():
+        path = scope["path"]
+        if path.startswith("/v1/") and path != stream.PATH and not self._ready():
             raise Problem(503, "the log is still being read", reason="catching_up", retry_after_s=RETRY_AFTER_S)
         return caller
 
@@ -93,10 +95,22 @@ class Front:
 
 async def respond(problem: Problem, send: Send) -> None:
     """The problem as a whole response."""
-    body = problem.body()
-    headers = [(k.lower().encode(), v.encode()) for k, v in problem.headers().items()]
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await _send(problem.status, problem.headers(), problem.body(), send)
+
+
+async def _later(problem: Problem, send: Send) -> None:
+    """The problem as an event stream that says when to come back, if it passes."""
+    if problem.retry_after_s is None:
+        await respond(problem, send)
+        return
+    headers = {"Content-Type": "text/event-stream; charset=utf-8", **stream.HEADERS}
+    await _send(200, headers, stream.later(problem.details.detail, problem.retry_after_s), send)
+
+
+async def _send(status: int, headers: dict[str, str], body: bytes, send: Send) -> None:
+    encoded = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
+    encoded.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
 
 

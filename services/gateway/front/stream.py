@@ -2,13 +2,19 @@
 
 Theory of operation: a client is first brought from its `Last-Event-ID` to the present by paged reads of the log, and then
 joins the live feed at `feed.position`: subscribing and taking that position happen without an await in between, the log is
-read up to exactly there, and the subscription brings exactly what is above. So nothing is lost and nothing repeats.
+read up to exactly there, and the subscription brings exactly what is above. So nothing is lost and nothing repeats. Where
+it joined is told as an `id:` without data, and again with a heartbeat: a client that saw no event yet resumes too.
+
+An `EventSource` takes any status but 200 for the last word and never asks again. So what passes is no refusal: while the
+gateway catches up or the bus is away the stream is open and says so in comments, and who must come back later is told when
+in `retry:`. Refused is only what asking again does not change.
 Source: WHATWG HTML, section 9.2 (server-sent events).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
@@ -21,8 +27,16 @@ from shared.log.port import Log, LogUnavailable
 from shared.telemetry import STREAM_CLIENTS
 
 PAGE = 500
+PATH = "/v1/cognition/stream"
+HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+"""A proxy that compresses, or buffers, would hold events back for good."""
+OPEN = b": open\n\n"
+CATCHING_UP = b": the log is still being read\n\n"
+AWAY = b": the event bus is away, what is missing follows\n\n"
 HEARTBEAT = b": heartbeat\n\n"
 GOODBYE = b"retry: 500\n\n"
+AWAY_RETRY_S = 1.0
+FULL_RETRY_S = 5
 ANYTHING = "*.*.*.>"
 
 
@@ -92,84 +106,150 @@ def frame(recorded: Recorded) -> bytes:
     return b"id: %d\nevent: cognition\ndata: %b\n\n" % (recorded.seq, data)
 
 
+def at(position: int) -> bytes:
+    """Sets the client's last event id and brings no event."""
+    return b"id: %d\n\n" % position
+
+
+def later(why: str, retry_after_s: int) -> bytes:
+    """A whole stream that says when to come back; `why` has one line."""
+    return b": %b\nretry: %d\n\n" % (why.encode(), retry_after_s * 1000)
+
+
+async def _once(chunk: bytes) -> AsyncIterator[bytes]:
+    yield chunk
+
+
 class EventStream:
-    """Streams to any number of clients up to `max_clients`."""
+    """Streams to any number of clients, up to `max_clients` of one principal and `max_total` of all, exactly."""
 
-    def __init__(self, log: Log, feed: Feed, *, buffer: int, heartbeat_s: float, max_clients: int) -> None:
+    def __init__(
+        self, log: Log, feed: Feed, *, buffer: int, heartbeat_s: float, max_clients: int, max_total: int
+    ) -> None:
         self._log, self._feed = log, feed
-        self._buffer, self._heartbeat_s, self._max_clients = buffer, heartbeat_s, max_clients
-        self._clients = 0
+        self._buffer, self._heartbeat_s = buffer, heartbeat_s
+        self._max_clients, self._max_total = max_clients, max_total
+        self._clients: Counter[str] = Counter()
 
-    async def open(self, wanted: Filter, after: int | None) -> AsyncIterator[bytes]:
-        """The chunks of one client's stream. Raises `Problem` (429) when there are too many clients."""
-        if self._clients >= self._max_clients:
-            raise Problem(429, f"{self._max_clients} event streams are open, the limit", retry_after_s=5)
-        first = b": open\n\n"
-        if after is not None and after > 0:
-            missed = await self._gap(after)
-            if missed is not None:
-                after, note = missed
-                first += note
-        return self._chunks(wanted, after, first)
+    async def open(
+        self, principal: str, wanted: Filter, after: int | None, *, again: bool = False
+    ) -> AsyncIterator[bytes]:
+        """The chunks of one client's stream.
 
-    def _join(self, wanted: Filter) -> Subscription:
-        return self._feed.subscribe(wanted.wants, self._buffer)
+        Raises `Problem` (429) when there are too many; a client that comes `again` is told to wait instead, for it would
+        take the refusal for the last word.
+        """
+        if full := self._full(principal):
+            if not again:
+                raise Problem(429, full, reason="too_many_streams", retry_after_s=FULL_RETRY_S)
+            return _once(later(full, FULL_RETRY_S))
+        chunks = self._chunks(principal, wanted, after)
+        await anext(chunks)  # counted from here on, with no await since the limit was looked at
+        return chunks
 
-    async def _chunks(self, wanted: Filter, after: int | None, first: bytes) -> AsyncIterator[bytes]:
-        subscription = None if after is not None else self._join(wanted)
-        self._clients += 1
+    def _full(self, principal: str) -> str | None:
+        if self._clients[principal] >= self._max_clients:
+            return f"{principal} has {self._max_clients} event streams open, the limit"
+        if self._clients.total() >= self._max_total:
+            return f"{self._max_total} event streams are open, the limit of all together"
+        return None
+
+    async def _chunks(self, principal: str, wanted: Filter, after: int | None) -> AsyncGenerator[bytes, None]:
+        past = Past(self._log, self._feed, wanted, after, self._buffer)
+        self._clients[principal] += 1
         STREAM_CLIENTS.inc()
         try:
-            yield first
-            if subscription is None:
-                cursor = after or 0
-                while self._feed.position - cursor > PAGE and not self._feed.stopped:
-                    upto = self._feed.position
-                    page = await self._page(wanted, cursor, upto, PAGE)
-                    cursor = page[-1].seq if page else upto  # a short one is no end: it is without unreadable events
-                    yield b"".join(map(frame, page))
-                if self._feed.stopped:  # the client asks again for the rest
-                    yield GOODBYE
-                    return
-                subscription, upto = self._join(wanted), self._feed.position
-                if upto > cursor:
-                    yield b"".join(map(frame, await self._page(wanted, cursor, upto, None)))
-                after = max(cursor, upto)
-            async for chunk in self._live(subscription, after or 0):
-                yield chunk
-            yield GOODBYE
-        except LogUnavailable:
+            yield b""
+            yield OPEN
+            while not (self._feed.ready or self._feed.stopped):
+                await self._feed.turn(self._heartbeat_s)
+                yield CATCHING_UP
+            while past.joined is None and not self._feed.stopped:
+                try:
+                    chunk = await past.advance()
+                except LogUnavailable:
+                    await self._feed.turn(AWAY_RETRY_S)
+                    chunk = AWAY
+                if chunk:
+                    yield chunk
+            if past.joined is not None:
+                async for chunk in self._live(past.joined, past.cursor or 0):
+                    yield chunk
             yield GOODBYE
         finally:
-            if subscription is not None:
-                self._feed.unsubscribe(subscription)
-            self._clients -= 1
+            past.close()
+            self._clients[principal] -= 1
+            if not self._clients[principal]:
+                del self._clients[principal]
             STREAM_CLIENTS.dec()
 
     async def _live(self, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
+        told = after
         while True:
             skipped, events = await subscription.take(self._heartbeat_s)
+            position = self._feed.position
             fresh = [frame(r) for r in events if r.seq > after]
             if skipped:
                 fresh.insert(0, b"event: lag\ndata: skipped %d\n\n" % skipped)
             if fresh:
                 yield b"".join(fresh)
             elif not subscription.closed:
-                yield HEARTBEAT
+                yield HEARTBEAT if position <= told else HEARTBEAT[:-1] + at(position)
+            told = max(told, position)
             if subscription.closed:
                 return
 
-    async def _page(self, wanted: Filter, after: int, upto: int, limit: int | None) -> list[Recorded]:
-        return await self._log.read(wanted.subjects(), after, upto=upto, limit=limit)
 
-    async def _gap(self, after: int) -> tuple[int, bytes] | None:
-        """Where to go on instead, and how the client is told, when the log does not reach back to `after`, or never got there."""
+class Past:
+    """Brings one client from `cursor` to the present; `joined` is its subscription once it is there."""
+
+    def __init__(self, log: Log, feed: Feed, wanted: Filter, cursor: int | None, buffer: int) -> None:
+        self.cursor = cursor
+        self.joined: Subscription | None = None
+        self._log, self._feed, self._wanted, self._buffer = log, feed, wanted, buffer
+        self._checked = not cursor
+
+    async def advance(self) -> bytes:
+        """One step, and what it brings. Raises `LogUnavailable`; then it is where it was."""
+        if self.cursor is None:
+            self.joined, self.cursor = self._subscribe(), self._feed.position
+            return at(self.cursor)
+        if not self._checked:
+            self.cursor, told = await self._resumed(self.cursor)
+            self._checked = True
+            return told
+        upto = self._feed.position
+        if upto - self.cursor > PAGE:
+            page = await self._page(upto, PAGE)
+            self.cursor = page[-1].seq if page else upto  # a short one is no end: it is without unreadable events
+            return b"".join(map(frame, page))
+        subscription = self._subscribe()
+        try:
+            page = await self._page(upto, None) if upto > self.cursor else []
+        except BaseException:
+            self._feed.unsubscribe(subscription)
+            raise
+        self.joined, self.cursor = subscription, max(self.cursor, upto)
+        return b"".join(map(frame, page)) + at(self.cursor)
+
+    def close(self) -> None:
+        if self.joined is not None:
+            self._feed.unsubscribe(self.joined)
+
+    def _subscribe(self) -> Subscription:
+        return self._feed.subscribe(self._wanted.wants, self._buffer)
+
+    async def _page(self, upto: int, limit: int | None) -> list[Recorded]:
+        return await self._log.read(self._wanted.subjects(), self.cursor or 0, upto=upto, limit=limit)
+
+    async def _resumed(self, after: int) -> tuple[int, bytes]:
+        """Where to go on, and how the client is told when the log does not reach back to `after`, or never got there."""
         if await self._log.get(after) is not None:
-            return None
+            return after, b""
         oldest = await self._log.read((ANYTHING,), 0, limit=1)
         first = oldest[0].seq if oldest else 1
         if first <= after + 1 <= self._feed.position + 1:
-            return None
+            return after, b""
         resumed = max(0, first - 1) if after < first else self._feed.position
         note = msgspec.json.encode({"last_event_id": after, "first_event_id": first, "resumed_after": resumed})
-        return resumed, b"event: gap\ndata: %b\n\n" % note
+        return resumed, b"id: %d\nevent: gap\ndata: %b\n\n" % (resumed, note)

@@ -62,7 +62,7 @@ class Subscription:
                 async with asyncio.timeout(timeout_s):
                     await self._changed.wait()
             except TimeoutError:
-                return 0, []
+                pass
         taken, skipped = list(self._events), self._skipped
         self._events.clear()
         self._skipped = 0
@@ -78,7 +78,7 @@ class Feed:
         self.caught_up = asyncio.Event()
         self._log = log
         self._tails: list[Tail] = []
-        self._stopped = False
+        self._stopping = asyncio.Event()
         self._causes: dict[str, list[asyncio.Queue[Recorded]]] = {}
         self._positions: list[tuple[int, asyncio.Future[None]]] = []
         self.subscriptions: set[Subscription] = set()
@@ -95,7 +95,7 @@ class Feed:
 
     async def run(self) -> None:
         """Fold what the log has above `position`, until `stop`."""
-        if self._stopped:
+        if self.stopped:
             return
         tail = self._log.tail(EVERYTHING, self.position)
         self._tails.append(tail)
@@ -112,7 +112,7 @@ class Feed:
 
     async def run_answers(self) -> None:
         """Hand out recall's answers until `stop`."""
-        if self._stopped:
+        if self.stopped:
             return
         tail = self._log.tail((class_filter("recall.answered"),), stream="RECALL")
         self._tails.append(tail)
@@ -136,7 +136,7 @@ class Feed:
 
     async def stop(self) -> None:
         """End the tails and every subscription."""
-        self._stopped = True
+        self._stopping.set()
         for subscription in self.subscriptions:
             subscription.close()
         for tail in self._tails:
@@ -174,7 +174,7 @@ class Feed:
     def subscribe(self, wanted: Wanted, limit: int) -> Subscription:
         """Everything wanted above `position`, from now on; give it to `unsubscribe` in the end."""
         subscription = Subscription(wanted, limit)
-        if self._stopped:
+        if self.stopped:
             subscription.close()
         self.subscriptions.add(subscription)
         return subscription
@@ -184,7 +184,18 @@ class Feed:
 
     @property
     def stopped(self) -> bool:
-        return self._stopped
+        return self._stopping.is_set()
+
+    async def turn(self, timeout_s: float) -> None:
+        """Returns when the past comes to be folded or the feed stops, at the latest after `timeout_s`."""
+        waits = [asyncio.ensure_future(self._stopping.wait())]
+        if not self.ready:
+            waits.append(asyncio.ensure_future(self.caught_up.wait()))
+        try:
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _watch(self, tail: Tail) -> None:
         await tail.caught_up()

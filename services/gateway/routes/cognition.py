@@ -13,7 +13,8 @@ from litestar.response import Stream
 from services.gateway.commands import lifecycle, votes
 from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
-from services.gateway.front.stream import parse_filter, parse_position
+from services.gateway.front.access import Caller
+from services.gateway.front.stream import HEADERS, PATH, parse_filter, parse_position
 from services.gateway.wire.problems import Problem
 from services.gateway.wire.requests import StartCognition, StopCognition
 from services.gateway.wire.views import (
@@ -68,9 +69,10 @@ async def status(gateway: NamedDependency[Gateway]) -> CognitionStatus:
     return _status(gateway)
 
 
-@get("/v1/cognition/stream", guards=READ, media_type="text/event-stream")
+@get(PATH, guards=READ, media_type="text/event-stream")
 async def stream(
     gateway: NamedDependency[Gateway],
+    caller: NamedDependency[Caller],
     swarm: FromQuery[str | None] = None,
     persona: FromQuery[str | None] = None,
     types: Annotated[str | None, QueryParameter(name="type", description="event classes, comma-separated")] = None,
@@ -79,9 +81,9 @@ async def stream(
 ) -> Stream:
     """Server-sent events; `id:` is the stream sequence, `Last-Event-ID` resumes."""
     wanted = parse_filter(swarm, persona, types)
-    chunks = await gateway.stream.open(wanted, parse_position(last_event_id, start_at))
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(chunks, media_type="text/event-stream", headers=headers)
+    after = parse_position(last_event_id, start_at)
+    chunks = await gateway.stream.open(caller.principal, wanted, after, again=bool(last_event_id))
+    return Stream(chunks, media_type="text/event-stream", headers=HEADERS)
 
 
 @get("/v1/cognition/snapshots/latest", guards=READ)

@@ -230,6 +230,11 @@ class Mesh:
 
     def __init__(self, log: MemoryLog, gateway: Gateway, governor: Governor, url: str) -> None:
         self.log, self.gateway, self.governor, self.url = log, gateway, governor, url
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def follow(self) -> None:
+        """Begin to read the log."""
+        self.tasks.append(asyncio.create_task(self.gateway.feed.run()))
 
     def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
         own = {"Authorization": f"Bearer {token}"} if token else {}
@@ -247,32 +252,37 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh(settings: GatewaySettings | None = None, log: MemoryLog | None = None) -> AsyncIterator[Mesh]:
-    """Everything up; on leaving, an orderly end."""
+async def mesh(
+    settings: GatewaySettings | None = None, log: MemoryLog | None = None, *, behind: bool = False, port: int = 0
+) -> AsyncIterator[Mesh]:
+    """Everything up; on leaving, an orderly end. `behind`: the log is not read before `follow`."""
     log = log or MemoryLog()
     settings = settings or GatewaySettings()
     gateway = Gateway(log, settings)
     governor = Governor(log)
     app = create_app(gateway)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.bind(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
     listening.listen()
     http = server(app, "127.0.0.1", 0)
-    tasks = [
-        asyncio.create_task(gateway.feed.run()),
+    up = Mesh(log, gateway, governor, f"http://127.0.0.1:{listening.getsockname()[1]}")
+    up.tasks += [
         asyncio.create_task(gateway.feed.run_answers()),
         asyncio.create_task(http.serve(sockets=[listening])),
     ]
     fakes = [asyncio.create_task(governor.run()), asyncio.create_task(remember(log))]
-    await gateway.feed.caught_up.wait()
+    if not behind:
+        up.follow()
+        await gateway.feed.caught_up.wait()
     try:
-        yield Mesh(log, gateway, governor, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        yield up
     finally:
         for fake in fakes:
             fake.cancel()
         await gateway.stop()
         http.should_exit = True
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*up.tasks)
 
 
 def key(token: str, principal: str, *scopes: Scope) -> Key:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import httpx
 import msgspec
 import pytest
-from gateway_model import Mesh, created, executed, mesh, message, recorded, spawned, thought
+from gateway_model import Mesh, created, executed, key, mesh, message, recorded, spawned, thought
 
 from services.gateway.front.stream import EventStream, Filter
 from services.gateway.projections.feed import Feed, Subscription
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
+from shared.contracts.envelope import Recorded
 from shared.log.memory import MemoryLog
+from shared.log.port import LogUnavailable
+from tests.eventsource import EventSource
 
 PATH = "/v1/cognition/stream"
 
@@ -147,9 +152,10 @@ async def test_a_long_past_is_paged_and_joined_to_the_present() -> None:
 
 async def test_a_slow_client_is_told_how_much_it_missed() -> None:
     feed = Feed(MemoryLog(), Projection())
-    stream = EventStream(MemoryLog(), feed, buffer=3, heartbeat_s=5, max_clients=1)
-    chunks = await stream.open(Filter(), None)
-    assert await anext(chunks) == b": open\n\n"
+    stream = EventStream(MemoryLog(), feed, buffer=3, heartbeat_s=5, max_clients=1, max_total=1)
+    feed.caught_up.set()
+    chunks = await stream.open("p", Filter(), None)
+    assert [await anext(chunks), await anext(chunks)] == [b": open\n\n", b"id: 0\n\n"]
     for seq in range(1, 11):
         feed.take(recorded(thought("p", seq), seq))
     said = await anext(chunks)
@@ -165,12 +171,105 @@ async def test_a_quiet_stream_breathes(up: Mesh) -> None:
         quick.client() as client,
         client.stream("GET", PATH) as answer,
     ):
-        comments = []
+        said = []
         async for frame in frames(answer):
-            comments.append(frame.comment)
-            if len(comments) == 3:
+            said.append(frame)
+            if len(said) == 4:
                 break
-    assert comments == ["open", "heartbeat", "heartbeat"]
+    assert said == [Frame(comment="open"), Frame(id="0"), Frame(comment="heartbeat"), Frame(comment="heartbeat")]
+
+
+async def test_a_filtered_client_learns_how_far_it_is_without_an_event() -> None:
+    async with mesh(GatewaySettings(heartbeat_s=0.02)) as up, up.client() as client:
+        await up.put(thought("p", 1), thought("p", 2))
+        async with client.stream("GET", f"{PATH}?persona=other") as answer:
+            told = []
+            async for frame in frames(answer):
+                if frame.id:
+                    told.append(frame)
+                if len(told) == 1:
+                    await up.put(thought("p", 3))
+                if len(told) == 2:
+                    break
+    assert [frame.id for frame in told] == ["2", "3"]
+    assert not any(frame.event for frame in told)
+
+
+async def test_while_the_gateway_catches_up_a_stream_is_open_and_says_so_and_then_brings_everything() -> None:
+    log = MemoryLog()
+    await log.commit([message(thought("p", 1))])
+    async with mesh(GatewaySettings(heartbeat_s=0.01), log, behind=True) as up, up.client() as client:
+        assert (await client.get("/v1/cognition/status")).status_code == 503
+        async with client.stream("GET", f"{PATH}?from=beginning") as answer:
+            await opened(answer)
+            lines = answer.aiter_lines()
+            while await anext(lines) != ": the log is still being read":
+                pass
+            up.follow()
+            while not (line := await anext(lines)).startswith("id: "):
+                pass
+    assert line == "id: 1"
+
+
+async def test_a_stream_that_waits_for_the_past_ends_with_the_gateway() -> None:
+    async with mesh(behind=True) as up, up.client() as client, client.stream("GET", PATH) as answer:
+        await opened(answer)
+        await up.gateway.stop()
+        assert [frame async for frame in frames(answer)][-1] == Frame(retry="500")
+
+
+async def test_the_bus_away_while_a_client_resumes_is_a_comment_and_then_it_gets_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.gateway.front.stream.AWAY_RETRY_S", 0.01)
+    async with mesh() as up, EventSource(f"{up.url}{PATH}?from=beginning") as source:
+        await up.put(thought("p", 1))
+        await source.has(1)
+        read, get, away = up.log.read, up.log.get, 6
+
+        async def failing(*args: object, **rest: object) -> list[Recorded]:
+            nonlocal away
+            away -= 1
+            if away > 0:
+                raise LogUnavailable("no broker")
+            return await read(*args, **rest)  # type: ignore[arg-type]
+
+        async def gone(seq: int) -> Recorded | None:
+            nonlocal away
+            away -= 1
+            if away > 3:
+                raise LogUnavailable("no broker")
+            return await get(seq)
+
+        monkeypatch.setattr(up.log, "read", failing)
+        monkeypatch.setattr(up.log, "get", gone)
+        async with EventSource(f"{up.url}{PATH}?from=beginning") as other:
+            other.last_event_id = "1"
+            await other.opened(1)
+            await up.put(thought("p", 2))
+            assert [e.last_event_id for e in await other.has(2)] == ["2"]
+        assert away <= 0
+        assert "the event bus is away, what is missing follows" in other.comments
+
+
+async def test_clients_over_restarts_of_the_gateway_see_every_event_once_and_none_gives_up() -> None:
+    """On one port: each time a client comes back it finds the gateway gone, catching up, or there."""
+    log = MemoryLog()
+    sources: list[EventSource] = []
+    port = 0
+    for life in range(3):
+        async with mesh(GatewaySettings(heartbeat_s=0.05), log, behind=True, port=port) as up:
+            port = int(up.url.rpartition(":")[2])
+            if not sources:
+                sources = [EventSource(f"{up.url}{PATH}?from=beginning", reconnect_s=0.02) for _ in range(5)]
+            await asyncio.gather(*(s.opened(life + 1) for s in sources))
+            up.follow()
+            await up.put(*(thought("p", life * 10 + n) for n in range(1, 11)))
+            await asyncio.gather(*(s.has(life * 10 + 10) for s in sources))
+    for source in sources:
+        async with source:
+            assert [int(e.last_event_id) for e in source.seen] == list(range(1, 31))
+            assert source.failed is None
 
 
 async def test_the_end_is_clean_and_says_when_to_come_back() -> None:
@@ -187,7 +286,7 @@ async def test_an_end_in_the_middle_of_a_long_past_comes_at_once() -> None:
     log = MemoryLog()
     async with mesh(log=log) as up:
         await up.put(*(thought("p", n) for n in range(1, 1301)))
-        chunks = await up.gateway.stream.open(Filter(), 0)
+        chunks = await up.gateway.stream.open("p", Filter(), 0)
         assert await anext(chunks) == b": open\n\n"
         assert (await anext(chunks)).count(b"event: cognition") == 500
         await up.gateway.stop()
@@ -226,10 +325,47 @@ async def test_a_position_older_than_the_log_is_told_as_a_gap_and_goes_on_at_its
     assert [e.id for e in events] == ["4", "5"]
 
 
-async def test_too_many_streams_are_refused() -> None:
+async def test_the_limit_of_streams_is_exact_and_each_principals_own() -> None:
+    keys = (key("a-token", "al", "read"), key("b-token", "bo", "read"))
+    settings = GatewaySettings(keys=keys, max_streams=7, max_streams_total=10)
+    async with mesh(settings) as up, AsyncExitStack() as streams:
+
+        async def statuses(token: str, count: int) -> list[int]:
+            client = await streams.enter_async_context(up.client(token))
+            answers = (streams.enter_async_context(client.stream("GET", PATH)) for _ in range(count))
+            return sorted([a.status_code for a in await asyncio.gather(*answers)])
+
+        assert await statuses("a-token", 20) == [200] * 7 + [429] * 13
+        assert await statuses("b-token", 20) == [200] * 3 + [429] * 17
+        await streams.aclose()
+        while up.gateway.feed.subscriptions:
+            await asyncio.sleep(0)
+        assert await statuses("a-token", 7) == [200] * 7
+
+
+async def test_who_comes_again_where_too_many_are_is_told_when_to_come_back_and_gets_in_then() -> None:
     async with mesh(GatewaySettings(max_streams=1)) as up, up.client() as client, client.stream("GET", PATH) as answer:
         await opened(answer)
-        assert (await client.get(PATH)).status_code == 429
+        refused = await client.get(PATH)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        again = await client.get(PATH, headers={"Last-Event-ID": "0"})
+        await opened(again)
+        assert again.text == ": local has 1 event streams open, the limit\nretry: 5000\n\n"
+
+
+async def test_who_opens_streams_too_often_is_told_when_to_come_back_and_does_not_give_up() -> None:
+    async with mesh(GatewaySettings(rate_per_s=0.01, burst=1)) as up, up.client() as client:
+        assert (await client.get("/v1/cognition/status")).status_code == 200
+        answer = await client.get(PATH)
+        await opened(answer)
+        assert re.search(r"^retry: \d\d000\n\n\Z|^retry: 100000\n\n\Z", answer.text, re.MULTILINE)
+        assert (await client.get("/v1/cognition/status")).status_code == 429
+
+
+async def test_no_proxy_may_hold_a_stream_back(up: Mesh) -> None:
+    async with up.client() as client, client.stream("GET", PATH) as answer:
+        assert answer.headers["cache-control"] == "no-store, no-transform"
+        assert answer.headers["x-accel-buffering"] == "no"
 
 
 async def test_a_subscription_that_times_out_brings_nothing() -> None:
@@ -252,9 +388,10 @@ async def test_a_client_ahead_of_the_projection_is_not_sent_again_what_it_has() 
     for step in range(1, 5):
         await log.commit([message(thought("p", step))])
     feed.take(log.store.records[0])
-    stream = EventStream(log, feed, buffer=10, heartbeat_s=5, max_clients=1)
-    chunks = await stream.open(Filter(), 3)
-    assert await anext(chunks) == b": open\n\n"
+    stream = EventStream(log, feed, buffer=10, heartbeat_s=5, max_clients=1, max_total=1)
+    feed.caught_up.set()
+    chunks = await stream.open("p", Filter(), 3)
+    assert [await anext(chunks), await anext(chunks)] == [b": open\n\n", b"id: 3\n\n"]
     following = asyncio.create_task(anext(chunks))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     for event in log.store.records[1:]:
