@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from cyclopts import Parameter
 
@@ -12,6 +12,8 @@ from services.cli.output import emit, safe, say, table
 from services.cli.target import HERE, OK, Stop, Target
 
 Id = Annotated[str, Parameter(help="Id of the proposal; `swarm proposals --waiting` has them.")]
+Swarm = Annotated[str | None, Parameter(help="Its swarm, where several proposals have this id.")]
+Persona = Annotated[str | None, Parameter(help="Its persona, where several proposals have this id.")]
 Reason = Annotated[str, Parameter(help="Why, for the log.")]
 
 
@@ -19,11 +21,13 @@ def proposals(
     id: Annotated[str | None, Parameter(help="One proposal's whole life; default: all, newest first.")] = None,
     *,
     waiting: Annotated[bool, Parameter(negative="", help="Only those that wait for people.")] = False,
+    swarm: Swarm = None,
+    persona: Persona = None,
     target: Target = HERE,
 ) -> int:
     """What personas have proposed, and what became of it."""
     if id is not None:
-        life = ask(target, "GET", f"/v1/proposals/{quote(id, safe='')}")
+        life = ask(target, "GET", f"/v1/proposals/{quote(id, safe='')}{_which(swarm, persona)}")
         if target.json:
             emit(life)
             return OK
@@ -37,7 +41,14 @@ def proposals(
         return OK
     if waiting:
         found = ask_rows(target, "/v1/approvals", {"state": "pending"})
-        columns = {"proposal_id": "ID", "risk": "RISK", "expires_at": "UNTIL", "persona_id": "BY", "summary": "WHAT"}
+        columns = {
+            "proposal_id": "ID",
+            "risk": "RISK",
+            "expires_at": "UNTIL",
+            "swarm_id": "SWARM",
+            "persona_id": "BY",
+            "summary": "WHAT",
+        }
     else:
         found = ask_rows(target, "/v1/cognition/proposals", {})
         columns = {"id": "ID", "status": "STATUS", "risk": "RISK", "persona_id": "BY", "title": "TITLE"}
@@ -48,23 +59,44 @@ def proposals(
     return OK
 
 
-def approve(id: Id, *, reason: Reason = "", target: Target = HERE) -> int:
+def approve(id: Id, *, swarm: Swarm = None, persona: Persona = None, reason: Reason = "", target: Target = HERE) -> int:
     """Say yes to exactly the action that is proposed now."""
-    return _decide(target, id, "grant", reason)
+    return _decide(target, id, "grant", reason, swarm, persona)
 
 
-def deny(id: Id, *, reason: Reason = "", target: Target = HERE) -> int:
+def deny(id: Id, *, swarm: Swarm = None, persona: Persona = None, reason: Reason = "", target: Target = HERE) -> int:
     """Say no to a proposal; one no is enough."""
-    return _decide(target, id, "deny", reason)
+    return _decide(target, id, "deny", reason, swarm, persona)
 
 
-def _decide(target: Target, proposal: str, decision: Literal["grant", "deny"], reason: str) -> int:
+def _which(swarm: str | None, persona: str | None) -> str:
+    """The query that tells two proposals of one id apart."""
+    named = {name: value for name, value in (("swarm", swarm), ("persona", persona)) if value is not None}
+    return f"?{urlencode(named)}" if named else ""
+
+
+def _decide(
+    target: Target,
+    proposal: str,
+    decision: Literal["grant", "deny"],
+    reason: str,
+    swarm: str | None,
+    persona: str | None,
+) -> int:
     waiting = ask_rows(target, "/v1/approvals", {"state": "all"})
-    found = [a for a in waiting if a["proposal_id"] == proposal]
+    found = [
+        a
+        for a in waiting
+        if a["proposal_id"] == proposal and swarm in (None, a["swarm_id"]) and persona in (None, a["persona_id"])
+    ]
     if not found:
         raise Stop(f"proposal {proposal} waits for nobody; `swarm proposals --waiting` lists those that do")
+    if len(found) > 1:
+        these = ", ".join(f"--swarm {a['swarm_id']} --persona {a['persona_id']}" for a in found)
+        raise Stop(f"{len(found)} proposals have the id {proposal}; say which: {these}")
+    which = _which(str(found[0]["swarm_id"]), str(found[0]["persona_id"]))
     body = {"decision": decision, "digest": found[0]["digest"], "reason": reason}
-    result = ask(target, "POST", f"/v1/approvals/{quote(proposal, safe='')}", body)
+    result = ask(target, "POST", f"/v1/approvals/{quote(proposal, safe='')}{which}", body)
     if target.json:
         emit(result)
     else:

@@ -72,6 +72,11 @@ class _Life(msgspec.Struct):
     wrote: str | None = None
 
 
+def _key(event: StreamEvent) -> tuple[str, str, str]:
+    """Two swarms or personas may have proposals of one id."""
+    return event.swarm_id, event.persona_id, event.text("proposal_id")
+
+
 class Tally:
     """Folds stream events; each is counted once, by its id."""
 
@@ -79,7 +84,7 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.results: Counter[str] = Counter()
         self.errors = 0
-        self._lives: dict[str, _Life] = {}
+        self._lives: dict[tuple[str, str, str], _Life] = {}
         self._decided_ms: list[float] = []
         self._seen: set[str] = set()
 
@@ -93,19 +98,19 @@ class Tally:
             self.results[event.text("outcome")] += 1
         elif event.event_type == "thought_generated" and event.payload.get("status", "ok") != "ok":
             self.errors += 1
-        elif proposal_id := event.text("proposal_id"):
-            self._live(proposal_id, event)
+        elif event.text("proposal_id"):
+            self._live(event)
         return True
 
-    def title(self, proposal_id: str) -> str:
-        """The title of a proposal, or its id when it began before."""
-        life = self._lives.get(proposal_id)
-        return life.title if life and life.title else proposal_id
+    def title(self, event: StreamEvent) -> str:
+        """The title of the proposal an event is of, or its id when it began before; empty for other events."""
+        life = self._lives.get(_key(event))
+        return life.title if life and life.title else event.text("proposal_id")
 
-    def _live(self, proposal_id: str, event: StreamEvent) -> None:
-        life = self._lives.setdefault(proposal_id, _Life(title="", created=None))
+    def _live(self, event: StreamEvent) -> None:
+        life = self._lives.setdefault(_key(event), _Life(title="", created=None))
         match event.event_type:
-            case "proposal_created":
+            case "proposal_created" if life.created is None:
                 action = event.payload.get("action")
                 life.title, life.created = event.text("title"), event.timestamp
                 if isinstance(action, dict):
@@ -132,7 +137,7 @@ class Tally:
 
     def report(self, *, ready: bool, seconds: float, workspace: str, data: str, api_url: str) -> Report:
         """The report so far."""
-        lives = {pid: life for pid, life in self._lives.items() if life.created is not None}
+        lives = {key: life for key, life in self._lives.items() if life.created is not None}
         outcomes = Counter(life.outcome for life in lives.values())
         acted = Counter(
             life.outcome.removeprefix("executed_")
@@ -156,8 +161,8 @@ class Tally:
             decision_p50_ms=percentile(self._decided_ms, 50),
             decision_p95_ms=percentile(self._decided_ms, 95),
             findings=tuple(
-                Finding(title=life.title, proposal_id=pid, outcome=life.outcome, path=_path(life.wrote, workspace))
-                for pid, life in lives.items()
+                Finding(title=life.title, proposal_id=key[2], outcome=life.outcome, path=_path(life.wrote, workspace))
+                for key, life in lives.items()
                 if life.kind == "file.write"
             ),
             data=data,

@@ -23,7 +23,7 @@ def describe(event: StreamEvent, tally: Tally) -> str | None:
     if entity in _QUIET:
         return None
     who = f"{event.swarm_id}/{event.persona_id}"
-    about = tally.title(event.text("proposal_id")) if event.text("proposal_id") else ""
+    about = tally.title(event)
     words = {
         "thought_generated": f"{event.text('phase')}: {event.text('text')}",
         "hypothesis_raised": f"hypothesis: {event.text('claim')}",

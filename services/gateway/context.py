@@ -90,10 +90,16 @@ def provide_command(
     trace = request.headers.get("traceparent", "")
     return Command(
         principal=caller.principal,
-        path=request.scope["path"],
+        path=_asked(request),
         key=idempotency_key,
         traceparent=trace if TRACEPARENT.match(trace) else None,
     )
+
+
+def _asked(request: AnyRequest) -> str:
+    """What a key is unique for: the path, and what tells two of one id apart."""
+    which = [f"{name}={value}" for name in ("swarm", "persona") if (value := request.query_params.get(name))]
+    return "?".join((request.scope["path"], *which))
 
 
 def needs(scope: Scope) -> Callable[[ASGIConnection, BaseRouteHandler], None]:  # type: ignore[type-arg]

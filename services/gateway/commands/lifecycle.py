@@ -9,7 +9,7 @@ from services.gateway.commands.bus import Bus, Command
 from services.gateway.projections.personas import Persona
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
-from services.gateway.wire.problems import Problem
+from services.gateway.wire.problems import Candidate, Problem, ambiguous
 from services.gateway.wire.requests import (
     DEFAULT_SWARM,
     MANUAL,
@@ -51,17 +51,23 @@ def token(name: str, value: str) -> str:
 
 
 def find(projection: Projection, persona_id: str, swarm: str | None = None) -> Persona:
-    """The persona. Raises `Problem` (404)."""
-    persona = projection.personas.get(persona_id, swarm)
-    if persona is None:
+    """The persona. Raises `Problem` (404, 409 when several swarms have one of that id and `swarm` is None)."""
+    found = projection.personas.named(persona_id, swarm)
+    if not found:
         raise Problem(404, f"there is no persona {persona_id[:60]!r}", reason="persona_missing")
-    return persona
+    if len(found) > 1:
+        candidates = tuple(Candidate(swarm_id=p.identity.swarm_id, persona_id=p.identity.id) for p in found)
+        raise ambiguous("persona", persona_id, candidates, "?swarm=")
+    return found[0]
 
 
-async def create(bus: Bus, command: Command, request: CreatePersona) -> Persona:
-    """A root, or a child of `parent_id`. Raises `Problem` as the HTTP contract says."""
+async def create(bus: Bus, command: Command, request: CreatePersona, home: str | None = None) -> Persona:
+    """A root, or a child of `parent_id`, who is of the swarm `home`. Raises `Problem` as the HTTP contract says."""
     event_id = command.event_id("spawn.requested")
-    parent = None if request.parent_id is None else find(bus.feed.projection, request.parent_id)
+    parent = None
+    if request.parent_id is not None:
+        beside = bus.feed.projection.personas.named(request.parent_id, request.swarm_id)
+        parent = find(bus.feed.projection, request.parent_id, home or (request.swarm_id if beside else None))
     swarm = request.swarm_id or (DEFAULT_SWARM if parent is None else parent.identity.swarm_id)
     event = SpawnRequested(
         swarm=token("swarm_id", swarm),
@@ -77,8 +83,8 @@ async def create(bus: Bus, command: Command, request: CreatePersona) -> Persona:
     return await _spawn(bus, command, event_id, event, parent)
 
 
-async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPersona) -> Persona:
-    """A child of the persona in the path."""
+async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPersona, home: str | None = None) -> Persona:
+    """A child of the persona in the path, who is of the swarm `home`."""
     child = CreatePersona(
         persona_id=request.persona_id,
         name=request.name,
@@ -88,7 +94,7 @@ async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPerson
         parent_id=parent_id,
         policy=request.policy,
     )
-    return await create(bus, command, child)
+    return await create(bus, command, child, home)
 
 
 async def _spawn(bus: Bus, command: Command, event_id: str, event: SpawnRequested, parent: Persona | None) -> Persona:
@@ -134,10 +140,12 @@ async def _answers(bus: Bus, event: SpawnRequested, event_id: str) -> list[Recor
     return [r for r in await bus.log.read(subjects) if r.envelope.causation == event_id]
 
 
-async def reap(bus: Bus, command: Command, persona_id: str, request: ReapPersona) -> ReapResult:
+async def reap(
+    bus: Bus, command: Command, persona_id: str, request: ReapPersona, home: str | None = None
+) -> ReapResult:
     """Who drains because of this request, the target first. Without `cascade` its children are orphaned, and the governor
     drains them at its next tick. What has not begun to drain in time is counted, and drains all the same."""
-    target = find(bus.feed.projection, persona_id)
+    target = find(bus.feed.projection, persona_id, home)
     swarm = target.identity.swarm_id
     event = ReapRequested(
         swarm=swarm,

@@ -53,11 +53,13 @@ def _utc(at: datetime) -> datetime:
         raise ValueError(f"observed_at: {at.isoformat()} is outside the years 1 to 9999 in UTC") from None
 
 
-async def recall(bus: Bus, command: Command, persona_id: str, query: str, limit: int) -> Recalled:
+async def recall(
+    bus: Bus, command: Command, persona_id: str, query: str, limit: int, swarm: str | None = None
+) -> Recalled:
     """Asks the persona's own memory and waits for the answer."""
     if not 1 <= len(query) <= MAX_QUERY_CHARS:
         raise Problem(422, f"q: 1 to {MAX_QUERY_CHARS} characters, not {len(query)}")
-    persona = find(bus.feed.projection, persona_id)
+    persona = find(bus.feed.projection, persona_id, swarm)
     event_id = fresh_id()
     event = RecallRequested(
         swarm=persona.identity.swarm_id, persona=persona_id, query=query, limit=limit, principal=command.principal

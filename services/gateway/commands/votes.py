@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+import msgspec
+
 from services.gateway.commands.bus import Bus, Command
-from services.gateway.projections.proposals import Life, fold_life
-from services.gateway.wire.problems import Problem
+from services.gateway.projections.proposals import Life, fold_lives
+from services.gateway.wire.problems import Candidate, Problem, ambiguous
 from shared.contracts.events import ApprovalDenied, ApprovalGranted
 from shared.contracts.ids import is_token
 from shared.log.port import Expect, StaleBoundary
@@ -16,33 +18,53 @@ ATTEMPTS = 20
 Vote = Literal["grant", "deny"]
 
 
-async def find(bus: Bus, proposal_id: str, *, fresh: bool = False) -> Life:
-    """The proposal's life, from memory or, when it is old or must be `fresh`, from the log. Raises `Problem` (404)."""
-    life = None if fresh else bus.feed.projection.proposals.lives.get(proposal_id)
-    if life is None and is_token(proposal_id):
-        life = fold_life(await bus.log.read((f"*.*.*.*.{proposal_id}",)), proposal_id)
-    if life is None:
+class Which(msgspec.Struct, frozen=True, kw_only=True):
+    """A proposal as it is asked for: its id, and where that may mean several its swarm and persona."""
+
+    proposal_id: str
+    swarm: str | None = None
+    persona: str | None = None
+
+
+async def find(bus: Bus, which: Which, *, fresh: bool = False) -> Life:
+    """The proposal's life, from memory or, when it is old or must be `fresh`, from the log.
+
+    Raises `Problem`: 404, 409 when the id may mean several.
+    """
+    proposal_id = which.proposal_id
+    found = [] if fresh else bus.feed.projection.proposals.named(proposal_id, which.swarm, which.persona)
+    words = (which.swarm or "*", which.persona or "*", proposal_id)
+    if not found and all(w == "*" or is_token(w) for w in words):
+        life = ".".join(words)
+        found = fold_lives(await bus.log.read((f"*.*.{life}", f"*.*.{life}.*")), proposal_id)
+    if not found:
         raise Problem(404, f"there is no proposal {proposal_id[:60]!r}", reason="proposal_missing")
-    return life
+    if len(found) > 1:
+        keys = (life.key for life in found)
+        candidates = tuple(Candidate(swarm_id=s, persona_id=p, proposal_id=i) for s, p, i in keys)
+        raise ambiguous("proposal", proposal_id, candidates, "?swarm= and ?persona=")
+    return found[0]
 
 
 async def vote(
-    bus: Bus, command: Command, proposal_id: str, decision: Vote, digest: str | None, reason: str
+    bus: Bus, command: Command, which: Which, decision: Vote, digest: str | None, reason: str
 ) -> tuple[Life, str]:
     """The life after the vote, and the vote's event id. `digest` None takes the one shown.
 
-    Raises `Problem`: 404 unknown, 409 not awaiting approval, wrong digest, or this principal has voted, 403 a grant from
+    Raises `Problem`: 404 unknown, 409 ambiguous, not awaiting approval, wrong digest, or this principal has voted, 403 a grant from
     the proposer's own side.
     """
     kind = ApprovalGranted if decision == "grant" else ApprovalDenied
     event_id = command.event_id("approval")
-    life = await find(bus, proposal_id)
+    life = await find(bus, which)
+    swarm, persona, proposal_id = life.key
+    which = Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
     for _ in range(ATTEMPTS):
         request, requested = life.request, life.requested
         shown = "" if request is None else request.digest
         event = kind(
-            swarm=life.created.swarm,
-            persona=life.created.persona,
+            swarm=swarm,
+            persona=persona,
             proposal_id=proposal_id,
             digest=digest or shown or life.created.digest,
             principal=command.principal,
@@ -63,10 +85,10 @@ async def vote(
         try:
             (seq,) = await bus.log.commit([message], [Expect(life.boundary, life.approval_seq)])
         except StaleBoundary:
-            life = await find(bus, proposal_id, fresh=True)
+            life = await find(bus, which, fresh=True)
             continue
         await bus.feed.reached(seq, bus.timeout_s)
-        return await find(bus, proposal_id), event_id
+        return await find(bus, which), event_id
     raise Problem(409, "others vote on this proposal at the same time; ask again", reason="contended")
 
 

@@ -1,7 +1,8 @@
 """Fold of lifecycle, thoughts and credits into what each persona is doing. Pure; clocks come in as arguments.
 
 One small record a persona, reaped ones included: the lineage shows them. Ids are unique within a swarm by the governor's
-guard; the API addresses personas by id alone, and where two swarms hold the same id the one not reaped answers, else the first.
+guard. The API addresses personas by id alone where that is unambiguous: of two swarms' personas of one id those not reaped count
+first.
 """
 
 from __future__ import annotations
@@ -90,11 +91,20 @@ class Personas:
 
     def __init__(self) -> None:
         self.by_key: dict[tuple[str, str], Persona] = {}
-        self._by_id: dict[str, Persona] = {}
+        self._by_id: dict[str, list[Persona]] = {}
         self.last_tick_at: datetime | None = None
 
     def get(self, persona_id: str, swarm: str | None = None) -> Persona | None:
-        return self._by_id.get(persona_id) if swarm is None else self.by_key.get((swarm, persona_id))
+        """The first of `named`."""
+        return next(iter(self.named(persona_id, swarm)), None)
+
+    def named(self, persona_id: str, swarm: str | None = None) -> list[Persona]:
+        """Whom that id may mean: those not reaped, else the first."""
+        if swarm is not None:
+            found = self.by_key.get((swarm, persona_id))
+            return [] if found is None else [found]
+        all_of_them = self._by_id.get(persona_id, [])
+        return [p for p in all_of_them if p.stage != "reaped"] or all_of_them[:1]
 
     def all(self, swarm: str | None = None) -> list[Persona]:
         """By swarm and id."""
@@ -137,18 +147,13 @@ class Personas:
         roots = tuple(n.persona_id for n in nodes if n.parent_id is None)
         return LineageGraph(nodes=tuple(nodes), roots=roots, total_edges=sum(len(n.children) for n in nodes))
 
-    def capture(self) -> list[tuple[Persona, bool]]:
-        """Copies of all, in the order of their birth, and whether it is the one that its id alone addresses."""
-        return [
-            (msgspec.structs.replace(p, children=list(p.children)), self._by_id.get(p.identity.id) is p)
-            for p in self.by_key.values()
-        ]
+    def capture(self) -> list[Persona]:
+        """Copies of all, in the order of their birth."""
+        return [msgspec.structs.replace(p, children=list(p.children)) for p in self.by_key.values()]
 
-    def restore(self, personas: list[tuple[Persona, bool]]) -> None:
-        for persona, addressed in personas:
-            self.by_key[(persona.identity.swarm_id, persona.identity.id)] = persona
-            if addressed:
-                self._by_id[persona.identity.id] = persona
+    def restore(self, personas: list[Persona]) -> None:
+        for persona in personas:
+            self._add(persona)
 
     def apply(self, recorded: Recorded) -> None:
         event, at = recorded.event, recorded.envelope.time
@@ -182,13 +187,15 @@ class Personas:
         persona = Persona(
             identity=event.identity, policy=event.policy, updated_at=at, useful_at=at, principal=event.principal
         )
-        self.by_key[key] = persona
-        holder = self._by_id.get(event.persona)
-        if holder is None or holder.stage == "reaped":
-            self._by_id[event.persona] = persona
+        self._add(persona)
         parent = self.by_key.get((event.swarm, event.identity.parent_id or ""))
         if parent is not None:
             parent.children.append(event.persona)
+
+    def _add(self, persona: Persona) -> None:
+        identity = persona.identity
+        self.by_key[(identity.swarm_id, identity.id)] = persona
+        self._by_id.setdefault(identity.id, []).append(persona)
 
     def _thought(self, persona: Persona, event: ThoughtGenerated, at: datetime) -> None:
         window = int(at.timestamp()) // MINUTE_S

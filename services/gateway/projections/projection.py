@@ -14,7 +14,7 @@ from services.gateway.projections.journal import Journal
 from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Account, Ledger
 from services.gateway.projections.personas import Persona, Personas
-from services.gateway.projections.proposals import Proposals
+from services.gateway.projections.proposals import Key, Proposals
 from services.gateway.wire.views import (
     AttentionItem,
     AuditEntry,
@@ -51,8 +51,9 @@ class State(msgspec.Struct, array_like=True):
     updated_at: datetime
     loop: Loop
     last_tick_at: datetime | None
-    personas: list[tuple[Persona, bool]]
+    personas: list[Persona]
     proposals: list[Recorded]
+    proposals_gone: list[Key]
     beliefs: list[Belief]
     attention: list[AttentionItem]
     hypotheses: list[HypothesisRaised]
@@ -126,6 +127,7 @@ class Projection:
             last_tick_at=self.personas.last_tick_at,
             personas=self.personas.capture(),
             proposals=self.proposals.capture(),
+            proposals_gone=list(self.proposals.gone),
             beliefs=list(self.beliefs.by_id.values()),
             attention=list(self.attention.items.values()),
             hypotheses=list(self.attention.open_hypotheses.values()),
@@ -140,6 +142,7 @@ class Projection:
         self.position, self.updated_at, self.loop = state.position, state.updated_at, state.loop
         self.personas.restore(state.personas)
         self.personas.last_tick_at = state.last_tick_at
+        self.proposals.gone = dict.fromkeys(state.proposals_gone)
         for recorded in state.proposals:
             self.proposals.apply(recorded)
         self.beliefs.by_id = {b.id: b for b in state.beliefs}

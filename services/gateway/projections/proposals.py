@@ -1,7 +1,8 @@
 """Fold of proposals' lives: the list, the inbox, one life, and the receipts. Pure; clocks come in as arguments.
 
 Bounded: the last `KEEP_DONE` finished and `KEEP_OPEN` unfinished lives stay in memory, older ones are read from the log and
-folded here again. Invariant: a life in memory is whole from `proposal.created` on.
+folded here again. Invariants: a life in memory is whole from `proposal.created` on; `proposal.created` counts once, a repeat
+changes nothing, also when the life is no longer in memory (the last `KEEP_GONE` are known by their key).
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ from shared.contracts.ids import caused_id
 
 KEEP_DONE = 1000
 KEEP_OPEN = 5000
+KEEP_GONE = 20_000
+Key = tuple[str, str, str]
+"""Swarm, persona and proposal: two swarms or personas may have proposals of one id, and they are two."""
 UNASSESSED: Risk = "medium"
 
 
@@ -83,6 +87,10 @@ class Life(msgspec.Struct, kw_only=True):
     @property
     def deadline(self) -> datetime:
         return self.created.deadline if self.request is None else self.request.expires_at
+
+    @property
+    def key(self) -> Key:
+        return (self.created.swarm, self.created.persona, self.created.proposal_id)
 
     @property
     def boundary(self) -> str:
@@ -213,29 +221,39 @@ class Life(msgspec.Struct, kw_only=True):
 
 
 class Proposals:
-    """The lives in memory, oldest first."""
+    """Lives by swarm, persona and id, in the order of their creation."""
 
-    def __init__(self, keep_done: int = KEEP_DONE, keep_open: int = KEEP_OPEN) -> None:
-        self.lives: dict[str, Life] = {}
-        self._done: deque[str] = deque()
-        self._keep_done, self._keep_open = keep_done, keep_open
+    def __init__(self, keep_done: int = KEEP_DONE, keep_open: int = KEEP_OPEN, keep_gone: int = KEEP_GONE) -> None:
+        self.lives: dict[Key, Life] = {}
+        self.gone: dict[Key, None] = {}
+        self._by_id: dict[str, list[Key]] = {}
+        self._done: deque[Key] = deque()
+        self._keep_done, self._keep_open, self._keep_gone = keep_done, keep_open, keep_gone
 
     def apply(self, recorded: Recorded) -> None:
         event = recorded.event
         if not isinstance(event, ProposalEvent):
             return
+        key = (event.swarm, event.persona, event.proposal_id)
+        life = self.lives.get(key)
         if isinstance(event, ProposalCreated):
-            self.lives.setdefault(event.proposal_id, Life(created=event, events=[recorded]))
-            self._evict()
+            if life is None and key not in self.gone:
+                self.lives[key] = Life(created=event, events=[recorded])
+                self._by_id.setdefault(event.proposal_id, []).append(key)
+                self._evict()
             return
-        life = self.lives.get(event.proposal_id)
-        if life is None or (life.created.swarm, life.created.persona) != (event.swarm, event.persona):
+        if life is None:
             return
         was_done = life.done
         life.add(recorded)
         if life.done and not was_done:
-            self._done.append(event.proposal_id)
+            self._done.append(key)
             self._evict()
+
+    def named(self, proposal_id: str, swarm: str | None = None, persona: str | None = None) -> list[Life]:
+        """Those in memory of that id, in that swarm and of that persona where they are given."""
+        keys = self._by_id.get(proposal_id, ())
+        return [self.lives[k] for k in keys if swarm in (None, k[0]) and persona in (None, k[1])]
 
     def capture(self) -> list[Recorded]:
         """The events of the lives in memory, in the order of the log; applied again, they give the same lives."""
@@ -246,17 +264,27 @@ class Proposals:
 
     def _evict(self) -> None:
         while len(self._done) > self._keep_done:
-            del self.lives[self._done.popleft()]
+            self._forget(self._done.popleft())
         while len(self.lives) - len(self._done) > self._keep_open:
-            del self.lives[next(i for i, life in self.lives.items() if not life.done)]
+            self._forget(next(k for k, life in self.lives.items() if not life.done))
+
+    def _forget(self, key: Key) -> None:
+        del self.lives[key]
+        keys = self._by_id[key[2]]
+        keys.remove(key)
+        if not keys:
+            del self._by_id[key[2]]
+        self.gone[key] = None
+        while len(self.gone) > self._keep_gone:
+            del self.gone[next(iter(self.gone))]
 
 
-def fold_life(records: list[Recorded], proposal_id: str) -> Life | None:
-    """One life from the log; None when it has no beginning."""
+def fold_lives(records: list[Recorded], proposal_id: str) -> list[Life]:
+    """The lives of that id; one without a beginning is none."""
     proposals = Proposals()
     for recorded in records:
         proposals.apply(recorded)
-    return proposals.lives.get(proposal_id)
+    return proposals.named(proposal_id)
 
 
 def attention_id(event_id: str) -> str:

@@ -135,10 +135,15 @@ async def proposals(gateway: NamedDependency[Gateway]) -> list[Proposal]:
 
 @post("/v1/cognition/proposals/{proposal_id:str}/approve", status_code=200, guards=APPROVE)
 async def approve(
-    gateway: NamedDependency[Gateway], command: NamedDependency[Command], proposal_id: FromPath[str]
+    gateway: NamedDependency[Gateway],
+    command: NamedDependency[Command],
+    proposal_id: FromPath[str],
+    swarm: FromQuery[str | None] = None,
+    persona: FromQuery[str | None] = None,
 ) -> Approved:
     """Grant the approval asked for now, as the key's principal."""
-    await votes.vote(gateway.bus, command, proposal_id, "grant", None, "")
+    which = votes.Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
+    await votes.vote(gateway.bus, command, which, "grant", None, "")
     return Approved(approved=True, proposal_id=proposal_id)
 
 

@@ -54,9 +54,10 @@ async def spawn(
     command: NamedDependency[Command],
     persona_id: FromPath[str],
     data: JSONBody[SpawnPersona],
+    swarm: FromQuery[str | None] = None,
 ) -> PersonaRuntimeState:
     """A child of this persona."""
-    persona = await lifecycle.spawn(gateway.bus, command, persona_id, data)
+    persona = await lifecycle.spawn(gateway.bus, command, persona_id, data, swarm)
     return persona.view(gateway.clock())
 
 
@@ -66,9 +67,10 @@ async def reap(
     command: NamedDependency[Command],
     persona_id: FromPath[str],
     data: JSONBody[ReapPersona | None] = None,
+    swarm: FromQuery[str | None] = None,
 ) -> ReapResult:
     """End a persona: answers once it drains; it is reaped when its final snapshot is stored."""
-    return await lifecycle.reap(gateway.bus, command, persona_id, data or ReapPersona())
+    return await lifecycle.reap(gateway.bus, command, persona_id, data or ReapPersona(), swarm)
 
 
 @get("/v1/swarm/personas/{persona_id:str}/memory", guards=READ)
@@ -77,10 +79,11 @@ async def memory(
     command: NamedDependency[Command],
     persona_id: FromPath[str],
     q: FromQuery[str],
+    swarm: FromQuery[str | None] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=100)] = 8,
 ) -> Recalled:
     """What this persona remembers about `q`, with scores."""
-    return await perception.recall(gateway.bus, command, persona_id, q, limit)
+    return await perception.recall(gateway.bus, command, persona_id, q, limit, swarm)
 
 
 @get("/v1/swarm/lineage", guards=READ)
@@ -101,9 +104,15 @@ async def observe(
 
 
 @get("/v1/proposals/{proposal_id:str}", guards=READ)
-async def proposal(gateway: NamedDependency[Gateway], proposal_id: FromPath[str]) -> ProposalLife:
-    """One proposal's whole life, in order."""
-    return (await votes.find(gateway.bus, proposal_id)).life_view()
+async def proposal(
+    gateway: NamedDependency[Gateway],
+    proposal_id: FromPath[str],
+    swarm: FromQuery[str | None] = None,
+    persona: FromQuery[str | None] = None,
+) -> ProposalLife:
+    """One proposal's whole life, in order; `swarm` and `persona` tell two of the same id apart."""
+    which = votes.Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
+    return (await votes.find(gateway.bus, which)).life_view()
 
 
 @get("/v1/approvals", guards=READ)
@@ -122,9 +131,12 @@ async def decide(
     command: NamedDependency[Command],
     proposal_id: FromPath[str],
     data: JSONBody[DecideApproval],
+    swarm: FromQuery[str | None] = None,
+    persona: FromQuery[str | None] = None,
 ) -> Decided:
     """Yes or no to exactly this digest, once."""
-    life, event_id = await votes.vote(gateway.bus, command, proposal_id, data.decision, data.digest, data.reason or "")
+    which = votes.Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
+    life, event_id = await votes.vote(gateway.bus, command, which, data.decision, data.digest, data.reason or "")
     view = life.approval_view(gateway.clock())
     if view is None:
         raise Problem(409, f"proposal {proposal_id!r} awaits no approval", reason="not_awaiting")

@@ -14,6 +14,7 @@ from shared.log.port import LogUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+MAX_CANDIDATES = 50
 AnyRequest = Request[None, None, State]
 
 
@@ -22,6 +23,14 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
     field: str
     message: str
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of those an id may mean; `?swarm=` and `?persona=` tell them apart."""
+
+    swarm_id: str
+    persona_id: str
+    proposal_id: str | None = None
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,6 +44,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     retry_after_s: int | None = None
     event_id: str | None = None
     errors: tuple[Field, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
 
 class Problem(Exception):
@@ -49,6 +59,7 @@ class Problem(Exception):
         retry_after_s: int | None = None,
         event_id: str | None = None,
         errors: tuple[Field, ...] = (),
+        candidates: tuple[Candidate, ...] = (),
         allow: str | None = None,
     ) -> None:
         super().__init__(detail)
@@ -64,6 +75,7 @@ class Problem(Exception):
             retry_after_s=retry_after_s,
             event_id=event_id,
             errors=errors,
+            candidates=candidates[:MAX_CANDIDATES],
         )
 
     def headers(self) -> dict[str, str]:
@@ -78,6 +90,12 @@ class Problem(Exception):
 
     def body(self) -> bytes:
         return msgspec.json.encode(self.details)
+
+
+def ambiguous(what: str, given: str, candidates: tuple[Candidate, ...], remedy: str) -> Problem:
+    """409 for an id that may mean several."""
+    detail = f"{len(candidates)} {what}s have the id {given[:60]!r}; say which by {remedy}"
+    return Problem(409, detail, reason=f"{what}_ambiguous", candidates=candidates)
 
 
 def unavailable(detail: str) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import msgspec
 import pytest
 
 from services.cli.durations import moment, seconds
@@ -57,6 +58,18 @@ def test_a_run_is_counted_and_its_findings_are_listed_with_their_files() -> None
     assert (report.decision_p50_ms, report.decision_p95_ms) == (12.0, 40.0)
     assert [(f.title, f.path) for f in report.findings] == [("T", "/w/findings/a.md")]
     assert "    T -> /w/findings/a.md" in lines(report)
+
+
+def test_proposals_of_one_id_in_two_swarms_are_counted_as_two_and_each_once() -> None:
+    tally = Tally()
+    here = event(1, "proposal_created", proposal_id="q", title="here")
+    there = msgspec.structs.replace(event(2, "proposal_created", proposal_id="q", title="there"), swarm_id="t")
+    ended = msgspec.structs.replace(event(3, "proposal_rejected", 5, proposal_id="q", stage="verify"), swarm_id="t")
+    for each in (here, there, event(4, "proposal_created", 9, proposal_id="q", title="again"), ended):
+        tally.take(each)
+    assert (tally.title(here), tally.title(there)) == ("here", "there")
+    report = tally.report(ready=True, seconds=1.0, workspace="/w", data="/d", api_url="u")
+    assert report.proposals_by_outcome == {"pending": 1, "rejected_by_verify": 1}
 
 
 def test_what_a_model_wrote_does_not_drive_the_terminal() -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from gateway_model import Mesh, asked, authorized, claimed, created, executed, mesh, thought, verified
+from gateway_model import Mesh, asked, authorized, claimed, created, executed, mesh, spawned, thought, verified
 
 from services.gateway.settings import GatewaySettings
 from shared.contracts.events import (
@@ -434,6 +434,54 @@ async def test_an_approval_is_bound_to_its_digest_and_given_once(up: Mesh, api: 
     await up.put(ApprovalGranted(swarm="s", persona="p", proposal_id="p-1", digest=c.digest, principal="bo"))
     assert (await api.get("/v1/approvals")).json() == []
     assert (await api.get("/v1/approvals?state=granted")).json()[0]["granted_by"] == ["local", "bo"]
+
+
+async def test_an_id_that_means_several_proposals_is_409_with_the_candidates_until_it_is_said_which(
+    up: Mesh, api: httpx.AsyncClient
+) -> None:
+    one, two, three = created("x", persona="al"), created("x", swarm="t", persona="al"), created("x", persona="bo")
+    await up.put(one, two, three, *(verified(c) for c in (one, two, three)), *(asked(c) for c in (one, two, three)))
+    grant = {"decision": "grant", "digest": two.digest}
+    for answer in (
+        await api.get("/v1/proposals/x"),
+        await api.get("/v1/proposals/x?swarm=s"),
+        await api.post("/v1/cognition/proposals/x/approve"),
+        await api.post("/v1/approvals/x", json=grant),
+    ):
+        refused = problem(answer, 409)
+        assert refused["reason"] == "proposal_ambiguous"
+        candidates = [
+            {"swarm_id": s, "persona_id": p, "proposal_id": "x"} for s, p in (("s", "al"), ("t", "al"), ("s", "bo"))
+        ]
+        assert [c for c in candidates if c in refused["candidates"]] == refused["candidates"]  # type: ignore[operator]
+    assert (await api.get("/v1/proposals/x?swarm=s&persona=bo")).json()["proposal"]["persona_id"] == "bo"
+    assert (await api.get("/v1/proposals/x?swarm=t")).json()["swarm_id"] == "t"
+    problem(await api.get("/v1/proposals/x?swarm=none"), 404)
+    granted = await api.post("/v1/approvals/x?swarm=t", json=grant)
+    assert granted.json()["approval"]["swarm_id"] == "t"
+    assert (await api.post("/v1/cognition/proposals/x/approve?persona=bo")).status_code == 200
+    assert [a["persona_id"] for a in (await api.get("/v1/approvals")).json()] == ["al"]
+    assert len((await api.get("/v1/cognition/proposals")).json()) == 3
+
+
+async def test_an_id_that_means_several_personas_is_409_until_the_swarm_is_named(
+    up: Mesh, api: httpx.AsyncClient
+) -> None:
+    await up.put(spawned("x"), spawned("x", swarm="t"))
+    path = "/v1/swarm/personas/x"
+    for answer in (
+        await api.get("/v1/cognition/personas/x"),
+        await api.post(f"{path}/reap"),
+        await api.post(f"{path}/spawn", json=CHILD),
+        await api.get(f"{path}/memory?q=a"),
+    ):
+        refused = problem(answer, 409)
+        assert refused["candidates"] == [{"swarm_id": s, "persona_id": "x"} for s in ("s", "t")]
+    assert (await api.get("/v1/cognition/personas/x?swarm=t")).json()["identity"]["swarm_id"] == "t"
+    assert (await api.get(f"{path}/memory?q=a&swarm=t")).status_code == 200
+    kid = (await api.post(f"{path}/spawn?swarm=t", json=CHILD)).json()
+    assert kid["identity"]["swarm_id"] == "t"
+    assert (await api.post(f"{path}/reap?swarm=t")).json()["reaped_ids"] == ["x"]
 
 
 async def test_budgets_show_what_is_granted(up: Mesh, api: httpx.AsyncClient) -> None:

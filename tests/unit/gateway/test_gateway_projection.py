@@ -28,7 +28,7 @@ from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Ledger
 from services.gateway.projections.personas import Personas
 from services.gateway.projections.projection import Commands, Projection, State
-from services.gateway.projections.proposals import Proposals, fold_life
+from services.gateway.projections.proposals import Proposals, fold_lives
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -179,11 +179,11 @@ def test_a_life_read_from_the_log_is_the_life_in_memory(history: list[Recorded])
     projection = Projection()
     for event in history:
         projection.apply(event)
-    for name, life in projection.proposals.lives.items():
+    for (_, _, name), life in projection.proposals.lives.items():
         of_it = [e for e in history if getattr(e.event, "proposal_id", None) == name]
-        again = fold_life(of_it, name)
-        assert again is not None
-        assert again.life_view() == life.life_view()
+        views = [again.life_view() for again in fold_lives(of_it, name)]
+        assert life.life_view() in views
+        assert views == [one.life_view() for one in projection.proposals.named(name)]
 
 
 @settings(max_examples=100, deadline=None)
@@ -234,6 +234,7 @@ def test_a_checkpoint_forgets_the_same_proposals_as_the_whole_log(
     whole, resumed = Proposals(keep_done, keep_open), Proposals(keep_done, keep_open)
     for event in history[:cut]:
         whole.apply(event)
+    resumed.gone = dict(whole.gone)
     for event in whole.capture():
         resumed.apply(event)
     for event in history[cut:]:
@@ -313,7 +314,12 @@ def test_a_persona_out_of_budget_is_paused_until_its_next_grant() -> None:
     assert not folded(spawned("p"), exhausted("p"), granted("p")).personas.all()[0].budget_paused
 
 
-def test_an_id_in_two_swarms_answers_for_the_first_until_that_is_reaped() -> None:
+def test_an_id_in_two_swarms_means_those_not_reaped_and_else_the_first() -> None:
+    both = folded(spawned("p"), spawned("p", swarm="t"))
+    assert [p.identity.swarm_id for p in both.personas.named("p")] == ["s", "t"]
+    ends = [PersonaReaped(swarm=swarm, persona="p", reason="r") for swarm in ("s", "t")]
+    gone = folded(spawned("p"), spawned("p", swarm="t"), *ends)
+    assert [p.identity.swarm_id for p in gone.personas.named("p")] == ["s"]
     projection = folded(spawned("p"), PersonaReaped(swarm="s", persona="p", reason="r"), spawned("p", swarm="t"))
     found = projection.personas.get("p")
     assert found is not None
@@ -342,7 +348,30 @@ def test_memory_keeps_the_newest_finished_and_drops_no_waiting_proposal_before_i
     for number in range(3):
         seq += 1
         kept.apply(recorded(created(f"o{number}"), seq))
-    assert list(kept.lives) == ["d3", "d4", "o1", "o2"]
+    assert [name for _, _, name in kept.lives] == ["d3", "d4", "o1", "o2"]
+    for name in ("d0", "d4", "o0", "o1"):
+        kept.apply(recorded(created(name), seq + 1))
+    assert [name for _, _, name in kept.lives] == ["d3", "d4", "o1", "o2"]
+
+
+def test_a_proposal_counts_once_however_often_it_is_created() -> None:
+    first, again = created("x"), msgspec.structs.replace(created("x"), title="another")
+    projection = folded(first, verified(first), again, asked(first), again)
+    (life,) = projection.proposals.newest()
+    assert life.view().title == first.title
+    assert [type(r.event).__name__ for r in life.events] == ["ProposalCreated", "ProposalVerified", "ApprovalRequested"]
+    assert sum(projection.proposal_counts().values()) == 1
+
+
+def test_proposals_of_one_id_in_two_swarms_or_personas_are_two_in_every_view() -> None:
+    one, two, three = created("x"), created("x", swarm="t"), created("x", persona="q")
+    projection = folded(one, two, three, executed(two), asked(three), rejected("x"))
+    lives = projection.proposals.named("x")
+    assert [life.key for life in lives] == [("s", "p", "x"), ("t", "p", "x"), ("s", "q", "x")]
+    assert [life.status for life in lives] == ["rejected", "executed", "created"]
+    assert [life.approval_view(NOW) is not None for life in lives] == [False, False, True]
+    assert projection.proposals.named("x", "s", "q") == [lives[2]]
+    assert projection.proposal_counts() == {"rejected": 1, "executed": 1, "created": 1}
 
 
 def test_who_may_vote_and_who_may_not() -> None:
@@ -350,7 +379,7 @@ def test_who_may_vote_and_who_may_not() -> None:
     denied = ApprovalDenied(swarm="s", persona="p", proposal_id="x", digest=c.digest, principal="bo")
 
     def reason(*history: AnyEvent, principal: str = "al", digest: str | None = None) -> str | None:
-        problem = refusal(folded(*history).proposals.lives["x"], principal, digest, NOW)
+        problem = refusal(folded(*history).proposals.named("x")[0], principal, digest, NOW)
         return None if problem is None else problem.details.reason
 
     assert reason(c) == "not_awaiting"
