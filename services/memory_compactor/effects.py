@@ -177,7 +177,8 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
 async def restore_all(log: Log, cold: ColdStore, fabric: Fabric) -> int:
     """Give an empty memory a head start from the last snapshot of every persona; how many were restored.
 
-    What cannot be read is left to the log, which is replayed anyway. Raises `LogUnavailable` and outages of the index.
+    What cannot be read is left to the log, which is replayed anyway. Raises `LogUnavailable`, `ColdUnavailable` and outages of
+    the index, and is then to be called again.
     """
     restored = 0
     personas = {(r.event.swarm, r.event.persona) for r in await log.read(("persona.spawned.>",))}
@@ -186,6 +187,6 @@ async def restore_all(log: Log, cold: ColdStore, fabric: Fabric) -> int:
             continue
         try:
             restored += await fabric.restore(await cold.get(event.key, event.sha256))
-        except (ColdUnavailable, ColdMissing, ColdCorrupt, UnknownVersion) as error:
+        except (ColdMissing, ColdCorrupt, UnknownVersion) as error:
             _log.warning("snapshot_not_restored", key=event.key, why=str(error), remedy="the log is replayed instead")
     return restored

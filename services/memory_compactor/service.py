@@ -8,26 +8,23 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import structlog
-
 from services.memory_compactor.decider import Compactor, State
-from services.memory_compactor.effects import Feed, MemoryEffects, restore_all
+from services.memory_compactor.opening import Opening, Ports
 from shared.memory.cold import S3Cold
 from shared.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
-from shared.memory.fabric import Fabric
 from shared.memory.port import Embedder, VectorIndex
-from shared.runtime.service import Service
+from shared.runtime.service import Service, cached
 from shared.settings import Settings, SettingsError
 
-_log = structlog.get_logger()
+COLD_LOOKED_AT_EVERY_S = 10.0
 
 
 async def wire(service: Service) -> None:
-    """Open memory, give it a head start when it is empty, and feed it. Raises what the ports raise, and `SettingsError`."""
+    """Open memory, give it a head start when it is empty, and feed it. Raises `SettingsError`."""
     settings = service.settings
     if not settings.s3_endpoint:
         raise SettingsError("SWARM_S3_ENDPOINT is not set (host:port of an S3 store); snapshots need one")
-    cold = await S3Cold.open(
+    cold = S3Cold(
         settings.s3_endpoint,
         settings.s3_bucket,
         access_key=settings.s3_access_key,
@@ -35,33 +32,32 @@ async def wire(service: Service) -> None:
         secure=settings.s3_secure,
     )
     service.on_close(cold.close)
-    embedder = await _embedder(settings)
-    service.on_close(embedder.close)
-    index = await _index(settings, embedder)
-    service.on_close(index.close)
-    fabric = await Fabric.open(index, embedder)
-    if fabric.cursor and await service.log.get(fabric.cursor) is None:
-        _log.error("index_of_another_log", cursor=fabric.cursor, remedy="cleared, rebuilt from the log")
-        await index.clear()
-        fabric = await Fabric.open(index, embedder)
-    if fabric.cursor == 0:
-        restored = await restore_all(service.log, cold, fabric)
-        _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
-    feed = Feed(service.log, fabric)
-    service.background("memory-feed", feed.run)
-    service.ready("memory", lambda: _problem(feed))
+
+    async def embedder() -> Embedder:
+        return await _embedder(settings)
+
+    async def index(embedder: Embedder) -> VectorIndex:
+        return await _index(settings, embedder)
+
+    opening = Opening(service.log, cold, Ports(embedder=embedder, index=index))
+    service.on_close(opening.close)
+    service.background("memory-feed", opening.run)
+
+    async def memory_problem() -> str | None:
+        return opening.problem
+
+    async def cold_problem() -> str | None:
+        return await cold.problem()
+
+    service.ready("memory", memory_problem)
+    service.ready("cold", cached(cold_problem, COLD_LOOKED_AT_EVERY_S))
 
     decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)
-    effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
-    shell = service.shell(decider, perform=effects.perform, state_type=State)
+    shell = service.shell(decider, perform=opening.perform, state_type=State)
     # a draining persona is pending till its deadline, and as long as cold storage is away: many may drain at once, for days
     service.consume(shell, max_ack_pending=20_000, max_deliver=10_000)
-    service.consume(service.shell(decider, perform=effects.perform), stream="RECALL", suffix="-recall")
-    service.on_stop(feed.stop)  # after the consumers: what is in flight may still wait for it
-
-
-async def _problem(feed: Feed) -> str | None:
-    return feed.problem
+    service.consume(service.shell(decider, perform=opening.perform), stream="RECALL", suffix="-recall")
+    service.on_stop(opening.stop)  # after the consumers: what is in flight may still wait for it
 
 
 async def _embedder(settings: Settings) -> Embedder:

@@ -23,16 +23,10 @@ _THREADS = 8
 
 
 class S3Cold:
-    """A `ColdStore` in one bucket. Make it with `S3Cold.open`."""
+    """A `ColdStore` in one bucket, which is made when it is missing. `endpoint` is host:port. The first use connects."""
 
-    def __init__(self, client: minio.Minio, bucket: str) -> None:
-        self._client = client
-        self._bucket = bucket
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cold")
-
-    @classmethod
-    async def open(
-        cls,
+    def __init__(
+        self,
         endpoint: str,
         bucket: str,
         *,
@@ -40,23 +34,26 @@ class S3Cold:
         secret_key: str,
         secure: bool = False,
         region: str = "us-east-1",
-    ) -> S3Cold:
-        """Connect and ensure the bucket. `endpoint` is host:port. Raises `ColdUnavailable`."""
+    ) -> None:
         http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=2, read=10),
             maxsize=_THREADS,
             retries=urllib3.Retry(total=2, backoff_factor=0.1),
         )
-        client = minio.Minio(
+        self._client = minio.Minio(
             endpoint, access_key=access_key, secret_key=secret_key, secure=secure, region=region, http_client=http
         )
-        cold = cls(client, bucket)
+        self._bucket = bucket
+        self._is_there = False
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cold")
+
+    async def problem(self) -> str | None:
+        """Why the store cannot be used now; None when it answers."""
         try:
-            await cold._run(cold._ensure_bucket)
-        except ColdUnavailable:
-            await cold.close()
-            raise
-        return cold
+            await self._run(self._client.bucket_exists, self._bucket)
+        except ColdUnavailable as error:
+            return str(error)
+        return None
 
     def _ensure_bucket(self) -> None:
         try:
@@ -129,7 +126,11 @@ class S3Cold:
         self._client._http.clear()
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+            if not self._is_there:
+                await loop.run_in_executor(self._pool, self._ensure_bucket)
+                self._is_there = True
+            return await loop.run_in_executor(self._pool, work, *args)
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise ColdUnavailable(f"S3 bucket {self._bucket}: {error}") from error

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 _QUERY_BATCH = 16
 _PAGE = 1000
 _NO_HNSW = 10_000_000
+LONGEST_RETRY_S = 30.0
 _log = structlog.get_logger()
 
 
@@ -45,8 +46,8 @@ class EdgeIndex:
         self._lock_fd = lock_fd
         self._flush_s = flush_s
         self._worker = worker
-        self._flush_timer: asyncio.TimerHandle | None = None
-        self._flush_error: BaseException | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._unflushed = False
 
     @classmethod
     async def open(cls, folder: Path, dim: int, *, flush_s: float = 2.0) -> EdgeIndex:
@@ -75,11 +76,13 @@ class EdgeIndex:
             batch.append(q.Point(points.cursor_point_id(scope), {}, points.cursor_payload(scope, seq)))
         if not batch:
             return
+        if self._unflushed:
+            await self.flush()  # what cannot be kept is not taken in either
         await self._run(self._update, q.UpdateOperation.upsert_points(batch))
         if gone:
             await self._run(self._update, q.UpdateOperation.delete_points(list(gone)))
-        if self._flush_timer is None:
-            self._flush_timer = asyncio.get_running_loop().call_later(self._flush_s, self._flush_later)
+        if not self._is_flush_due():
+            self._flushing = asyncio.create_task(self._flush_later(), name="edge-index-flush")
 
     def _update(self, operation: q.UpdateOperation) -> None:
         self._shard.update(operation)
@@ -158,19 +161,36 @@ class EdgeIndex:
         self._shard = _open(self._folder, self.dim)
 
     async def flush(self) -> None:
-        await self._run(self._shard.flush)
+        try:
+            await self._run(self._shard.flush)
+        except IndexUnavailable:
+            self._unflushed = True
+            raise
+        self._unflushed = False
 
-    def _flush_later(self) -> None:
-        self._flush_timer = None
-        self._worker.submit(self._shard.flush).add_done_callback(self._flushed)
+    def _is_flush_due(self) -> bool:
+        return self._flushing is not None
 
-    def _flushed(self, done: Future[None]) -> None:
-        self._flush_error = self._flush_error or done.exception()
+    async def _flush_later(self) -> None:
+        """Some time after a write; a disk that refuses is asked again, ever more rarely, until it takes it."""
+        delay_s = self._flush_s
+        while True:
+            await asyncio.sleep(delay_s)
+            self._flushing = None  # what is written from here on is for another flush
+            try:
+                await self.flush()
+                return
+            except IndexUnavailable as error:
+                delay_s = min(LONGEST_RETRY_S, 2 * delay_s)
+                _log.error("index_not_flushed", why=str(error), retry_s=delay_s)
+                if self._is_flush_due():
+                    return  # a write came meanwhile, and its flush is this one's too
+                self._flushing = asyncio.current_task()
 
     async def close(self) -> None:
         """Flush and release the folder. The index is of no use afterwards."""
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
         try:
             await self._run(self._shard.close)
         finally:
@@ -178,8 +198,6 @@ class EdgeIndex:
             os.close(self._lock_fd)
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
-        if self._flush_error is not None:
-            raise IndexUnavailable(f"the index could not be flushed: {self._flush_error}")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
         except Exception as error:  # the engine raises plain `Exception` for everything

@@ -57,9 +57,9 @@ class Service:
         self._stops: list[Callable[[], Awaitable[None]]] = []
         self._closes: list[Callable[[], Awaitable[None]]] = []
         self.health.check("nats", self._connected)
-        self.health.check("streams", _cached(self._drift, DRIFT_EVERY_S))
+        self.health.check("streams", cached(self._drift, DRIFT_EVERY_S))
         if settings.require_sync_always:
-            self.health.check("durability", _cached(self._durable, DRIFT_EVERY_S))
+            self.health.check("durability", cached(self._durable, DRIFT_EVERY_S))
 
     def bucket(self, name: str) -> KeyValue:
         """The bucket `leases` or `checkpoints`."""
@@ -215,7 +215,7 @@ async def _named(main_: Callable[[], Awaitable[None]]) -> None:
     await main_()
 
 
-def _cached(check: ReadyCheck, good_for_s: float) -> ReadyCheck:
+def cached(check: ReadyCheck, good_for_s: float) -> ReadyCheck:
     """A check that, once fine, is believed for a while; a problem is looked at anew each time."""
     fine_until = 0.0
 

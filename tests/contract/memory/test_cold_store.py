@@ -19,7 +19,9 @@ from tests.contract.memory.weed import ACCESS_KEY, SECRET_KEY, Weed
 
 async def connect(server: Weed, bucket: str = "") -> S3Cold:
     bucket = bucket or f"test-{uuid.uuid4().hex[:12]}"
-    return await S3Cold.open(server.endpoint, bucket, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    store = S3Cold(server.endpoint, bucket, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    assert await store.problem() is None
+    return store
 
 
 @pytest.fixture
@@ -77,15 +79,20 @@ async def test_opening_a_bucket_twice_at_once_is_fine(weed: Weed) -> None:
 
 
 async def test_a_wrong_key_is_refused_in_plain_words(weed: Weed) -> None:
+    store = S3Cold(weed.endpoint, "test", access_key=ACCESS_KEY, secret_key="wrong-secret")
     with pytest.raises(ColdUnavailable, match="S3 bucket test"):
-        await S3Cold.open(weed.endpoint, "test", access_key=ACCESS_KEY, secret_key="wrong-secret")
+        await store.keys("")
+    await store.close()
 
 
 async def test_a_server_that_is_away_fails_within_seconds() -> None:
     began = time.monotonic()
+    store = S3Cold("127.0.0.1:9", "test", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     with pytest.raises(ColdUnavailable):
-        await S3Cold.open("127.0.0.1:9", "test", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+        await store.keys("")
     assert time.monotonic() - began < 8
+    assert "127.0.0.1" in str(await store.problem())
+    await store.close()
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_the_client_outlives_the_outage(tmp_path: Path) -> None:

@@ -181,9 +181,7 @@ async def test_a_life_survives_a_kill_and_the_loss_of_the_index_and_is_sealed_on
         if isinstance(r.event, SnapshotCompressed) and r.event.final
     ]
     assert [r.id for r in finals] == [last.id]
-    cold = await S3Cold.open(
-        weed.endpoint, compactor.environment["SWARM_S3_BUCKET"], access_key=ACCESS_KEY, secret_key=SECRET_KEY
-    )
+    cold = S3Cold(weed.endpoint, compactor.environment["SWARM_S3_BUCKET"], access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     snapshot = decode(await cold.get(last.event.key, last.event.sha256))
     assert [i.text for i in snapshot.items] == [
         "Watch the host",

@@ -171,7 +171,7 @@ async def test_a_lost_index_gets_a_head_start_from_snapshots_and_the_rest_from_t
     async with feeding(log, anew) as feed:
         assert await feed.reach(last)
         assert (await anew.snapshot("alpha", "ada")).data == before
-    cold.away = True
+    cold.objects.clear()
     other = await EdgeIndex.open(tmp_path / "other", 256)
     assert await restore_all(log, cold, await Fabric.open(other, embedder)) == 0
     await index.close()

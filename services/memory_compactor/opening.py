@@ -1,0 +1,106 @@
+"""Opening memory at start, when what it rests on may be away: waited for, told in readiness, never a reason to end.
+
+The index and the embedder must be there before anything is remembered. Cold storage only for an empty index that snapshots can
+give a head start; with an index at hand memory works without it, and snapshots wait (`snapshot.delayed`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+
+from services.memory_compactor.decider import Unavailable
+from services.memory_compactor.effects import FIRST_RETRY_S, LONGEST_RETRY_S, Feed, MemoryEffects, restore_all
+from shared.decider import Effect, Result
+from shared.log.port import Log, LogUnavailable
+from shared.memory.fabric import Fabric
+from shared.memory.port import ColdStore, ColdUnavailable, Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
+
+_log = structlog.get_logger()
+AWAY = (ColdUnavailable, EmbedderUnavailable, IndexUnavailable, LogUnavailable)
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """How memory's ports are opened; each call may raise that they are away, and is then made again."""
+
+    embedder: Callable[[], Awaitable[Embedder]]
+    index: Callable[[Embedder], Awaitable[VectorIndex]]
+
+
+class Opening:
+    """One memory on a log, opened and then fed by `run`, until `stop`."""
+
+    def __init__(self, log: Log, cold: ColdStore, ports: Ports) -> None:
+        self._log, self._cold, self._ports = log, cold, ports
+        self._embedder: Embedder | None = None
+        self._index: VectorIndex | None = None
+        self._effects: asyncio.Future[MemoryEffects | None] = asyncio.get_running_loop().create_future()
+        self._stopping = asyncio.Event()
+        self._why = "memory is being opened"
+
+    @property
+    def problem(self) -> str | None:
+        """Why memory is not there, or does not move on; None when it does."""
+        effects = self._effects.result() if self._effects.done() else None
+        return self._why if effects is None else effects.feed.problem
+
+    async def perform(self, effect: Effect) -> Result:
+        """As `MemoryEffects.perform`, once memory is open."""
+        effects = await asyncio.shield(self._effects)
+        return Unavailable(detail="stopping") if effects is None else await effects.perform(effect)
+
+    async def run(self) -> None:
+        """Open what is away as soon as it is there, then feed memory. Raises whatever is not an outage."""
+        delay_s = FIRST_RETRY_S
+        while not self._stopping.is_set():
+            try:
+                fabric = await self._open()
+            except AWAY as error:
+                self._why = f"memory waits for what is away: {error}"
+                _log.warning("memory_waits", why=str(error), retry_s=delay_s)
+                delay_s = min(LONGEST_RETRY_S, 2 * (await self._pause(delay_s)))
+                continue
+            feed = Feed(self._log, fabric)
+            self._effects.set_result(MemoryEffects(fabric=fabric, feed=feed, cold=self._cold))
+            await feed.run()
+            return
+        self._effects.set_result(None)
+
+    async def _open(self) -> Fabric:
+        if self._embedder is None:
+            self._embedder = await self._ports.embedder()
+        if self._index is None:
+            self._index = await self._ports.index(self._embedder)
+        fabric = await Fabric.open(self._index, self._embedder)
+        if fabric.cursor and await self._log.get(fabric.cursor) is None:
+            _log.error("index_of_another_log", cursor=fabric.cursor, remedy="cleared, rebuilt from the log")
+            await self._index.clear()
+            fabric = await Fabric.open(self._index, self._embedder)
+        if fabric.cursor == 0:
+            restored = await restore_all(self._log, self._cold, fabric)
+            _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
+        return fabric
+
+    async def _pause(self, delay_s: float) -> float:
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+        return delay_s
+
+    async def stop(self) -> None:
+        """Take in no more."""
+        self._stopping.set()
+        effects = await asyncio.shield(self._effects)
+        if effects is not None:
+            await effects.feed.stop()
+
+    async def close(self) -> None:
+        """Close the ports that were opened."""
+        for port in (self._index, self._embedder):
+            if port is not None:
+                await port.close()
