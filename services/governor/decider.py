@@ -13,7 +13,8 @@ goes on. Ticks find what nobody else will: orphans, the idle, and drains that ne
 
 *Ledger* (`ledger.py`) reads `persona.*` and `budget.*` and guards `budget.*.<swarm>.>`. In each minute (window), for
 every persona and for the swarm: outstanding grants in full + settled ones at their cost <= the limit. An outstanding grant
-ends by its holder closing it, or by expiring, and is then charged in full by the next tick that finds it.
+ends by its holder closing it, or by expiring, and is then charged in full by the next tick that finds it. Who found too little
+left is served when there is room again, in the order in which they came.
 
 Both states are the one `State`, folded from different subjects, and per swarm.
 """
@@ -74,7 +75,7 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
     def decide(self, state: State, message: Input) -> Decision:
         match message:
             case Tick(facts=ExpiredGrants()):
-                return ledger.reconcile(state.ledger, message, self.limits)
+                return ledger.reconcile(state.ledger, state.lineage, message, self.limits)
             case Tick():
                 return lifecycle.reconcile(state.lineage, message, self.limits)
             case Performed():

@@ -2,6 +2,10 @@
 
 Credits are debited, not copied: a grant is charged to the persona, to each of its ancestors and to the swarm, each
 against its own limit per minute. While it is outstanding it counts in full; settled, it counts at what it cost.
+
+A grant is exactly what was needed. Whoever finds too little left stands in line, and `budget.exhausted` says so. The line is
+served by whatever makes room, a settled grant or a new minute, without anybody asking again; who waited longest comes first,
+and nobody overtakes on the account that another waits for.
 """
 
 from __future__ import annotations
@@ -17,7 +21,15 @@ import msgspec
 from services.governor.limits import Limits
 from services.governor.lineage import Lineage
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import BudgetExhausted, BudgetGranted, BudgetSettled, Credits, GrantRequested
+from shared.contracts.events import (
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetSettled,
+    Credits,
+    GrantRequested,
+    PersonaDraining,
+    PersonaReaped,
+)
 from shared.contracts.ids import caused_id
 from shared.decider import NOTHING, Decision, Delivered, Result, Tick
 
@@ -27,6 +39,9 @@ WINDOW_S = 60
 KEPT_WINDOWS = 5
 SWARM = "*"
 """The account of the whole swarm; no persona can have this id."""
+COME_AGAIN_S, APART_S, MAX_SPREAD_S = 15.0, 0.05, 30.0
+"""Whoever stands in line is served when there is room. Should that fail it asks again, so long after the minute began, each a
+little later than the one before it in the line."""
 
 
 class ExpiredGrants(Result, frozen=True, kw_only=True):
@@ -42,19 +57,30 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in the line; forgotten at `until`, for by then it has asked again or is gone."""
+
+    need: Credits
+    until: datetime
+
+
 class Ledger(msgspec.Struct, kw_only=True):
     """One swarm's accounts: what is charged in each of the last windows, by persona with all its descendants.
 
-    `answered` holds the requests answered lately, by id, with the time of the answer.
+    `answered` holds the requests answered lately, by id, with the time of the answer; `waiting` the line, first come first.
     """
 
     outstanding: dict[str, Grant] = {}
     charged: dict[int, dict[str, Credits]] = {}
     answered: dict[str, datetime] = {}
+    waiting: dict[str, Waiting] = {}
 
     def oldest_window(self) -> int:
         """Windows before this one are forgotten."""
         return max(self.charged, default=0) - KEPT_WINDOWS + 1
+
+
+_NONE = Credits()
 
 
 def each(of: Callable[[int, int], int], a: Credits, b: Credits) -> Credits:
@@ -79,8 +105,12 @@ def evolve(ledger: Ledger, lineage: Lineage, recorded: Recorded, limits: Limits)
                 )
                 _charge(ledger, lineage, event.persona, event.window, event.credits, operator.add)
                 _remember(ledger, recorded, limits)
-        case BudgetExhausted():
+                ledger.waiting.pop(event.persona, None)
+        case BudgetExhausted() as event:
             _remember(ledger, recorded, limits)
+            _stand_in_line(ledger, event, recorded.envelope.time, limits)
+        case PersonaDraining(persona=persona) | PersonaReaped(persona=persona):
+            ledger.waiting.pop(persona, None)
         case BudgetSettled() as event:
             grant = ledger.outstanding.pop(event.grant_id, None)
             if grant is not None:
@@ -102,6 +132,18 @@ def _charge(
         del ledger.charged[old]
 
 
+def _stand_in_line(ledger: Ledger, event: BudgetExhausted, now: datetime, limits: Limits) -> None:
+    """Who asks again keeps its place; who could never be served has none."""
+    place = ledger.waiting.get(event.persona)
+    if event.need == Credits() or (place is not None and place.until <= now):
+        ledger.waiting.pop(event.persona, None)
+    if event.need != Credits():
+        until = event.retry_at + timedelta(seconds=limits.request_ttl_s)
+        ledger.waiting[event.persona] = Waiting(need=event.need, until=until)
+    while ledger.waiting and ledger.waiting[first := next(iter(ledger.waiting))].until <= now:
+        del ledger.waiting[first]
+
+
 def _remember(ledger: Ledger, recorded: Recorded, limits: Limits) -> None:
     """Half as long again as a request may be old, so a repeated one is either remembered or too old to be answered."""
     if recorded.envelope.causation is not None:
@@ -115,69 +157,137 @@ def _remember(ledger: Ledger, recorded: Recorded, limits: Limits) -> None:
 
 
 def answer(ledger: Ledger, lineage: Lineage, delivered: Delivered, request: GrantRequested, limits: Limits) -> Decision:
-    """Settles the grant the request closes, and grants what it needs, or says what is exhausted, in one commit.
+    """Settles the grant the request closes, and serves the line with the request at its end, in one commit.
 
     A request that needs nothing only closes. `used` is believed up to what was granted.
     """
     if delivered.recorded.id in ledger.answered:
         return NOTHING
     events: list[BudgetSettled | BudgetGranted | BudgetExhausted] = []
+    teller = _Teller(ledger, lineage, limits, delivered.recorded.id, delivered.now)
     closing = ledger.outstanding.get(request.closing or "")
-    back: tuple[int, Credits] | None = None
     if closing is not None and closing.persona == request.persona and request.closing is not None:
         spent = each(min, request.used, closing.credits)
-        back = closing.window, each(operator.sub, closing.credits, spent)
+        teller.give_back(closing, spent)
         events.append(_settled(request.swarm, request.closing, closing, spent, in_full=False))
     age = delivered.now - delivered.recorded.envelope.time
     if request.need != Credits() and age <= timedelta(seconds=limits.request_ttl_s):
-        events.append(_reply(ledger, lineage, delivered, request, limits, back))
+        events += teller.serve(request.swarm, request)
+    elif events:
+        events += teller.serve(request.swarm)
     if not events:
         return NOTHING
     member = lineage.members.get(request.persona)
     return Decision(events=tuple(events), charter=None if member is None else member.charter)
 
 
-def _reply(
-    ledger: Ledger,
-    lineage: Lineage,
-    delivered: Delivered,
-    request: GrantRequested,
-    limits: Limits,
-    back: tuple[int, Credits] | None,
-) -> BudgetGranted | BudgetExhausted:
-    """`back`: the window and the unspent rest of the grant that is closed with this request."""
-    window = max(int(delivered.now.timestamp()) // WINDOW_S, ledger.oldest_window())
+def reconcile(ledger: Ledger, lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
+    """Grants nobody closed in time count as spent, and a new minute has room for those in line; `limits.batch` of each at most."""
+    expired = (
+        _settled(tick.swarm, grant_id, grant, grant.credits, in_full=True)
+        for grant_id, grant in ledger.outstanding.items()
+        if grant.expires_at <= tick.now
+    )
+    served = _Teller(ledger, lineage, limits, tick.id, tick.now).serve(tick.swarm) if ledger.waiting else []
+    return Decision(events=(*islice(expired, limits.batch), *served[: limits.batch]))
 
-    def exhausted(scope: str, resource: Resource) -> BudgetExhausted:
-        retry_at = datetime.fromtimestamp((window + 1) * WINDOW_S, UTC)
-        return BudgetExhausted(
-            swarm=request.swarm, persona=request.persona, scope=scope, resource=resource, retry_at=retry_at
+
+class _Teller:
+    """What is left in each account as one decision goes on. `cause` is the id of what is being decided."""
+
+    def __init__(self, ledger: Ledger, lineage: Lineage, limits: Limits, cause: str, now: datetime) -> None:
+        self._ledger, self._lineage, self._limits, self._cause, self._now = ledger, lineage, limits, cause, now
+        self._window = max(int(now.timestamp()) // WINDOW_S, ledger.oldest_window())
+        self._charged = dict(ledger.charged.get(self._window, {}))
+        self._awaited: set[tuple[str, Resource]] = set()
+        """What somebody further ahead waits for, by account: nobody overtakes there."""
+
+    def give_back(self, grant: Grant, spent: Credits) -> None:
+        """A grant that is closed makes room in its own minute."""
+        if grant.window == self._window:
+            self._book(grant.persona, each(operator.sub, grant.credits, spent), operator.sub)
+
+    def serve(self, swarm: str, request: GrantRequested | None = None) -> list[BudgetGranted | BudgetExhausted]:
+        """Grants for those in line, and the answer to the request, which keeps its place if it had one."""
+        line = [(name, place.need) for name, place in self._ledger.waiting.items() if place.until > self._now]
+        if request is not None:
+            never = self._never(request)
+            if never is not None:
+                return [self._exhausted(request, *never, in_line=None)]
+            if request.persona in self._ledger.waiting:
+                line = [(name, request.need if name == request.persona else need) for name, need in line]
+            if request.persona not in (name for name, _ in line):
+                line.append((request.persona, request.need))
+        events: list[BudgetGranted | BudgetExhausted] = []
+        for position, (persona, need) in enumerate(line):
+            asked = request is not None and persona == request.persona
+            if len(events) >= self._limits.batch and not asked:
+                continue
+            missing = self._missing(persona, need)
+            if missing is None:
+                self._book(persona, need, operator.add)
+                events.append(self._granted(swarm, persona, need, own=asked))
+            elif asked and request is not None:
+                events.append(self._exhausted(request, *missing, in_line=position))
+        return events
+
+    def _never(self, request: GrantRequested) -> tuple[str, Resource] | None:
+        """What no waiting would bring: a whole minute of an account is less, or the persona does not live."""
+        if not self._lineage.is_live(request.persona):
+            return "not_live", "tokens"
+        for name, limit in _limits_of(self._lineage, request.persona, self._limits):
+            for resource in RESOURCES:
+                if getattr(request.need, resource) > getattr(limit, resource):
+                    return name, resource
+        return None
+
+    def _missing(self, persona: str, need: Credits) -> tuple[str, Resource] | None:
+        """The first account, from its own upwards, that has too little left or is waited for by somebody ahead."""
+        if not self._lineage.is_live(persona):
+            return "not_live", "tokens"
+        wanted = [resource for resource in RESOURCES if getattr(need, resource)]
+        if self._awaited:
+            for name in (*(name for name, _ in self._lineage.ancestors(persona)), SWARM):
+                for resource in wanted:
+                    if (name, resource) in self._awaited:
+                        return name, resource
+        for name, limit in _limits_of(self._lineage, persona, self._limits):
+            charged = self._charged.get(name, _NONE)
+            for resource in wanted:
+                if getattr(need, resource) > getattr(limit, resource) - getattr(charged, resource):
+                    self._awaited.add((name, resource))
+                    return name, resource
+        return None
+
+    def _book(self, persona: str, credits: Credits, how: Callable[[int, int], int]) -> None:
+        for name in (*(name for name, _ in self._lineage.ancestors(persona)), SWARM):
+            self._charged[name] = each(how, self._charged.get(name, _NONE), credits)
+
+    def _granted(self, swarm: str, persona: str, credits: Credits, *, own: bool) -> BudgetGranted:
+        name = "budget.granted" if own else f"budget.granted.{persona}"
+        return BudgetGranted(
+            swarm=swarm,
+            persona=persona,
+            grant_id=caused_id(self._cause, name),
+            window=self._window,
+            credits=credits,
+            expires_at=self._now + timedelta(seconds=self._limits.grant_ttl_s),
         )
 
-    if not lineage.is_live(request.persona):
-        return exhausted("not_live", "tokens")
-    charged = ledger.charged.get(window, {})
-    room: Credits | None = None
-    own = Credits()
-    for name, limit in _limits_of(lineage, request.persona, limits):
-        taken = charged.get(name, Credits())
-        if back is not None and back[0] == window:
-            taken = each(operator.sub, taken, back[1])
-        left = each(operator.sub, limit, taken)
-        for resource in RESOURCES:
-            if getattr(request.need, resource) > getattr(left, resource):
-                return exhausted({request.persona: "persona", SWARM: "swarm"}.get(name, name), resource)
-        own = limit if room is None else own
-        room = left if room is None else each(min, room, left)
-    ahead = each(lambda need, limit: max(need, limit // 4) if need else 0, request.need, own)
-    return BudgetGranted(
-        swarm=request.swarm,
-        persona=request.persona,
-        grant_id=caused_id(delivered.recorded.id, "budget.granted"),
-        window=window,
-        credits=each(min, ahead, room or Credits()),
-        expires_at=delivered.now + timedelta(seconds=limits.grant_ttl_s),
-    )
+    def _exhausted(
+        self, request: GrantRequested, account: str, resource: Resource, *, in_line: int | None
+    ) -> BudgetExhausted:
+        retry_at = datetime.fromtimestamp((self._window + 1) * WINDOW_S, UTC)
+        if in_line is not None:
+            retry_at += timedelta(seconds=COME_AGAIN_S + min(in_line * APART_S, MAX_SPREAD_S))
+        return BudgetExhausted(
+            swarm=request.swarm,
+            persona=request.persona,
+            scope={request.persona: "persona", SWARM: "swarm"}.get(account, account),
+            resource=resource,
+            retry_at=retry_at,
+            need=Credits() if in_line is None else request.need,
+        )
 
 
 def _limits_of(lineage: Lineage, persona: str, limits: Limits) -> Iterator[tuple[str, Credits]]:
@@ -192,16 +302,6 @@ def _limits_of(lineage: Lineage, persona: str, limits: Limits) -> Iterator[tuple
             ),
         )
     yield SWARM, limits.swarm_per_minute
-
-
-def reconcile(ledger: Ledger, tick: Tick, limits: Limits) -> Decision:
-    """Grants nobody closed in time count as spent; `limits.batch` at most, the rest is for the next tick."""
-    expired = (
-        _settled(tick.swarm, grant_id, grant, grant.credits, in_full=True)
-        for grant_id, grant in ledger.outstanding.items()
-        if grant.expires_at <= tick.now
-    )
-    return Decision(events=tuple(islice(expired, limits.batch)))
 
 
 def _settled(swarm: str, grant_id: str, grant: Grant, spent: Credits, *, in_full: bool) -> BudgetSettled:

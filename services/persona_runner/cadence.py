@@ -18,10 +18,9 @@ from shared.contracts.events import Phase, ThoughtGenerated
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The runner's bounds. `grant_thoughts`: how many worst cases to ask for at once while busy.
+    """The runner's bounds. `grant_thoughts`: how many thoughts to ask for at once while busy.
 
-    `hold_grant_ms`: a grant is given back before a longer rest than this. `low_credits`: ask for more when less than so
-    many worst cases are left.
+    `hold_grant_ms`: a grant is given back before a longer rest than this.
     """
 
     rest_max_ms: int = 300_000
@@ -29,7 +28,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     proposal_ttl_s: float = 600.0
     ask_again_s: float = 10.0
     grant_thoughts: int = 8
-    low_credits: int = 2
     hold_grant_ms: int = 8_000
 
 

@@ -1,5 +1,9 @@
 """Credits: what may be spent, when to ask for more, and when a grant is given back.
 
+A thought is paid for only if its worst case fits, but most cost a fraction of that. So what is asked for is one worst case and,
+for the thoughts after it, what this persona's thoughts have cost of late, with a margin: a reservation nobody spends would
+starve the others of its family.
+
 A grant is closed only in the batch of a thought, and before the thought in it: whoever knows of the last thought then knows
 that the grant is closed, so no other runner can still be spending it. A request alone closes nothing; what it leaves behind
 is charged in full when it expires.
@@ -17,6 +21,10 @@ from shared.contracts.events import Credits, GrantRequested, ThoughtGenerated, U
 
 MAX_COUNT = 2**53
 """The most a count of the contract can say."""
+MARGIN = 2
+"""Times what thoughts have cost of late."""
+UNKNOWN_SHARE = 8
+"""Of the worst case: what a further thought is reckoned with before there was one."""
 
 
 def usable(grant: Grant | None, now: datetime) -> Grant | None:
@@ -55,7 +63,10 @@ def ask(state: State, worst: Usage, thoughts: int) -> GrantRequested:
 def close(
     state: State, thought: ThoughtGenerated, worst: Usage | None, now: datetime, loop_interval_ms: int, limits: Limits
 ) -> GrantRequested | None:
-    """What goes before the thought: the grant is given back before a long rest, or for more when little or no time is left."""
+    """What goes before the thought: the grant is given back before a long rest, or for more when little or no time is left.
+
+    Also after `grant_thoughts` thoughts, however cheap they were: others may be waiting in line for what it reserves.
+    """
     grant = state.grant
     if grant is None or grant.id != thought.grant_id:
         return None
@@ -69,8 +80,7 @@ def close(
     spent = msgspec.structs.replace(grant, spent=used)
     if worst is None or not may_ask(msgspec.structs.replace(state, grant=spent), now, limits):
         return None
-    ahead = Usage(tokens_in=worst.tokens * limits.low_credits, compute_ms=worst.compute_ms * limits.low_credits)
-    low = not affordable(ahead, spent.left())
+    low = not affordable(worst, spent.left()) or grant.thoughts + 1 >= limits.grant_thoughts
     late = now + timedelta(milliseconds=thought.next_in_ms + 2 * loop_interval_ms) >= grant.expires_at
     return msgspec.structs.replace(back, need=_need(state, worst, limits.grant_thoughts)) if low or late else None
 
@@ -80,6 +90,19 @@ def _need(state: State, worst: Usage, thoughts: int) -> Credits:
 
     The governor grants all that is needed or nothing: who needs the whole minute gets nothing once a thought was paid in it.
     """
-    tokens = min(worst.tokens * thoughts, max(worst.tokens, state.policy.token_budget_per_minute // 4))
-    compute_ms = min(worst.compute_ms * thoughts, max(worst.compute_ms, state.policy.compute_ms_per_minute // 4))
-    return Credits(tokens=tokens, compute_ms=max(1, compute_ms))
+    ahead = thoughts - 1
+    lately = state.cost
+    tokens = _usual(worst.tokens, None if lately is None else lately.tokens)
+    compute_ms = _usual(worst.compute_ms, None if lately is None else lately.compute_ms)
+    quarter = Credits(
+        tokens=state.policy.token_budget_per_minute // 4, compute_ms=state.policy.compute_ms_per_minute // 4
+    )
+    return Credits(
+        tokens=min(worst.tokens + ahead * tokens, max(worst.tokens, quarter.tokens)),
+        compute_ms=max(1, min(worst.compute_ms + ahead * compute_ms, max(worst.compute_ms, quarter.compute_ms))),
+    )
+
+
+def _usual(worst: int, lately: int | None) -> int:
+    """What to reckon with for a further thought."""
+    return worst // UNKNOWN_SHARE if lately is None else min(worst, MARGIN * lately)

@@ -41,16 +41,19 @@ KEPT_OUTCOMES, OUTCOME_CHARS = 4, 240
 MAX_OPEN_HYPOTHESES = 8
 MAX_OPEN_PROPOSALS = 16
 MAX_DRAIN = timedelta(hours=1)
+MAX_COST = 2**40
+"""Of one thought, as far as the next grant is sized by it."""
 MAX_EMPTY = 3
 """Empty answers in a row after which the loop moves on: a context no thinker can cope with must not hold a persona for ever."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Credits in hand; `spent` is what thoughts citing the grant have used."""
+    """Credits in hand; `spent` is what `thoughts` citing the grant have used."""
 
     id: str
     credits: Credits
     spent: Credits = Credits()
+    thoughts: int = 0
     expires_at: datetime
 
     def left(self) -> Credits:
@@ -83,7 +86,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     `heard_seq` the last observation for it alone. `said` and `recent` serve the loop guard.
     `topics` maps what it has raised (by a short hash) to the newest evidence it had for it. `ends_at`: a draining persona
     says nothing from then on; the governor gives it up half as long again after that. `unanswered`: requests in a row that
-    brought neither credits nor the word that there are none.
+    brought neither credits nor the word that there are none. `cost`: what its paid thoughts have cost of late.
     """
 
     swarm: str = ""
@@ -121,6 +124,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: tuple[str, ...] = ()
 
     grant: Grant | None = None
+    cost: Credits | None = None
     asks: int = 0
     unanswered: int = 0
     asked_at: datetime | None = None
@@ -216,7 +220,11 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         spent = Credits(
             tokens=grant.spent.tokens + event.usage.tokens, compute_ms=grant.spent.compute_ms + event.usage.compute_ms
         )
-        grant = msgspec.structs.replace(grant, spent=spent)
+        grant = msgspec.structs.replace(grant, spent=spent, thoughts=grant.thoughts + 1)
+    cost = state.cost
+    if event.grant_id is not None:
+        latest = Credits(tokens=min(event.usage.tokens, MAX_COST), compute_ms=min(event.usage.compute_ms, MAX_COST))
+        cost = latest if cost is None else _smoothed(cost, latest)
     fresh = state.fresh
     if on:
         fresh = event.phase == "observe" or (fresh and event.phase != "compress")
@@ -252,7 +260,15 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         hypotheses=hypotheses,
         outcomes=() if ok else state.outcomes,
         grant=grant,
+        cost=cost,
         sealed=event.final,
+    )
+
+
+def _smoothed(cost: Credits, latest: Credits) -> Credits:
+    """An exponential mean over about four thoughts, rounded up."""
+    return Credits(
+        tokens=(3 * cost.tokens + latest.tokens + 3) // 4, compute_ms=(3 * cost.compute_ms + latest.compute_ms + 3) // 4
     )
 
 

@@ -397,11 +397,15 @@ class BudgetSettled(Event, frozen=True, kw_only=True, tag="budget.settled"):
 
 
 class BudgetExhausted(Event, frozen=True, kw_only=True, tag="budget.exhausted"):
-    """No: `scope` (persona, an ancestor's id, swarm, or not_live) has too little of `resource` left before `retry_at`."""
+    """No: `scope` (persona, an ancestor's id, swarm, or not_live) has too little of `resource` left before `retry_at`.
+
+    With a `need` the persona stands in line for it and is granted it as soon as there is room; it asks again at `retry_at` if not.
+    """
 
     scope: Short
     resource: Literal["tokens", "compute_ms", "actions"]
     retry_at: Instant
+    need: Credits = Credits()
 
 
 # -- control, recall -------------------------------------------------------------------------------------------------

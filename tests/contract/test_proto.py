@@ -199,7 +199,8 @@ def test_a_new_field_gets_the_next_number_and_an_old_one_stays_reserved() -> Non
     }
     structs = generate_proto.structs_of([CLASSES["budget.exhausted"]])
     given = generate_proto.numbered(structs, before)
-    assert given["BudgetExhausted"] == {"retry_at": 1, "mood": 5, "swarm": 6, "persona": 7, "scope": 8, "resource": 9}
+    fields = {"retry_at": 1, "mood": 5, "swarm": 6, "persona": 7, "scope": 8, "resource": 9, "need": 10}
+    assert given["BudgetExhausted"] == fields
     text = generate_proto.source(structs, given)
     assert '  reserved 5;\n  reserved "mood";\n' in text
     assert '    reserved 2;\n    reserved "RESOURCE_GOLD";\n' in text

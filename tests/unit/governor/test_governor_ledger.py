@@ -50,28 +50,103 @@ def granted(events: list[AnyEvent]) -> BudgetGranted:
     return events[-1]
 
 
+def turn(swarm: Swarm, second: float) -> list[AnyEvent]:
+    """What follows from the ledger's tick."""
+    return swarm.replica.handle(Tick(id=f"t{second}", now=at(second), swarm="s", facts=ExpiredGrants()))
+
+
+def served(swarm: Swarm, second: float) -> list[str]:
+    """Whom the ledger's tick grants something."""
+    return [e.persona for e in turn(swarm, second) if isinstance(e, BudgetGranted)]
+
+
 def exhausted(events: list[AnyEvent]) -> tuple[str, str]:
     assert isinstance(events[-1], BudgetExhausted), events
     return events[-1].scope, events[-1].resource
 
 
-def test_a_grant_is_ahead_of_need_and_names_its_window_and_end() -> None:
+def test_a_grant_is_what_was_needed_and_names_its_window_and_end() -> None:
     swarm = swarm_of(("root", None, 1000))
     grant = granted(swarm.ask(want("root", 10), 5))
-    assert (grant.credits, grant.window, grant.expires_at) == (tokens(250), WINDOW, at(95))
+    assert (grant.credits, grant.window, grant.expires_at) == (tokens(10), WINDOW, at(95))
     stored = swarm.last_of(BudgetGranted)
     expected_id = caused_id(stored.envelope.causation or "", "budget.granted")
     assert (grant.grant_id, stored.envelope.charter) == (expected_id, swarm.log.events[1].envelope.charter)
     assert granted(swarm.ask(want("root", 600), 6)).credits == tokens(600)
-    assert granted(swarm.ask(want("root", 100), 7)).credits == tokens(150)
+    assert granted(swarm.ask(want("root", 390), 7)).credits == tokens(390)
 
 
 def test_what_does_not_fit_is_exhausted_until_the_next_minute() -> None:
     swarm = swarm_of(("root", None, 1000))
     swarm.ask(want("root", 900), 5)
     (event,) = swarm.ask(want("root", 101), 59)
-    assert event == BudgetExhausted(swarm="s", persona="root", scope="persona", resource="tokens", retry_at=at(60))
+    whose = BudgetExhausted(swarm="s", persona="root", scope="persona", resource="tokens", retry_at=at(75))
+    assert event == msgspec.structs.replace(whose, need=tokens(101))
     assert granted(swarm.ask(want("root", 900), 60)).window == WINDOW + 1
+
+
+def test_what_no_minute_has_is_refused_and_stands_in_nobodys_way() -> None:
+    swarm = swarm_of(("root", None, 1000), ("a", "root", 1000))
+    (event,) = swarm.ask(want("root", 1001), 5)
+    assert event == BudgetExhausted(swarm="s", persona="root", scope="persona", resource="tokens", retry_at=at(60))
+    assert granted(swarm.ask(want("a", 1000), 6)).credits == tokens(1000)
+    assert turn(swarm, 60) == []
+
+
+def test_who_waited_longest_is_served_first_by_what_was_given_back_and_nobody_overtakes() -> None:
+    swarm = swarm_of(("root", None, 1000), *((name, "root", 1000) for name in "abcd"))
+    first = granted(swarm.ask(want("a", 900), 1))
+    for second, (name, need) in enumerate((("b", 300), ("c", 500), ("d", 100)), 2):
+        assert exhausted(swarm.ask(want(name, need), second)) == ("root", "tokens")
+    events = swarm.ask(want("a", 600, closing=first.grant_id, used=100), 6)
+    assert [type(e).__name__ for e in events] == ["BudgetSettled", *["BudgetGranted"] * 3, "BudgetExhausted"]
+    assert [(e.persona, e.credits) for e in events[1:4] if isinstance(e, BudgetGranted)] == [
+        ("b", tokens(300)),
+        ("c", tokens(500)),
+        ("d", tokens(100)),
+    ]
+    assert len({e.grant_id for e in events[1:4] if isinstance(e, BudgetGranted)}) == 3
+
+
+def test_whoever_needs_other_credits_than_those_waited_for_is_served() -> None:
+    swarm = swarm_of(("root", None, 1000), ("a", "root", 1000), ("b", "root", 1000))
+    swarm.ask(want("a", 900), 1)
+    assert exhausted(swarm.ask(want("b", 300), 2)) == ("root", "tokens")
+    assert exhausted(swarm.ask(want("a", 50), 3)) == ("root", "tokens"), "b came first"
+    compute = GrantRequested(swarm="s", persona="root", need=Credits(compute_ms=10))
+    assert granted(swarm.ask(compute, 4)).credits == Credits(compute_ms=10)
+
+
+def test_those_in_line_are_told_to_come_again_one_after_another() -> None:
+    swarm = swarm_of(("root", None, 1000), *((name, "root", 1000) for name in "abc"))
+    swarm.ask(want("root", 1000), 1)
+    told = [swarm.ask(want(name, 1), 2)[-1] for name in "abc"]
+    assert [at(75), at(75.05), at(75.1)] == [e.retry_at for e in told if isinstance(e, BudgetExhausted)]
+
+
+def test_a_new_minute_serves_the_line_without_anybody_asking_again() -> None:
+    swarm = swarm_of(("root", None, 1000), ("a", "root", 1000), ("b", "root", 1000))
+    swarm.ask(want("root", 1000), 1)
+    swarm.ask(want("a", 700), 2)
+    swarm.ask(want("b", 700), 3)
+    swarm.ask(ReapRequested(swarm="s", persona="a"), 4)
+    assert turn(swarm, 59) == []
+    (served,) = turn(swarm, 61)
+    assert isinstance(served, BudgetGranted)
+    assert (served.persona, served.window, served.credits) == ("b", WINDOW + 1, tokens(700))
+    assert turn(swarm, 62) == []
+
+
+def test_a_place_in_line_is_kept_when_asking_again_and_lost_when_nobody_asks_any_more() -> None:
+    swarm = swarm_of(("root", None, 1000), ("a", "root", 1000), ("b", "root", 1000))
+    swarm.ask(want("root", 1000), 1)
+    for name in ("a", "b", "a"):
+        swarm.ask(want(name, 600), 2)
+    assert served(swarm, 60) == ["a"]
+    assert served(swarm, 121) == ["b"]
+    swarm.ask(want("root", 400), 122)
+    swarm.ask(want("a", 600), 123)
+    assert served(swarm, 600) == []
 
 
 def test_a_childs_credits_are_its_parents_too() -> None:
@@ -150,28 +225,20 @@ def test_a_request_delivered_again_is_answered_once_and_an_old_one_only_closes()
 def test_an_unclosed_grant_is_charged_in_full_by_the_first_tick_after_its_end() -> None:
     swarm = swarm_of(("root", None, 1000))
     grant = granted(swarm.ask(want("root", 10), 0))
-
-    def turn(second: float) -> list[AnyEvent]:
-        return swarm.replica.handle(Tick(id=f"t{second}", now=at(second), swarm="s", facts=ExpiredGrants()))
-
-    assert turn(30) == []
-    assert turn(90) == [
+    assert turn(swarm, 30) == []
+    assert turn(swarm, 90) == [
         BudgetSettled(
             swarm="s", persona="root", grant_id=grant.grant_id, window=WINDOW, credits=grant.credits, in_full=True
         )
     ]
-    assert turn(91) == []
+    assert turn(swarm, 91) == []
 
 
 def test_a_tick_of_the_ledger_settles_what_expired_within_the_batch() -> None:
     swarm = swarm_of(("root", None, 1000), limits=Limits(batch=2))
     for _ in range(3):
         granted(swarm.ask(want("root", 250), 0))
-
-    def turn(second: float) -> int:
-        return len(swarm.replica.handle(Tick(id=f"t{second}", now=at(second), swarm="s", facts=ExpiredGrants())))
-
-    assert [turn(89), turn(90), turn(91), turn(92)] == [0, 2, 1, 0]
+    assert [len(turn(swarm, second)) for second in (89, 90, 91, 92)] == [0, 2, 1, 0]
 
 
 def test_windows_and_answers_are_forgotten_and_a_slow_clock_cannot_spend_twice() -> None:

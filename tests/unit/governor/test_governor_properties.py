@@ -87,6 +87,9 @@ class Audit:
         event: AnyEvent = recorded.event
         if isinstance(event, PersonaSpawned | SpawnRefused | BudgetGranted | BudgetExhausted):
             cause = recorded.envelope.causation
+            if isinstance(event, BudgetGranted | BudgetExhausted):
+                # what makes room, a request or a tick, also serves those in line
+                cause = f"{cause or recorded.envelope.time} {event.persona}"
             assert cause is not None and cause not in self.answers, "a request is answered once"
             self.answers.add(cause)
         match event:

@@ -91,6 +91,30 @@ def test_a_persona_needs_no_more_than_a_quarter_of_its_minute_unless_one_thought
         assert max(e.need.tokens for e in world.events(GrantRequested) if isinstance(e, GrantRequested)) == most
 
 
+def test_what_is_asked_for_is_one_worst_case_and_what_thoughts_have_cost_of_late() -> None:
+    world = World(policy=PersonaPolicy(token_budget_per_minute=100 * WORST.tokens))
+    runner = Runner(world)
+    for _ in range(60):
+        world.observe()
+        runner.think()
+        world.govern()
+    asked = [e.need for e in world.events(GrantRequested) if isinstance(e, GrantRequested)]
+    each_ = 2 * 20  # a thought here costs 20 tokens
+    assert asked[-1].tokens == WORST.tokens + (runner.limits.grant_thoughts - 1) * each_
+    assert asked[-1].tokens < runner.limits.grant_thoughts * WORST.tokens
+
+
+def test_a_grant_is_handed_on_after_so_many_thoughts_however_cheap_they_were() -> None:
+    world = World(grant=Credits(tokens=10**6, compute_ms=10**6))
+    runner = Runner(world)
+    for _ in range(40):
+        world.observe()
+        runner.think()
+        world.govern()
+    thoughts = Counter(t.grant_id for t in world.thoughts())
+    assert max(thoughts.values()) == runner.limits.grant_thoughts
+
+
 def test_a_usage_past_all_counting_still_closes_its_grant() -> None:
     world = World()
     runner = Runner(world)

@@ -1,0 +1,220 @@
+"""A family of personas on a simulated clock: the real governor, the real runner and the real rules, on the in-memory log.
+
+Only time is made up: it jumps to whatever is due next. What a thought costs is what it really took of the processor here. Checks
+are answered at once, proposals by nobody. `measure` says what the log says about who got to think.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from services.governor.decider import ExpiredGrants, Governor
+from services.governor.service import limits_of
+from services.persona_runner.effects import think
+from services.persona_runner.host import Host
+from services.persona_runner.stepping import stepping
+from services.persona_runner.steps import Think
+from shared.contracts.catalog import CONSUMES, class_of
+from shared.contracts.events import (
+    AnyEvent,
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetSettled,
+    CheckRequested,
+    CheckResult,
+    CognitionStarted,
+    GrantRequested,
+    ObservationRecorded,
+    SpawnRequested,
+    ThoughtGenerated,
+)
+from shared.contracts.ids import EVERYONE, caused_id
+from shared.decider import Decision, Delivered, Tick
+from shared.invariants import Invariants, Limits
+from shared.log.memory import Store
+from shared.log.port import DuplicateEvent, StaleBoundary
+from shared.runtime.handling import Answer, Commit, Fold, Operation, Perform, Read, Verdict, addressed, handle
+from shared.settings import Settings
+from shared.thinker.rules import RuleThinker
+
+SWARM = "alpha"
+PERCEIVED = frozenset(CONSUMES["persona_runner"])
+LEDGER = (GrantRequested, BudgetGranted, BudgetSettled, BudgetExhausted)
+TICK_S = 5.0
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """Who got how much: whole cycles of each persona in the leanest `window_s`, and of all of them over the whole time."""
+
+    personas: int
+    thoughts: int
+    fewest_cycles_in_a_window: int
+    min_over_median: float
+    ledger_events_per_thought: float
+    outstanding_at_rest: int
+    violations: int
+
+
+def tree(branching: int, depth: int) -> list[tuple[str, str | None]]:
+    """A root and everything below it, parents first: 341 personas for 4 and 4."""
+    level: list[tuple[str, str | None]] = [("r", None)]
+    made = list(level)
+    for _ in range(depth):
+        level = [(f"{name}{n}", name) for name, _ in level for n in range(branching)]
+        made += level
+    return made
+
+
+class Family:
+    """`personas` as (id, parent). `settings` are the mesh's, by default the defaults."""
+
+    def __init__(self, personas: list[tuple[str, str | None]], settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.now = self.began = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
+        self.store = Store(lambda: self.now)
+        self.governor = Governor(limits=limits_of(self.settings))
+        self.host = Host(shards=1, thinker="rules", runner="runner-1")
+        self.host.begin(0)
+        self.host.end(0)
+        self.thinker = RuleThinker()
+        self._folds: dict[tuple[str, ...], Fold[object]] = {}
+        self._heard = self._lines = self._serial = 0
+        self._say(CognitionStarted(swarm=EVERYONE, persona=EVERYONE))
+        for count, (name, parent) in enumerate(personas, 1):
+            self._say(SpawnRequested(swarm=SWARM, persona=name, name=name, role="r", charter="c", parent_id=parent))
+            self._hear()
+            if count % self.settings.spawns_per_minute == 0:
+                self.now += timedelta(seconds=61)
+        self.personas = [name for name, _ in personas]
+        self.began = self.now
+
+    async def live(self, seconds: float, *, line_every_s: float) -> None:
+        """So much time passes; until then a line comes for everybody every `line_every_s`."""
+        end = self.now + timedelta(seconds=seconds)
+        ticks = lines = self.now
+        while self.now < end:
+            if lines <= self.now:
+                lines += timedelta(seconds=line_every_s)
+                self._lines += 1
+                self._say(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text=f"request {self._lines} took 5 ms"))
+            if ticks <= self.now:
+                ticks += timedelta(seconds=TICK_S)
+                self._govern(Tick(id=self._id(), now=self.now, swarm=SWARM, facts=ExpiredGrants()))
+            self._hear()
+            for key in self.host.due(self.now, 64):
+                await self._step(stepping(self.host, key, lambda: self.now, "persona_runner"))
+                self._hear()
+            due = self.host.next_due()
+            soonest = min(ticks, lines, end)
+            self.now = max(self.now, min(soonest, datetime.fromtimestamp(due, UTC)) if due is not None else soonest)
+
+    def measure(self, *, window_s: float) -> Share:
+        """What the log says about the time since everybody was born."""
+        records = [r for r in self.store.records if r.stored_at >= self.began]
+        windows = max(1, int((self.now - self.began).total_seconds() // window_s))
+        cycles: Counter[tuple[str, int]] = Counter()
+        counts: Counter[str] = Counter()
+        judge = Invariants(
+            Limits(
+                swarm_per_minute=self.governor.limits.swarm_per_minute,
+                actions_per_minute=self.governor.limits.actions_per_minute,
+                lifetime_children=self.governor.limits.max_lifetime_children,
+            )
+        )
+        for recorded in self.store.records:
+            judge.absorb(recorded)
+        for recorded in records:
+            event = recorded.event
+            if isinstance(event, ThoughtGenerated):
+                counts["thoughts"] += 1
+                if event.phase == "compress" and event.status == "ok":
+                    window = int((recorded.stored_at - self.began).total_seconds() // window_s)
+                    cycles[event.persona, min(window, windows - 1)] += 1
+            counts["ledger"] += isinstance(event, LEDGER)
+        totals = sorted(sum(cycles[name, w] for w in range(windows)) for name in self.personas)
+        closed = {r.event.grant_id for r in records if isinstance(r.event, BudgetSettled)}
+        granted = [r.event.grant_id for r in records if isinstance(r.event, BudgetGranted)]
+        return Share(
+            personas=len(self.personas),
+            thoughts=counts["thoughts"],
+            fewest_cycles_in_a_window=min(cycles[name, w] for name in self.personas for w in range(windows)),
+            min_over_median=round(totals[0] / max(1, totals[len(totals) // 2]), 3),
+            ledger_events_per_thought=round(counts["ledger"] / max(1, counts["thoughts"]), 3),
+            outstanding_at_rest=sum(grant not in closed for grant in granted),
+            violations=len(judge.violations),
+        )
+
+    # -- the mesh ----------------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """Everybody takes in what is new: the governor answers, checks are answered, the host is fed."""
+        while self._heard < len(self.store.records):
+            recorded = self.store.records[self._heard]
+            self._heard += 1
+            match recorded.event:
+                case GrantRequested() | SpawnRequested():
+                    self._govern(Delivered(recorded=recorded, now=self.now))
+                case CheckRequested() as event:
+                    self._say(
+                        CheckResult(
+                            swarm=SWARM,
+                            persona=event.persona,
+                            check_id=event.check_id,
+                            hypothesis_id=event.hypothesis_id,
+                            outcome="refuted",
+                            findings="counted",
+                        )
+                    )
+            if class_of(recorded.event) in PERCEIVED:
+                self.host.feed(recorded)
+            else:
+                self.host.position = recorded.seq
+
+    def _govern(self, message: Delivered | Tick) -> None:
+        boundary = self.governor.boundary(message)
+        assert boundary is not None
+        fold = self._folds.setdefault(boundary.reads, Fold(self.governor, boundary))  # type: ignore[arg-type]
+        steps, answer = handle(fold, message, source="governor"), None
+        while True:
+            try:
+                operation = steps.send(answer)
+            except StopIteration:
+                return
+            answer = self._do(operation)  # type: ignore[assignment]
+
+    async def _step(self, steps: Generator[Operation, Answer, Verdict]) -> None:
+        answer: Answer = None
+        while True:
+            try:
+                operation = steps.send(answer)
+            except StopIteration:
+                return
+            if isinstance(operation, Perform):
+                assert isinstance(operation.effect, Think)
+                answer = (await think(self.thinker, operation.effect), self.now)
+            else:
+                answer = self._do(operation)
+
+    def _do(self, operation: Operation) -> Answer:
+        match operation:
+            case Read(filters, after):
+                return self.store.read(filters, after)
+            case Commit(messages, expect):
+                try:
+                    return self.store.append(messages, expect)
+                except (StaleBoundary, DuplicateEvent):
+                    return None
+            case Perform():
+                raise TypeError("the governor has no hands")
+
+    def _say(self, event: AnyEvent) -> None:
+        tick = Tick(id=self._id(), now=self.now, swarm=SWARM)
+        self.store.append(addressed(Decision(events=(event,)), tick, self.now, "client"))
+
+    def _id(self) -> str:
+        self._serial += 1
+        return caused_id(f"{self._serial}", "family")
