@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http_rate_per_s: float = 200.0
     http_burst: int = 400
     http_streams: Positive = 256
+    http_allowed_origins: str = ""
     cognition_enabled: bool = True
 
     # cold and warm memory

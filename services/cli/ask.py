@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping
 from typing import TypeVar
 
 from services.cli.durations import seconds
-from services.cli.target import USAGE, Stop, Target, call
+from services.cli.target import USAGE, Stop, Target, call, rows
 
 T = TypeVar("T")
 
@@ -20,10 +20,12 @@ def ask(target: Target, method: str, path: str, body: Mapping[str, object] | Non
 
 
 def ask_rows(target: Target, path: str, params: Mapping[str, str]) -> list[dict[str, object]]:
-    result = wait(_once(target, "GET", path, params=dict(params)))
-    if not isinstance(result, list):
-        raise Stop(f"{path} answered something else than this version expects")
-    return result
+    return wait(_rows(target, path, params))
+
+
+async def _rows(target: Target, path: str, params: Mapping[str, str]) -> list[dict[str, object]]:
+    async with target.client() as client:
+        return await rows(client, path, params)
 
 
 async def _once(target: Target, method: str, path: str, **options: object) -> object:

@@ -16,7 +16,7 @@ from services.cli.observing import Observer
 from services.cli.output import emit, say
 from services.cli.report import Report, Tally, lines
 from services.cli.stream import events
-from services.cli.target import FAILED, OK, Target, call
+from services.cli.target import FAILED, OK, Target, call, rows
 from services.cli.up import where, with_mesh
 from services.cli.view import LiveView, PlainView
 from services.supervisor.mesh import Mesh
@@ -97,8 +97,8 @@ async def _watch(client: httpx.AsyncClient, tally: Tally, view: LiveView | Plain
 
 async def _start(client: httpx.AsyncClient, swarm: str, loop_interval_ms: int) -> None:
     """A live persona in the swarm, and the loop running."""
-    personas = await call(client, "GET", "/v1/swarm/personas", params={"swarm": swarm})
-    if not any(p["status"] not in GONE for p in personas):  # type: ignore[attr-defined]
+    personas = await rows(client, "/v1/swarm/personas", {"swarm": swarm})
+    if not any(p["status"] not in GONE for p in personas):
         await call(
             client,
             "POST",

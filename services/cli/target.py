@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the mesh (or the work) said no, 2 wrong usage, 3 no mesh c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ DATA = Path("data")
 DEFAULT_URL = "http://127.0.0.1:4096"
 """Asked where nothing says which mesh is meant: no `--url`, no `--data`, and no mesh has run in this folder."""
 TIMEOUT_S = 20.0
+PAGE = 1000
 
 
 class Stop(Exception):
@@ -79,6 +81,27 @@ async def call(client: httpx.AsyncClient, method: str, path: str, **options: obj
     if answer.is_success:
         return msgspec.json.decode(answer.content)
     raise refusal(answer)
+
+
+async def rows(client: httpx.AsyncClient, path: str, params: Mapping[str, str]) -> list[dict[str, object]]:
+    """All of a list, over its pages. Raises `Stop` with the API's own words."""
+    found: list[dict[str, object]] = []
+    url, query = path, {**params, "limit": str(PAGE)}
+    while True:
+        try:
+            answer = await client.get(url, params=query or None)
+        except httpx.TransportError as error:
+            raise away(client, error) from error
+        if not answer.is_success:
+            raise refusal(answer)
+        try:
+            found += msgspec.json.decode(answer.content, type=list[dict[str, object]])
+        except msgspec.ValidationError as error:
+            raise Stop(f"{path} answered something else than this version expects") from error
+        following = answer.links.get("next", {}).get("url")
+        if following is None:
+            return found
+        url, query = following, {}
 
 
 def away(client: httpx.AsyncClient, error: Exception) -> Stop:

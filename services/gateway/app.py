@@ -8,7 +8,7 @@ from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from services.gateway.context import Gateway, provide_caller, provide_command
+from services.gateway.context import Gateway, provide_caller, provide_command, provide_paging
 from services.gateway.front.docs import Document, OfflinePage
 from services.gateway.front.front import Front
 from services.gateway.routes import cognition, swarm
@@ -37,6 +37,7 @@ def create_app(gateway: Gateway) -> Front:
         [*cognition.ROUTES, *swarm.ROUTES],
         dependencies={
             "gateway": Provide(provide_gateway, sync_to_thread=False),
+            "page": Provide(provide_paging, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
             "command": Provide(provide_command, sync_to_thread=False),
         },

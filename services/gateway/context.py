@@ -9,7 +9,7 @@ from typing import Annotated
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
-from litestar.params import HeaderParameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.front.access import Caller
@@ -17,6 +17,7 @@ from services.gateway.front.stream import EventStream
 from services.gateway.projections.feed import Feed
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings, Scope
+from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
 from shared.contracts.ids import utc_now
 from shared.log.port import Log
@@ -66,6 +67,18 @@ class Gateway:
     async def stop(self) -> None:
         """End every stream and the tails; requests in flight still finish."""
         await self.feed.stop()
+
+
+def provide_paging(
+    limit: Annotated[
+        int | None, QueryParameter(ge=1, required=False, description="how many at most; above 1000 is 1000")
+    ] = None,
+    after: Annotated[
+        str | None, QueryParameter(required=False, description="the cursor in the Link of the page before")
+    ] = None,
+) -> Paging:
+    """Which page of a list."""
+    return Paging(limit=limit, after=after)
 
 
 def provide_caller(request: AnyRequest) -> Caller:

@@ -10,13 +10,14 @@ import structlog
 import services.gateway
 from services.gateway.app import create_app
 from services.gateway.context import Gateway
+from services.gateway.front.origins import checked
 from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
 from shared.runtime.health import server
 from shared.runtime.service import Service
 from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
-from shared.settings import Settings, SettingsError
+from shared.settings import Settings, SettingsError, listed
 
 log = structlog.get_logger()
 TOTAL_STREAMS = 4
@@ -31,10 +32,15 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         raise SettingsError(
             f"http_keys: {error}; want sha256 (64 hex digits), principal, scopes of read, control, approve, admin"
         ) from error
+    try:
+        origins = checked(listed(settings.http_allowed_origins))
+    except ValueError as error:
+        raise SettingsError(f"SWARM_HTTP_ALLOWED_ORIGINS: {error}") from error
     return GatewaySettings(
         host=settings.http_host,
         port=settings.http_port,
         keys=keys,
+        allowed_origins=origins,
         cognition_enabled=settings.cognition_enabled,
         four_eyes=settings.four_eyes,
         rate_per_s=settings.http_rate_per_s,

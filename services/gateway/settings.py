@@ -42,6 +42,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 4096
     keys: tuple[Key, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     cognition_enabled: bool = True
     four_eyes: bool = True
     loop_interval_ms: int = 2000

@@ -1,62 +1,77 @@
-"""What every request passes before it reaches a route: size, rate, key, content type, readiness. Plain ASGI.
+"""What every request passes before it reaches a route: origin, size, rate, key, content type, readiness. Plain ASGI.
 
 A page in a browser on this machine can reach a loopback port, so without keys a request is taken only when its `Host` is
-this machine and its `Origin`, if any, is that same host: neither DNS rebinding nor a form on another site gets in.
+this machine and its `Origin`, if any, is that same host or allowed: neither DNS rebinding nor a form on another site gets in.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable
+from urllib.parse import parse_qs
 
 from services.gateway.front import stream
 from services.gateway.front.access import ANYONE_LOCAL, Buckets, Caller, authenticate
-from services.gateway.settings import GatewaySettings, is_loopback
+from services.gateway.front.asgi import App, Event, Receive, Scope, Send
+from services.gateway.front.origins import Origins, is_preflight
+from services.gateway.front.outgoing import Outgoing
+from services.gateway.settings import GatewaySettings
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.telemetry import HTTP_REQUESTS
 
-Scope = MutableMapping[str, Any]
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-App = Callable[[Any, Any, Any], Awaitable[None]]
 OPEN = frozenset(("/health", "/health/live", "/health/ready"))
 WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 
 
 class Front:
-    """Wraps the application. `ready` says whether the projection is at the present; before, `/v1` answers 503."""
+    """Wraps the application. `ready` says whether the projection is at the present; before, `/v1` answers 503.
+
+    HEAD is GET without the body; the scope says `head`, for what would do more than answer.
+    """
 
     def __init__(self, app: App, settings: GatewaySettings, ready: Callable[[], bool]) -> None:
         self._app, self._settings, self._ready = app, settings, ready
         self._buckets = Buckets(settings.rate_per_s, settings.burst)
+        self._origins = Origins(settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         status = 500
 
         async def counted(event: Event) -> None:
             nonlocal status
             if event["type"] == "http.response.start":
                 status = event["status"]
+                event = {**event, "headers": [*event["headers"], *self._origins.headers(headers.get(b"origin"))]}
             await send(event)
 
+        out: Send = counted
+        if scope["method"] in ("GET", "HEAD"):
+            head = scope["method"] == "HEAD"
+            scope = {**scope, "method": "GET", "head": head}
+            out = Outgoing(counted, headers, head=head)
         try:
+            if is_preflight(scope["method"], headers):
+                await _send(204, self._preflight(headers), b"", out)
+                return
             if scope["path"] not in OPEN:
-                scope["user"] = self._admit(scope)
-            await self._app(scope, receive, counted)
+                scope["user"] = self._admit(scope, headers)
+            await self._app(scope, receive, out)
         except Problem as problem:
-            await (_later if scope["path"] == stream.PATH else respond)(problem, counted)
+            await (_later if scope["path"] == stream.PATH else respond)(problem, out)
         finally:
             HTTP_REQUESTS.labels(scope.get("path_template") or "unmatched", f"{status // 100}xx").inc()
 
-    def _admit(self, scope: Scope) -> Caller:
+    def _preflight(self, headers: dict[bytes, str]) -> dict[str, str]:
+        if self._settings.keyless:
+            self._origins.assert_same_machine(headers)
+        return self._origins.preflight(headers)
+
+    def _admit(self, scope: Scope, headers: dict[bytes, str]) -> Caller:
         """Who asks. Raises `Problem`: 401, 403, 413, 415, 429, 503."""
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         address = (scope.get("client") or ("unknown",))[0]
         caller = self._caller(scope, headers)
         wait_s = self._buckets.take(
@@ -76,7 +91,7 @@ class Front:
 
     def _caller(self, scope: Scope, headers: dict[bytes, str]) -> Caller | None:
         if self._settings.keyless:
-            _assert_same_machine(headers)
+            self._origins.assert_same_machine(headers)
             return ANYONE_LOCAL
         scheme, _, token = headers.get(b"authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -116,25 +131,3 @@ async def _send(status: int, headers: dict[str, str], body: bytes, send: Send) -
 
 def _name(caller: Caller | None) -> str:
     return f"key {caller.principal}" if caller is not None else "unknown"
-
-
-def _assert_same_machine(headers: dict[bytes, str]) -> None:
-    host = headers.get(b"host", "")
-    if not is_loopback(_site(f"//{host}")[0]):
-        raise Problem(
-            403, f"Host {host[:80]!r} is not this machine, and no API key is configured", reason="foreign_host"
-        )
-    origin = headers.get(b"origin")
-    if origin is not None and _site(origin)[1] != host:
-        raise Problem(
-            403, f"Origin {origin[:80]!r} is another site, and no API key is configured", reason="foreign_origin"
-        )
-
-
-def _site(url: str) -> tuple[str, str]:
-    """Host name, and host with port; empty for what is no address."""
-    try:
-        parts = urlsplit(url)
-        return parts.hostname or "", parts.netloc
-    except ValueError:
-        return "", ""

@@ -7,8 +7,8 @@ pushes a decision out.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from heapq import merge
-from itertools import islice
 from typing import Literal
 
 from services.gateway.wire.views import AuditEntry
@@ -64,10 +64,11 @@ class Journal:
         for entry in entries:
             self._entries[entry.category].append(entry)
 
-    def newest(self, limit: int, category: str | None = None) -> list[AuditEntry]:
-        """Newest first. Raises `KeyError` for an unknown category."""
+    def newest(self, category: str | None = None, below: int | None = None) -> Iterator[AuditEntry]:
+        """Newest first, of a lower sequence than `below`. Raises `KeyError` for an unknown category."""
         chosen = list(self._entries.values()) if category is None else [self._entries[category]]
-        return list(islice(merge(*(reversed(c) for c in chosen), key=lambda e: -e.seq), limit))
+        entries = merge(*(reversed(c) for c in chosen), key=lambda e: -e.seq)
+        return entries if below is None else (e for e in entries if e.seq < below)
 
     def apply(self, recorded: Recorded) -> None:
         event = recorded.event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -31,16 +32,31 @@ LATE = ("deadline", "expired", "timeout", "timed_out")
 """A rejection for a reason with one of these words in it is a proposal nobody decided in time."""
 
 
+def by_confidence(belief: Belief) -> tuple[float, str]:
+    """Its place among beliefs."""
+    return (-belief.confidence, belief.id)
+
+
+def by_urgency(item: AttentionItem) -> tuple[bool, float, float, str]:
+    """Its place in the queue."""
+    return (item.resolved_at is not None, -item.priority, -item.created_at.timestamp(), item.id)
+
+
 class Beliefs:
     """By id; the least recently changed goes when there are too many."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, Belief] = {}
 
-    def select(self, status: BeliefStatus | None = None, persona: str | None = None) -> list[Belief]:
-        """By confidence, highest first."""
+    def select(
+        self,
+        status: BeliefStatus | None = None,
+        persona: str | None = None,
+        after: tuple[float, str] | None = None,
+    ) -> list[Belief]:
+        """By confidence, highest first; those behind the place `after`."""
         found = (b for b in self.by_id.values() if status in (None, b.status) and persona in (None, b.asserted_by))
-        return sorted(found, key=lambda b: (-b.confidence, b.id))
+        return sorted((b for b in found if after is None or by_confidence(b) > after), key=by_confidence)
 
     def apply(self, recorded: Recorded) -> None:
         event, at = recorded.event, recorded.envelope.time
@@ -62,11 +78,14 @@ class Attention:
         self.items: dict[str, AttentionItem] = {}
         self.open_hypotheses: dict[str, HypothesisRaised] = {}
 
-    def queue(self, lives: list[Life], now: datetime) -> list[AttentionItem]:
-        """Open items first, then by priority, then newest; a proposal past its deadline without an end is one too."""
+    def queue(
+        self, lives: Iterable[Life], now: datetime, after: tuple[bool, float, float, str] | None = None
+    ) -> list[AttentionItem]:
+        """Open items first, then by priority, then newest, behind the place `after`; a proposal past its deadline without an
+        end is one too."""
         late = [_late(life) for life in lives if not life.done and life.deadline < now]
         found = [*self.items.values(), *late]
-        return sorted(found, key=lambda i: (i.resolved_at is not None, -i.priority, -i.created_at.timestamp(), i.id))
+        return sorted((i for i in found if after is None or by_urgency(i) > after), key=by_urgency)
 
     def uncertainties(self, limit: int) -> tuple[str, ...]:
         """Open hypotheses, least sure first."""

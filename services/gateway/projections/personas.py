@@ -7,6 +7,8 @@ first.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -68,6 +70,15 @@ class Persona(msgspec.Struct, kw_only=True):
         stale = now - self.useful_at > IDLE_AFTER or self.next_in_ms >= BACKING_OFF_MS
         return "idle" if self.thought_count and not self.progress and stale else "active"
 
+    def node(self, now: datetime) -> LineageNode:
+        return LineageNode(
+            persona_id=self.identity.id,
+            parent_id=self.identity.parent_id,
+            children=tuple(sorted(self.children)),
+            depth=self.identity.depth,
+            status=self.status(now),
+        )
+
     def view(self, now: datetime) -> PersonaRuntimeState:
         window = int(now.timestamp()) // MINUTE_S
         current = window == self.window
@@ -86,11 +97,22 @@ class Persona(msgspec.Struct, kw_only=True):
         )
 
 
+def by_name(persona: Persona) -> tuple[str, str]:
+    """Its place among all."""
+    return (persona.identity.swarm_id, persona.identity.id)
+
+
+def lineage(nodes: Sequence[LineageNode]) -> LineageGraph:
+    roots = tuple(n.persona_id for n in nodes if n.parent_id is None)
+    return LineageGraph(nodes=tuple(nodes), roots=roots, total_edges=sum(len(n.children) for n in nodes))
+
+
 class Personas:
     """All personas of the mesh."""
 
     def __init__(self) -> None:
         self.by_key: dict[tuple[str, str], Persona] = {}
+        self._order: list[tuple[str, str]] = []
         self._by_id: dict[str, list[Persona]] = {}
         self.last_tick_at: datetime | None = None
 
@@ -108,7 +130,15 @@ class Personas:
 
     def all(self, swarm: str | None = None) -> list[Persona]:
         """By swarm and id."""
-        return [p for (s, _), p in sorted(self.by_key.items(), key=lambda kv: kv[0]) if swarm in (None, s)]
+        return list(self.after(None, swarm))
+
+    def after(self, place: tuple[str, str] | None, swarm: str | None = None) -> Iterator[Persona]:
+        """By swarm and id, behind that place."""
+        begin = max(place or ("", ""), (swarm or "", ""))
+        for index in range(bisect_right(self._order, begin), len(self._order)):
+            if swarm is not None and self._order[index][0] != swarm:
+                return
+            yield self.by_key[self._order[index]]
 
     def proposer_side(self, swarm: str, persona_id: str) -> frozenset[str]:
         """Who spawned the persona and its ancestors, as far as they are known: not the second pair of eyes."""
@@ -130,22 +160,9 @@ class Personas:
             queue.extend(c for c in children if c is not None)
         return found
 
-    def lineage(self, now: datetime) -> LineageGraph:
-        nodes = sorted(
-            (
-                LineageNode(
-                    persona_id=p.identity.id,
-                    parent_id=p.identity.parent_id,
-                    children=tuple(sorted(p.children)),
-                    depth=p.identity.depth,
-                    status=p.status(now),
-                )
-                for p in self.by_key.values()
-            ),
-            key=lambda node: node.persona_id,
-        )
-        roots = tuple(n.persona_id for n in nodes if n.parent_id is None)
-        return LineageGraph(nodes=tuple(nodes), roots=roots, total_edges=sum(len(n.children) for n in nodes))
+    def nodes(self, now: datetime) -> Iterator[LineageNode]:
+        """All of them by id, as they are when each is taken."""
+        return (p.node(now) for p in sorted(self.by_key.values(), key=lambda p: p.identity.id))
 
     def capture(self) -> list[Persona]:
         """Copies of all, in the order of their birth."""
@@ -154,6 +171,7 @@ class Personas:
     def restore(self, personas: list[Persona]) -> None:
         for persona in personas:
             self._add(persona)
+        self._order = sorted(self.by_key)
 
     def apply(self, recorded: Recorded) -> None:
         event, at = recorded.event, recorded.envelope.time
@@ -188,6 +206,7 @@ class Personas:
             identity=event.identity, policy=event.policy, updated_at=at, useful_at=at, principal=event.principal
         )
         self._add(persona)
+        insort(self._order, key)
         parent = self.by_key.get((event.swarm, event.identity.parent_id or ""))
         if parent is not None:
             parent.children.append(event.persona)

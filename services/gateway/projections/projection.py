@@ -7,6 +7,7 @@ Memory is bounded by the number of personas and the `KEEP` figures of the parts;
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
 
 import msgspec
 
@@ -30,6 +31,7 @@ from shared.contracts.events import CognitionStarted, CognitionStopped, Hypothes
 
 KEEP_COMMANDS = 20_000
 TOP = 5
+OBJECTIVES = 100
 EPOCH = datetime.fromtimestamp(0, UTC)
 UUID_VERSION = 14
 """Where a UUID's text says its version: 5 for ids that derive from a cause or an idempotency key."""
@@ -168,12 +170,12 @@ class Projection:
 
     def workspace(self, now: datetime) -> GlobalWorkspace:
         queue = self.attention.queue(self.proposals.newest(), now)
-        roots = (p for p in self.personas.all() if p.live and p.identity.parent_id is None)
+        roots = (p for p in self.personas.after(None) if p.live and p.identity.parent_id is None)
         return GlobalWorkspace(
             top_beliefs=tuple(b.id for b in self.beliefs.select("active")[:TOP]),
             top_uncertainties=self.attention.uncertainties(TOP),
             top_attention=tuple(i.id for i in queue[:TOP] if i.resolved_at is None),
-            active_objectives=tuple(p.identity.charter for p in roots),
+            active_objectives=tuple(islice(dict.fromkeys(p.identity.charter for p in roots), OBJECTIVES)),
             updated_at=self.updated_at,
         )
 

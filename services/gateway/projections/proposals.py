@@ -8,6 +8,7 @@ changes nothing, also when the life is no longer in memory (the last `KEEP_GONE`
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from datetime import datetime
 
 import msgspec
@@ -220,6 +221,16 @@ class Life(msgspec.Struct, kw_only=True):
         )
 
 
+def by_age(life: Life) -> int:
+    """The sequence it began at."""
+    return life.events[0].seq
+
+
+def by_outcome(life: Life) -> int:
+    """The sequence of its outcome; 0 without one."""
+    return next((r.seq for r in life.events if r.event is life.executed), 0)
+
+
 class Proposals:
     """Lives by swarm, persona and id, in the order of their creation."""
 
@@ -259,8 +270,14 @@ class Proposals:
         """The events of the lives in memory, in the order of the log; applied again, they give the same lives."""
         return sorted((r for life in self.lives.values() for r in life.events), key=lambda r: r.seq)
 
-    def newest(self) -> list[Life]:
-        return list(reversed(self.lives.values()))
+    def newest(self, below: int | None = None) -> Iterator[Life]:
+        """The youngest first, of a lower sequence than `below`."""
+        return (life for life in reversed(self.lives.values()) if below is None or by_age(life) < below)
+
+    def executed(self, below: int | None = None) -> list[Life]:
+        """Those with an outcome, the newest outcome of a lower sequence than `below` first."""
+        found = (life for life in self.lives.values() if life.executed is not None)
+        return sorted((f for f in found if below is None or by_outcome(f) < below), key=by_outcome, reverse=True)
 
     def _evict(self) -> None:
         while len(self._done) > self._keep_done:

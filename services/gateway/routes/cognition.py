@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import get, post
+from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
@@ -15,7 +15,10 @@ from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.front.access import Caller
 from services.gateway.front.stream import HEADERS, PATH, parse_filter, parse_position
-from services.gateway.wire.problems import Problem
+from services.gateway.projections.knowledge import by_confidence, by_urgency
+from services.gateway.projections.proposals import by_age, by_outcome
+from services.gateway.wire.pages import MANY, Paging
+from services.gateway.wire.problems import AnyRequest, Problem
 from services.gateway.wire.requests import StartCognition, StopCognition
 from services.gateway.wire.views import (
     Approved,
@@ -33,7 +36,6 @@ from services.gateway.wire.views import (
 )
 from shared.contracts.catalog import ENTITIES
 
-MAX_AUDIT = 1000
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
 
 
@@ -73,6 +75,7 @@ async def status(gateway: NamedDependency[Gateway]) -> CognitionStatus:
 async def stream(
     gateway: NamedDependency[Gateway],
     caller: NamedDependency[Caller],
+    request: AnyRequest,
     swarm: FromQuery[str | None] = None,
     persona: FromQuery[str | None] = None,
     types: Annotated[str | None, QueryParameter(name="type", description="event classes, comma-separated")] = None,
@@ -82,6 +85,8 @@ async def stream(
     """Server-sent events; `id:` is the stream sequence, `Last-Event-ID` resumes."""
     wanted = parse_filter(swarm, persona, types)
     after = parse_position(last_event_id, start_at)
+    if request.scope.get("head"):
+        return Stream(iter(()), media_type="text/event-stream", headers=HEADERS)
     chunks = await gateway.stream.open(caller.principal, wanted, after, again=bool(last_event_id))
     return Stream(chunks, media_type="text/event-stream", headers=HEADERS)
 
@@ -105,11 +110,14 @@ async def persona_state(
 @get("/v1/cognition/beliefs", guards=READ)
 async def beliefs(
     gateway: NamedDependency[Gateway],
+    request: AnyRequest,
+    page: NamedDependency[Paging],
     status: FromQuery[BeliefStatus | None] = None,
     persona: FromQuery[str | None] = None,
-) -> list[Belief]:
+) -> Response[list[Belief]]:
     """By confidence, highest first."""
-    return gateway.projection.beliefs.select(status, persona)
+    found = gateway.projection.beliefs.select(status, persona, page.place("beliefs", tuple[float, str]))
+    return page.of(request, "beliefs", ((by_confidence(b), b) for b in found), MANY)
 
 
 @get("/v1/cognition/beliefs/{belief_id:str}", guards=READ)
@@ -122,15 +130,22 @@ async def belief(gateway: NamedDependency[Gateway], belief_id: FromPath[str]) ->
 
 
 @get("/v1/cognition/attention", guards=READ)
-async def attention(gateway: NamedDependency[Gateway]) -> list[AttentionItem]:
+async def attention(
+    gateway: NamedDependency[Gateway], request: AnyRequest, page: NamedDependency[Paging]
+) -> Response[list[AttentionItem]]:
     """What somebody should look at: open items first, by priority."""
-    return gateway.projection.attention.queue(gateway.projection.proposals.newest(), gateway.clock())
+    place = page.place("attention", tuple[bool, float, float, str])
+    found = gateway.projection.attention.queue(gateway.projection.proposals.newest(), gateway.clock(), place)
+    return page.of(request, "attention", ((by_urgency(i), i) for i in found), MANY)
 
 
 @get("/v1/cognition/proposals", guards=READ)
-async def proposals(gateway: NamedDependency[Gateway]) -> list[Proposal]:
+async def proposals(
+    gateway: NamedDependency[Gateway], request: AnyRequest, page: NamedDependency[Paging]
+) -> Response[list[Proposal]]:
     """Newest first."""
-    return [life.view() for life in gateway.projection.proposals.newest()]
+    found = gateway.projection.proposals.newest(page.place("proposals", int))
+    return page.of(request, "proposals", ((by_age(life), life.view()) for life in found), MANY)
 
 
 @post("/v1/cognition/proposals/{proposal_id:str}/approve", status_code=200, guards=APPROVE)
@@ -148,10 +163,13 @@ async def approve(
 
 
 @get("/v1/cognition/receipts", guards=READ)
-async def receipts(gateway: NamedDependency[Gateway]) -> list[DecisionReceipt]:
+async def receipts(
+    gateway: NamedDependency[Gateway], request: AnyRequest, page: NamedDependency[Paging]
+) -> Response[list[DecisionReceipt]]:
     """What was done, newest first."""
-    found = [r for life in gateway.projection.proposals.lives.values() if (r := life.receipt()) is not None]
-    return sorted(found, key=lambda r: r.created_at, reverse=True)
+    found = gateway.projection.proposals.executed(page.place("receipts", int))
+    views = ((by_outcome(life), receipt) for life in found if (receipt := life.receipt()))
+    return page.of(request, "receipts", views, MANY)
 
 
 @get("/v1/cognition/workspace", guards=READ)
@@ -175,13 +193,15 @@ async def governance(gateway: NamedDependency[Gateway]) -> SwarmGovernance:
 @get("/v1/audit", guards=READ)
 async def audit(
     gateway: NamedDependency[Gateway],
-    limit: Annotated[int, QueryParameter(ge=1)] = 100,
+    request: AnyRequest,
+    page: NamedDependency[Paging],
     category: FromQuery[str | None] = None,
-) -> list[AuditEntry]:
-    """Newest first; a limit above 1000 is 1000."""
+) -> Response[list[AuditEntry]]:
+    """Newest first; 100 by default."""
     if category is not None and category not in ENTITIES:
         raise Problem(400, f"category: {category[:60]!r} is none of {', '.join(ENTITIES)}", reason="unknown_category")
-    return gateway.projection.journal.newest(min(limit, MAX_AUDIT), category)
+    found = gateway.projection.journal.newest(category, page.place("audit", int))
+    return page.of(request, "audit", ((entry.seq, entry) for entry in found))
 
 
 ROUTES: tuple[HTTPRouteHandler, ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from litestar import Response, get, post
@@ -13,7 +14,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from services.gateway.commands import lifecycle, perception, votes
 from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
-from services.gateway.wire.problems import Problem
+from services.gateway.projections.personas import by_name
+from services.gateway.projections.personas import lineage as graph
+from services.gateway.projections.proposals import by_age
+from services.gateway.wire.pages import Paging
+from services.gateway.wire.problems import AnyRequest, Problem
 from services.gateway.wire.requests import CreatePersona, DecideApproval, ReapPersona, RecordObservations, SpawnPersona
 from services.gateway.wire.views import (
     Approval,
@@ -29,6 +34,8 @@ from services.gateway.wire.views import (
 )
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
+YIELD_EVERY = 500
+"""A view of all personas gives way to other requests so often."""
 Inbox = Literal["pending", "granted", "denied", "expired", "all"]
 
 
@@ -42,10 +49,16 @@ async def create(
 
 
 @get("/v1/swarm/personas", guards=READ)
-async def personas(gateway: NamedDependency[Gateway], swarm: FromQuery[str | None] = None) -> list[PersonaRuntimeState]:
-    """All of them, by swarm and id, reaped ones included."""
+async def personas(
+    gateway: NamedDependency[Gateway],
+    request: AnyRequest,
+    page: NamedDependency[Paging],
+    swarm: FromQuery[str | None] = None,
+) -> Response[list[PersonaRuntimeState]]:
+    """By swarm and id, reaped ones included; 100 by default."""
     now = gateway.clock()
-    return [p.view(now) for p in gateway.projection.personas.all(swarm)]
+    found = gateway.projection.personas.after(page.place("personas", tuple[str, str]), swarm)
+    return page.of(request, "personas", ((by_name(p), p.view(now)) for p in found))
 
 
 @post("/v1/swarm/personas/{persona_id:str}/spawn", status_code=200, guards=CONTROL)
@@ -89,7 +102,12 @@ async def memory(
 @get("/v1/swarm/lineage", guards=READ)
 async def lineage(gateway: NamedDependency[Gateway]) -> LineageGraph:
     """Who came from whom."""
-    return gateway.projection.personas.lineage(gateway.clock())
+    nodes = []
+    for number, node in enumerate(gateway.projection.personas.nodes(gateway.clock()), 1):
+        nodes.append(node)
+        if number % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+    return graph(nodes)
 
 
 @post("/v1/swarm/{swarm:str}/observations", status_code=200, guards=CONTROL)
@@ -117,12 +135,17 @@ async def proposal(
 
 @get("/v1/approvals", guards=READ)
 async def approvals(
-    gateway: NamedDependency[Gateway], wanted: Annotated[Inbox, QueryParameter(name="state")] = "pending"
-) -> list[Approval]:
-    """The inbox, newest first."""
+    gateway: NamedDependency[Gateway],
+    request: AnyRequest,
+    page: NamedDependency[Paging],
+    wanted: Annotated[Inbox, QueryParameter(name="state")] = "pending",
+) -> Response[list[Approval]]:
+    """The inbox, newest first; 100 by default."""
     now = gateway.clock()
-    views = (life.approval_view(now) for life in gateway.projection.proposals.newest())
-    return [view for view in views if view is not None and wanted in ("all", view.state)]
+    lives = gateway.projection.proposals.newest(page.place("approvals", int))
+    found = (life for life in lives if wanted in ("all", life.approval_state(now)))
+    views = ((by_age(life), approval) for life in found if (approval := life.approval_view(now)))
+    return page.of(request, "approvals", views)
 
 
 @post("/v1/approvals/{proposal_id:str}", status_code=200, guards=APPROVE)
@@ -144,9 +167,13 @@ async def decide(
 
 
 @get("/v1/budgets", guards=READ)
-async def budgets(gateway: NamedDependency[Gateway]) -> list[SwarmBudget]:
-    """The credits ledger, by swarm."""
-    return gateway.projection.ledger.view()
+async def budgets(
+    gateway: NamedDependency[Gateway], request: AnyRequest, page: NamedDependency[Paging]
+) -> Response[list[SwarmBudget]]:
+    """The credits ledger, by swarm; 100 by default."""
+    after = page.place("budgets", str) or ""
+    found = ((account.swarm_id, account) for account in gateway.projection.ledger.view() if account.swarm_id > after)
+    return page.of(request, "budgets", found)
 
 
 @get(["/health", "/health/live"])

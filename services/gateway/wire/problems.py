@@ -112,7 +112,10 @@ def from_http(error: HTTPException) -> Problem:
         if isinstance(e, dict)
     )
     detail = "; ".join(f"{f.field}: {f.message}" for f in fields) or error.detail
-    return Problem(status, detail, errors=fields, allow=(error.headers or {}).get("allow"))
+    allow = (error.headers or {}).get("allow")
+    if allow and "GET" in allow:
+        allow = f"{allow}, HEAD"
+    return Problem(status, detail, errors=fields, allow=allow)
 
 
 def from_error(error: Exception) -> Problem | None:

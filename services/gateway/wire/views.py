@@ -154,7 +154,8 @@ class AttentionItem(View, frozen=True, kw_only=True):
 
 
 class GlobalWorkspace(View, frozen=True, kw_only=True):
-    """Ids of beliefs, hypotheses (least sure first) and attention items; objectives are the charters of live roots."""
+    """Ids of beliefs, hypotheses (least sure first) and attention items; objectives are the different
+    charters of live roots, 100 at most."""
 
     top_beliefs: tuple[str, ...]
     top_uncertainties: tuple[str, ...]

@@ -26,7 +26,7 @@ from services.gateway.commands.votes import refusal
 from services.gateway.projections.journal import Journal
 from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Ledger
-from services.gateway.projections.personas import Personas
+from services.gateway.projections.personas import Personas, lineage
 from services.gateway.projections.projection import Commands, Projection, State
 from services.gateway.projections.proposals import Proposals, fold_lives
 from shared.contracts.envelope import Recorded
@@ -100,14 +100,14 @@ def seen(projection: Projection) -> bytes:
     said = (
         projection.status(NOW, enabled=True, default_interval_ms=2000),
         projection.workspace(NOW),
-        projection.personas.lineage(NOW),
+        list(projection.personas.nodes(NOW)),
         [p.view(NOW) for p in projection.personas.all()],
         [life.life_view() for life in projection.proposals.newest()],
         [life.approval_view(NOW) for life in projection.proposals.newest()],
         [life.receipt() for life in projection.proposals.newest()],
         projection.beliefs.select(),
         projection.attention.queue(projection.proposals.newest(), NOW),
-        projection.journal.newest(10_000),
+        list(projection.journal.newest()),
         projection.ledger.view(),
         projection.snapshot,
         projection.commands.by_entity,
@@ -192,9 +192,9 @@ def test_a_lineage_has_as_many_edges_as_children_with_a_known_parent(history: li
     personas = Personas()
     for event in history:
         personas.apply(event)
-    lineage = personas.lineage(NOW)
-    assert lineage.total_edges == sum(len(n.children) for n in lineage.nodes)
-    assert [n.persona_id for n in lineage.nodes] == sorted(n.persona_id for n in lineage.nodes)
+    graph = lineage(list(personas.nodes(NOW)))
+    assert graph.total_edges == sum(len(n.children) for n in graph.nodes)
+    assert [n.persona_id for n in graph.nodes] == sorted(n.persona_id for n in graph.nodes)
 
 
 def restored(projection: Projection) -> Projection:
@@ -357,7 +357,7 @@ def test_memory_keeps_the_newest_finished_and_drops_no_waiting_proposal_before_i
 def test_a_proposal_counts_once_however_often_it_is_created() -> None:
     first, again = created("x"), msgspec.structs.replace(created("x"), title="another")
     projection = folded(first, verified(first), again, asked(first), again)
-    (life,) = projection.proposals.newest()
+    (life,) = list(projection.proposals.newest())
     assert life.view().title == first.title
     assert [type(r.event).__name__ for r in life.events] == ["ProposalCreated", "ProposalVerified", "ApprovalRequested"]
     assert sum(projection.proposal_counts().values()) == 1
@@ -433,8 +433,8 @@ def test_a_flood_of_thoughts_pushes_no_decision_out_of_the_journal() -> None:
     for seq in range(2, 200):
         journal.apply(recorded(ObservationRecorded(swarm="s", persona="all", text="t"), seq))
     assert len(journal) == 11
-    assert [e.outcome for e in journal.newest(1000, "proposal")] == ["denied"]
-    assert [e.seq for e in journal.newest(3)] == [199, 198, 197]
+    assert [e.outcome for e in journal.newest("proposal")] == ["denied"]
+    assert [e.seq for e in journal.newest(below=199)][:3] == [198, 197, 196]
 
 
 def test_only_commands_with_derived_ids_are_indexed() -> None:
