@@ -32,6 +32,7 @@ from shared.contracts.events import (
     ProposalVerified,
     SpawnRefused,
     ThoughtGenerated,
+    ThoughtSealed,
 )
 
 _FIELDS = ("tokens", "compute_ms", "actions")
@@ -89,6 +90,7 @@ class Invariants:
         self._charged: dict[tuple[str, str, int], list[int]] = {}
         self._checks: set[str] = set()
         self._last_seq = 0
+        self._unsealed: tuple[str, str] | None = None
 
     def absorb(self, recorded: Recorded) -> None:
         """Take the next event; sequences only grow."""
@@ -101,7 +103,15 @@ class Invariants:
             self._broken(recorded, f"its id is already at sequence {self._ids[recorded.id]}")
         self._ids[recorded.id] = recorded.seq
         event = recorded.event
+        if self._unsealed is not None and not (
+            isinstance(event, ThoughtSealed) and (event.swarm, event.persona) == self._unsealed
+        ):
+            self._broken(recorded, f"{self._unsealed} was reaped and its thoughts were not sealed with it")
+        self._unsealed = None
         match event:
+            case ThoughtSealed():
+                if (persona := self._personas.get((event.swarm, event.persona))) is None or persona.phase != "reaped":
+                    self._broken(recorded, "sealed, but it is not reaped")
             case ThoughtGenerated():
                 self._thought(recorded, event)
             case PersonaSpawned() | PersonaDraining() | PersonaReaped():
@@ -175,6 +185,7 @@ class Invariants:
                     self._broken(recorded, f"reaped, but it is {persona.phase if persona else 'unknown'}")
                     return
                 persona.phase = "reaped"
+                self._unsealed = key
 
     def _child(self, recorded: Recorded, event: PersonaSpawned, parent: _Persona | None) -> None:
         if parent is None or parent.phase != "live":

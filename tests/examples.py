@@ -57,6 +57,7 @@ from shared.contracts.events import (
     SpawnRefused,
     SpawnRequested,
     ThoughtGenerated,
+    ThoughtSealed,
     Usage,
 )
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
@@ -212,6 +213,7 @@ _LIFECYCLE: tuple[AnyEvent, ...] = (
     ReapRequested(**OF, cascade=True, reason="manual_reap", principal="ada"),
     PersonaDraining(**OF, reason="idle_ttl", deadline=LATER, principal="ada"),
     PersonaReaped(**OF, reason="idle_ttl", snapshot_id="s1"),
+    ThoughtSealed(**OF, reason="zombie"),
     SnapshotDelayed(**OF, reason="cold_unavailable", detail="S3 bucket swarm does not answer"),
     SnapshotCompressed(
         **OF,

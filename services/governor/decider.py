@@ -8,7 +8,8 @@ with any number of replicas, after any crash, and at every prefix of the log:
 - a persona is live, then draining, then reaped, and below one that is not live everything drains.
 
 Reaping is two-phase. Draining tells the runner to finish its step and the compactor to leave a final snapshot; that
-snapshot is what lets the governor say reaped. A crash anywhere leaves the persona draining, and whoever comes next
+snapshot is what lets the governor say reaped, and seal the persona's thoughts in the same commit, so that no step of a runner
+that was stalled meanwhile comes after it. A crash anywhere leaves the persona draining, and whoever comes next
 goes on. Ticks find what nobody else will: orphans, the idle, and drains that never ended.
 
 *Ledger* (`ledger.py`) reads `persona.*` and `budget.*` and guards `budget.*.<swarm>.>`. In each minute (window), for

@@ -18,6 +18,7 @@ from shared.contracts.events import (
     SnapshotCompressed,
     SpawnRefused,
     SpawnRequested,
+    ThoughtSealed,
 )
 from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256, clamp
@@ -26,6 +27,8 @@ from shared.decider import NOTHING, Decision, Delivered, Result, Tick
 RATE_WINDOW = timedelta(seconds=60)
 WITHOUT_SNAPSHOT = "_without_snapshot"
 MAX_REASON = 300
+
+Ending = PersonaDraining | PersonaReaped | ThoughtSealed
 
 
 class LastThoughts(Result, frozen=True, kw_only=True):
@@ -150,21 +153,24 @@ def snapshot(lineage: Lineage, event: SnapshotCompressed) -> Decision:
     member = lineage.members.get(event.persona)
     if member is None or member.phase != "draining" or not event.final:
         return NOTHING
-    reaped = PersonaReaped(
-        swarm=event.swarm, persona=event.persona, reason=member.reason, snapshot_id=event.snapshot_id
-    )
-    return _about(lineage, (reaped,))
+    return _about(lineage, _reaped(event.swarm, event.persona, member.reason, event.snapshot_id))
 
 
 def reconcile(lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
     """What time ends: drains nobody finished, orphans, and the idle with their descendants; `limits.batch` at most."""
-    return _about(lineage, islice(_due(lineage, tick, limits), limits.batch))
+    events: list[Ending] = []
+    for together in _due(lineage, tick, limits):
+        if len(events) + len(together) > limits.batch:
+            break
+        events += together
+    return _about(lineage, events)
 
 
-def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[PersonaDraining | PersonaReaped]:
+def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[tuple[Ending, ...]]:
+    """What is to be said, each in one commit."""
     for name in _given_up(lineage, tick, limits):
         reason = lineage.members[name].reason[: MAX_REASON - len(WITHOUT_SNAPSHOT)] + WITHOUT_SNAPSHOT
-        yield PersonaReaped(swarm=tick.swarm, persona=name, reason=reason)
+        yield _reaped(tick.swarm, name, reason, None)
     ending: set[str] = set()
     deadline = tick.now + timedelta(seconds=limits.drain_s)
     for top, reason in _ended_by_time(lineage, tick):
@@ -173,7 +179,7 @@ def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[PersonaDraini
         for name, member in lineage.subtree(top):
             if member.phase == "live" and name not in ending:
                 ending.add(name)
-                yield PersonaDraining(swarm=tick.swarm, persona=name, reason=reason, deadline=deadline)
+                yield (PersonaDraining(swarm=tick.swarm, persona=name, reason=reason, deadline=deadline),)
 
 
 def _given_up(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[str]:
@@ -206,7 +212,14 @@ def _ended_by_time(lineage: Lineage, tick: Tick) -> Iterator[tuple[str, str]]:
                 yield name, "idle_ttl"
 
 
-def _about(lineage: Lineage, events: Iterable[PersonaDraining | PersonaReaped]) -> Decision:
+def _reaped(swarm: str, persona: str, reason: str, snapshot_id: str | None) -> tuple[Ending, ...]:
+    """The end of a persona and of its history. The seal is not guarded, so nobody can hold a reap up; it moves the boundary of
+    steps, so that one a stalled runner still holds is refused."""
+    reaped = PersonaReaped(swarm=swarm, persona=persona, reason=reason, snapshot_id=snapshot_id)
+    return reaped, ThoughtSealed(swarm=swarm, persona=persona)
+
+
+def _about(lineage: Lineage, events: Iterable[Ending]) -> Decision:
     """A decision; it carries a charter when all of it is about one persona."""
     settled = tuple(events)
     names = {event.persona for event in settled}

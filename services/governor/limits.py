@@ -34,7 +34,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From draining to its deadline: so long the runner may take for a last thought."""
     drain_patience_s: Positive = 3600
     """How long nobody may have left a final snapshot before a draining persona without one is given up."""
-    batch: Annotated[int, msgspec.Meta(ge=1, le=900)] = 500
+    batch: Annotated[int, msgspec.Meta(ge=2, le=900)] = 500
     """Most events of one decision; what is left over is for the next reconciliation."""
     grant_ttl_s: Positive = 90
     """How long granted credits may be spent, and are held when nobody closes them."""

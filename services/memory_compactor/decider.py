@@ -11,7 +11,7 @@ Snapshots have a boundary, `snapshot.*.<swarm>.<persona>`, beside the lifecycle 
   deadline, then (`persona.draining` is handed back until the deadline and so is its own durable timer), for a dead runner must
   not keep its persona from ending. Whichever comes second finds the first in the boundary.
 
-The late snapshot does not guard `thought.generated.<swarm>.<persona>`. A thought that slips in beside it is not lost: a
+The late snapshot does not guard the persona's thoughts. A thought that slips in beside it is not lost: a
 snapshot says the sequence it is at, the log after it has the rest, and that thought, should it be the final one, finds
 the final snapshot taken. A guard would only let a busy zombie refuse the snapshot again and again.
 """

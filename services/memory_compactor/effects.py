@@ -31,8 +31,8 @@ from shared.memory.port import (
 )
 from shared.memory.snapshot import UnknownVersion
 
-FILTERS = tuple(class_filter(name) for name in (*REMEMBERED, "persona.draining"))
-"""What moves the cursor: all that may be remembered, and what a snapshot may have to wait for."""
+FILTERS = tuple(class_filter(name) for name in (*REMEMBERED, "persona.draining", "persona.reaped"))
+"""What moves the cursor: all that may be remembered, what a snapshot may have to wait for, and what ends a memory."""
 
 AWAY = {
     ColdUnavailable: "cold_unavailable",

@@ -82,6 +82,7 @@ class Opening:
         if fabric.cursor == 0:
             restored = await restore_all(self._log, self._cold, fabric)
             _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
+        fabric.ended(await self._log.read(("persona.reaped.*.*",), upto=fabric.cursor))
         return fabric
 
     async def _pause(self, delay_s: float) -> float:

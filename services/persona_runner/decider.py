@@ -3,7 +3,7 @@
 Theory of operation. The state is the fold of the persona's own events (`state.py`). A `Tick` with `Percepts` asks whether the
 persona is due (`cadence.py`); if so, the decision is the effect `Think`, with everything the thinker may know. Its result
 comes back as `Performed` and becomes one commit: the thought and what follows from it (`drafts.py`), guarded by
-`thought.generated.<swarm>.<persona>`. Ids derive from persona and step, so a step thought twice is one event and two runners
+`thought.*.<swarm>.<persona>`, which the reap seals. Ids derive from persona and step, so a step thought twice is one event and two runners
 cannot fork a history. Every call is paid from a grant the thought cites (`spending.py`), and made only if its worst case
 fits what is left; the shell answers `Unaffordable` otherwise, and more is asked for.
 
@@ -33,8 +33,8 @@ from services.persona_runner.steps import (
     Unaffordable,
     filters,
     grant_subject,
-    thought_subject,
 )
+from shared.contracts.boundaries import thoughts
 from shared.contracts.events import (
     AnyEvent,
     Credits,
@@ -66,7 +66,7 @@ def boundary(message: Delivered | Tick) -> Boundary | None:
     """A tick's id names the persona: its own events are read, its thoughts are the guard. Events decide nothing."""
     if not isinstance(message, Tick):
         return None
-    return Boundary(reads=filters(message.swarm, message.id), guards=(thought_subject(message.swarm, message.id),))
+    return Boundary(reads=filters(message.swarm, message.id), guards=(thoughts(message.swarm, message.id),))
 
 
 def decide(state: State, message: Input) -> Decision:
@@ -212,7 +212,7 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
             ),
         )
     events: tuple[AnyEvent, ...] = (thought, *follows)
-    guards: tuple[str, ...] = (thought_subject(state.swarm, state.persona),)
+    guards: tuple[str, ...] = (thoughts(state.swarm, state.persona),)
     closing = close(state, thought, worst, now, facts.loop_interval_ms, facts.limits)
     if closing is not None:
         events, guards = (closing, *events), (grant_subject(state.swarm, state.persona), *guards)

@@ -10,7 +10,8 @@ from collections import Counter
 from datetime import datetime
 
 from services.persona_runner.state import State
-from services.persona_runner.steps import grant_subject, thought_subject
+from services.persona_runner.steps import grant_subject
+from shared.contracts.boundaries import thoughts
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import GrantRequested, ThoughtGenerated
@@ -59,7 +60,7 @@ def messages(state: State, decision: Decision, now: datetime, source: str) -> tu
 def guards(state: State, decision: Decision) -> tuple[Expect, ...]:
     """The boundaries of the decision's events, at the sequences this state rests on."""
     last = {
-        thought_subject(state.swarm, state.persona): state.thought_seq,
+        thoughts(state.swarm, state.persona): state.thought_seq,
         grant_subject(state.swarm, state.persona): state.ask_seq,
     }
     return tuple(Expect(subject, last[subject]) for subject in decision.guards or ())

@@ -31,6 +31,7 @@ from shared.contracts.events import (
     ProposalCreated,
     ProposalRejected,
     ThoughtGenerated,
+    ThoughtSealed,
 )
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
 from shared.thinker.port import Note
@@ -85,7 +86,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     `observed_seq` is the last stream sequence it has perceived, `cycle_seq` the one before the running cycle,
     `heard_seq` the last observation for it alone. `said` and `recent` serve the loop guard.
     `topics` maps what it has raised (by a short hash) to the newest evidence it had for it. `ends_at`: a draining persona
-    says nothing from then on; the governor gives it up half as long again after that. `unanswered`: requests in a row that
+    says nothing from then on, for its final snapshot is written without it. `unanswered`: requests in a row that
     brought neither credits nor the word that there are none. `cost`: what its paid thoughts have cost of late.
     """
 
@@ -192,7 +193,7 @@ def evolve(state: State, recorded: Recorded) -> State:
         case PersonaDraining():
             time_left = max(timedelta(), min(event.deadline - recorded.envelope.time, MAX_DRAIN))
             return msgspec.structs.replace(state, draining=True, ends_at=recorded.envelope.time + 2 * time_left)
-        case PersonaReaped():
+        case PersonaReaped() | ThoughtSealed():
             return msgspec.structs.replace(state, reaped=True)
         case _:
             return state
@@ -212,7 +213,8 @@ def _born(recorded: Recorded, event: PersonaSpawned) -> State:
 
 def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State:
     if event.step <= state.step:
-        return state
+        # no step of this history, but stored on its boundary: a guard counts what is stored
+        return msgspec.structs.replace(state, thought_seq=max(state.thought_seq, recorded.seq))
     on = moves_on(event.status, state.errors)
     ok = event.status == "ok"
     grant = state.grant
@@ -261,7 +263,7 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         outcomes=() if ok else state.outcomes,
         grant=grant,
         cost=cost,
-        sealed=event.final,
+        sealed=event.final and state.draining,
     )
 
 

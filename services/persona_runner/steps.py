@@ -61,11 +61,6 @@ def filters(swarm: str, persona: str) -> tuple[str, ...]:
     return f"*.*.{swarm}.{persona}", f"*.*.{swarm}.{persona}.*"
 
 
-def thought_subject(swarm: str, persona: str) -> str:
-    """The boundary of one persona's history."""
-    return f"thought.generated.{swarm}.{persona}"
-
-
 def grant_subject(swarm: str, persona: str) -> str:
     """The boundary of one persona's asking."""
     return f"grant.requested.{swarm}.{persona}"

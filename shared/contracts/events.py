@@ -324,6 +324,16 @@ class PersonaReaped(Event, frozen=True, kw_only=True, tag="persona.reaped"):
     snapshot_id: EventId | None = None
 
 
+class ThoughtSealed(Event, frozen=True, kw_only=True, tag="thought.sealed"):
+    """The end of a persona's history, in one commit with `persona.reaped`: a step that was begun before is refused after it.
+
+    What claims to be a thought of this persona and comes later counts for nobody. `reason`: reaped; zombie when a reaped
+    persona's history had no seal, or was gone on with, and the governor found it.
+    """
+
+    reason: Reason = "reaped"
+
+
 class SnapshotCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot holds."""
 
@@ -573,6 +583,7 @@ AnyEvent = (
     | ReapRequested
     | PersonaDraining
     | PersonaReaped
+    | ThoughtSealed
     | SnapshotCompressed
     | SnapshotDelayed
     | GrantRequested

@@ -17,8 +17,9 @@ from datetime import datetime
 
 import msgspec
 
+from shared.contracts.catalog import EMITTERS, class_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import Memory, ThoughtGenerated
+from shared.contracts.events import Memory, PersonaReaped, ThoughtGenerated
 from shared.memory import compaction
 from shared.memory.dedup import SIMILAR_COSINE, exact_key
 from shared.memory.fold import CROWD, MARGIN, NEIGHBOURS, TIE, Transaction
@@ -56,6 +57,7 @@ class Fabric:
         self._embedder = embedder
         self._cursor = cursors.pop(LOG, 0)
         self._floors = cursors
+        self._ends: dict[str, int] = {}
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -76,6 +78,7 @@ class Fabric:
         Raises `IndexUnavailable` or `EmbedderUnavailable`; then call it again with the same events. Those already in are skipped.
         """
         total = Remembered(cursor=self._cursor)
+        self.ended(events)
         async with self._lock:
             for chunk in _chunks([e for e in events if e.seq > self._cursor]):
                 part = await self._transact(chunk)
@@ -91,7 +94,7 @@ class Fabric:
 
     async def _transact(self, events: Sequence[Recorded]) -> Remembered:
         """One transaction; a compaction pass can only be its last event."""
-        drafts = [d for e in events if not self._restored(e) and (d := draft(e)) is not None]
+        drafts = [d for e in events if not self._restored(e) and not self._late(e) and (d := draft(e)) is not None]
         tx = await self._begin(drafts)
         drafts = [d for d in drafts if not tx.knows(d.item.id)]
         vectors = await self._embedder.embed([d.item.text for d in drafts])
@@ -195,6 +198,20 @@ class Fabric:
             await self._index.write(drop=sorted(stale), cursors={owner: snapshot.seq})
             self._floors[owner] = snapshot.seq
             return True
+
+    def ended(self, events: Sequence[Recorded]) -> None:
+        """Whose life ended where, by the `persona.reaped` among these. What a runner says of them later is not remembered.
+
+        To be told of all below the cursor once, after opening: a few bytes for each persona that ever was.
+        """
+        for e in events:
+            if isinstance(e.event, PersonaReaped):
+                self._ends.setdefault(owner_of(e.event.swarm, e.event.persona), e.seq)
+
+    def _late(self, recorded: Recorded) -> bool:
+        event = recorded.event
+        end = self._ends.get(owner_of(event.swarm, event.persona), recorded.seq)
+        return recorded.seq > end and "persona_runner" in EMITTERS[class_of(event)]
 
     def _restored(self, recorded: Recorded) -> bool:
         event = recorded.event

@@ -12,7 +12,7 @@ import os
 import pytest
 
 from services.actuator import decider as actuator
-from services.persona_runner import stepping
+from services.persona_runner import decider, messages, stepping
 from shared.decider import Boundary, Delivered, Tick
 from tests.simulation.world import World
 
@@ -86,6 +86,32 @@ def test_an_actuator_that_does_not_guard_its_claim_is_found_out(monkeypatch: pyt
 def test_a_runner_that_does_not_guard_its_history_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stepping, "guards", lambda state, decision: ())
     assert any(_found(seed) for seed in range(400))
+
+
+def reaped_while_stalled(seed: int) -> tuple[int, list[str]]:
+    """The steps the runners stood in the middle of, and what the log says once they have gone on."""
+    world = World(seed)
+    world.chaos(40)
+    steps = world.stall_past_a_reap()
+    world.settle()
+    return steps, world.check()
+
+
+def test_a_runner_that_stood_still_past_a_reap_says_nothing_more() -> None:
+    lives = [reaped_while_stalled(seed) for seed in range(150)]
+    assert sum(steps for steps, _ in lives) > 50
+    assert [found for _, found in lives if found] == []
+
+
+def test_a_step_that_the_seal_does_not_refuse_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "thoughts", _unsealed)
+    monkeypatch.setattr(decider, "thoughts", _unsealed)
+    found = [violation for seed in range(150) for violation in reaped_while_stalled(seed)[1]]
+    assert any("a thought after the final one" in violation for violation in found)
+
+
+def _unsealed(swarm: str, persona: str) -> str:
+    return f"thought.generated.{swarm}.{persona}"
 
 
 def _found(seed: int) -> bool:

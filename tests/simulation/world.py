@@ -57,6 +57,8 @@ LIMITS = Limits(
 )
 SWARM = "alpha"
 ACK_WAIT = timedelta(seconds=5)
+STALL_S = 60
+"""How long a runner stands still: past the drain of whomever it thinks for."""
 PERCEIVED = frozenset(CONSUMES["persona_runner"])
 
 
@@ -102,10 +104,16 @@ class Runner:
     def __init__(self, name: str) -> None:
         self.name = name
         self.running: dict[tuple[str, ...], Running] = {}
+        self.stalled_until: datetime | None = None
         self.crash()
+
+    def stalls(self, now: datetime) -> bool:
+        """Whether it stands still, as under SIGSTOP, in the middle of what it does; afterwards it goes on where it was."""
+        return self.stalled_until is not None and now < self.stalled_until
 
     def crash(self) -> None:
         self.running.clear()
+        self.stalled_until = None
         self.host = Host(shards=1, thinker="scripted", runner=self.name)
         for shard in range(1):
             self.host.begin(shard)
@@ -182,7 +190,8 @@ class World:
         """Random steps, faults included."""
         self.faults = True
         for _ in range(steps):
-            busy = [owner for owner in (*self.replicas, *self.runners) if owner.running]
+            runners = [runner for runner in self.runners if not runner.stalls(self.now)]
+            busy = [owner for owner in (*self.replicas, *runners) if owner.running]
             dice = self.random.random()
             if busy and dice < 0.6:
                 self.advance(self.random.choice(busy))
@@ -190,8 +199,10 @@ class World:
             dice = self.random.random()
             if dice < 0.45:
                 self.deliver(self.random.choice(self.replicas))
+            elif dice < 0.73 and runners:
+                self.think(self.random.choice(runners))
             elif dice < 0.75:
-                self.think(self.random.choice(self.runners))
+                self.random.choice(self.runners).stalled_until = self.now + timedelta(seconds=STALL_S)
             elif dice < 0.88:
                 self.now += timedelta(seconds=self.random.choice((0.3, 0.6, 1.0, 2.0, 6.0, 25.0)))
             elif dice < 0.91:
@@ -204,7 +215,29 @@ class World:
     def settle(self) -> None:
         """No more faults; time passes until nothing is left to do. Raises `AssertionError` when that never comes."""
         self.faults = False
+        for runner in self.runners:
+            runner.stalled_until = None
+            while runner.running:  # before it hears what happened meanwhile
+                self.advance(runner)
         self.client(CognitionStopped(swarm=EVERYONE, persona=EVERYONE))
+        self.rest()
+
+    def stall_past_a_reap(self) -> int:
+        """Every runner stands still in the middle of steps, whose personas are reaped meanwhile; how many steps there were."""
+        self.faults = False
+        for runner in self.runners:
+            for _ in range(3):
+                self.think(runner)
+            for step in list(runner.running.values()):
+                self._advance(runner, step)
+            runner.stalled_until = self.now + timedelta(days=1)
+        self.client(ReapRequested(swarm=SWARM, persona="root", cascade=True, reason="test"))
+        self.rest()
+        return sum(len(runner.running) for runner in self.runners)
+
+    def rest(self) -> None:
+        """Who is not stalled works without faults until nothing is left to do. Raises `AssertionError` when that never comes."""
+        self.faults = False
         for _ in range(400):
             before = len(self.store.records)
             for replica in self.replicas:
@@ -214,6 +247,8 @@ class World:
                 while replica.running:
                     self.advance(replica)
             for runner in self.runners:
+                if runner.stalls(self.now):
+                    continue
                 self.think(runner)
                 while runner.running:
                     self.advance(runner)
@@ -282,7 +317,9 @@ class World:
         """One operation of one thing the process is in the middle of."""
         if not owner.running:
             return
-        running = self.random.choice(list(owner.running.values()))
+        self._advance(owner, self.random.choice(list(owner.running.values())))
+
+    def _advance(self, owner: Replica | Runner, running: Running) -> None:
         try:
             operation = running.steps.send(running.answer)
         except StopIteration as stop:
@@ -350,13 +387,13 @@ class World:
             name = self.random.choice((f"p{self._serial}", "p1", "p2"))
             parent = self.random.choice(living)
             self.client(SpawnRequested(swarm=SWARM, persona=name, name=name, role="r", charter="c", parent_id=parent))
-        elif dice < 0.97 and asked:
+        elif dice < 0.94 and asked:
             request = self.random.choice(asked)
             kind = self.random.choice((ApprovalGranted, ApprovalGranted, ApprovalDenied))
             principal = self.random.choice(("ann", "bob"))
             whose = {"swarm": request.swarm, "persona": request.persona, "proposal_id": request.proposal_id}
             self.approve(kind(**whose, digest=request.digest, principal=principal))
-        elif dice >= 0.97:
+        elif dice >= 0.94:
             cascade = self.random.random() < 0.5
             self.client(ReapRequested(swarm=SWARM, persona=self.random.choice(living), cascade=cascade, reason="test"))
 

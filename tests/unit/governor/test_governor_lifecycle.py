@@ -20,6 +20,7 @@ from shared.contracts.events import (
     SnapshotCounts,
     SpawnRefused,
     SpawnRequested,
+    ThoughtSealed,
 )
 from shared.contracts.persona import PersonaPolicy, charter_sha256
 from shared.decider import NOTHING, Decider, Delivered, Tick
@@ -206,8 +207,10 @@ def test_the_final_snapshot_of_a_draining_persona_is_its_end_once() -> None:
     assert swarm.ask(final("root")) == []
     swarm.ask(reap("root", reason="resource_budget_reclaim"))
     assert swarm.ask(final("root", is_final=False)) == []
-    (event,) = swarm.ask(final("root"))
-    assert event == PersonaReaped(swarm="s", persona="root", reason="resource_budget_reclaim", snapshot_id="snap-root")
+    assert swarm.ask(final("root")) == [
+        PersonaReaped(swarm="s", persona="root", reason="resource_budget_reclaim", snapshot_id="snap-root"),
+        ThoughtSealed(swarm="s", persona="root"),
+    ]
     assert swarm.ask(final("root")) == []
     assert swarm.log.last("persona.reaped.s.root") == swarm.last_of(PersonaReaped).seq
 
@@ -216,7 +219,8 @@ def test_a_drain_without_a_final_snapshot_ends_loudly_once_patience_is_over() ->
     swarm = family(("root", None), limits=Limits(drain_s=20, drain_patience_s=600))
     swarm.ask(reap("root", reason="x" * 300), 0)
     assert swarm.replica.handle(tick(620)) == []
-    (event,) = swarm.replica.handle(tick(621))
+    event, seal = swarm.replica.handle(tick(621))
+    assert seal == ThoughtSealed(swarm="s", persona="root")
     assert isinstance(event, PersonaReaped) and event.snapshot_id is None
     assert event.reason.endswith("x_without_snapshot") and len(event.reason) == 300
 
@@ -226,8 +230,17 @@ def test_nobody_is_given_up_while_anybody_leaves_a_final_snapshot() -> None:
     swarm.ask(reap("root"), 0)
     for second in (700, 1200, 1800):
         assert swarm.replica.handle(tick(second, LastThoughts(snapshot_at=at(second - 600)))) == []
-    (event,) = swarm.replica.handle(tick(1801, LastThoughts(snapshot_at=at(1200))))
-    assert subjects([event]) == ["persona.reaped.s.root"]
+    ended = swarm.replica.handle(tick(1801, LastThoughts(snapshot_at=at(1200))))
+    assert subjects(ended) == ["persona.reaped.s.root", "thought.sealed.s.root"]
+
+
+def test_a_reap_and_its_seal_are_one_commit_however_small_the_batch() -> None:
+    names = ("a", "b", "c")
+    swarm = family(*((name, None) for name in names), limits=Limits(batch=3, drain_patience_s=1))
+    for name in names:
+        swarm.ask(reap(name))
+    ended = [subjects(swarm.replica.handle(tick(100 + n))) for n in range(4)]
+    assert ended == [*([f"persona.reaped.s.{n}", f"thought.sealed.s.{n}"] for n in names), []]
 
 
 def test_the_idle_end_with_their_descendants_and_the_useful_stay() -> None:

@@ -25,6 +25,7 @@ from memory_model import (
     thought,
 )
 
+from shared.contracts.events import PersonaReaped
 from shared.memory import fabric as fabric_module
 from shared.memory import fold
 from shared.memory.edge import EdgeIndex
@@ -54,6 +55,30 @@ async def test_observations_and_failed_thoughts_are_not_remembered_but_move_the_
 ) -> None:
     await fabric.remember([record(thought("", status="empty"), 1), record(draining(9), 2)])
     assert (await index.count(), fabric.cursor, await index.cursors()) == (0, 2, {"": 2})
+
+
+async def test_what_a_runner_says_after_the_reap_is_not_remembered_and_moves_the_cursor(
+    fabric: Fabric, index: EdgeIndex, embedder: WordLlamaEmbedder
+) -> None:
+    end = record(PersonaReaped(swarm="alpha", persona="ada", reason="x"), 3)
+    late = [
+        record(thought("too late"), 4),
+        record(hypothesis("too late as well", "h-1"), 5),
+        record(proposal("p-1"), 6),
+        record(executed("p-0"), 7),
+        record(thought("somebody else", persona="bob"), 8),
+        record(thought("and later"), 9),
+    ]
+    await fabric.remember([record(spawned(), 1), record(thought("in time"), 2), end, *late[:3]])
+    anew = await Fabric.open(index, embedder)
+    anew.ended([end])
+    await anew.remember(late[3:])
+    assert [i.text for i in await index.scan("alpha/ada")] == [
+        "Watch the host and report what is unusual",
+        "in time",
+        "success: wrote findings.md",
+    ]
+    assert (anew.cursor, len(await index.scan("alpha/bob"))) == (9, 1)
 
 
 async def test_events_replayed_twice_change_nothing(fabric: Fabric, index: EdgeIndex) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from services.persona_runner.state import MAX_EMPTY
@@ -18,6 +19,7 @@ from shared.contracts.events import (
     PersonaReaped,
     ProposalCreated,
     ThoughtGenerated,
+    ThoughtSealed,
 )
 from shared.contracts.persona import PersonaPolicy, charter_sha256
 from shared.decider import NOTHING
@@ -321,7 +323,7 @@ def test_a_last_thought_needs_neither_credits_nor_a_running_loop(running: bool) 
 
 
 def test_a_last_thought_that_would_come_too_late_is_not_made() -> None:
-    """The governor gives up three drain times after draining; the runner keeps silent after two."""
+    """The compactor has written the final snapshot by then; the runner keeps silent after two drain times."""
     world = World()
     runner = Runner(world)
     runner.think()
@@ -351,6 +353,38 @@ def test_a_step_begun_before_draining_is_finished_and_then_the_last_thought_foll
     assert runner.commit(runner.finish())
     assert [t.final for t in world.thoughts()] == [False, False]
     assert runner.think().final
+
+
+def test_a_step_that_was_begun_before_the_seal_is_refused_and_nothing_more_is_said() -> None:
+    world = World()
+    runner = Runner(world)
+    runner.think()
+    world.observe()
+    world.pass_time(2)
+    runner.begin()
+    world.put(ThoughtSealed(swarm=SWARM, persona=PERSONA))
+    assert not runner.commit(runner.finish())
+    world.pass_time(3600)
+    assert runner.step() == NOTHING
+    assert len(world.thoughts()) == 1
+
+
+def test_a_last_thought_that_nobody_asked_for_ends_nobody() -> None:
+    world = World()
+    runner = Runner(world)
+    first = runner.think()
+    world.put(msgspec.structs.replace(first, step=2, final=True))
+    world.observe()
+    assert runner.think().step == 3
+
+
+def test_a_stored_step_that_is_none_of_the_history_holds_up_no_later_one() -> None:
+    world = World()
+    runner = Runner(world)
+    first = runner.think()
+    world.put(msgspec.structs.replace(first, text="forged"))
+    world.observe()
+    assert (runner.think().step, world.thoughts()[-1].text != "forged") == (2, True)
 
 
 def test_a_reaped_persona_is_silent() -> None:
