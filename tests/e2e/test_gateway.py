@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,98 +19,18 @@ from shared.contracts.events import AnyEvent, ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from shared.log.streams import ensure
 from tests.broker import Broker
+from tests.e2e.processes import Mesh, Process, running
 from tests.eventsource import EventSource
 
 ROOT = {"persona_id": "root", "name": "Root", "role": "architect", "charter": "watch", "swarm_id": "alpha"}
 CHILD = {"persona_id": "kid", "name": "Kid", "role": "reviewer", "charter": "review"}
 
 
-class Process:
-    """One service process."""
-
-    def __init__(self, name: str, broker: Broker, folder: Path, **env: str) -> None:
-        self.name = name
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "SWARM_NATS_URL": broker.url,
-            "SWARM_REQUIRE_SYNC_ALWAYS": "false",
-            "SWARM_DATA_DIR": str(folder),
-            **env,
-        }
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"services.{self.name}"],
-            env=self.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    async def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """The exit code."""
-        self.process.send_signal(how)
-        return await asyncio.to_thread(self.process.wait, 20)
-
-    def settle(self) -> None:
-        """A moment, or the end of the process, whichever is first."""
-        try:
-            self.process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            return
-        raise AssertionError(f"{self.name} ended with {self.process.returncode}")
-
-
-class Mesh:
-    """Broker, governor, gateway."""
-
-    def __init__(self, broker: Broker, folder: Path) -> None:
-        port = free_port()
-        self.broker = broker
-        self.governor = Process("governor", broker, folder)
-        self.gateway = Process("gateway", broker, folder, SWARM_HTTP_PORT=str(port))
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=20)
-
-    async def answers(self, path: str, status: int) -> httpx.Response:
-        """The first answer with that status; the gateway may still be starting, or finding its broker again."""
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    answer = await self.client.get(path)
-                    if answer.status_code == status:
-                        return answer
-                except httpx.TransportError:
-                    pass
-                await asyncio.to_thread(self.gateway.settle)
-
-    async def posts(self, path: str, json: object, key: str) -> httpx.Response:
-        """Sends until the mesh answers, under one key; so it is done once."""
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    answer = await self.client.post(path, json=json, headers={"Idempotency-Key": key})
-                    if answer.status_code != 503:
-                        return answer
-                except httpx.TransportError:
-                    pass
-                await asyncio.to_thread(self.gateway.settle)
-
-
 @pytest.fixture
 async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await ensure(broker.url, None)
-    found = Mesh(broker, tmp_path)
-    await found.answers("/health/ready", 200)
-    yield found
-    await found.client.aclose()
-    for process in (found.gateway, found.governor):
-        process.process.kill()
-        process.process.wait()
-    broker.kill()
+    async with running(tmp_path) as found:
+        yield found
 
 
 def message(event: AnyEvent) -> Message:
@@ -122,8 +40,8 @@ def message(event: AnyEvent) -> Message:
 
 
 def ids(text: str) -> list[int]:
-    """The `id:` fields of a piece of an event stream."""
-    return [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
+    """The ids of the events in a piece of an event stream."""
+    return [int(seq) for seq in re.findall(r"^id: (\d+)\nevent: cognition$", text, re.MULTILINE)]
 
 
 async def test_personas_live_and_die_by_the_governors_word(mesh: Mesh) -> None:
