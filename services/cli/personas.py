@@ -30,10 +30,19 @@ def create(
     id: NewId = None,
     swarm: Swarm = SWARM,
     tag: Annotated[tuple[str, ...], Parameter(negative="", help="A label of it; may be repeated.")] = (),
+    idle_ttl: Annotated[
+        int | None,
+        Parameter(
+            help="Seconds without useful progress after which it is reaped, 0 for never; default: it hibernates."
+        ),
+    ] = None,
     target: Target = HERE,
 ) -> int:
     """Create a root persona."""
-    body = {"persona_id": id, "name": name, "role": role, "charter": charter, "swarm_id": swarm, "tags": list(tag)}
+    body: dict[str, object] = {"persona_id": id, "name": name, "role": role, "charter": charter, "swarm_id": swarm}
+    body["tags"] = list(tag)
+    if idle_ttl is not None:
+        body["policy"] = {"idle_ttl_secs": idle_ttl}
     return _show_persona(target, ask(target, "POST", "/v1/swarm/personas", body))
 
 

@@ -70,7 +70,12 @@ def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limit
         tags=request.tags,
     )
     spawned = PersonaSpawned(
-        swarm=request.swarm, persona=request.persona, identity=identity, policy=policy, principal=request.principal
+        swarm=request.swarm,
+        persona=request.persona,
+        identity=identity,
+        policy=policy,
+        principal=request.principal,
+        hibernates=parent is None and (request.policy is None or request.hibernate),
     )
     return Decision(events=(spawned,), charter=charter_sha256(identity))
 
@@ -206,9 +211,10 @@ def _ended_by_time(lineage: Lineage, tick: Tick) -> Iterator[tuple[str, str]]:
     if not isinstance(facts, LastThoughts) or facts.running_since is None:
         return
     for name, member in lineage.members.items():
-        if member.phase == "live":
+        ttl_s = member.policy.idle_ttl_secs
+        if member.phase == "live" and ttl_s and not member.hibernates:
             since = max(member.created_at, facts.running_since, facts.useful_at.get(name, member.created_at))
-            if (tick.now - since).total_seconds() > member.policy.idle_ttl_secs:
+            if (tick.now - since).total_seconds() > ttl_s:
                 yield name, "idle_ttl"
 
 

@@ -30,6 +30,7 @@ class Member(msgspec.Struct, kw_only=True):
     created_at: datetime
     request: str | None
     charter: str | None
+    hibernates: bool = False
     phase: Literal["live", "draining", "reaped"] = "live"
     children: list[str] = []
     live_children: int = 0
@@ -111,6 +112,7 @@ def _spawned(lineage: Lineage, event: PersonaSpawned, recorded: Recorded, limits
         created_at=identity.created_at,
         request=envelope.causation,
         charter=envelope.charter,
+        hibernates=event.hibernates,
     )
     lineage.live += 1
     insort(lineage.recent, identity.created_at)

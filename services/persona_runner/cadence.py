@@ -1,6 +1,7 @@
 """When a persona thinks next, and in which phase.
 
 A cycle is observe → reflect → test → compress. With nothing new, a persona only reflects now and then, ever more rarely.
+One that hibernates stops doing even that once its idle time is over: until something happens, it costs nothing.
 New input wakes it at once, but no step ever comes sooner than the loop interval after the last; after a failed thought
 nothing but time wakes it, and in a cool-down only what is out of the ordinary does.
 """
@@ -69,7 +70,14 @@ def due_at(state: State, *, running: bool, loop_interval_ms: int, heard_seq: int
     if phase is None:
         return max(soonest, min(until for until in _awaited(state, limits) if until > soonest))
     awake = not state.resting or unseen or bool(state.outcomes)
+    if not awake and state.step and _hibernates(state, later):
+        return None
     return _after_answer(state, soonest if awake else later, limits)
+
+
+def _hibernates(state: State, at: datetime) -> bool:
+    """Whether a persona that nothing wakes is still without use at a time when others are reaped for it."""
+    return state.hibernates and at - state.useful_at > timedelta(seconds=state.policy.idle_ttl_secs)
 
 
 def rest_ms(

@@ -95,6 +95,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     identity: Identity | None = None
     policy: PersonaPolicy = PersonaPolicy()
     charter: str = ""
+    hibernates: bool = False
     draining: bool = False
     ends_at: datetime | None = None
     sealed: bool = False
@@ -206,6 +207,7 @@ def _born(recorded: Recorded, event: PersonaSpawned) -> State:
         identity=event.identity,
         policy=event.policy,
         charter=charter_sha256(event.identity),
+        hibernates=event.hibernates,
         at=recorded.envelope.time,
         useful_at=recorded.envelope.time,
     )

@@ -274,7 +274,10 @@ class ActionExecuted(ProposalEvent, frozen=True, kw_only=True, tag="action.execu
 
 
 class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
-    """Someone wants a persona; `persona` is the wanted id. `policy` None means the parent's, or the defaults for a root."""
+    """Someone wants a persona; `persona` is the wanted id. `policy` None means the parent's, or the defaults for a root.
+
+    `hibernate`: nobody set the policy's `idle_ttl_secs`; so it is with no policy at all.
+    """
 
     name: Name
     role: Name
@@ -283,6 +286,7 @@ class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
     policy: PersonaPolicy | None = None
     tags: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
     principal: Short = ""
+    hibernate: bool = False
 
 
 class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
@@ -294,11 +298,13 @@ class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
 
 
 class PersonaSpawned(Event, frozen=True, kw_only=True, tag="persona.spawned"):
-    """A persona lives."""
+    """A persona lives. `hibernates`: after `idle_ttl_secs` without useful progress it rests until something happens, instead
+    of being reaped; a root whose time nobody set."""
 
     identity: Identity
     policy: PersonaPolicy
     principal: Short = ""
+    hibernates: bool = False
 
 
 class ReapRequested(Event, frozen=True, kw_only=True, tag="reap.requested"):

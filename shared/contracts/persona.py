@@ -30,16 +30,21 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class PersonaPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Hard limits of one persona; a child's are clamped to its parent's.
 
-    `allowed_tools` narrows which action kinds the persona may propose; empty narrows nothing (the policy gate still decides).
+    `idle_ttl_secs`: so long without useful progress a persona lives; 0: for ever. `allowed_tools` narrows which action kinds the
+    persona may propose; empty narrows nothing (the policy gate still decides).
     """
 
     max_spawn_depth: Annotated[int, msgspec.Meta(ge=0, le=64)] = 4
     max_branching_factor: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 4
     token_budget_per_minute: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 20_000
     compute_ms_per_minute: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 10_000
-    idle_ttl_secs: Annotated[int, msgspec.Meta(ge=1, le=2**40)] = 3600
+    idle_ttl_secs: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 3600
     share_memory: bool = False
     allowed_tools: tuple[str, ...] = ()
+
+
+NEVER = 2**63
+"""What an `idle_ttl_secs` of 0 compares as."""
 
 
 def charter_sha256(identity: Identity) -> str:
@@ -57,7 +62,7 @@ def clamp(child: PersonaPolicy, parent: PersonaPolicy) -> PersonaPolicy:
         max_branching_factor=min(child.max_branching_factor, parent.max_branching_factor),
         token_budget_per_minute=min(child.token_budget_per_minute, parent.token_budget_per_minute),
         compute_ms_per_minute=min(child.compute_ms_per_minute, parent.compute_ms_per_minute),
-        idle_ttl_secs=min(child.idle_ttl_secs, parent.idle_ttl_secs),
+        idle_ttl_secs=min((child.idle_ttl_secs, parent.idle_ttl_secs), key=lambda ttl: ttl or NEVER),
         share_memory=child.share_memory and parent.share_memory,
         allowed_tools=tools,
     )

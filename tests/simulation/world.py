@@ -123,8 +123,9 @@ class Runner:
 class World:
     """One seed's life. `chaos(n)` takes n random steps, `settle()` lets the mesh finish without faults."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, hibernates: bool = False) -> None:
         self.random = random.Random(seed)
+        self.running_since: datetime | None = None
         self.now = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
         self.store = Store(lambda: self.now, dedup_window=timedelta(seconds=self.random.choice((0, 30))))
         self.faults = False
@@ -142,7 +143,14 @@ class World:
         policy = PersonaPolicy(max_spawn_depth=2, max_branching_factor=2, idle_ttl_secs=600)
         self.client(
             SpawnRequested(
-                swarm=SWARM, persona="root", name="root", role="r", charter="c", policy=policy, principal="op"
+                swarm=SWARM,
+                persona="root",
+                name="root",
+                role="r",
+                charter="c",
+                policy=policy,
+                principal="op",
+                hibernate=hibernates,
             )
         )
         self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text="line 0 failed"))
@@ -240,27 +248,40 @@ class World:
         self.faults = False
         for _ in range(400):
             before = len(self.store.records)
-            for replica in self.replicas:
-                while self.deliver(replica):
-                    while replica.running:
-                        self.advance(replica)
-                while replica.running:
-                    self.advance(replica)
-            for runner in self.runners:
-                if runner.stalls(self.now):
-                    continue
-                self.think(runner)
-                while runner.running:
-                    self.advance(runner)
-            self.tick()
-            while any(r.running for r in self.replicas):
-                for replica in self.replicas:
-                    if replica.running:
-                        self.advance(replica)
+            self._work()
             if len(self.store.records) == before and not self.open_proposals() and not self.draining():
                 return
             self.now += timedelta(seconds=7)
         raise AssertionError(f"never came to rest: {self.open_proposals()} {self.draining()}")
+
+    def live(self, seconds: float, *, every_s: float = 20.0) -> None:
+        """Time passes without faults, and whoever has something to do does it."""
+        self.faults = False
+        self.running_since = self.running_since or self.now
+        until = self.now + timedelta(seconds=seconds)
+        while self.now < until:
+            self._work()
+            self.now += timedelta(seconds=every_s)
+
+    def _work(self) -> None:
+        """All that can be done now."""
+        for replica in self.replicas:
+            while self.deliver(replica):
+                while replica.running:
+                    self.advance(replica)
+            while replica.running:
+                self.advance(replica)
+        for runner in self.runners:
+            if runner.stalls(self.now):
+                continue
+            self.think(runner)
+            while runner.running:
+                self.advance(runner)
+        self.tick()
+        while any(r.running for r in self.replicas):
+            for replica in self.replicas:
+                if replica.running:
+                    self.advance(replica)
 
     def deliver(self, replica: Replica) -> bool:
         """Give the replica a message: a new one, one whose ack wait is over, sometimes one it has had before."""
@@ -369,7 +390,9 @@ class World:
         replica = self.random.choice([r for r in self.replicas if r.name == "governor"])
         self._serial += 1
         last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
-        facts = self.random.choice((LastThoughts(useful_at=last, running_since=self.now), ExpiredGrants()))
+        facts = self.random.choice(
+            (LastThoughts(useful_at=last, running_since=self.running_since or self.now), ExpiredGrants())
+        )
         message = Tick(id=f"tick-{self._serial}", now=self.now, swarm=SWARM, facts=facts)
         boundary = replica.decider.boundary(message)
         if boundary is not None and boundary.reads not in replica.running:

@@ -76,9 +76,10 @@ async def create(bus: Bus, command: Command, request: CreatePersona, home: str |
         role=request.role,
         charter=request.charter,
         parent_id=request.parent_id,
-        policy=request.policy,
+        policy=None if request.policy is None else request.policy.policy(),
         tags=request.tags or (),
         principal=command.principal,
+        hibernate=request.policy is not None and request.policy.idle_ttl_secs is None,
     )
     return await _spawn(bus, command, event_id, event, parent)
 

@@ -17,6 +17,16 @@ MAX_OBSERVATIONS = 1000
 MANUAL = "manual_reap"
 
 
+class WantedPolicy(PersonaPolicy, frozen=True, kw_only=True):
+    """Limits of a new persona. `idle_ttl_secs` left out: a root hibernates after an hour without use, a child has its parent's."""
+
+    idle_ttl_secs: Annotated[int, Meta(ge=0, le=2**40)] | None = None  # type: ignore[assignment]  # unset is not 3600
+
+    def policy(self) -> PersonaPolicy:
+        fields = msgspec.structs.asdict(self)
+        return PersonaPolicy(**{name: value for name, value in fields.items() if value is not None})
+
+
 class CreatePersona(msgspec.Struct, frozen=True, kw_only=True):
     """`persona_id` null: one is made. `swarm_id` null: the parent's, or `swarm-core`."""
 
@@ -26,7 +36,7 @@ class CreatePersona(msgspec.Struct, frozen=True, kw_only=True):
     persona_id: Token | None = None
     swarm_id: Token | None = None
     parent_id: Token | None = None
-    policy: PersonaPolicy | None = None
+    policy: WantedPolicy | None = None
     tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
 
 
@@ -38,7 +48,7 @@ class SpawnPersona(msgspec.Struct, frozen=True, kw_only=True):
     charter: Text
     persona_id: Token | None = None
     swarm_id: Token | None = None
-    policy: PersonaPolicy | None = None
+    policy: WantedPolicy | None = None
 
 
 class ReapPersona(msgspec.Struct, frozen=True, kw_only=True):

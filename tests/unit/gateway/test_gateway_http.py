@@ -20,6 +20,7 @@ from shared.contracts.events import (
     PersonaReaped,
     SnapshotCompressed,
     SnapshotCounts,
+    SpawnRequested,
 )
 from shared.contracts.ids import TOKEN_PATTERN, utc_now
 
@@ -209,6 +210,26 @@ async def test_a_cascade_that_is_not_done_in_time_says_that_it_goes_on_and_where
         answer = await api.post("/v1/swarm/personas/root/reap", json={"cascade": True})
         assert answer.json() == {"reaped_ids": ["root"], "count": 1, "remaining": 1, "look_at": "/v1/swarm/lineage"}
         assert (await api.get(answer.json()["look_at"])).json()["nodes"][0]["status"] == "active"
+
+
+async def test_an_idle_time_that_nobody_set_is_told_from_one_that_was_and_is_shown_as_an_hour(
+    up: Mesh, api: httpx.AsyncClient
+) -> None:
+    policies: tuple[dict[str, object] | None, ...] = (
+        None,
+        {"max_spawn_depth": 2},
+        {"idle_ttl_secs": None},
+        {"idle_ttl_secs": 3600},
+        {"idle_ttl_secs": 0},
+    )
+    shown = []
+    for i, policy in enumerate(policies):
+        made = await api.post("/v1/swarm/personas", json={**ROOT, "persona_id": f"r{i}", "policy": policy})
+        shown.append(made.json()["policy"]["idle_ttl_secs"])
+    assert shown == [3600, 3600, 3600, 3600, 0]
+    asked = [r.event for r in await up.log.read(("spawn.requested.*.*",))]
+    assert [e.hibernate for e in asked if isinstance(e, SpawnRequested)] == [False, True, True, False, False]
+    problem(await api.post("/v1/swarm/personas", json={**ROOT, "policy": {"idle_ttl_secs": -1}}), 422)
 
 
 async def test_null_where_there_is_a_default_is_the_default(up: Mesh, api: httpx.AsyncClient) -> None:

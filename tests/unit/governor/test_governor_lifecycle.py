@@ -253,6 +253,28 @@ def test_the_idle_end_with_their_descendants_and_the_useful_stay() -> None:
     assert {e.reason for e in ended if isinstance(e, PersonaDraining)} == {"idle_ttl"}
 
 
+def test_a_root_whose_time_nobody_set_hibernates_and_its_children_keep_theirs() -> None:
+    swarm = Swarm()
+    policy = PersonaPolicy(max_branching_factor=3)
+    unset = msgspec.structs.replace(wish("unset", policy=policy), hibernate=True)
+    child = msgspec.structs.replace(wish("child", "bare", policy), hibernate=True)
+    born = [swarm.ask(request)[0] for request in (wish("bare"), unset, wish("set", policy=policy), child)]
+    said = [(e.hibernates, e.policy.idle_ttl_secs) for e in born if isinstance(e, PersonaSpawned)]
+    assert said == [(True, 3600), (True, 3600), (False, 3600), (False, 3600)]
+    ended = swarm.replica.handle(tick(99_999, LastThoughts(running_since=at(0))))
+    assert subjects(ended) == ["persona.draining.s.set", "persona.draining.s.child"]
+
+
+def test_an_idle_time_of_zero_is_for_ever_and_a_childs_is_within_its_parents() -> None:
+    swarm = Swarm()
+    never, hour = PersonaPolicy(idle_ttl_secs=0), PersonaPolicy(idle_ttl_secs=3600)
+    wishes = (wish("a", policy=never), wish("b", "a", hour), wish("c", policy=hour), wish("d", "c", never))
+    born = [event for request in wishes for event in swarm.ask(request)]
+    assert [e.policy.idle_ttl_secs for e in born if isinstance(e, PersonaSpawned)] == [0, 3600, 3600, 3600]
+    ended = swarm.replica.handle(tick(99_999, LastThoughts(running_since=at(0))))
+    assert subjects(ended) == [f"persona.draining.s.{name}" for name in ("b", "c", "d")]
+
+
 def test_nobody_is_idle_while_the_loop_stands_or_has_just_begun() -> None:
     swarm = family(("root", None))
     assert swarm.replica.handle(tick(9999)) == []

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
+import pytest
+
 from services.persona_runner.guard import COOL_DOWN, LOOP, digest_of, novelty
 from shared.contracts.events import Credits, ObservationRecorded, ThoughtGenerated
+from shared.contracts.persona import PersonaPolicy
 from shared.decider import NOTHING
 from tests.unit.runner.runner_model import LOOP_MS, PERSONA, SWARM, Runner, World, fails, says
 
@@ -68,6 +72,20 @@ def test_an_observation_for_it_alone_wakes_it_too() -> None:
     world.heard = recorded.seq
     (thought, *_) = live(world, runner, 2)
     assert (thought.phase, thought.observed_seq) == ("observe", recorded.seq)
+
+
+@pytest.mark.parametrize(("hibernates", "sleeps"), [(True, True), (False, False)])
+def test_a_persona_that_hibernates_is_not_looked_at_after_its_idle_time_until_something_happens(
+    hibernates: bool, sleeps: bool
+) -> None:
+    world = World(policy=PersonaPolicy(idle_ttl_secs=60))
+    runner = Runner(world)
+    runner.state = msgspec.structs.replace(runner.catch_up(), hibernates=hibernates)
+    live(world, runner, 70, "nothing new")
+    assert sleeps == (live(world, runner, 400, "nothing new") == [])
+    seq = world.observe()
+    (thought, *_) = live(world, runner, 2)
+    assert (thought.phase, thought.observed_seq) == ("observe", seq)
 
 
 def test_the_third_repetition_is_noticed_and_the_fifth_is_paused() -> None:
