@@ -43,6 +43,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         allowed_origins=origins,
         cognition_enabled=settings.cognition_enabled,
         four_eyes=settings.four_eyes,
+        approval_ttl_s=settings.approval_ttl_s,
         rate_per_s=settings.http_rate_per_s,
         burst=settings.http_burst,
         max_streams=settings.http_streams,

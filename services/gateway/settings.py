@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
@@ -22,21 +22,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ("read",)
 
 
-class Governance(msgspec.Struct, frozen=True, kw_only=True):
-    """The approval rules the API shows; the policy gate enforces its own."""
-
-    quorum_fraction: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
-    required_approvers_by_role: dict[str, int] = {}
-    veto_roles: tuple[str, ...] = ()
-    vote_timeout_secs: int = 300
-
-
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """`rate_per_s` and `burst` are per key, or per address where no key is known.
 
     `outcome_timeout_s` is how long a POST waits for the service that decides it; `stream_buffer` is how many events a
     slow client of the stream may lag before it is skipped ahead; `max_streams` is how many one principal
-    may have open. `four_eyes` must be what the policy gate is told.
+    may have open. `four_eyes` and `approval_ttl_s` must be what the policy gate is told.
     """
 
     host: str = "127.0.0.1"
@@ -46,7 +37,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     cognition_enabled: bool = True
     four_eyes: bool = True
     loop_interval_ms: int = 2000
-    governance: Governance = Governance()
+    approval_ttl_s: float = 3600.0
     rate_per_s: float = 200.0
     burst: int = 400
     max_body_bytes: int = 256 * 1024

@@ -231,6 +231,14 @@ def _charter(state: State, cause: Recorded) -> str | None:
     return cause.envelope.charter or state.charter
 
 
+def _thinker(name: str) -> dict[str, str]:
+    """Who thought, from the name a thought bears: rules, the runner itself (its last words are nobody's thought), or a model."""
+    for source in ("rules", "runner"):
+        if name.partition(":")[0] == source:
+            return {"source": source}
+    return {"source": "model", "model": name.removeprefix("model:")}
+
+
 def _compressed(state: State, cause: Recorded, written: Written) -> SnapshotCompressed:
     event = cause.event
     metadata = {"role": state.role} if state.role else {}
@@ -238,9 +246,7 @@ def _compressed(state: State, cause: Recorded, written: Written) -> SnapshotComp
     if isinstance(event, ThoughtGenerated):
         final = event.final
         metadata |= {"phase": event.phase, "step": str(event.step), "cycle": str(event.cycle)}
-        metadata |= (
-            {"source": "rules"} if event.thinker.startswith("rules") else {"source": "model", "model": event.thinker}
-        )
+        metadata |= _thinker(event.thinker)
         if event.usage.tokens_out:
             metadata["completion_tokens"] = str(event.usage.tokens_out)
     else:

@@ -17,10 +17,9 @@ from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.log.port import Log
 from shared.policy.bundle import ActiveBundle
-from shared.policy.types import PolicyRequest
+from shared.policy.types import QUORUM, PolicyRequest
 
 MAX_LINEAGE = 64
-QUORUM: Mapping[Risk, int] = {"low": 1, "medium": 1, "high": 1, "critical": 2}
 
 
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from services.gateway.commands.bus import Bus, Command
 from services.gateway.projections.personas import Persona
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
+from services.gateway.wire.ids import as_given, as_token, token
 from services.gateway.wire.problems import Candidate, Problem, ambiguous
 from services.gateway.wire.requests import (
     DEFAULT_SWARM,
@@ -31,7 +32,7 @@ from shared.contracts.events import (
     SpawnRefused,
     SpawnRequested,
 )
-from shared.contracts.ids import EVERYONE, TOKEN_PATTERN, caused_token, is_token
+from shared.contracts.ids import EVERYONE, caused_token
 from shared.log.port import Expect, StaleBoundary
 
 LOOP = "cognition.*.all.all"
@@ -43,21 +44,16 @@ REFUSED = {"duplicate_id": 409, "parent_not_live": 409, "parent_missing": 404, "
 """Status by the governor's reason; every other reason is a limit, 400."""
 
 
-def token(name: str, value: str) -> str:
-    """The value. Raises `Problem` (422) when it cannot stand in a subject."""
-    if not is_token(value):
-        raise Problem(422, f"{name}: {value[:60]!r} does not match {TOKEN_PATTERN}", reason="not_a_token")
-    return value
-
-
 def find(projection: Projection, persona_id: str, swarm: str | None = None) -> Persona:
     """The persona. Raises `Problem` (404, 409 when several swarms have one of that id and `swarm` is None)."""
     found = projection.personas.named(persona_id, swarm)
     if not found:
-        raise Problem(404, f"there is no persona {persona_id[:60]!r}", reason="persona_missing")
+        raise Problem(404, f"there is no persona {as_given(persona_id)[:60]!r}", reason="persona_missing")
     if len(found) > 1:
-        candidates = tuple(Candidate(swarm_id=p.identity.swarm_id, persona_id=p.identity.id) for p in found)
-        raise ambiguous("persona", persona_id, candidates, "?swarm=")
+        candidates = tuple(
+            Candidate(swarm_id=as_given(p.identity.swarm_id), persona_id=as_given(p.identity.id)) for p in found
+        )
+        raise ambiguous("persona", as_given(persona_id), candidates, "?swarm=")
     return found[0]
 
 
@@ -66,16 +62,17 @@ async def create(bus: Bus, command: Command, request: CreatePersona, home: str |
     event_id = command.event_id("spawn.requested")
     parent = None
     if request.parent_id is not None:
-        beside = bus.feed.projection.personas.named(request.parent_id, request.swarm_id)
-        parent = find(bus.feed.projection, request.parent_id, home or (request.swarm_id if beside else None))
-    swarm = request.swarm_id or (DEFAULT_SWARM if parent is None else parent.identity.swarm_id)
+        parent_id, near = as_token(request.parent_id), request.swarm_id and as_token(request.swarm_id)
+        beside = bus.feed.projection.personas.named(parent_id, near)
+        parent = find(bus.feed.projection, parent_id, as_token(home) if home else near if beside else None)
+    swarm = DEFAULT_SWARM if parent is None else parent.identity.swarm_id
     event = SpawnRequested(
-        swarm=token("swarm_id", swarm),
+        swarm=token("swarm_id", request.swarm_id) if request.swarm_id else swarm,
         persona=token("persona_id", request.persona_id or caused_token(event_id, "persona")),
         name=request.name,
         role=request.role,
         charter=request.charter,
-        parent_id=request.parent_id,
+        parent_id=None if parent is None else parent.identity.id,
         policy=None if request.policy is None else request.policy.policy(),
         tags=request.tags or (),
         principal=command.principal,
@@ -121,15 +118,15 @@ def _may_spawn(projection: Projection, event: SpawnRequested, parent: Persona | 
     if holder is not None:
         raise Problem(
             409,
-            f"persona {event.persona!r} exists already in swarm {holder.identity.swarm_id!r}",
+            f"persona {as_given(event.persona)!r} exists already in swarm {as_given(holder.identity.swarm_id)!r}",
             reason="duplicate_id",
         )
     if parent is None:
         return
     if not parent.live:
-        raise Problem(409, f"parent {event.parent_id!r} is {parent.stage}", reason="parent_not_live")
+        raise Problem(409, f"parent {as_given(parent.identity.id)!r} is {parent.stage}", reason="parent_not_live")
     if parent.identity.swarm_id != event.swarm:
-        home = parent.identity.swarm_id
+        home = as_given(parent.identity.swarm_id)
         raise Problem(
             422, f"swarm_id: a child lives in its parent's swarm {home!r}; leave swarm_id out", reason="other_swarm"
         )
@@ -146,7 +143,8 @@ async def reap(
 ) -> ReapResult:
     """Who drains because of this request, the target first. Without `cascade` its children are orphaned, and the governor
     drains them at its next tick. What has not begun to drain in time is counted, and drains all the same."""
-    target = find(bus.feed.projection, persona_id, home)
+    persona_id = as_token(persona_id)
+    target = find(bus.feed.projection, persona_id, home and as_token(home))
     swarm = target.identity.swarm_id
     event = ReapRequested(
         swarm=swarm,
@@ -162,7 +160,7 @@ async def reap(
         if found:
             return _reaped(found, bus.feed.projection.personas.live_family(target) if request.cascade else ())
     if not target.live:
-        raise Problem(409, f"persona {persona_id!r} is {target.stage} already", reason="not_live")
+        raise Problem(409, f"persona {as_given(persona_id)!r} is {target.stage} already", reason="not_live")
     family = bus.feed.projection.personas.live_family(target) if request.cascade else [target]
     with bus.feed.awaiting(event_id) as queue:
         await bus.send(command, [bus.message(command, event_id, event)])
@@ -183,7 +181,7 @@ async def reap(
 def _reaped(found: tuple[str, ...], family: Iterable[Persona]) -> ReapResult:
     remaining = sum(persona.live for persona in family)
     return ReapResult(
-        reaped_ids=found,
+        reaped_ids=tuple(as_given(name) for name in found),
         count=len(found),
         remaining=remaining,
         look_at="/v1/swarm/lineage" if remaining else "",

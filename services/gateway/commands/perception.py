@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from services.gateway.commands.bus import Bus, Command
-from services.gateway.commands.lifecycle import find, token
+from services.gateway.commands.lifecycle import find
+from services.gateway.wire.ids import as_given, as_token, token
 from services.gateway.wire.problems import Problem
 from services.gateway.wire.requests import Observation, RecordObservations
 from services.gateway.wire.views import ObservationsRecorded, Recalled
@@ -17,7 +20,7 @@ MAX_QUERY_CHARS = 2000
 
 async def record(bus: Bus, command: Command, swarm: str, request: RecordObservations) -> ObservationsRecorded:
     """All of them in one commit, or none; durable when this returns."""
-    token("swarm", swarm)
+    swarm = token("swarm", swarm)
     try:
         observations = request.each()
         events = [_event(swarm, command.principal, o) for o in observations]
@@ -59,13 +62,18 @@ async def recall(
     """Asks the persona's own memory and waits for the answer."""
     if not 1 <= len(query) <= MAX_QUERY_CHARS:
         raise Problem(422, f"q: 1 to {MAX_QUERY_CHARS} characters, not {len(query)}")
-    persona = find(bus.feed.projection, persona_id, swarm)
+    persona = find(bus.feed.projection, as_token(persona_id), swarm and as_token(swarm))
     event_id = fresh_id()
     event = RecallRequested(
-        swarm=persona.identity.swarm_id, persona=persona_id, query=query, limit=limit, principal=command.principal
+        swarm=persona.identity.swarm_id,
+        persona=persona.identity.id,
+        query=query,
+        limit=limit,
+        principal=command.principal,
     )
     with bus.feed.awaiting(event_id) as queue:
         await bus.log.commit([bus.message(command, event_id, event)])
         _, answer = await bus.outcome(queue, (RecallAnswered,), event_id, "memory")
-    memories = tuple(sorted(answer.memories, key=lambda m: -m.score))
+    ranked = sorted(answer.memories, key=lambda m: -m.score)
+    memories = tuple(msgspec.structs.replace(m, persona=as_given(m.persona)) for m in ranked)
     return Recalled(persona_id=persona_id, query=query, seq=answer.seq, memories=memories)

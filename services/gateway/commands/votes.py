@@ -9,6 +9,7 @@ import msgspec
 
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.projections.proposals import Life, fold_lives
+from services.gateway.wire.ids import as_given, as_token
 from services.gateway.wire.problems import Candidate, Problem, ambiguous
 from shared.contracts.events import ApprovalDenied, ApprovalGranted
 from shared.contracts.ids import is_token
@@ -16,6 +17,13 @@ from shared.log.port import Expect, StaleBoundary
 
 ATTEMPTS = 20
 Vote = Literal["grant", "deny"]
+
+
+def which(proposal_id: str, swarm: str | None, persona: str | None) -> Which:
+    """From ids as they are given."""
+    return Which(
+        proposal_id=as_token(proposal_id), swarm=swarm and as_token(swarm), persona=persona and as_token(persona)
+    )
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +46,12 @@ async def find(bus: Bus, which: Which, *, fresh: bool = False) -> Life:
         life = ".".join(words)
         found = fold_lives(await bus.log.read((f"*.*.{life}", f"*.*.{life}.*")), proposal_id)
     if not found:
-        raise Problem(404, f"there is no proposal {proposal_id[:60]!r}", reason="proposal_missing")
+        raise Problem(404, f"there is no proposal {as_given(proposal_id)[:60]!r}", reason="proposal_missing")
     if len(found) > 1:
         keys = (life.key for life in found)
-        candidates = tuple(Candidate(swarm_id=s, persona_id=p, proposal_id=i) for s, p, i in keys)
-        raise ambiguous("proposal", proposal_id, candidates, "?swarm= and ?persona=")
+        shown = (tuple(as_given(token) for token in key) for key in keys)
+        candidates = tuple(Candidate(swarm_id=s, persona_id=p, proposal_id=i) for s, p, i in shown)
+        raise ambiguous("proposal", as_given(proposal_id), candidates, "?swarm= and ?persona=")
     return found[0]
 
 
@@ -94,7 +103,7 @@ async def vote(
 
 def refusal(life: Life, principal: str, digest: str | None, now: datetime) -> Problem | None:
     """Why this principal may not vote now; None when they may."""
-    name = life.created.proposal_id
+    name = as_given(life.created.proposal_id)
     state = life.approval_state(now)
     if life.request is None or state is None:
         return Problem(409, f"proposal {name!r} is {life.status} and awaits no approval", reason="not_awaiting")
@@ -110,5 +119,6 @@ def refusal(life: Life, principal: str, digest: str | None, now: datetime) -> Pr
 def _assert_other_eyes(bus: Bus, life: Life, principal: str) -> None:
     """Raises `Problem` (403): the policy gate would not count this grant, and the inbox must not close for it."""
     if principal in bus.feed.projection.personas.proposer_side(life.created.swarm, life.created.persona):
-        detail = f"{principal} spawned persona {life.created.persona!r} or one above it: someone else must approve what it proposes"
+        proposer = as_given(life.created.persona)
+        detail = f"{principal} spawned persona {proposer!r} or one above it: someone else must approve what it proposes"
         raise Problem(403, detail, reason="four_eyes")

@@ -19,10 +19,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import msgspec
 
 from services.gateway.projections.feed import Feed, Subscription
+from services.gateway.wire.ids import as_given, shown, token
 from services.gateway.wire.problems import Problem
 from shared.contracts.catalog import LOG_CLASSES, class_of, has_life
 from shared.contracts.envelope import Recorded
-from shared.contracts.ids import is_token
+from shared.contracts.events import PersonaSpawned
 from shared.log.port import Log, LogUnavailable
 from shared.telemetry import STREAM_CLIENTS
 
@@ -64,9 +65,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_filter(swarm: str | None, persona: str | None, types: str | None) -> Filter:
     """`types` is a comma-separated list of event classes, with `.` or `_`. Raises `Problem` (422)."""
-    for name, value in (("swarm", swarm), ("persona", persona)):
-        if value is not None and not is_token(value):
-            raise Problem(422, f"{name}: {value[:60]!r} is no id", reason="not_a_token")
+    swarm = None if swarm is None else token("swarm", swarm)
+    persona = None if persona is None else token("persona", persona)
     by_name = {name.replace(".", "_"): name for name in LOG_CLASSES}
     wanted = [t.strip().replace(".", "_") for t in (types or "").split(",") if t.strip()]
     unknown = [t for t in wanted if t not in by_name]
@@ -93,12 +93,17 @@ def frame(recorded: Recorded) -> bytes:
     event = recorded.event
     body = msgspec.to_builtins(event)
     payload = {k: v for k, v in body.items() if k not in ("type", "swarm", "persona")}
+    if isinstance(event, PersonaSpawned):
+        payload["identity"] = msgspec.to_builtins(shown(event.identity))
+    for name in ("proposal_id", "parent_id"):
+        if isinstance(payload.get(name), str):
+            payload[name] = as_given(payload[name])
     data = msgspec.json.encode(
         {
             "id": recorded.id,
             "event_type": class_of(event).replace(".", "_"),
-            "persona_id": event.persona,
-            "swarm_id": event.swarm,
+            "persona_id": as_given(event.persona),
+            "swarm_id": as_given(event.swarm),
             "timestamp": recorded.envelope.time,
             "payload": payload,
         }

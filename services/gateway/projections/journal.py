@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from heapq import merge
 from typing import Literal
 
+from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import AuditEntry
 from shared.contracts.catalog import ENTITIES, class_of
 from shared.contracts.envelope import Recorded
@@ -86,8 +87,8 @@ class Journal:
                 principal=principal_of(event),
                 outcome=outcome_of(event),
                 detail=detail_of(event)[:DETAIL_CHARS],
-                swarm_id=event.swarm,
-                persona_id=event.persona,
+                swarm_id=as_given(event.swarm),
+                persona_id=as_given(event.persona),
             )
         )
 

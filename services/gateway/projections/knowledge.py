@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from services.gateway.projections.proposals import Life, attention_id
+from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import AttentionItem, AttentionSource, Belief, BeliefStatus
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -127,11 +128,11 @@ class Attention:
         item = AttentionItem(
             id=attention_id(recorded.id),
             topic=topic or source,
-            topic_tags=(source_id,),
+            topic_tags=(as_given(source_id),),
             priority=PRIORITY[source],
             source_type=source,
-            source_id=source_id,
-            assigned_persona=persona,
+            source_id=as_given(source_id),
+            assigned_persona=as_given(persona),
             created_at=recorded.envelope.time,
             resolved_at=None,
         )
@@ -153,11 +154,11 @@ def _late(life: Life) -> AttentionItem:
     return AttentionItem(
         id=attention_id(life.events[0].id),
         topic=life.created.title,
-        topic_tags=(life.created.proposal_id,),
+        topic_tags=(as_given(life.created.proposal_id),),
         priority=PRIORITY["proposal_timeout"],
         source_type="proposal_timeout",
-        source_id=life.created.proposal_id,
-        assigned_persona=life.created.persona,
+        source_id=as_given(life.created.proposal_id),
+        assigned_persona=as_given(life.created.persona),
         created_at=life.deadline,
         resolved_at=None,
     )
@@ -172,7 +173,7 @@ def _asserted(known: Belief | None, event: BeliefAsserted, at: datetime) -> Beli
             claim=event.claim,
             confidence=event.confidence,
             evidence_refs=refs,
-            asserted_by=event.persona,
+            asserted_by=as_given(event.persona),
             confirmed_by=(),
             contested_by=(),
             contradicts=(),
@@ -182,11 +183,12 @@ def _asserted(known: Belief | None, event: BeliefAsserted, at: datetime) -> Beli
             status="active",
         )
     confirmed = known.confirmed_by
-    if event.persona != known.asserted_by:
-        confirmed = _with(confirmed, event.persona)
+    says = as_given(event.persona)
+    if says != known.asserted_by:
+        confirmed = _with(confirmed, says)
     return msgspec.structs.replace(
         known,
-        claim=event.claim if event.persona == known.asserted_by else known.claim,
+        claim=event.claim if says == known.asserted_by else known.claim,
         confidence=event.confidence,
         evidence_refs=tuple(dict.fromkeys((*known.evidence_refs, *refs))),
         confirmed_by=confirmed,
@@ -198,7 +200,9 @@ def _asserted(known: Belief | None, event: BeliefAsserted, at: datetime) -> Beli
 
 def _changed(known: Belief, event: BeliefContested | BeliefRevised, at: datetime) -> Belief:
     if isinstance(event, BeliefContested):
-        return msgspec.structs.replace(known, contested_by=_with(known.contested_by, event.persona), updated_at=at)
+        return msgspec.structs.replace(
+            known, contested_by=_with(known.contested_by, as_given(event.persona)), updated_at=at
+        )
     return msgspec.structs.replace(known, confidence=event.confidence, status=event.status, updated_at=at)
 
 

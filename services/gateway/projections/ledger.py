@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import SwarmBudget
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import BudgetExhausted, BudgetGranted, BudgetSettled, Credits
@@ -41,14 +42,14 @@ class Ledger:
     def view(self) -> list[SwarmBudget]:
         return [
             SwarmBudget(
-                swarm_id=swarm,
+                swarm_id=as_given(swarm),
                 window_started_at=datetime.fromtimestamp(account.window * 60, UTC),
                 granted=account.granted,
                 settled=account.settled,
                 outstanding=total(list(account.open.values())),
-                paused_personas=tuple(sorted(account.paused)),
+                paused_personas=tuple(sorted(as_given(persona) for persona in account.paused)),
             )
-            for swarm, account in sorted(self._accounts.items())
+            for swarm, account in sorted(self._accounts.items(), key=lambda entry: as_given(entry[0]))
         ]
 
     def capture(self) -> dict[str, Account]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from services.gateway.wire.ids import as_given, shown
 from services.gateway.wire.views import LineageGraph, LineageNode, PersonaRuntimeState, PersonaStatus
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -72,9 +73,9 @@ class Persona(msgspec.Struct, kw_only=True):
 
     def node(self, now: datetime) -> LineageNode:
         return LineageNode(
-            persona_id=self.identity.id,
-            parent_id=self.identity.parent_id,
-            children=tuple(sorted(self.children)),
+            persona_id=as_given(self.identity.id),
+            parent_id=None if self.identity.parent_id is None else as_given(self.identity.parent_id),
+            children=tuple(sorted(as_given(child) for child in self.children)),
             depth=self.identity.depth,
             status=self.status(now),
         )
@@ -83,7 +84,7 @@ class Persona(msgspec.Struct, kw_only=True):
         window = int(now.timestamp()) // MINUTE_S
         current = window == self.window
         return PersonaRuntimeState(
-            identity=self.identity,
+            identity=shown(self.identity),
             policy=self.policy,
             status=self.status(now),
             thought_count=self.thought_count,
@@ -162,7 +163,7 @@ class Personas:
 
     def nodes(self, now: datetime) -> Iterator[LineageNode]:
         """All of them by id, as they are when each is taken."""
-        return (p.node(now) for p in sorted(self.by_key.values(), key=lambda p: p.identity.id))
+        return (p.node(now) for p in sorted(self.by_key.values(), key=lambda p: as_given(p.identity.id)))
 
     def capture(self) -> list[Persona]:
         """Copies of all, in the order of their birth."""

@@ -6,7 +6,7 @@ Memory is bounded by the number of personas and the `KEEP` figures of the parts;
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 
 import msgspec
@@ -16,6 +16,7 @@ from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Account, Ledger
 from services.gateway.projections.personas import Persona, Personas
 from services.gateway.projections.proposals import Key, Proposals
+from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import (
     AttentionItem,
     AuditEntry,
@@ -32,7 +33,6 @@ from shared.contracts.events import CognitionStarted, CognitionStopped, Hypothes
 KEEP_COMMANDS = 20_000
 TOP = 5
 OBJECTIVES = 100
-EPOCH = datetime.fromtimestamp(0, UTC)
 UUID_VERSION = 14
 """Where a UUID's text says its version: 5 for ids that derive from a cause or an idempotency key."""
 
@@ -50,7 +50,7 @@ class State(msgspec.Struct, array_like=True):
     """All of a projection, as it is checkpointed."""
 
     position: int
-    updated_at: datetime
+    updated_at: datetime | None
     loop: Loop
     last_tick_at: datetime | None
     personas: list[Persona]
@@ -96,7 +96,7 @@ class Projection:
     def __init__(self) -> None:
         self.position = 0
         self.newest: Recorded | None = None
-        self.updated_at = EPOCH
+        self.updated_at: datetime | None = None
         self.loop = Loop()
         self.personas = Personas()
         self.proposals = Proposals()
@@ -210,8 +210,8 @@ class Projection:
         return MemorySnapshot(
             id=event.snapshot_id,
             generated_at=recorded.envelope.time,
-            swarm_id=event.swarm,
-            persona_scope=(event.persona,),
+            swarm_id=as_given(event.swarm),
+            persona_scope=(as_given(event.persona),),
             summary=event.summary,
             hot_event_count=event.counts.thoughts,
             warm_fact_count=event.counts.kept,

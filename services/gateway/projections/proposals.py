@@ -13,6 +13,7 @@ from datetime import datetime
 
 import msgspec
 
+from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import (
     Approval,
     ApprovalState,
@@ -140,8 +141,8 @@ class Life(msgspec.Struct, kw_only=True):
         votes: dict[str, Vote] = dict.fromkeys(self.granted_by, "approve")
         votes.update(dict.fromkeys(self.denied_by, "reject"))
         return Proposal(
-            id=self.created.proposal_id,
-            persona_id=self.created.persona,
+            id=as_given(self.created.proposal_id),
+            persona_id=as_given(self.created.persona),
             title=self.created.title,
             rationale=self.created.rationale,
             evidence_refs=tuple(e.id for e in self.created.evidence),
@@ -158,7 +159,7 @@ class Life(msgspec.Struct, kw_only=True):
         verdict = self.authorized or self.rejected or self.request
         return ProposalLife(
             proposal=self.view(),
-            swarm_id=self.created.swarm,
+            swarm_id=as_given(self.created.swarm),
             digest=self.created.digest,
             action_kind=self.created.action.kind,
             action_target=self.created.action.target,
@@ -171,9 +172,9 @@ class Life(msgspec.Struct, kw_only=True):
         if self.request is None or self.requested is None:
             return None
         return Approval(
-            proposal_id=self.created.proposal_id,
-            persona_id=self.created.persona,
-            swarm_id=self.created.swarm,
+            proposal_id=as_given(self.created.proposal_id),
+            persona_id=as_given(self.created.persona),
+            swarm_id=as_given(self.created.swarm),
             title=self.created.title,
             summary=self.request.summary,
             risk=self.request.risk,
@@ -202,7 +203,7 @@ class Life(msgspec.Struct, kw_only=True):
         arguments: dict[str, Scalar] = {"target": self.created.action.target, **self.created.action.params}
         return DecisionReceipt(
             id=recorded.id,
-            proposal_id=outcome.proposal_id,
+            proposal_id=as_given(outcome.proposal_id),
             inputs=tuple(e.id for e in self.created.evidence),
             governance_decision=_decision(self.authorized, self.granted_by),
             capability_leases=(lease,) if lease else (),

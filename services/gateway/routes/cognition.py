@@ -17,6 +17,7 @@ from services.gateway.front.access import Caller
 from services.gateway.front.stream import HEADERS, PATH, parse_filter, parse_position
 from services.gateway.projections.knowledge import by_confidence, by_urgency
 from services.gateway.projections.proposals import by_age, by_outcome
+from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import MANY, Paging
 from services.gateway.wire.problems import AnyRequest, Problem
 from services.gateway.wire.requests import StartCognition, StopCognition
@@ -35,6 +36,7 @@ from services.gateway.wire.views import (
     SwarmGovernance,
 )
 from shared.contracts.catalog import ENTITIES
+from shared.policy.types import QUORUM
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
 
@@ -104,7 +106,7 @@ async def persona_state(
     gateway: NamedDependency[Gateway], persona_id: FromPath[str], swarm: FromQuery[str | None] = None
 ) -> PersonaRuntimeState:
     """One persona; `swarm` tells two of the same id apart."""
-    return lifecycle.find(gateway.projection, persona_id, swarm).view(gateway.clock())
+    return lifecycle.find(gateway.projection, as_token(persona_id), swarm and as_token(swarm)).view(gateway.clock())
 
 
 @get("/v1/cognition/beliefs", guards=READ)
@@ -157,7 +159,7 @@ async def approve(
     persona: FromQuery[str | None] = None,
 ) -> Approved:
     """Grant the approval asked for now, as the key's principal."""
-    which = votes.Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
+    which = votes.which(proposal_id, swarm, persona)
     await votes.vote(gateway.bus, command, which, "grant", None, "")
     return Approved(approved=True, proposal_id=proposal_id)
 
@@ -180,13 +182,14 @@ async def workspace(gateway: NamedDependency[Gateway]) -> GlobalWorkspace:
 
 @get("/v1/cognition/governance", guards=READ)
 async def governance(gateway: NamedDependency[Gateway]) -> SwarmGovernance:
-    """The approval rules as configured."""
-    rules = gateway.settings.governance
+    """The rules of approval that hold."""
     return SwarmGovernance(
-        quorum_fraction=rules.quorum_fraction,
-        required_approvers_by_role=rules.required_approvers_by_role,
-        veto_roles=rules.veto_roles,
-        vote_timeout_secs=rules.vote_timeout_secs,
+        quorum_fraction=0.0,
+        required_approvers_by_role={},
+        veto_roles=("approve",),
+        vote_timeout_secs=round(gateway.settings.approval_ttl_s),
+        quorum_by_risk=dict(QUORUM),
+        four_eyes=gateway.bus.four_eyes,
     )
 
 

@@ -17,6 +17,7 @@ from services.gateway.context import Gateway, needs
 from services.gateway.projections.personas import by_name
 from services.gateway.projections.personas import lineage as graph
 from services.gateway.projections.proposals import by_age
+from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
 from services.gateway.wire.requests import CreatePersona, DecideApproval, ReapPersona, RecordObservations, SpawnPersona
@@ -57,7 +58,7 @@ async def personas(
 ) -> Response[list[PersonaRuntimeState]]:
     """By swarm and id, reaped ones included; 100 by default."""
     now = gateway.clock()
-    found = gateway.projection.personas.after(page.place("personas", tuple[str, str]), swarm)
+    found = gateway.projection.personas.after(page.place("personas", tuple[str, str]), swarm and as_token(swarm))
     return page.of(request, "personas", ((by_name(p), p.view(now)) for p in found))
 
 
@@ -129,7 +130,7 @@ async def proposal(
     persona: FromQuery[str | None] = None,
 ) -> ProposalLife:
     """One proposal's whole life, in order; `swarm` and `persona` tell two of the same id apart."""
-    which = votes.Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
+    which = votes.which(proposal_id, swarm, persona)
     return (await votes.find(gateway.bus, which)).life_view()
 
 
@@ -158,12 +159,12 @@ async def decide(
     persona: FromQuery[str | None] = None,
 ) -> Decided:
     """Yes or no to exactly this digest, once."""
-    which = votes.Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
+    which = votes.which(proposal_id, swarm, persona)
     life, event_id = await votes.vote(gateway.bus, command, which, data.decision, data.digest, data.reason or "")
     view = life.approval_view(gateway.clock())
     if view is None:
-        raise Problem(409, f"proposal {proposal_id!r} awaits no approval", reason="not_awaiting")
-    return Decided(proposal_id=proposal_id, decision=data.decision, event_id=event_id, approval=view)
+        raise Problem(409, f"proposal {proposal_id[:60]!r} awaits no approval", reason="not_awaiting")
+    return Decided(proposal_id=view.proposal_id, decision=data.decision, event_id=event_id, approval=view)
 
 
 @get("/v1/budgets", guards=READ)

@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from shared.contracts.ids import EVERYONE, Instant, Sha256, Token
+from services.gateway.wire.ids import GIVEN_PATTERN
+from shared.contracts.ids import EVERYONE, Instant, Sha256
 from shared.contracts.persona import Name, PersonaPolicy, Text
 
+Id = Annotated[str, Meta(pattern=GIVEN_PATTERN, description="letters, digits, - and _")]
 Tag = Annotated[str, Meta(max_length=64)]
 Reason = Annotated[str, Meta(max_length=300)]
 MAX_OBSERVATIONS = 1000
@@ -33,9 +35,9 @@ class CreatePersona(msgspec.Struct, frozen=True, kw_only=True):
     name: Name
     role: Name
     charter: Text
-    persona_id: Token | None = None
-    swarm_id: Token | None = None
-    parent_id: Token | None = None
+    persona_id: Id | None = None
+    swarm_id: Id | None = None
+    parent_id: Id | None = None
     policy: WantedPolicy | None = None
     tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
 
@@ -46,8 +48,8 @@ class SpawnPersona(msgspec.Struct, frozen=True, kw_only=True):
     name: Name
     role: Name
     charter: Text
-    persona_id: Token | None = None
-    swarm_id: Token | None = None
+    persona_id: Id | None = None
+    swarm_id: Id | None = None
     policy: WantedPolicy | None = None
 
 
@@ -73,7 +75,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(min_length=1, max_length=8192)]
     source: Annotated[str, Meta(max_length=200)] | None = "api"
     tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
-    persona: Token | None = EVERYONE
+    persona: Id | None = EVERYONE
     observed_at: Instant | None = None
 
 
@@ -84,7 +86,7 @@ class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(min_length=1, max_length=8192)] | None = None
     source: Annotated[str, Meta(max_length=200)] | None = "api"
     tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
-    persona: Token | None = EVERYONE
+    persona: Id | None = EVERYONE
     observed_at: Instant | None = None
 
     def each(self) -> tuple[Observation, ...]:

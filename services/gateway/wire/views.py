@@ -161,14 +161,23 @@ class GlobalWorkspace(View, frozen=True, kw_only=True):
     top_uncertainties: tuple[str, ...]
     top_attention: tuple[str, ...]
     active_objectives: tuple[str, ...]
-    updated_at: datetime
+    updated_at: datetime | None
 
 
 class SwarmGovernance(View, frozen=True, kw_only=True):
+    """The rules the policy gate goes by.
+
+    Approval takes so many different people, by risk, of those whose key has the scope `approve`; no share of anybody counts
+    (`quorum_fraction` 0), and any one of them denies for all. With `four_eyes` nobody approves for a persona they or whoever is
+    above it spawned. A request ends after `vote_timeout_secs`.
+    """
+
     quorum_fraction: float
     required_approvers_by_role: dict[str, int]
     veto_roles: tuple[str, ...]
     vote_timeout_secs: int
+    quorum_by_risk: dict[Risk, int]
+    four_eyes: bool
 
 
 class ToolInvocation(View, frozen=True, kw_only=True):

@@ -9,7 +9,9 @@ import httpx
 import pytest
 from gateway_model import Mesh, asked, authorized, claimed, created, executed, mesh, spawned, thought, verified
 
+from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings
+from services.gateway.wire.ids import GIVEN_PATTERN
 from shared.contracts.events import (
     ApprovalGranted,
     BeliefAsserted,
@@ -22,7 +24,8 @@ from shared.contracts.events import (
     SnapshotCounts,
     SpawnRequested,
 )
-from shared.contracts.ids import TOKEN_PATTERN, utc_now
+from shared.contracts.ids import utc_now
+from shared.settings import Settings
 
 STATUS = {
     "enabled", "running", "loop_interval_ms", "started_at", "last_tick_at", "persona_count", "active_persona_count",
@@ -161,9 +164,9 @@ async def test_a_body_that_does_not_match_is_422(api: httpx.AsyncClient, body: o
 
 async def test_an_id_that_is_no_token_names_the_pattern(api: httpx.AsyncClient) -> None:
     said = problem(await api.post("/v1/swarm/personas", json={**ROOT, "swarm_id": "A B"}), 422)
-    assert TOKEN_PATTERN.partition("$")[0] in str(said["detail"])
+    assert GIVEN_PATTERN.partition("$")[0] in str(said["detail"])
     said = problem(await api.post("/v1/swarm/A B/observations", json={"text": "t"}), 422)
-    assert TOKEN_PATTERN.partition("$")[0] in str(said["detail"])
+    assert GIVEN_PATTERN.partition("$")[0] in str(said["detail"])
 
 
 @pytest.mark.parametrize("body", [b"{bad", b"\xff\xfe", b'{"name": "\xff"}', b"[" * 200_000, b'{"name": "\\ud800"}'])
@@ -389,10 +392,20 @@ async def test_beliefs_are_folded_and_filtered(up: Mesh, api: httpx.AsyncClient)
     problem(await api.get("/v1/cognition/beliefs?status=odd"), 422)
 
 
-async def test_governance_is_the_configured_one(api: httpx.AsyncClient) -> None:
-    assert (await api.get("/v1/cognition/governance")).json() == {
-        "quorum_fraction": 0.5, "required_approvers_by_role": {}, "veto_roles": [], "vote_timeout_secs": 300,
-    }  # fmt: skip
+async def test_governance_is_what_the_gate_goes_by() -> None:
+    settings = gateway_settings(Settings(approval_ttl_s=120, four_eyes=False))
+    async with mesh(settings) as up, up.client() as client:
+        assert (await client.get("/v1/cognition/governance")).json() == {
+            "quorum_fraction": 0.0, "required_approvers_by_role": {}, "veto_roles": ["approve"],
+            "vote_timeout_secs": 120, "quorum_by_risk": {"low": 1, "medium": 1, "high": 1, "critical": 2},
+            "four_eyes": False,
+        }  # fmt: skip
+
+
+async def test_a_workspace_of_nothing_was_never_updated(up: Mesh, api: httpx.AsyncClient) -> None:
+    assert (await api.get("/v1/cognition/workspace")).json()["updated_at"] is None
+    await up.put(thought("p", 1))
+    assert (await api.get("/v1/cognition/workspace")).json()["updated_at"] is not None
 
 
 async def test_the_audit_is_newest_first_bounded_and_by_category(up: Mesh, api: httpx.AsyncClient) -> None:

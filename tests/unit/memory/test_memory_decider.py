@@ -119,6 +119,17 @@ def test_the_snapshot_says_where_it_comes_from() -> None:
     )
 
 
+def test_a_snapshot_says_truthfully_who_thought() -> None:
+    said = {}
+    for thinker in ("rules", "runner", "model:llama", "llama"):
+        event = thought("so", phase="compress", step=8, cycle=2, thinker=thinker)
+        (snapshot,) = then(folded(spawned()), event, TAKE, WRITTEN).events
+        assert isinstance(snapshot, SnapshotCompressed)
+        said[thinker] = (snapshot.metadata["source"], snapshot.metadata.get("model"))
+    model = ("model", "llama")
+    assert said == {"rules": ("rules", None), "runner": ("runner", None), "model:llama": model, "llama": model}
+
+
 def test_a_draining_persona_is_waited_for_until_its_deadline() -> None:
     past = folded(spawned(), draining(60))
     assert when(past, draining(60), seq=2, now=at(40)) == Decision(retry_s=20)
