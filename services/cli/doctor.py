@@ -28,6 +28,29 @@ MIN_FREE_BYTES = 2 * 2**30
 PACKAGES = ("nats-py", "msgspec", "litestar", "cedarpy", "qdrant-edge-py", "wordllama")
 
 
+KINDS = ("orphan", "zombie", "stuck_drain", "expired_grant")
+SHOWN = 3
+MENDED_WITHIN_S = 60.0
+"""Reconciliation comes every few seconds; what it has not mended by then waits for something."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway says of one finding."""
+
+    kind: str
+    swarm_id: str
+    persona_id: str
+    at: datetime
+    reason: str
+
+
+class Disorder(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway says of reconciliation."""
+
+    open: tuple[Found, ...] = ()
+    mended: tuple[Found, ...] = ()
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """`ok` None: it could not be looked at, and that is no fault."""
 
@@ -46,7 +69,7 @@ async def examine(target: Target) -> list[Check]:
     checks += [Check(name="mesh", ok=True, detail=f"runs on {record.data}, pid {record.pid}"), _processes(record)]
     async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
         checks += [await _durability(client, record), await _clock(client, record), *await _readiness(client, record)]
-    return [*checks, await _streams(record)]
+    return [*checks, await _streams(record), *await _disorder(target, record)]
 
 
 def _python() -> Check:
@@ -141,6 +164,36 @@ async def _readiness(client: httpx.AsyncClient, record: MeshRecord) -> list[Chec
 
     ports = {name.removeprefix("health_"): p for name, p in record.ports.items() if name.startswith("health_")}
     return list(await asyncio.gather(*(one(n, p) for n, p in ports.items() if n in record.processes)))
+
+
+async def _disorder(target: Target, record: MeshRecord) -> list[Check]:
+    """What reconciliation finds. The governor mends it by itself, so what is open for long is a fault, and told with its reason."""
+    headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
+    try:
+        async with httpx.AsyncClient(base_url=record.api_url, headers=headers, timeout=3, trust_env=False) as client:
+            answer = await client.get("/v1/swarm/reconciliation")
+            answer.raise_for_status()
+            said = msgspec.json.decode(answer.content, type=Disorder)
+    except (httpx.HTTPError, msgspec.MsgspecError) as error:
+        return [
+            Check(name="reconciliation", ok=None, detail=f"the gateway does not say: {error or type(error).__name__}")
+        ]
+    return disorder(said, datetime.now(UTC))
+
+
+def disorder(said: Disorder, now: datetime) -> list[Check]:
+    """One check a kind: what is open, and what was mended last."""
+    checks = []
+    for kind in KINDS:
+        found = [f for f in said.open if f.kind == kind]
+        mended = [f for f in said.mended if f.kind == kind]
+        lines = [f"{f.swarm_id}/{f.persona_id}: {f.reason}" for f in found[:SHOWN]]
+        lines += [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        lines += [f"last mended {mended[0].swarm_id}/{mended[0].persona_id}: {mended[0].reason}"] if mended else []
+        overdue = any((now - f.at).total_seconds() > MENDED_WITHIN_S for f in found)
+        detail = f"{len(found)} open" + "".join(f"; {line}" for line in lines)
+        checks.append(Check(name=kind.replace("_", " ") + "s", ok=not overdue, detail=detail))
+    return checks
 
 
 async def _streams(record: MeshRecord) -> Check:

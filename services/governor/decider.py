@@ -10,7 +10,7 @@ with any number of replicas, after any crash, and at every prefix of the log:
 Reaping is two-phase. Draining tells the runner to finish its step and the compactor to leave a final snapshot; that
 snapshot is what lets the governor say reaped, and seal the persona's thoughts in the same commit, so that no step of a runner
 that was stalled meanwhile comes after it. A crash anywhere leaves the persona draining, and whoever comes next
-goes on. Ticks find what nobody else will: orphans, the idle, and drains that never ended.
+goes on. Ticks find what nobody else will: orphans, the idle, drains that never ended, and zombies.
 
 *Ledger* (`ledger.py`) reads `persona.*` and `budget.*` and guards `budget.*.<swarm>.>`. In each minute (window), for
 every persona and for the swarm: outstanding grants in full + settled ones at their cost <= the limit. An outstanding grant

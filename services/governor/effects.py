@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import msgspec
+
 from services.governor.decider import LastThoughts
-from shared.contracts.events import CognitionStarted, PersonaDraining, PersonaReaped, PersonaSpawned, ThoughtGenerated
+from shared.contracts.events import (
+    CognitionStarted,
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    ThoughtGenerated,
+    ThoughtSealed,
+)
 from shared.contracts.ids import EVERYONE, utc_now
 from shared.log.port import Log
 
-PERSONAS = ("persona.spawned.*.*", "persona.draining.*.*", "persona.reaped.*.*")
+PERSONAS = ("persona.spawned.*.*", "persona.draining.*.*", "persona.reaped.*.*", "thought.sealed.*.*")
+WATCHED = timedelta(minutes=15)
+"""So long after its seal a persona's thoughts are looked at: a runner that stood still wakes within, or its step is refused."""
+
+
+class Ended(msgspec.Struct):
+    """A reaped persona: when its thoughts were sealed last, and where; never: 0."""
+
+    at: datetime
+    sealed_seq: int = 0
 
 
 class Roster:
@@ -28,6 +46,7 @@ class Roster:
         self._position = 0
         self._snapshot_at = clock()
         self.live: dict[str, set[str]] = {}
+        self._ended: dict[str, dict[str, Ended]] = {}
 
     async def refresh(self) -> None:
         """Take in what happened since. Raises `LogUnavailable`."""
@@ -41,6 +60,11 @@ class Roster:
                     personas.discard(event.persona)
                     if isinstance(event, PersonaReaped) and event.snapshot_id is not None:
                         self._snapshot_at = max(self._snapshot_at, recorded.stored_at)
+                    if isinstance(event, PersonaReaped):
+                        ended = self._ended.setdefault(event.swarm, {})
+                        ended[event.persona] = Ended(recorded.stored_at)
+                case ThoughtSealed():
+                    self._ended.setdefault(event.swarm, {})[event.persona] = Ended(recorded.stored_at, recorded.seq)
                 case _:
                     pass
             self._position = recorded.seq
@@ -55,7 +79,22 @@ class Roster:
         }
         running_since = await self._running_since()
         snapshot_at = max(self._snapshot_at, self._awake_since)
-        return LastThoughts(useful_at=useful_at, running_since=running_since, snapshot_at=snapshot_at)
+        return LastThoughts(
+            useful_at=useful_at,
+            running_since=running_since,
+            snapshot_at=snapshot_at,
+            zombies=await self._zombies(swarm),
+        )
+
+    async def _zombies(self, swarm: str) -> tuple[str, ...]:
+        """Reaped personas whose thoughts do not end with a seal; those sealed long ago are looked at no more."""
+        now = self._clock()
+        ended = self._ended.get(swarm, {})
+        for name in [n for n, e in ended.items() if e.sealed_seq and now - e.at > WATCHED]:
+            del ended[name]
+        last = await self._log.last([f"thought.generated.{swarm}.{name}" for name in ended]) if ended else []
+        late = {r.event.persona for r in last if r.seq > ended[r.event.persona].sealed_seq}
+        return tuple(name for name, e in ended.items() if name in late or not e.sealed_seq)
 
     async def _running_since(self) -> datetime | None:
         told = await self._log.last([f"cognition.*.{EVERYONE}.{EVERYONE}"])

@@ -36,11 +36,13 @@ class LastThoughts(Result, frozen=True, kw_only=True):
 
     `running_since`: since when personas could think without a break; None while the loop stands, and then nobody is called idle.
     `snapshot_at`: when anybody, of any swarm, was last reaped with a final snapshot, or since when that is looked at.
+    `zombies`: reaped, and their thoughts do not end with a seal.
     """
 
     useful_at: dict[str, datetime] = msgspec.field(default_factory=dict)
     running_since: datetime | None = None
     snapshot_at: datetime | None = None
+    zombies: tuple[str, ...] = ()
 
 
 def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limits: Limits) -> Decision:
@@ -162,7 +164,7 @@ def snapshot(lineage: Lineage, event: SnapshotCompressed) -> Decision:
 
 
 def reconcile(lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
-    """What time ends: drains nobody finished, orphans, and the idle with their descendants; `limits.batch` at most."""
+    """What time ends: drains nobody finished, orphans, the idle with their descendants, zombies; `limits.batch` at most."""
     events: list[Ending] = []
     for together in _due(lineage, tick, limits):
         if len(events) + len(together) > limits.batch:
@@ -185,6 +187,16 @@ def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[tuple[Ending,
             if member.phase == "live" and name not in ending:
                 ending.add(name)
                 yield (PersonaDraining(swarm=tick.swarm, persona=name, reason=reason, deadline=deadline),)
+    for name in _zombies(lineage, tick.facts):
+        yield (ThoughtSealed(swarm=tick.swarm, persona=name, reason="zombie"),)
+
+
+def _zombies(lineage: Lineage, facts: Result | None) -> Iterator[str]:
+    """Reaped by a release that did not seal, or thought for afterwards: a clumsy runner's next step is refused once more."""
+    for name in facts.zombies if isinstance(facts, LastThoughts) else ():
+        member = lineage.members.get(name)
+        if member is None or member.phase == "reaped":
+            yield name
 
 
 def _given_up(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[str]:

@@ -161,6 +161,13 @@ class Personas:
             queue.extend(c for c in children if c is not None)
         return found
 
+    def orphans(self) -> Iterator[tuple[Persona, Persona]]:
+        """Live personas whose parent is not, each with its parent."""
+        for parent in self.by_key.values():
+            if not parent.live:
+                children = (self.by_key.get((parent.identity.swarm_id, child)) for child in parent.children)
+                yield from ((child, parent) for child in children if child is not None and child.live)
+
     def nodes(self, now: datetime) -> Iterator[LineageNode]:
         """All of them by id, as they are when each is taken."""
         return (p.node(now) for p in sorted(self.by_key.values(), key=lambda p: as_given(p.identity.id)))

@@ -11,6 +11,7 @@ from itertools import islice
 
 import msgspec
 
+from services.gateway.projections.disorder import Disorder, Kept
 from services.gateway.projections.journal import Journal
 from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Account, Ledger
@@ -61,6 +62,7 @@ class State(msgspec.Struct, array_like=True):
     hypotheses: list[HypothesisRaised]
     journal: list[AuditEntry]
     accounts: dict[str, Account]
+    disorder: Kept
     snapshot: MemorySnapshot | None
     commands: dict[str, dict[str, int]]
 
@@ -104,6 +106,7 @@ class Projection:
         self.attention = Attention()
         self.journal = Journal()
         self.ledger = Ledger()
+        self.disorder = Disorder(self.personas)
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
 
@@ -114,6 +117,7 @@ class Projection:
         self.position, self.newest, self.updated_at = recorded.seq, recorded, recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
+        self.disorder.apply(recorded)
         self.commands.apply(recorded)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
@@ -135,6 +139,7 @@ class Projection:
             hypotheses=list(self.attention.open_hypotheses.values()),
             journal=self.journal.capture(),
             accounts=self.ledger.capture(),
+            disorder=self.disorder.capture(),
             snapshot=self.snapshot,
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
         )
@@ -152,6 +157,7 @@ class Projection:
         self.attention.open_hypotheses = {h.hypothesis_id: h for h in state.hypotheses}
         self.journal.restore(state.journal)
         self.ledger.restore(state.accounts)
+        self.disorder.restore(state.disorder)
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:

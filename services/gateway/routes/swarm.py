@@ -31,6 +31,7 @@ from services.gateway.wire.views import (
     ProposalLife,
     ReapResult,
     Recalled,
+    Reconciliation,
     SwarmBudget,
 )
 
@@ -98,6 +99,12 @@ async def memory(
 ) -> Recalled:
     """What this persona remembers about `q`, with scores."""
     return await perception.recall(gateway.bus, command, persona_id, q, limit, swarm)
+
+
+@get("/v1/swarm/reconciliation", guards=READ)
+async def reconciliation(gateway: NamedDependency[Gateway]) -> Reconciliation:
+    """Orphans, zombies, stuck drains and expired grants: what is open, and what the governor mended and why."""
+    return gateway.projection.disorder.view(gateway.clock())
 
 
 @get("/v1/swarm/lineage", guards=READ)
@@ -210,6 +217,7 @@ ROUTES: tuple[HTTPRouteHandler, ...] = (
     spawn,
     reap,
     memory,
+    reconciliation,
     lineage,
     observe,
     proposal,

@@ -311,6 +311,27 @@ class SwarmBudget(View, frozen=True, kw_only=True):
     paused_personas: tuple[str, ...]
 
 
+FindingKind = Literal["orphan", "zombie", "stuck_drain", "expired_grant"]
+
+
+class Finding(View, frozen=True, kw_only=True):
+    """Something reconciliation finds, since when and why it is one; or how it was mended, and when."""
+
+    kind: FindingKind
+    swarm_id: str
+    persona_id: str
+    at: datetime
+    reason: str
+
+
+class Reconciliation(View, frozen=True, kw_only=True):
+    """What is open now, at most 256 of `open_count`, and what the governor mended last, newest first, at most 64."""
+
+    open: tuple[Finding, ...]
+    open_count: int
+    mended: tuple[Finding, ...]
+
+
 class Health(View, frozen=True, kw_only=True):
     """`problems` is what the process is not ready for, by check; only readiness looks."""
 

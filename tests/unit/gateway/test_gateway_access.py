@@ -40,6 +40,7 @@ ROUTES: tuple[tuple[str, str, Scope], ...] = (
     ("POST", "/v1/swarm/personas/x/spawn", "control"),
     ("POST", "/v1/swarm/personas/x/reap", "control"),
     ("GET", "/v1/swarm/lineage", "read"),
+    ("GET", "/v1/swarm/reconciliation", "read"),
     ("GET", "/v1/cognition/personas/x", "read"),
     ("GET", "/v1/cognition/beliefs", "read"),
     ("GET", "/v1/cognition/beliefs/x", "read"),
