@@ -13,6 +13,7 @@ import msgspec
 
 from services.gateway.projections.ledger import KEEP_GRANTS
 from services.gateway.projections.personas import Personas
+from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import Finding, FindingKind, Reconciliation
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -141,4 +142,5 @@ class Disorder:
 
 
 def _finding(kind: FindingKind, key: Key, at: datetime, reason: str) -> Finding:
-    return Finding(kind=kind, swarm_id=key[0], persona_id=key[1], at=at, reason=reason[:400])
+    swarm, persona = key
+    return Finding(kind=kind, swarm_id=as_given(swarm), persona_id=as_given(persona), at=at, reason=reason[:400])
