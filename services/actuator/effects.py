@@ -18,7 +18,7 @@ from services.actuator.decider import Check, Checked, Execute, Inquire, Job, Not
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import KEEP_RECEIPTS_S, Workspace
 from shared.contracts.action_kinds import FileWrite, HttpRequest, Noop, Problem, read
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import ActionClaimed
 from shared.contracts.ids import utc_now
 from shared.crypto import verify_verdict
@@ -72,6 +72,8 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         """Do it once, if the log says the claim is this attempt's."""
         began = time.monotonic()
         claim = await self._claim_of(effect.job)
+        if isinstance(claim, Unreadable):
+            return _cannot_tell("what cannot be read may have claimed it, and done it")
         if claim is None or not isinstance(claim.event, ActionClaimed) or claim.event.actuator != effect.actuator:
             return NotOurs()
         outcome = await self._act(effect, claim.id)
@@ -108,7 +110,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     async def inquire(self, effect: Inquire) -> Outcome:
         """Whether a claimed action happened, by its target's word."""
         claim = await self._claim_of(effect.job)
-        if claim is None or not isinstance(claim.event, ActionClaimed):
+        if not isinstance(claim, Recorded) or not isinstance(claim.event, ActionClaimed):
             return _cannot_tell("the claim is not readable")
         match read(effect.job.action):
             case FileWrite() as params:
@@ -125,9 +127,9 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             case Problem() as problem:
                 return Outcome(outcome="failure", summary=f"never begun: {problem.detail}", error=problem.code)
 
-    async def _claim_of(self, job: Job) -> Recorded | None:
-        """The first claim in the log."""
-        claims = await self.log.read([f"action.claimed.{job.key}"])
+    async def _claim_of(self, job: Job) -> Stored | None:
+        """The first claim in the log, readable or not."""
+        claims = await self.log.stored([f"action.claimed.{job.key}"])
         return claims[0] if claims else None
 
     def _hindered(self, deadline: datetime) -> Outcome | None:

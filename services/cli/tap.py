@@ -14,7 +14,7 @@ from services.cli.durations import moment
 from services.cli.output import emit_line, safe
 from services.cli.target import UNREACHABLE, USAGE, Stop, Target
 from shared.broker import OPERATOR, inbox_prefix
-from shared.contracts.envelope import Recorded, structured
+from shared.contracts.envelope import Recorded, Unreadable, structured
 from shared.log.connection import Connection, is_status
 from shared.log.port import LogUnavailable
 from shared.log.tail import JetStreamTail
@@ -57,10 +57,13 @@ async def tap(
         raise Stop(f"{error}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
     try:
         after = await _end(connection, stream) if since is None else await _before(connection, stream, start)
-        tail = JetStreamTail(connection, None, stream, f"tap-{secrets.token_hex(6)}", (subject,), after)
+        tail = JetStreamTail(connection, stream, f"tap-{secrets.token_hex(6)}", (subject,), after, buries=False)
         shown = 0
-        async for recorded in tail:
-            _show(recorded, as_json=target.json)
+        async for message in tail:
+            if isinstance(message, Recorded):
+                _show(message, as_json=target.json)
+            else:
+                _show_unreadable(message, as_json=target.json)
             shown += 1
             if count is not None and shown >= count:
                 await tail.stop()
@@ -83,6 +86,17 @@ async def _before(connection: Connection, stream: str, start: datetime) -> int:
     answers = await connection.request_many(f"$JS.API.DIRECT.GET.{stream}", ask, is_last=is_status)
     first = answers[0].headers
     return int(first["Nats-Sequence"]) - 1 if "Nats-Sequence" in first else await _end(connection, stream)
+
+
+def _show_unreadable(message: Unreadable, *, as_json: bool) -> None:
+    if as_json:
+        emit_line({"seq": message.seq, "subject": safe(message.subject, 200), "unreadable": message.reason})
+        return
+    why = safe(f"unreadable, {message.reason}: {message.detail}", 160)
+    sys.stdout.write(
+        f"{message.seq:>8} {message.stored_at:%H:%M:%S.%f}"[:-3] + f" {safe(message.subject, 200)}  {why}\n"
+    )
+    sys.stdout.flush()
 
 
 def _show(recorded: Recorded, *, as_json: bool) -> None:

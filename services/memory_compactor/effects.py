@@ -15,7 +15,7 @@ import structlog
 
 from services.memory_compactor.decider import Recall, Recalled, Remember, Remembered, TakeSnapshot, Unavailable, Written
 from shared.contracts.catalog import class_filter
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Recorded, Unreadable
 from shared.contracts.events import SnapshotCompressed
 from shared.decider import Effect, Result
 from shared.log.port import Log
@@ -94,6 +94,8 @@ class Feed:
 
     async def _read(self) -> None:
         async for recorded in self._tail:
+            if isinstance(recorded, Unreadable):
+                continue
             async with self._changed:
                 await self._changed.wait_for(lambda: len(self._waiting) < _QUEUE or self._ended)
                 self._waiting.append(recorded)

@@ -16,14 +16,14 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import dropwhile
 
 import msgspec
 
 from services.persona_runner.cadence import Limits, cursor, due_at
-from services.persona_runner.state import State, evolve
+from services.persona_runner.state import State, counted, evolve
 from services.persona_runner.steps import Percepts
-from shared.contracts.envelope import Message, Recorded
+from shared.contracts.catalog import owner
+from shared.contracts.envelope import Message, Recorded, Stored, Unreadable
 from shared.contracts.events import CognitionStarted, CognitionStopped, ObservationRecorded, PersonaSpawned
 from shared.contracts.ids import EVERYONE
 from shared.thinker.perception import Perception
@@ -95,20 +95,26 @@ class Host:
         self.limits = limits or Limits()
         self.shards: set[int] = set()
         self.position = 0
-        self.newest: Recorded | None = None
+        self.newest: Stored | None = None
         self._thinker, self._runner = thinker, runner
         self._swarms: dict[str, Swarm] = {}
         self._controls: dict[str, tuple[int, int]] = {}
-        self._joining: dict[Key | int, list[Recorded]] = {}
+        self._joining: dict[Key | int, list[Stored]] = {}
         self._heap: list[tuple[float, str, str]] = []
 
     # -- the tail ----------------------------------------------------------------------------------------------------
 
-    def feed(self, recorded: Recorded) -> None:
-        """Take in the next event of the tail."""
-        if recorded.seq <= self.position:
+    def feed(self, message: Stored) -> None:
+        """Take in the next message of the tail."""
+        if message.seq <= self.position:
             return
-        self.position, self.newest = recorded.seq, recorded
+        self.position, self.newest = message.seq, message
+        if isinstance(message, Unreadable):
+            self._personal(message)
+        else:
+            self._hear(message)
+
+    def _hear(self, recorded: Recorded) -> None:
         event = recorded.event
         match event:
             case CognitionStarted() | CognitionStopped():
@@ -126,35 +132,37 @@ class Host:
             case _:
                 self._personal(recorded)
 
-    def _personal(self, recorded: Recorded) -> None:
-        key = (recorded.event.swarm, recorded.event.persona)
-        shard = shard_of(*key, self.shard_count)
-        if shard not in self.shards:
+    def _personal(self, message: Stored) -> None:
+        key = owner(message.subject)
+        if key is None or (shard := self.shard(key)) not in self.shards:
             return
         buffer = self._joining.get(key)
         if buffer is None:
             buffer = self._joining.get(shard)
         if buffer is None:
-            self._take(recorded)
+            self._take(key, message)
         else:
-            buffer.append(recorded)
+            buffer.append(message)
 
-    def _take(self, recorded: Recorded) -> None:
-        key = (recorded.event.swarm, recorded.event.persona)
+    def _take(self, key: Key, message: Stored) -> None:
         member = self._member(key)
         if member is None:
-            if not isinstance(recorded.event, PersonaSpawned):
+            if not _is_birth(message):
                 return
             member = self._swarms.setdefault(key[0], Swarm()).members[key[1]] = Member()
-        member.fed_seq = recorded.seq
-        if member.ahead is not None and recorded.seq in member.ahead:
-            member.ahead.discard(recorded.seq)
+        member.fed_seq = message.seq
+        if member.ahead is not None and message.seq in member.ahead:
+            member.ahead.discard(message.seq)
             member.ahead = member.ahead or None
             return
-        self._evolve(key, member, recorded)
+        self._evolve(key, member, message)
         self._schedule(key)
 
-    def _evolve(self, key: Key, member: Member, recorded: Recorded) -> None:
+    def _evolve(self, key: Key, member: Member, message: Stored) -> None:
+        member.state = counted(member.state, message)
+        if isinstance(message, Unreadable):
+            return
+        recorded = message
         member.state = evolve(member.state, recorded)
         if isinstance(recorded.event, ObservationRecorded):
             member.senses = member.senses or Perception()
@@ -173,27 +181,30 @@ class Host:
         self._joining[what] = []
         return self.position
 
-    def install(self, records: Sequence[Recorded]) -> None:
-        """One persona's events from its first on, in order; what was known of it before is forgotten.
+    def install(self, messages: Sequence[Stored]) -> None:
+        """One persona's messages from its first on, in order; what was known of it before is forgotten.
 
-        Nobody is there before its birth: as from the tail, what was said to it earlier (the request for it too) does not count.
+        Nobody is there before its birth: as from the tail, what was said to it earlier (the request for it too) does not count,
+        but where guards do.
         """
-        key = (records[0].event.swarm, records[0].event.persona)
-        records = list(dropwhile(lambda r: not isinstance(r.event, PersonaSpawned), records))
-        if not records or self.shard(key) not in self.shards:
+        birth = next((n for n, message in enumerate(messages) if _is_birth(message)), None)
+        if birth is None or (key := owner(messages[birth].subject)) is None or self.shard(key) not in self.shards:
             return
         member = Member()
         swarm = self._swarms.setdefault(key[0], Swarm())
         swarm.members[key[1]] = member
-        for recorded in records:
-            self._evolve(key, member, recorded)
-        member.fed_seq = records[-1].seq
+        for message in messages[:birth]:
+            member.state = counted(member.state, message)
+        for message in messages[birth:]:
+            self._evolve(key, member, message)
+        member.fed_seq = messages[-1].seq
         self._schedule(key)
 
     def end(self, what: Key | int) -> None:
         """Loading is done: take in what came meanwhile."""
-        for recorded in self._joining.pop(what, ()):
-            self._take(recorded)
+        for message in self._joining.pop(what, ()):
+            if (key := owner(message.subject)) is not None:
+                self._take(key, message)
 
     def lose(self, shards: Iterable[int]) -> None:
         """Forget the personas of these shards."""
@@ -363,6 +374,10 @@ class Host:
             if member.due is not None
         }
         self._heap = sorted(live)
+
+
+def _is_birth(message: Stored) -> bool:
+    return isinstance(message, Recorded) and isinstance(message.event, PersonaSpawned)
 
 
 def merged(percepts: Sequence[Percept]) -> Percept:

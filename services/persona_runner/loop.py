@@ -59,11 +59,11 @@ class Loop:
     async def follow(self) -> None:
         """Feed the host until `stop`."""
         began = time.monotonic()
-        async for recorded in self._tail:
-            self._host.feed(recorded)
+        async for message in self._tail:
+            self._host.feed(message)
             self._wake.set()
-            if self.running and isinstance(recorded.event, ThoughtGenerated):
-                THOUGHTS.labels(recorded.event.status).inc()
+            if self.running and isinstance(message, Recorded) and isinstance(message.event, ThoughtGenerated):
+                THOUGHTS.labels(message.event.status).inc()
             if time.monotonic() - began > SLICE_S:
                 await asyncio.sleep(0)
                 began = time.monotonic()
@@ -105,7 +105,7 @@ class Loop:
 
         async def load(key: Key) -> None:
             async with slots:
-                self._install(await self._log.read(filters(*key), upto=upto))
+                self._host.install(await self._log.stored(filters(*key), upto=upto))
 
         loads = [asyncio.create_task(load(key)) for key, alive in lives.items() if alive]
         try:
@@ -113,10 +113,6 @@ class Loop:
         finally:
             for task in loads:
                 task.cancel()  # one left behind would install what is old by then
-
-    def _install(self, records: list[Recorded]) -> None:
-        if records:
-            self._host.install(records)
 
     # -- steps -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Envelope, Message, Unreadable
 from shared.contracts.events import Memory, RecallAnswered, RecallRequested
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.port import DuplicateEvent, Log, LogUnavailable, StaleBoundary
@@ -38,6 +38,8 @@ class Recaller:
     async def follow(self) -> None:
         """Hand out answers until `stop`."""
         async for recorded in self._tail:
+            if isinstance(recorded, Unreadable):
+                continue
             waiting = self._waiting.get(recorded.envelope.causation or "")
             if waiting is not None and not waiting.done() and isinstance(recorded.event, RecallAnswered):
                 waiting.set_result(recorded.event.memories)

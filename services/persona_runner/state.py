@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.persona_runner.guard import COOL_DOWN, WINDOW, saying
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import (
     ActionExecuted,
     BudgetExhausted,
@@ -159,11 +159,23 @@ def moves_on(status: str, errors: int) -> bool:
     return status == "ok" or (status == "empty" and errors + 1 >= MAX_EMPTY)
 
 
+def counted(state: State, message: Stored) -> State:
+    """The state with its guards at this message of the persona. They count what is stored: also what cannot be read, what says
+    nothing new, and what was said before its birth."""
+    match message.subject.partition(".")[0]:
+        case "thought":
+            return msgspec.structs.replace(state, thought_seq=max(state.thought_seq, message.seq))
+        case "grant":
+            return msgspec.structs.replace(state, ask_seq=max(state.ask_seq, message.seq))
+        case _:
+            return state
+
+
 def evolve(state: State, recorded: Recorded) -> State:
     """The state after one event of this persona. Before `persona.spawned` there is nobody to change."""
     event = recorded.event
     if isinstance(event, PersonaSpawned):
-        return _born(recorded, event) if state.identity is None else state
+        return _born(state, recorded, event) if state.identity is None else state
     if state.identity is None or event.persona != state.persona or event.swarm != state.swarm:
         return state
     match event:
@@ -200,8 +212,10 @@ def evolve(state: State, recorded: Recorded) -> State:
             return state
 
 
-def _born(recorded: Recorded, event: PersonaSpawned) -> State:
+def _born(unborn: State, recorded: Recorded, event: PersonaSpawned) -> State:
     return State(
+        thought_seq=unborn.thought_seq,
+        ask_seq=unborn.ask_seq,
         swarm=event.swarm,
         persona=event.persona,
         identity=event.identity,

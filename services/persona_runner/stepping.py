@@ -14,7 +14,7 @@ from services.persona_runner.messages import guards, messages
 from services.persona_runner.spending import ask_at
 from services.persona_runner.state import State
 from services.persona_runner.steps import Percepts, Think, filters
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Recorded, Unreadable
 from shared.decider import Performed, Tick
 from shared.runtime.handling import Again, Answer, Commit, Done, Operation, Perform, Read, Verdict
 
@@ -44,9 +44,7 @@ def stepping(host: Host, key: Key, clock: Callable[[], datetime], source: str) -
         # somebody else took this step: learn of it from the log itself
         upto = host.begin(key)
         answer = yield Read(filters(*key), 0)
-        records = [r for r in answer if isinstance(r, Recorded) and r.seq <= upto]  # type: ignore[union-attr]
-        if records:
-            host.install(records)
+        host.install([m for m in answer if isinstance(m, Recorded | Unreadable) and m.seq <= upto])  # type: ignore[union-attr]
         host.end(key)
         host.settle(key, now, not_before_s=pause_s)
         return Again(pause_s)

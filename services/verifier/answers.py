@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from shared.contracts.envelope import Unreadable
 from shared.contracts.events import RecallAnswered
 from shared.log.port import Log
 
@@ -18,6 +19,8 @@ class Answers:
     async def follow(self) -> None:
         """Hand out answers until `stop`."""
         async for recorded in self._tail:
+            if isinstance(recorded, Unreadable):
+                continue
             waiting = self._waiting.get(recorded.envelope.causation or "")
             if waiting is not None and not waiting.done() and isinstance(recorded.event, RecallAnswered):
                 waiting.set_result(recorded.event)

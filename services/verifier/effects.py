@@ -90,9 +90,10 @@ class Known:
         if (known := self._events.get(seq)) is not None:
             return known
         found = await log.get(seq)
-        if found is not None:
-            self._events[seq] = found
-            _bounded(self._events)
+        if not isinstance(found, Recorded):
+            return None
+        self._events[seq] = found
+        _bounded(self._events)
         return found
 
     async def birth(self, log: Log, whose: str) -> PersonaSpawned | None:
@@ -203,7 +204,7 @@ async def resolve_probe(log: Log, swarm: str, persona: str, probe: LogResolve) -
     found: list[Recorded] = []
     for ref in cited[:MAX_EVIDENCE]:
         recorded = await log.get(ref.seq)
-        if recorded is not None and recorded.id == ref.id and readable(recorded.event, swarm, persona):
+        if isinstance(recorded, Recorded) and recorded.id == ref.id and readable(recorded.event, swarm, persona):
             found.append(recorded)
     over = len(cited) > MAX_EVIDENCE
     return Measured(

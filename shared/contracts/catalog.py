@@ -152,6 +152,12 @@ def is_subject(subject: str) -> bool:
     return name in CLASSES and len(parts) == (5 if has_life(name) else 4) and all(is_token(p) for p in parts[2:])
 
 
+def owner(subject: str) -> tuple[str, str] | None:
+    """Swarm and persona of a subject, also of one whose last token is anything; None when these are no tokens."""
+    parts = subject.split(".")
+    return (parts[2], parts[3]) if len(parts) > 3 and is_token(parts[2]) and is_token(parts[3]) else None
+
+
 def matches(subject_filter: str, subject: str) -> bool:
     """NATS wildcard matching: `*` is one token, a final `>` one or more."""
     wanted, got = subject_filter.split("."), subject.split(".")

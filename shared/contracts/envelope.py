@@ -1,7 +1,8 @@
 """CloudEvents 1.0 in NATS binary mode: attributes in `ce-` headers, the body is the event's plain JSON.
 
 `encode` and `decode` are the only way on and off the bus. `decode` refuses whatever a dead-letter reader should see:
-it raises `Malformed` with a reason code, never anything else.
+it raises `Malformed` with a reason code, never anything else. What is stored and cannot be read is `Unreadable`: it says
+nothing to anybody, and still counts wherever the broker counts.
 Source: CloudEvents NATS protocol binding 1.0.3, section 3.1.
 """
 
@@ -17,6 +18,7 @@ from shared.contracts.events import AnyEvent
 from shared.contracts.ids import Instant
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_ID = 64
 SPEC_VERSION = "1.0"
 SCHEMA_PREFIX = "swarm:schema/"
 
@@ -59,6 +61,21 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def id(self) -> str:
         return self.envelope.id
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is stored at `seq` and is no event to us, `reason` and `detail` as in `Malformed`; `id` is what it says of itself."""
+
+    id: str
+    seq: int
+    stored_at: datetime
+    subject: str
+    reason: str
+    detail: str
+
+
+Stored = Recorded | Unreadable
+"""A message of the log."""
 
 
 class Malformed(Exception):
@@ -137,6 +154,17 @@ def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
         raise Malformed("bad_envelope", "Nats-Msg-Id differs from ce-id, or ce-time has no zone")
     _check(envelope)
     return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)
+
+
+def stored(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq: int, stored_at: datetime) -> Stored:
+    """The event stored at `subject`, or why it is none."""
+    try:
+        return decode(subject, headers, body, seq=seq, stored_at=stored_at)
+    except Malformed as error:
+        claimed = (headers or {}).get("ce-id", "")[:MAX_ID]
+        return Unreadable(
+            id=claimed, seq=seq, stored_at=stored_at, subject=subject, reason=error.reason, detail=error.detail
+        )
 
 
 def structured(recorded: Recorded) -> bytes:

@@ -1,19 +1,25 @@
-"""Dead letters: what could not be understood or handled, kept with its reason, once for each service that gave it up.
+"""Dead letters: what could not be read, once, and what could not be handled, once for each service that gave it up.
 
-Subject `dead.<service>.<stream>.<sequence>.<original subject>` on stream `DEAD`, with the SHA-256 of a subject that is too long;
-headers `swarm-dead-reason` and `swarm-dead-detail` beside the original ones. A second burial of the same message finds the first.
+Subject `dead.<who>.<stream>.<sequence>.<original subject>` on stream `DEAD`, with the SHA-256 of a subject that is too long; `who`
+is the service, or `unreadable` for what is no event to anybody: whoever meets it first buries it. Headers `swarm-dead-reason` and
+`swarm-dead-detail` beside the original ones. A second burial of the same message finds the first. Only those who decide may
+write letters of the unreadable: a forged one would stand in the place of the true one.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import msgspec
 
+from shared.contracts.catalog import owner
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection
 from shared.log.port import LogUnavailable
 from shared.log.wire import Raw, is_name
+from shared.telemetry import DEAD_LETTERS
 
+UNREADABLE = "unreadable"
 MAX_BODY, MAX_HEADERS, MAX_SUBJECT = 900_000, 64_000, 1_000
 """Bytes of a letter: the broker takes 1 MiB with the headers, and 4 KiB for a line with subjects."""
 
@@ -22,9 +28,17 @@ class _Answer(msgspec.Struct):
     error: dict[str, object] | None = None
 
 
-async def bury(
-    connection: Connection, service: str, stream: str, seq: int, message: Raw, reason: str, detail: str
-) -> None:
+class _State(msgspec.Struct):
+    subjects: dict[str, int] = {}
+
+
+class _Info(msgspec.Struct):
+    total: int = 0
+    state: _State = msgspec.field(default_factory=_State)
+    error: dict[str, object] | None = None
+
+
+async def bury(connection: Connection, who: str, stream: str, seq: int, message: Raw, reason: str, detail: str) -> None:
     """Returns once the letter is stored (now or before). Raises `LogUnavailable`.
 
     What would not fit into a letter is cut, and the letter says so: headers that are too long are left out, of a body that is
@@ -42,8 +56,31 @@ async def bury(
     headers["swarm-dead-reason"] = reason
     headers["swarm-dead-detail"] = " ".join(detail.split())[:500]
     headers["Nats-Expected-Last-Subject-Sequence"] = "0"
-    subject = f"dead.{service}.{stream}.{seq}.{name}"
+    subject = f"dead.{who}.{stream}.{seq}.{name}"
     answer = await connection.request(subject, message.data[:MAX_BODY], headers=headers)
     refused = msgspec.json.decode(answer.data, type=_Answer).error
-    if refused is not None and refused.get("err_code") not in WRONG_LAST_SEQUENCE:
+    if refused is None:
+        DEAD_LETTERS.labels(reason).inc()
+    elif refused.get("err_code") not in WRONG_LAST_SEQUENCE:
         raise LogUnavailable(f"the dead letters refused it: {refused.get('description')}")
+
+
+async def buried(connection: Connection, who: str, stream: str = "SWARM") -> Counter[str]:
+    """How many messages of the stream `who` has buried in the last 30 days, by class and swarm, such as `persona.spawned in alpha`.
+
+    Raises `LogUnavailable`. Of more than the broker names at once, 100 000, the rest is `more`.
+    """
+    ask = msgspec.json.encode({"subjects_filter": f"dead.{who}.{stream}.>"})
+    answer = msgspec.json.decode((await connection.request("$JS.API.STREAM.INFO.DEAD", ask)).data, type=_Info)
+    if answer.error is not None:
+        raise LogUnavailable(f"the dead letters cannot be counted: {answer.error.get('description')}")
+    found = Counter(_boundary(subject.split(".")[4:]) for subject in answer.state.subjects)
+    if answer.total > found.total():
+        found["more"] = answer.total - found.total()
+    return found
+
+
+def _boundary(words: list[str]) -> str:
+    """Of the original subject's words; such as are none of ours are not shown as they came."""
+    address = owner(".".join(words))
+    return "elsewhere" if address is None else f"{'.'.join(words[:2])} in {address[0]}"

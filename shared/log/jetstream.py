@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from shared.contracts.catalog import matches
-from shared.contracts.envelope import Malformed, Message, Recorded, decode, encode
+from shared.contracts.envelope import Message, Recorded, Stored, encode, stored
 from shared.contracts.ids import utc_now
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
@@ -63,13 +63,16 @@ _Encoded = tuple[str, str, bytes]
 
 
 class JetStreamLog:
-    """`Log` over a connection. `service` names the durable consumer, `instance` the tail and the dead letters."""
+    """`Log` over a connection. `service` names the durable consumer and the dead letters, `instance` the tail.
 
-    def __init__(self, connection: Connection, *, service: str, instance: str) -> None:
+    `buries`: whether its tail sends what it cannot read to the dead letters, or leaves that to those who are trusted with it.
+    """
+
+    def __init__(self, connection: Connection, *, service: str, instance: str, buries: bool = True) -> None:
         self.connection = connection
         self.service = service
         self.instance = instance
-        self.unreadable = 0
+        self._buries = buries
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     # -- commit -----------------------------------------------------------------------------------------------------
@@ -118,7 +121,7 @@ class JetStreamLog:
     async def _is_at(self, seq: int, message: Message) -> bool:
         """Whether a duplicate is this event: ids of caused events can be foretold, and anyone may have taken one first."""
         there = await self.get(seq)
-        return there is not None and (there.id, there.subject) == (message.envelope.id, message.subject)
+        return isinstance(there, Recorded) and (there.id, there.subject) == (message.envelope.id, message.subject)
 
     async def _find(self, messages: Sequence[Message], expect: Sequence[Expect]) -> tuple[int, ...] | None:
         """The sequences of these very events, if they are all in the log.
@@ -126,12 +129,13 @@ class JetStreamLog:
         The id alone does not tell: two replicas that decide the same thing give it the same id and perhaps other contents.
         What no guard bounds was stored lately: its answer was lost just now, or its id is in the dedup window.
         """
-        found: dict[int, Recorded] = {}
+        found: dict[int, Stored] = {}
         lately = utc_now() - STORED_LATELY
         for subject in {message.subject for message in messages}:
             guards = [e.last_seq for e in expect if matches(e.subject_filter, subject)]
             await self._read(subject, max(guards, default=0), None, None, found, since=None if guards else lately)
-        known = {encode(Message(event=r.event, envelope=r.envelope)): r.seq for r in found.values()}
+        events = [m for m in found.values() if isinstance(m, Recorded)]
+        known = {encode(Message(event=r.event, envelope=r.envelope)): r.seq for r in events}
         seqs = [known.get(encode(message)) for message in messages]
         return None if None in seqs else tuple(seq for seq in seqs if seq is not None)
 
@@ -140,11 +144,18 @@ class JetStreamLog:
     async def read(
         self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
     ) -> list[Recorded]:
+        return [m for m in await self._stored(filters, after, upto, limit) if isinstance(m, Recorded)][:limit]
+
+    async def stored(self, filters: Sequence[str], after: int = 0, *, upto: int | None = None) -> list[Stored]:
+        return await self._stored(filters, after, upto, None)
+
+    async def _stored(self, filters: Sequence[str], after: int, upto: int | None, limit: int | None) -> list[Stored]:
+        """In stream order; on each filter at least up to its first `limit` events."""
         if limit is None and any("*" in f for f in filters) and not any(">" in f for f in filters):
             few = await self._read_few(filters, after, upto)
             if few is not None:
                 return few
-        found: dict[int, Recorded] = {}
+        found: dict[int, Stored] = {}
         horizons: list[int] = []
         for subject_filter in filters:
             horizons.append(await self._read(subject_filter, after, upto, limit, found))
@@ -153,10 +164,10 @@ class JetStreamLog:
         for subject_filter, horizon in list(zip(filters, horizons, strict=True))[:newest]:
             # what was stored between the reading of this filter and of the newest one would be missing below the cut
             await self._read(subject_filter, horizon, cut, limit, found)
-        return [found[seq] for seq in sorted(found) if seq <= cut][:limit]
+        return [found[seq] for seq in sorted(found) if seq <= cut]
 
-    async def _read_few(self, filters: Sequence[str], after: int, upto: int | None) -> list[Recorded] | None:
-        """The events on wildcard filters that match few subjects; None when they match more than `FEW_SUBJECTS`.
+    async def _read_few(self, filters: Sequence[str], after: int, upto: int | None) -> list[Stored] | None:
+        """The messages on wildcard filters that match few subjects; None when they match more than `FEW_SUBJECTS`.
 
         Reading on through a wildcard makes the broker look at every message (2 ms over 5 000 that came since). Which subjects
         there are and what is last on each it knows (0.3 ms), and that is the cut; the rest is found by exact subjects.
@@ -180,12 +191,10 @@ class JetStreamLog:
             raise LogUnavailable(
                 f"only {len(firsts)} of {len(asks)} subjects were given, with what is last on all of them"
             )
-        found: dict[int, Recorded] = {}
+        found: dict[int, Stored] = {}
         for subject, last in zip(subjects, newest, strict=True):
             ends = {_seq(m): m for m in (firsts[subject], last)}
-            for message in ends.values():
-                if (recorded := self._decode_direct(message)) is not None:
-                    found[recorded.seq] = recorded
+            found.update((_seq(message), self._decode_direct(message)) for message in ends.values())
             if len(ends) > 1:
                 await self._read(subject, min(ends), max(ends) - 1, None, found)
         return [found[seq] for seq in sorted(found) if upto is None or seq <= upto]
@@ -196,11 +205,12 @@ class JetStreamLog:
         after: int,
         upto: int | None,
         limit: int | None,
-        found: dict[int, Recorded],
+        found: dict[int, Stored],
         *,
         since: datetime | None = None,
     ) -> int:
-        """Adds the filter's events to `found`; the sequence it has read up to. `since`: from what was stored then, not `after`."""
+        """Adds the filter's messages to `found`; the sequence it has read up to. `limit` counts events; `since`: from what was
+        stored then, not `after`."""
         position, count = after, 0
         start: dict[str, object] = {"seq": after + 1} if since is None else {"start_time": since}
         while position < MAX_SEQ and (limit is None or count < limit):
@@ -211,15 +221,22 @@ class JetStreamLog:
                 if upto is not None and seq > upto:
                     return position
                 position = seq
-                if (recorded := self._decode_direct(message)) is not None:
-                    found[seq] = recorded
-                    count += 1
+                found[seq] = self._decode_direct(message)
+                count += isinstance(found[seq], Recorded)
             if not _has_more(end):
                 break
             start = {"seq": position + 1}
         return position
 
-    async def get(self, seq: int) -> Recorded | None:
+    async def ends(self, filters: Sequence[str]) -> tuple[int, ...]:
+        asks = [msgspec.json.encode({"last_by_subj": subject_filter}) for subject_filter in filters]
+        answers = await asyncio.gather(*(self.connection.request(DIRECT_GET, ask) for ask in asks))
+        for answer in answers:
+            if is_status(answer) and answer.status != "404":
+                raise LogUnavailable(f"direct get answered {answer.status} for what is last")
+        return tuple(0 if is_status(answer) else _seq(answer) for answer in answers)
+
+    async def get(self, seq: int) -> Stored | None:
         if seq > MAX_SEQ:
             return None
         answer = await self.connection.request(DIRECT_GET, b'{"seq":%d}' % seq)
@@ -235,7 +252,7 @@ class JetStreamLog:
             ask: dict[str, object] = {"multi_last": list(filters[start : start + PAGE]), "batch": 1024}
             while True:
                 answers, end = await self._direct(ask)
-                found += [r for m in answers if (r := self._decode_direct(m)) is not None]
+                found += [r for m in answers if isinstance(r := self._decode_direct(m), Recorded)]
                 if not _has_more(end):
                     break
                 ask |= {"seq": _seq(answers[-1]) + 1, "up_to_seq": int(end.headers["Nats-UpTo-Sequence"])}
@@ -252,25 +269,19 @@ class JetStreamLog:
             raise LogUnavailable(f"direct get answered {status} {answers[-1].description}")
         return answers[:-1], answers[-1]
 
-    def _decode_direct(self, message: Raw) -> Recorded | None:
+    def _decode_direct(self, message: Raw) -> Stored:
         headers = dict(message.headers)
         subject, seq = headers.pop("Nats-Subject"), int(headers.pop("Nats-Sequence"))
         stored_at = datetime.fromisoformat(headers.pop("Nats-Time-Stamp"))
         headers.pop("Nats-Stream", None)
-        try:
-            return decode(subject, headers, message.data, seq=seq, stored_at=stored_at.astimezone(UTC))
-        except Malformed as error:
-            self.unreadable += 1
-            log.warning("event_unreadable", seq=seq, subject=subject, reason=error.reason)
-            return None
+        return stored(subject, headers, message.data, seq=seq, stored_at=stored_at.astimezone(UTC))
 
     # -- follow -----------------------------------------------------------------------------------------------------
 
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> JetStreamTail:
         suffix = "" if stream == "SWARM" else f"-{stream.lower()}"
-        return JetStreamTail(
-            self.connection, self.service, stream, f"tail-{self.instance}{suffix}", tuple(filters), after
-        )
+        name = f"tail-{self.instance}{suffix}"
+        return JetStreamTail(self.connection, stream, name, tuple(filters), after, buries=self._buries)
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
         return JetStreamPuller(self.connection, spec, service=self.service)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from shared.contracts.catalog import SHORT_LIVED, class_of, matches
-from shared.contracts.envelope import Malformed, Message, Recorded, encode
+from shared.contracts.envelope import Message, Recorded, Stored, encode, stored
 from shared.contracts.ids import utc_now
 from shared.log.port import ConsumerSpec, DuplicateEvent, Entry, Expect, StaleBoundary
 
@@ -23,12 +23,17 @@ class Store:
     """One stream: append under guards, read back."""
 
     def __init__(self, clock: Callable[[], datetime] = utc_now, dedup_window: timedelta = DEDUP_WINDOW) -> None:
-        self.records: list[Recorded] = []
+        self.messages: list[Stored] = []
         self._clock = clock
         self._window = dedup_window
         self._by_id: dict[str, Recorded] = {}
-        self._views: dict[str, list[Recorded]] = {}
-        self._routes: dict[str, list[list[Recorded]]] = {}
+        self._views: dict[str, list[Stored]] = {}
+        self._routes: dict[str, list[list[Stored]]] = {}
+
+    @property
+    def records(self) -> list[Recorded]:
+        """Every event, in order."""
+        return [m for m in self.messages if isinstance(m, Recorded)]
 
     def last_seq(self, subject_filter: str) -> int:
         """The last sequence on a filter, 0 when there is none."""
@@ -48,9 +53,17 @@ class Store:
             raise DuplicateEvent(", ".join(r.id for r in known if r is not None))
         return tuple(self._store(m, now) for m in messages)
 
+    def publish(self, subject: str, body: bytes, headers: Mapping[str, str] | None = None) -> int:
+        """What anybody may do who has a key: store what is perhaps no event at all."""
+        return self._add(stored(subject, headers, body, seq=len(self.messages) + 1, stored_at=self._clock()))
+
     def read(self, filters: Sequence[str], after: int = 0) -> list[Recorded]:
         """Events above `after` on the filters, in order."""
-        found: dict[int, Recorded] = {}
+        return [m for m in self.stored(filters, after) if isinstance(m, Recorded)]
+
+    def stored(self, filters: Sequence[str], after: int = 0) -> list[Stored]:
+        """Messages above `after` on the filters, in order."""
+        found: dict[int, Stored] = {}
         for subject_filter in filters:
             view = self._view(subject_filter)
             start = bisect_right(view, after, key=lambda r: r.seq)
@@ -59,11 +72,11 @@ class Store:
             found.update((r.seq, r) for r in view[start:])
         return [found[seq] for seq in sorted(found)]
 
-    def _view(self, subject_filter: str) -> list[Recorded]:
-        """All events on a filter; kept up to date from its first use on."""
+    def _view(self, subject_filter: str) -> list[Stored]:
+        """All messages on a filter; kept up to date from its first use on."""
         view = self._views.get(subject_filter)
         if view is None:
-            view = self._views[subject_filter] = [r for r in self.records if matches(subject_filter, r.subject)]
+            view = self._views[subject_filter] = [m for m in self.messages if matches(subject_filter, m.subject)]
             for subject, routes in self._routes.items():
                 if matches(subject_filter, subject):
                     routes.append(view)
@@ -77,27 +90,30 @@ class Store:
         recorded = Recorded(
             event=message.event,
             envelope=message.envelope,
-            seq=len(self.records) + 1,
+            seq=len(self.messages) + 1,
             stored_at=now,
             subject=message.subject,
         )
-        self.records.append(recorded)
         self._by_id[recorded.id] = recorded
-        routes = self._routes.get(recorded.subject)
+        return self._add(recorded)
+
+    def _add(self, message: Stored) -> int:
+        self.messages.append(message)
+        routes = self._routes.get(message.subject)
         if routes is None:
-            routes = [view for f, view in self._views.items() if matches(f, recorded.subject)]
-            self._routes[recorded.subject] = routes
+            routes = [view for f, view in self._views.items() if matches(f, message.subject)]
+            self._routes[message.subject] = routes
         for view in routes:
-            view.append(recorded)
-        return recorded.seq
+            view.append(message)
+        return message.seq
 
 
 class MemoryDelivery:
     """One delivery from a `MemoryPuller`."""
 
-    def __init__(self, puller: MemoryPuller, recorded: Recorded, attempt: int) -> None:
+    def __init__(self, puller: MemoryPuller, recorded: Stored, attempt: int) -> None:
         self._puller = puller
-        self.recorded: Recorded | Malformed = recorded
+        self.recorded: Stored = recorded
         self.subject = recorded.subject
         self.seq = recorded.seq
         self.attempt = attempt
@@ -148,7 +164,7 @@ class MemoryPuller:
         while not self._stopped:
             now = loop.time()
             due = [seq for seq, (at, _) in self.pending.items() if at <= now]
-            fresh = [] if due else store.read(self.spec.filters, self.position)[:1]
+            fresh = [] if due else store.stored(self.spec.filters, self.position)[:1]
             if due:
                 seq = min(due)
                 attempt = self.pending[seq][1] + 1
@@ -160,7 +176,7 @@ class MemoryPuller:
                 await self.log.changed(min((at for at, _ in self.pending.values()), default=None))
                 continue
             self.pending[seq] = (now + self.spec.ack_wait_s, attempt)
-            yield MemoryDelivery(self, store.records[seq - 1], attempt)
+            yield MemoryDelivery(self, store.messages[seq - 1], attempt)
 
 
 class MemoryTail:
@@ -169,23 +185,23 @@ class MemoryTail:
     def __init__(self, log: MemoryLog, filters: Sequence[str], after: int, stream: str) -> None:
         self._log, self._filters, self._store = log, filters, log.store_of(stream)
         self.position = after
-        self._goal = len(self._store.records)
+        self._goal = len(self._store.messages)
         self._stopped = False
         self._reached = asyncio.Event()
 
-    def __aiter__(self) -> AsyncIterator[Recorded]:
-        return self._events()
+    def __aiter__(self) -> AsyncIterator[Stored]:
+        return self._messages()
 
-    async def _events(self) -> AsyncIterator[Recorded]:
+    async def _messages(self) -> AsyncIterator[Stored]:
         while not self._stopped:
-            upto = len(self._store.records)
-            for recorded in self._store.read(self._filters, self.position):
-                yield recorded
-                self.position = recorded.seq
+            upto = len(self._store.messages)
+            for message in self._store.stored(self._filters, self.position):
+                yield message
+                self.position = message.seq
             self.position = max(self.position, upto)
             if self.position >= self._goal:
                 self._reached.set()
-            if len(self._store.records) == upto and not self._stopped:
+            if len(self._store.messages) == upto and not self._stopped:
                 await self._log.changed(None)
 
     async def caught_up(self) -> None:
@@ -243,14 +259,22 @@ class MemoryLog:
         found = self.store.read(filters, after)
         return [r for r in found if upto is None or r.seq <= upto][:limit]
 
-    async def get(self, seq: int) -> Recorded | None:
+    async def stored(self, filters: Sequence[str], after: int = 0, *, upto: int | None = None) -> list[Stored]:
         await asyncio.sleep(0)
-        return self.store.records[seq - 1] if 0 < seq <= len(self.store.records) else None
+        return [m for m in self.store.stored(filters, after) if upto is None or m.seq <= upto]
+
+    async def ends(self, filters: Sequence[str]) -> tuple[int, ...]:
+        await asyncio.sleep(0)
+        return tuple(self.store.last_seq(f) for f in filters)
+
+    async def get(self, seq: int) -> Stored | None:
+        await asyncio.sleep(0)
+        return self.store.messages[seq - 1] if 0 < seq <= len(self.store.messages) else None
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
         await asyncio.sleep(0)
-        newest = {r.subject: r for r in self.store.read(filters)}
-        return sorted(newest.values(), key=lambda r: r.seq)
+        newest = {m.subject: m for m in self.store.stored(filters)}
+        return sorted((m for m in newest.values() if isinstance(m, Recorded)), key=lambda r: r.seq)
 
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> MemoryTail:
         return MemoryTail(self, tuple(filters), after, stream)

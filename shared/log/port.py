@@ -4,6 +4,9 @@ A commit is atomic and conditional: either all its events are stored, contiguous
 nothing. A commit that returned is durable. A commit whose answer was lost is resolved inside `commit` by re-reading, so a
 caller sees only three outcomes: stored, refused, or the log is away.
 
+Guards count what is stored, readable or not: whoever keeps an expected sequence keeps it from `stored`, `tail` or `ends`, which
+tell of unreadable messages too; `read` and `last` are for those who want to know what was said.
+
 Deliveries are at least once; order is the stream's. Nothing here makes an effect happen once except a guarded commit.
 """
 
@@ -14,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from shared.contracts.envelope import Malformed, Message, Recorded
+from shared.contracts.envelope import Message, Recorded, Stored
 
 
 class Expect(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +56,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(Protocol):
     """One delivery of one stored message; ends in exactly one of ack, nak, dead."""
 
-    recorded: Recorded | Malformed
+    recorded: Stored
     subject: str
     seq: int
     attempt: int
@@ -77,9 +80,9 @@ class Tail(Protocol):
     """An ordered, unacknowledged reading of the log from a sequence on, for projections; survives restarts of the broker."""
 
     position: int
-    """Every matching event up to this stream sequence has been yielded."""
+    """Every matching message up to this stream sequence has been yielded."""
 
-    def __aiter__(self) -> AsyncIterator[Recorded]: ...
+    def __aiter__(self) -> AsyncIterator[Stored]: ...
     async def caught_up(self) -> None:
         """Returns once everything that was in the log when the tail began has been yielded and taken."""
 
@@ -101,11 +104,17 @@ class Log(Protocol):
     ) -> list[Recorded]:
         """Events on the filters with `after` < sequence <= `upto`, in stream order, the first `limit`. Unreadable ones are left out."""
 
-    async def get(self, seq: int) -> Recorded | None:
-        """The event at a sequence, or None when there is none (or it is no event)."""
+    async def stored(self, filters: Sequence[str], after: int = 0, *, upto: int | None = None) -> list[Stored]:
+        """As `read`, with what is unreadable."""
+
+    async def ends(self, filters: Sequence[str]) -> tuple[int, ...]:
+        """The last sequence on each filter, readable or not: what a guard on it is compared with. 0 where there is nothing."""
+
+    async def get(self, seq: int) -> Stored | None:
+        """The message at a sequence, or None when there is none."""
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
-        """The last event of every subject the filters match, in stream order.
+        """The last event of every subject the filters match, in stream order; none of a subject whose last is unreadable.
 
         A wildcard may match at most 1024 subjects (a limit of the broker); name the subjects where there can be more.
         """

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from shared.contracts.envelope import Malformed, Recorded, decode
+from shared.contracts.envelope import Stored, Unreadable, stored
 from shared.log.connection import Connection
-from shared.log.dead import bury
+from shared.log.dead import UNREADABLE, bury
 from shared.log.port import ConsumerSpec, LogUnavailable
 from shared.log.pulling import Pull, ack_numbers
 from shared.log.wire import Raw
@@ -38,12 +38,10 @@ class JetStreamDelivery:
         self._message = message
         self.subject = message.subject
         self.attempt, self.seq, _, stamp, _ = ack_numbers(message.reply)
-        self.recorded: Recorded | Malformed
-        try:
-            stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
-            self.recorded = decode(message.subject, message.headers, message.data, seq=self.seq, stored_at=stored_at)
-        except Malformed as error:
-            self.recorded = error
+        stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
+        self.recorded: Stored = stored(
+            message.subject, message.headers, message.data, seq=self.seq, stored_at=stored_at
+        )
 
     def ack(self) -> None:
         self._connection.send(self._message.reply, b"+ACK")
@@ -55,7 +53,8 @@ class JetStreamDelivery:
         self._connection.send(self._message.reply, b"+WPI")
 
     async def dead(self, reason: str, detail: str) -> None:
-        await bury(self._connection, self._service, self._stream, self.seq, self._message, reason, detail)
+        who = UNREADABLE if isinstance(self.recorded, Unreadable) else self._service
+        await bury(self._connection, who, self._stream, self.seq, self._message, reason, detail)
         self._connection.send(self._message.reply, b"+TERM")
 
 

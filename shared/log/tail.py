@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from shared.contracts.envelope import Malformed, Recorded, decode
+from shared.contracts.envelope import Stored, Unreadable, stored
 from shared.log.connection import Connection
-from shared.log.dead import bury
+from shared.log.dead import UNREADABLE, bury
 from shared.log.port import LogUnavailable
 from shared.log.pulling import Pull, ack_numbers
 from shared.log.wire import Raw
-from shared.telemetry import DEAD_LETTERS
 
 log = structlog.get_logger()
 
@@ -32,14 +31,14 @@ class _Created(msgspec.Struct):
 class JetStreamTail:
     """See `shared.log.port.Tail`. One tail per stream and process: its consumer's name is fixed.
 
-    What cannot be read is buried in the name of `service`; an onlooker (None) only skips it.
+    With `buries`, what cannot be read is in the dead letters before it is yielded; an onlooker leaves that to others.
     """
 
     def __init__(
-        self, connection: Connection, service: str | None, stream: str, name: str, filters: Sequence[str], after: int
+        self, connection: Connection, stream: str, name: str, filters: Sequence[str], after: int, *, buries: bool
     ) -> None:
         self._connection = connection
-        self._service = service
+        self._buries = buries
         self._stream = stream
         self._name = name
         self._filters = list(filters)
@@ -48,8 +47,8 @@ class JetStreamTail:
         self._reached = asyncio.Event()
         self._pull = Pull(connection, stream, lambda: name, self._ensure, batch=500)
 
-    def __aiter__(self) -> AsyncIterator[Recorded]:
-        return self._events()
+    def __aiter__(self) -> AsyncIterator[Stored]:
+        return self._messages()
 
     async def caught_up(self) -> None:
         await self._reached.wait()
@@ -57,7 +56,7 @@ class JetStreamTail:
     async def stop(self) -> None:
         await self._pull.stop()
 
-    async def _events(self) -> AsyncIterator[Recorded]:
+    async def _messages(self) -> AsyncIterator[Stored]:
         async for message in self._pull.messages():
             _, seq, consumer_seq, stamp, pending = ack_numbers(message.reply)
             if consumer_seq != self._expected:
@@ -67,29 +66,25 @@ class JetStreamTail:
             self._expected += 1
             if seq <= self.position:
                 continue
-            try:
-                stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
-                yield decode(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)
-            except Malformed as error:
-                if not await self._bury(seq, message, error):
-                    self._expected = 0  # nothing counts until the reading has begun again before it
-                    continue
+            stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
+            taken = stored(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)
+            if isinstance(taken, Unreadable) and self._buries and not await self._bury(message, taken):
+                self._expected = 0  # nothing counts until the reading has begun again before it
+                continue
+            yield taken
             self.position = seq
             if pending == 0:
                 self._reached.set()
 
-    async def _bury(self, seq: int, message: Raw, error: Malformed) -> bool:
+    async def _bury(self, message: Raw, taken: Unreadable) -> bool:
         """To the dead letters; False when they cannot be reached, and then the reading begins again before it."""
-        log.warning("event_unreadable", seq=seq, subject=message.subject, reason=error.reason)
-        if self._service is None:
-            return True
+        log.warning("event_unreadable", seq=taken.seq, subject=taken.subject, reason=taken.reason)
         try:
-            await bury(self._connection, self._service, self._stream, seq, message, error.reason, error.detail)
+            await bury(self._connection, UNREADABLE, self._stream, taken.seq, message, taken.reason, taken.detail)
         except LogUnavailable as away:
-            log.warning("dead_letter_waiting", seq=seq, why=str(away))
+            log.warning("dead_letter_waiting", seq=taken.seq, why=str(away))
             await self._pull.reset()
             return False
-        DEAD_LETTERS.labels(error.reason).inc()
         return True
 
     async def _ensure(self) -> None:

@@ -6,6 +6,7 @@ the simulation may stop driving between any two operations, which is a crash.
 Invariants:
 - what is decided rests on the boundary as far as it was read, and is committed only if the guards have not moved since;
 - a refused commit has stored nothing: the fold catches up and the decider is asked again;
+- guards count what is stored, so they move over what cannot be read, which no decider sees;
 - an effect is performed only after the events that announce it are committed, and its result is a message like any other;
 - `Done` is answered only when everything that follows from the message is in the log.
 """
@@ -19,7 +20,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from shared.contracts.catalog import matches, subject_of
-from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.envelope import Envelope, Message, Recorded, Stored
 from shared.contracts.ids import caused_id
 from shared.decider import Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick
 from shared.log.port import Expect
@@ -31,7 +32,7 @@ MAX_ROUNDS = 8
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
-    """Wants `list[Recorded]`: events on the filters after a sequence."""
+    """Wants `list[Stored]`: messages on the filters after a sequence."""
 
     filters: tuple[str, ...]
     after: int
@@ -42,6 +43,12 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
 
     messages: tuple[Message, ...]
     expect: tuple[Expect, ...]
+
+
+class Ends(msgspec.Struct, frozen=True, gc=False):
+    """Wants the last sequence stored on each filter, as `tuple[int, ...]`."""
+
+    filters: tuple[str, ...]
 
 
 class Perform(msgspec.Struct, frozen=True):
@@ -68,9 +75,9 @@ class Dead(msgspec.Struct, frozen=True):
     reason: str
 
 
-Operation = Read | Commit | Perform
+Operation = Read | Commit | Ends | Perform
 Verdict = Done | Again | Dead
-Answer = list[Recorded] | tuple[int, ...] | tuple[Result, datetime] | None
+Answer = list[Stored] | tuple[int, ...] | tuple[Result, datetime] | None
 
 
 class Fold(Generic[S]):
@@ -82,23 +89,24 @@ class Fold(Generic[S]):
         self.state: S = decider.initial()
         self.position = 0
         self.newest = ""
-        """The id of the event at the position."""
+        """The id of the message at the position."""
         self.unsaved = 0
-        """Events taken in since the last checkpoint."""
+        """Messages taken in since the last checkpoint."""
         self.guards: dict[str, int] = {}
         self._is_own_guard = boundary.guards == boundary.reads and len(boundary.reads) == 1
 
-    def absorb(self, records: Sequence[Recorded]) -> None:
+    def absorb(self, messages: Sequence[Stored]) -> None:
         """Evolve by events of the boundary, in stream order; what is older than the position is known already."""
-        for recorded in records:
-            if recorded.seq <= self.position:
+        for message in messages:
+            if message.seq <= self.position:
                 continue
-            self.state = self.decider.evolve(self.state, recorded)
-            self.position, self.newest = recorded.seq, recorded.id
+            if isinstance(message, Recorded):
+                self.state = self.decider.evolve(self.state, message)
+            self.position, self.newest = message.seq, message.id
             self.unsaved += 1
             for guard in self.boundary.guards:
-                if self._is_own_guard or matches(guard, recorded.subject):
-                    self.guards[guard] = recorded.seq
+                if self._is_own_guard or matches(guard, message.subject):
+                    self.guards[guard] = message.seq
 
     def last(self, guard: str) -> int:
         return self.guards.get(guard, 0)
@@ -137,8 +145,23 @@ def handle(
 
 
 def _catch_up(fold: Fold[S]) -> Generator[Operation, Answer, None]:
-    records = yield Read(fold.boundary.reads, fold.position)
-    fold.absorb(records)  # type: ignore[arg-type]
+    messages = yield Read(fold.boundary.reads, fold.position)
+    fold.absorb(messages)  # type: ignore[arg-type]
+
+
+def _refused(fold: Fold[S], guards: tuple[str, ...]) -> Generator[Operation, Answer, None]:
+    """Catch up. Where that brings nothing, the guards are taken from what is stored: their last message may have left the log,
+    or be one that is not read. It is read on once more after them, so that the state has all they stand for."""
+    began = fold.position
+    yield from _catch_up(fold)
+    if fold.position > began or not guards:
+        return
+    ends = yield Ends(guards)
+    before = dict(fold.guards)
+    yield from _catch_up(fold)
+    for guard, end in zip(guards, ends, strict=True):  # type: ignore[arg-type]
+        moved = fold.guards.get(guard) != before.get(guard)
+        fold.guards[guard] = max(end, fold.last(guard)) if moved else end  # type: ignore[type-var, assignment]
 
 
 def _commit(
@@ -160,7 +183,7 @@ def _commit(
     expect = tuple([Expect(guard, fold.last(guard)) for guard in guards])
     seqs = yield Commit(messages, expect)
     if seqs is None:
-        yield from _catch_up(fold)
+        yield from _refused(fold, guards)
         return False
     if fold.boundary.opens and decision.effect is None:
         return True

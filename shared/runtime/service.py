@@ -22,6 +22,7 @@ import structlog
 import uvloop
 
 from shared import settings as settings_
+from shared.broker import UNTRUSTED
 from shared.contracts.catalog import CONSUMES, SHORT_LIVED, TIMERS, class_filter
 from shared.decider import Decider
 from shared.log.connection import Connection
@@ -50,7 +51,7 @@ class Service:
         self.settings = settings
         self.connection = connection
         self.instance = settings.instance_of(name)
-        self.log = JetStreamLog(connection, service=name, instance=self.instance)
+        self.log = JetStreamLog(connection, service=name, instance=self.instance, buries=name not in UNTRUSTED)
         self.health = Health()
         self.stopping = asyncio.Event()
         self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []

@@ -17,13 +17,26 @@ from typing import Generic, TypeVar, cast
 import msgspec
 import structlog
 
-from shared.contracts.envelope import Malformed
+from shared.contracts.envelope import Unreadable
 from shared.contracts.ids import utc_now
 from shared.decider import Boundary, Decider, Delivered, Effect, Result, Tick
 from shared.log.port import ConsumerSpec, Delivery, DuplicateEvent, Log, LogUnavailable, Puller, StaleBoundary
 from shared.runtime.checkpoints import Checkpoints
-from shared.runtime.handling import Again, Answer, Commit, Dead, Done, Fold, Operation, Perform, Read, Verdict, handle
-from shared.telemetry import COMMITS, DEAD_LETTERS, DELIVERIES, HANDLE_SECONDS, IN_FLIGHT
+from shared.runtime.handling import (
+    Again,
+    Answer,
+    Commit,
+    Dead,
+    Done,
+    Ends,
+    Fold,
+    Operation,
+    Perform,
+    Read,
+    Verdict,
+    handle,
+)
+from shared.telemetry import COMMITS, DELIVERIES, HANDLE_SECONDS, IN_FLIGHT
 
 log = structlog.get_logger()
 
@@ -63,7 +76,9 @@ async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform
                     answer = None
                     COMMITS.by["refused"] += 1
             case Read():
-                answer = await log_.read(operation.filters, operation.after)
+                answer = await log_.stored(operation.filters, operation.after)
+            case Ends():
+                answer = await log_.ends(operation.filters)
             case Perform():
                 answer = (await perform(operation.effect), utc_now())
 
@@ -142,7 +157,7 @@ class Shell(Generic[S]):
     async def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
         """To the dead letters, or into the lane of its boundary."""
         recorded = delivery.recorded
-        if isinstance(recorded, Malformed):
+        if isinstance(recorded, Unreadable):
             await self._bury(delivery, recorded.reason, recorded.detail)
         elif delivery.attempt >= spec.max_deliver > 0:
             await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
@@ -169,7 +184,7 @@ class Shell(Generic[S]):
         return await waiting
 
     def _delivered(self, delivery: Delivery) -> Delivered:
-        assert not isinstance(delivery.recorded, Malformed)
+        assert not isinstance(delivery.recorded, Unreadable)
         return Delivered(recorded=delivery.recorded, now=self._clock(), attempt=delivery.attempt)
 
     def _open_lane(self, work: _Work) -> None:
@@ -292,7 +307,6 @@ class Shell(Generic[S]):
             self._settle(delivery, Again(1.0), "log_unavailable")
             return
         self._release(delivery)
-        DEAD_LETTERS.labels(reason).inc()
         DELIVERIES.by["dead"] += 1
 
     def _release(self, delivery: Delivery) -> None:

@@ -29,7 +29,7 @@ import msgspec
 import structlog
 import zstandard
 
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Stored
 from shared.log.port import Log
 from shared.settings import Settings
 
@@ -49,7 +49,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """The newest event in a state: what the log must hold for the state to be of this log."""
+    """The newest message in a state: what the log must hold for the state to be of this log."""
 
     seq: int
     id: str
@@ -60,8 +60,8 @@ class Projection(Protocol[C]):
     """What can be checkpointed."""
 
     @property
-    def newest(self) -> Recorded | None:
-        """The last event taken in since the start; None when there was none yet."""
+    def newest(self) -> Stored | None:
+        """The last message taken in since the start; None when there was none yet."""
 
     def capture(self) -> C:
         """The state as of `newest`, in a copy that nobody changes."""

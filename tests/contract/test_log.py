@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.contracts.envelope import Envelope, Malformed, Message, Recorded
+from shared.contracts.envelope import Envelope, Malformed, Message, Recorded, Unreadable
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
@@ -59,6 +59,18 @@ def granted(persona: str) -> Message:
     return message(
         BudgetGranted(swarm="alpha", persona=persona, grant_id="g", window=1, credits=Credits(), expires_at=utc_now())
     )
+
+
+async def garbage(log: Log, subject: str, body: bytes = b"{}", event_class: str = "no.such") -> int:
+    """Store what no decider may see, as anybody could who has a key; its sequence."""
+    headers = {"ce-type": event_class, "ce-id": "claimed"}
+    if isinstance(log, MemoryLog):
+        seq = log.store.publish(subject, body, headers)
+        log.wake()
+        return seq
+    assert isinstance(log, JetStreamLog)
+    answer = await log.connection.request(subject, body, headers=headers)
+    return int(msgspec.json.decode(answer.data)["seq"])
 
 
 async def take(source: Tail | Puller, count: int) -> list[Recorded | Delivery]:
@@ -218,6 +230,58 @@ async def test_last_takes_more_subjects_than_one_page_when_they_are_named(log: L
         await log.commit([observation("x", name) for name in names[start : start + 100]])
     found = await log.last(tuple(f"observation.recorded.alpha.{name}" for name in names))
     assert names == [r.event.persona for r in found]
+
+
+async def test_what_cannot_be_read_is_stored_all_the_same_and_is_no_event(log: Log) -> None:
+    guarded = ("persona.*.alpha.>",)
+    await log.commit([reaped("p1")])
+    bad = await garbage(log, "persona.spawned.alpha.p2", event_class="persona.spawned")
+    everything = await log.stored(guarded)
+    assert [("persona.reaped.alpha.p1", ""), ("persona.spawned.alpha.p2", "bad_body")] == [
+        (m.subject, m.reason if isinstance(m, Unreadable) else "") for m in everything
+    ]
+    assert everything[1:] == await log.stored(("persona.spawned.alpha.*",), bad - 1, upto=bad)
+    assert [] == await log.stored(guarded, bad)
+    assert ["persona.reaped.alpha.p1"] == [r.subject for r in await log.read(guarded)]
+    assert ["persona.reaped.alpha.p1"] == [r.subject for r in await log.last(guarded)]
+    found = await log.get(bad)
+    assert isinstance(found, Unreadable)
+    assert (found.seq, found.id) == (bad, "claimed")
+
+
+async def test_a_guard_is_compared_with_what_is_stored_readable_or_not(log: Log) -> None:
+    guarded = "persona.*.alpha.>"
+    (seq,) = await log.commit([reaped("p1")])
+    bad = await garbage(log, "persona.spawned.alpha.p2")
+    assert (bad, seq, 0) == await log.ends((guarded, "persona.reaped.alpha.p1", "budget.*.alpha.>"))
+    with pytest.raises(StaleBoundary):
+        await log.commit([reaped("p3")], [Expect(guarded, seq)])
+    await log.commit([reaped("p3")], [Expect(guarded, bad)])
+
+
+async def test_the_first_of_many_events_are_read_over_what_cannot_be_read(log: Log) -> None:
+    subject = "observation.recorded.alpha.all"
+    for text in ("a", "b", "c"):
+        await garbage(log, subject)
+        await log.commit([observation(text)])
+    assert ["a", "b"] == [r.event.text for r in await log.read((subject,), limit=2)]  # type: ignore[union-attr]
+
+
+async def test_a_tail_and_a_consumer_tell_of_what_cannot_be_read(log: Log) -> None:
+    await garbage(log, "observation.recorded.alpha.all")
+    await log.commit([observation("good")])
+    filters = ("observation.recorded.*.*",)
+    tail = log.tail(filters)
+    assert ["unknown_class", "good"] == [_told(m) for m in await take(tail, 2)]
+    delivered = await take(log.pull(ConsumerSpec(name="test", filters=filters)), 2)
+    assert ["unknown_class", "good"] == [_told(d.recorded) for d in delivered]  # type: ignore[union-attr]
+
+
+def _told(message: object) -> str:
+    if isinstance(message, Unreadable):
+        return message.reason
+    assert isinstance(message, Recorded)
+    return message.event.text  # type: ignore[union-attr]
 
 
 async def test_a_tail_yields_what_was_and_what_comes_in_order(log: Log) -> None:

@@ -11,7 +11,7 @@ import nats.micro
 import pytest
 
 from services.supervisor.ports import free_port
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Recorded, Unreadable
 from shared.log.connection import Connection
 from shared.log.dead import bury
 from shared.log.jetstream import JetStreamLog
@@ -242,7 +242,7 @@ async def test_a_malformed_message_goes_to_the_dead_letters_with_its_reason(log:
     assert not isinstance(delivery.recorded, Recorded)
     await delivery.dead(delivery.recorded.reason, delivery.recorded.detail)
     answer = await log.connection.request(
-        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.SWARM.1.observation.recorded.alpha.all"}'
+        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.unreadable.SWARM.1.observation.recorded.alpha.all"}'
     )
     assert (b"{not json", "bad_body") == (answer.data, answer.headers["swarm-dead-reason"])
 
@@ -255,7 +255,7 @@ async def test_headers_that_could_not_be_sent_again_keep_no_message_from_the_dea
     delivery = await asyncio.wait_for(anext(aiter(log.pull(SPEC))), 10)
     await delivery.dead("unknown_class", "no.such\r\nis no class")
     answer = await log.connection.request(
-        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.test.SWARM.1.observation.recorded.alpha.all"}'
+        "$JS.API.DIRECT.GET.DEAD", b'{"last_by_subj":"dead.unreadable.SWARM.1.observation.recorded.alpha.all"}'
     )
     assert ("e f", "no.such is no class") == (answer.headers["d"], answer.headers["swarm-dead-detail"])
     assert "a(b" not in answer.headers
@@ -290,7 +290,9 @@ async def test_a_tail_buries_what_it_cannot_read_and_goes_on_and_a_second_tail_b
     await log.commit([observation("good")])
     for _ in range(2):
         tail = log.tail(("observation.recorded.*.*",))
-        (good,) = [await asyncio.wait_for(anext(aiter(tail)), 10)]
+        reader = aiter(tail)
+        bad, good = [await asyncio.wait_for(anext(reader), 10) for _ in range(2)]
+        assert isinstance(bad, Unreadable)
         assert "good" == good.event.text  # type: ignore[union-attr]
         await tail.stop()
     answer = await log.connection.request("$JS.API.STREAM.INFO.DEAD")
@@ -336,7 +338,9 @@ async def test_a_tail_that_cannot_bury_begins_again_before_what_it_could_not_rea
     monkeypatch.setattr(tail_module, "bury", refused)
     await log.connection.request("observation.recorded.alpha.all", b"{}", headers={"ce-type": "no.such"})
     await log.commit([observation("good")])
-    good = await asyncio.wait_for(anext(aiter(log.tail(("observation.recorded.*.*",)))), 20)
+    reader = aiter(log.tail(("observation.recorded.*.*",)))
+    bad, good = [await asyncio.wait_for(anext(reader), 20) for _ in range(2)]
+    assert ("unknown_class", 1) == (bad.reason, bad.seq)  # type: ignore[union-attr]
     assert "good" == good.event.text  # type: ignore[union-attr]
     assert b'"messages":1,' in (await log.connection.request("$JS.API.STREAM.INFO.DEAD")).data
 
@@ -352,7 +356,7 @@ async def test_a_stored_message_that_looks_like_a_status_ends_no_reading(log: Je
     assert 2 == seq
     for filters in ((sent.subject,), ("observation.recorded.alpha.*",), ("observation.recorded.alpha.>",)):
         assert [sent.envelope.id] == [r.id for r in await log.read(filters)]
-    assert await log.get(1) is None
+    assert isinstance(await log.get(1), Unreadable)
 
 
 async def test_batches_tried_in_an_outage_leave_no_halves_behind(broker: Broker, log: JetStreamLog) -> None:

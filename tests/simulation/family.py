@@ -37,7 +37,7 @@ from shared.decider import Decision, Delivered, Tick
 from shared.invariants import Invariants, Limits
 from shared.log.memory import Store
 from shared.log.port import DuplicateEvent, StaleBoundary
-from shared.runtime.handling import Answer, Commit, Fold, Operation, Perform, Read, Verdict, addressed, handle
+from shared.runtime.handling import Answer, Commit, Ends, Fold, Operation, Perform, Read, Verdict, addressed, handle
 from shared.settings import Settings
 from shared.thinker.rules import RuleThinker
 
@@ -202,7 +202,9 @@ class Family:
     def _do(self, operation: Operation) -> Answer:
         match operation:
             case Read(filters, after):
-                return self.store.read(filters, after)
+                return self.store.stored(filters, after)
+            case Ends(filters):
+                return tuple(self.store.last_seq(f) for f in filters)
             case Commit(messages, expect):
                 try:
                     return self.store.append(messages, expect)

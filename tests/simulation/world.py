@@ -44,7 +44,7 @@ from shared.decider import Decider, Decision, Delivered, Effect, Result, Tick
 from shared.invariants import Invariants, Limits
 from shared.log.memory import Store
 from shared.log.port import DuplicateEvent, Expect, StaleBoundary
-from shared.runtime.handling import Again, Answer, Commit, Dead, Fold, Operation, Perform, Read, Verdict, handle
+from shared.runtime.handling import Again, Answer, Commit, Dead, Ends, Fold, Operation, Perform, Read, Verdict, handle
 from tests.simulation import hands
 from tests.simulation.thinker import think
 
@@ -349,7 +349,9 @@ class World:
             return
         match operation:
             case Read(filters, after):
-                running.answer = self.store.read(filters, after)
+                running.answer = self.store.stored(filters, after)
+            case Ends(filters):
+                running.answer = tuple(self.store.last_seq(f) for f in filters)
             case Perform(effect):
                 perform = owner.perform if isinstance(owner, Replica) else lambda effect: think(effect, self.random)
                 running.answer = (perform(effect), self.now)

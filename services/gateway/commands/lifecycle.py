@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.projections.personas import Persona
-from services.gateway.projections.projection import Projection
+from services.gateway.projections.projection import LOOP, Projection
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire.ids import as_given, as_token, token
 from services.gateway.wire.problems import Candidate, Problem, ambiguous
@@ -35,7 +35,6 @@ from shared.contracts.events import (
 from shared.contracts.ids import EVERYONE, caused_token
 from shared.log.port import Expect, StaleBoundary
 
-LOOP = "cognition.*.all.all"
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 100, 86_400_000
 ATTEMPTS = 5
 LOOK_S = 0.25
@@ -242,6 +241,6 @@ async def _set_loop(
             await bus.send(command, [bus.message(command, event_id, event)], [expect])
             return
         except StaleBoundary:
-            newest = await bus.log.last((LOOP,))
-            await bus.feed.reached(newest[-1].seq if newest else 0, bus.timeout_s)
+            (end,) = await bus.log.ends((LOOP,))
+            await bus.feed.reached(end, bus.timeout_s)
     raise Problem(409, "others change the loop at the same time; ask again", reason="contended")

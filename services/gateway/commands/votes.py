@@ -44,7 +44,7 @@ async def find(bus: Bus, which: Which, *, fresh: bool = False) -> Life:
     words = (which.swarm or "*", which.persona or "*", proposal_id)
     if not found and all(w == "*" or is_token(w) for w in words):
         life = ".".join(words)
-        found = fold_lives(await bus.log.read((f"*.*.{life}", f"*.*.{life}.*")), proposal_id)
+        found = fold_lives(await bus.log.stored((f"*.*.{life}", f"*.*.{life}.*")), proposal_id)
     if not found:
         raise Problem(404, f"there is no proposal {as_given(proposal_id)[:60]!r}", reason="proposal_missing")
     if len(found) > 1:

@@ -18,7 +18,7 @@ import structlog
 from services.gateway.projections.projection import Projection
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import class_filter
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Recorded, Stored
 from shared.log.port import Log, Tail
 
 log = structlog.get_logger()
@@ -103,8 +103,8 @@ class Feed:
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch(tail))
             taken = 0
-            async for recorded in tail:
-                self.take(recorded)
+            async for message in tail:
+                self.take(message)
                 taken += 1
                 if taken % YIELD_EVERY == 0:
                     await asyncio.sleep(0)
@@ -116,14 +116,18 @@ class Feed:
             return
         tail = self._log.tail((class_filter("recall.answered"),), stream="RECALL")
         self._tails.append(tail)
-        async for recorded in tail:
-            self._answer(recorded)
+        async for message in tail:
+            if isinstance(message, Recorded):
+                self._answer(message)
 
-    def take(self, recorded: Recorded) -> None:
-        """One event of the log: fold, then tell."""
-        if not self.projection.apply(recorded):
+    def take(self, message: Stored) -> None:
+        """One message of the log: fold, then tell. Nobody is told what cannot be read."""
+        if not self.projection.apply(message):
             return
-        self._answer(recorded)
+        if isinstance(message, Recorded):
+            self._answer(message)
+            for subscription in self.subscriptions:
+                subscription.offer(message)
         if self._positions:
             waiting, self._positions = self._positions, []
             for seq, future in waiting:
@@ -131,8 +135,6 @@ class Feed:
                     self._positions.append((seq, future))
                 elif not future.done():
                     future.set_result(None)
-        for subscription in self.subscriptions:
-            subscription.offer(recorded)
 
     async def stop(self) -> None:
         """End the tails and every subscription."""

@@ -27,19 +27,21 @@ from services.gateway.wire.views import (
     MemorySnapshot,
     ProposalStatus,
 )
-from shared.contracts.catalog import class_of
-from shared.contracts.envelope import Recorded
+from shared.contracts.catalog import class_of, matches
+from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
 
 KEEP_COMMANDS = 20_000
 TOP = 5
 OBJECTIVES = 100
+LOOP = "cognition.*.all.all"
+"""The boundary of starting and stopping."""
 UUID_VERSION = 14
 """Where a UUID's text says its version: 5 for ids that derive from a cause or an idempotency key."""
 
 
 class Loop(msgspec.Struct, kw_only=True):
-    """Whether the mesh thinks; `seq` is the last sequence on `cognition.*.all.all`."""
+    """Whether the mesh thinks; `seq` is the last sequence on `LOOP`."""
 
     running: bool = False
     loop_interval_ms: int | None = None
@@ -97,7 +99,7 @@ class Projection:
 
     def __init__(self) -> None:
         self.position = 0
-        self.newest: Recorded | None = None
+        self.newest: Stored | None = None
         self.updated_at: datetime | None = None
         self.loop = Loop()
         self.personas = Personas()
@@ -110,11 +112,19 @@ class Projection:
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
 
-    def apply(self, recorded: Recorded) -> bool:
-        """Whether the event was new."""
-        if recorded.seq <= self.position:
+    def apply(self, message: Stored) -> bool:
+        """Whether the message was new. What cannot be read changes nothing but where guards are."""
+        if message.seq <= self.position:
             return False
-        self.position, self.newest, self.updated_at = recorded.seq, recorded, recorded.envelope.time
+        self.position, self.newest = message.seq, message
+        if matches(LOOP, message.subject):
+            self.loop.seq = message.seq
+        if isinstance(message, Recorded):
+            self._fold(message)
+        return True
+
+    def _fold(self, recorded: Recorded) -> None:
+        self.updated_at = recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
         self.disorder.apply(recorded)
@@ -122,7 +132,6 @@ class Projection:
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
             self.snapshot = self._snapshot(recorded, recorded.event)
-        return True
 
     def capture(self) -> State:
         """A copy of everything."""
@@ -196,10 +205,10 @@ class Projection:
         match recorded.event:
             case CognitionStarted(loop_interval_ms=interval):
                 self.loop = Loop(
-                    running=True, loop_interval_ms=interval, started_at=recorded.envelope.time, seq=recorded.seq
+                    running=True, loop_interval_ms=interval, started_at=recorded.envelope.time, seq=self.loop.seq
                 )
             case CognitionStopped():
-                self.loop.running, self.loop.seq = False, recorded.seq
+                self.loop.running = False
             case _:
                 pass
 

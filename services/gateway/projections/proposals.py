@@ -8,7 +8,7 @@ changes nothing, also when the life is no longer in memory (the last `KEEP_GONE`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -28,8 +28,8 @@ from services.gateway.wire.views import (
     Vote,
 )
 from shared.contracts.action import Scalar
-from shared.contracts.catalog import class_of
-from shared.contracts.envelope import Recorded
+from shared.contracts.catalog import class_of, matches
+from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import (
     ActionClaimed,
     ActionExecuted,
@@ -297,12 +297,17 @@ class Proposals:
             del self.gone[next(iter(self.gone))]
 
 
-def fold_lives(records: list[Recorded], proposal_id: str) -> list[Life]:
-    """The lives of that id; one without a beginning is none."""
+def fold_lives(messages: Sequence[Stored], proposal_id: str) -> list[Life]:
+    """The lives of that id; one without a beginning is none. What cannot be read moves their boundaries all the same."""
     proposals = Proposals()
-    for recorded in records:
-        proposals.apply(recorded)
-    return proposals.named(proposal_id)
+    for message in messages:
+        if isinstance(message, Recorded):
+            proposals.apply(message)
+    lives = proposals.named(proposal_id)
+    for life in lives:
+        on_it = (m.seq for m in messages if isinstance(m, Unreadable) and matches(life.boundary, m.subject))
+        life.approval_seq = max(life.approval_seq, max(on_it, default=0))
+    return lives
 
 
 def attention_id(event_id: str) -> str:

@@ -26,7 +26,7 @@ from shared.crypto import new_seed, public_key
 from shared.decider import Decider, Delivered, Effect
 from shared.log.memory import MemoryLog
 from shared.log.port import DuplicateEvent, StaleBoundary
-from shared.runtime.handling import Commit, Fold, Perform, Read, Verdict, handle
+from shared.runtime.handling import Commit, Ends, Fold, Perform, Read, Verdict, handle
 
 T0 = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SWARM, PERSONA, PROPOSAL = "alpha", "p01", "p-1"
@@ -164,7 +164,9 @@ class Mesh:
                 return stop.value  # type: ignore[no-any-return]
             match operation:
                 case Read(filters, after):
-                    answer = await self.log.read(filters, after)
+                    answer = await self.log.stored(filters, after)
+                case Ends(filters):
+                    answer = await self.log.ends(filters)
                 case Commit(messages, expect):
                     try:
                         answer = await self.log.commit(messages, expect)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from services.persona_runner.host import Host
-from services.persona_runner.loop import LIFECYCLE, Loop
-from shared.contracts.envelope import Envelope, Message, Recorded
+from services.persona_runner.loop import Loop
+from shared.contracts.envelope import Envelope, Message, Stored
 from shared.contracts.events import PersonaDraining, PersonaSpawned
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
@@ -28,11 +28,9 @@ class Failing(MemoryLog):
         self.failing = True
         self.go_on, self.gone_on = asyncio.Event(), asyncio.Event()
 
-    async def read(
-        self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
-    ) -> list[Recorded]:
-        found = await super().read(filters, after, upto=upto, limit=limit)
-        if not self.failing or tuple(filters) == LIFECYCLE:
+    async def stored(self, filters: Sequence[str], after: int = 0, *, upto: int | None = None) -> list[Stored]:
+        found = await super().stored(filters, after, upto=upto)
+        if not self.failing:
             return found
         if filters[0].endswith(AWAY):
             raise LogUnavailable("the broker is away")

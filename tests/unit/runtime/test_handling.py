@@ -19,6 +19,7 @@ from shared.runtime.handling import (
     Commit,
     Dead,
     Done,
+    Ends,
     Fold,
     Operation,
     Perform,
@@ -69,8 +70,8 @@ class World:
             id=text, source="test", time=NOW, correlation="first", charter="c" * 64, traceparent=traceparent
         )
         event = ObservationRecorded(swarm="alpha", persona="p1", text=text)
-        (seq,) = self.store.append([Message(event=event, envelope=envelope)])
-        return self.store.records[seq - 1]
+        self.store.append([Message(event=event, envelope=envelope)])
+        return self.store.records[-1]
 
     def run(self, steps: Generator[Operation, Answer, Verdict]) -> Verdict:
         answer: Answer = None
@@ -83,7 +84,9 @@ class World:
             self.operations.append(operation)
             match operation:
                 case Read(filters, after):
-                    answer = self.store.read(filters, after)
+                    answer = self.store.stored(filters, after)
+                case Ends(filters):
+                    answer = tuple(self.store.last_seq(f) for f in filters)
                 case Perform():
                     answer = (Answered(), NOW)
                 case Commit(messages, expect):
@@ -124,6 +127,35 @@ def fold_of(
 
 def delivered(recorded: Recorded, attempt: int = 1) -> Delivered:
     return Delivered(recorded=recorded, now=NOW, attempt=attempt)
+
+
+def test_an_unreadable_message_moves_the_guard_and_no_decider_sees_it() -> None:
+    world, fold = World(), fold_of(once(reaped()))
+    message = delivered(world.say("a"))
+    world.store.publish(REAPED, b"{}")
+    assert Done(1) == world.handle(fold, message)
+    assert ["Read", "Commit"] == world.kinds()
+    assert ((REAPED,), 3) == (fold.state, fold.last(REAPED))
+
+
+def test_a_message_that_nobody_can_read_comes_in_between_and_the_commit_is_made_over_it() -> None:
+    world, fold = World(), fold_of(once(reaped()))
+    message = delivered(world.say("a"))
+    late = iter((True,))
+    world.before_commit = lambda: next(late, False) and world.store.publish(REAPED, b"{}")
+    assert Done(1) == world.handle(fold, message)
+    assert ["Read", "Commit", "Read", "Commit"] == world.kinds()
+
+
+def test_a_guard_whose_last_message_left_the_log_or_is_not_read_is_taken_from_what_is_stored() -> None:
+    for stored, guard in ((0, "persona.reaped.alpha.p1"), (1, "persona.*.alpha.>")):
+        world, fold = World(), fold_of(once(reaped()), guards=(guard,))
+        fold.guards[guard] = 0 if stored else 7  # kept in a checkpoint, and since then purged
+        for _ in range(stored):
+            world.store.publish("persona.spawned.alpha.p9", b"{}")
+        message = delivered(world.say("a"))
+        assert Done(1) == world.handle(fold, message)
+        assert ["Read", "Commit", "Read", "Ends", "Read", "Commit"] == world.kinds()
 
 
 def test_what_was_absorbed_is_not_absorbed_again() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from services.governor.decider import Governor
-from shared.contracts.envelope import Envelope, Malformed, Recorded
+from shared.contracts.envelope import Envelope, Recorded, Stored
 from shared.contracts.events import SpawnRequested
 from shared.contracts.ids import utc_now
 from shared.log.memory import MemoryLog
@@ -18,9 +18,7 @@ ENVELOPE = Envelope(id="e1", source="test", time=utc_now(), correlation="e1")
 
 
 class Full(MemoryLog):
-    async def read(
-        self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
-    ) -> list[Recorded]:
+    async def stored(self, filters: Sequence[str], after: int = 0, *, upto: int | None = None) -> list[Stored]:
         raise LogUnavailable("insufficient storage")
 
 
@@ -30,7 +28,7 @@ class Attempt:
     subject, seq = "spawn.requested.alpha.p1", 1
 
     def __init__(self, attempt: int, waits: list[float]) -> None:
-        self.recorded: Recorded | Malformed = Recorded(
+        self.recorded: Stored = Recorded(
             event=EVENT, envelope=ENVELOPE, seq=1, stored_at=utc_now(), subject=self.subject
         )
         self.attempt, self._waits = attempt, waits

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from shared.contracts.envelope import Envelope, Malformed, Message, Recorded
+from shared.contracts.envelope import Envelope, Message, Recorded, Stored, Unreadable
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
@@ -72,11 +72,13 @@ class Said:
         event = ObservationRecorded(swarm="alpha", persona=persona, text=text)
         envelope = Envelope(id=fresh_id(), source="test", time=utc_now(), correlation="c")
         self.subject, self.seq, self.attempt = f"observation.recorded.alpha.{persona}", 1, attempt
-        self.recorded: Recorded | Malformed = Recorded(
+        self.recorded: Stored = Recorded(
             event=event, envelope=envelope, seq=1, stored_at=utc_now(), subject=self.subject
         )
         if text == "malformed":
-            self.recorded = Malformed("bad_body", "no JSON")
+            self.recorded = Unreadable(
+                id="", seq=1, stored_at=utc_now(), subject=self.subject, reason="bad_body", detail="no JSON"
+            )
         self.verdicts: list[str | float] = []
         self.renewed = asyncio.Event()
         self._letters = letters
@@ -119,11 +121,9 @@ class Remembering(MemoryLog):
         super().__init__()
         self.reads: list[tuple[str, int]] = []
 
-    async def read(
-        self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
-    ) -> list[Recorded]:
+    async def stored(self, filters: Sequence[str], after: int = 0, *, upto: int | None = None) -> list[Stored]:
         self.reads.append((filters[0].rsplit(".", 1)[-1], after))
-        return await super().read(filters, after, upto=upto, limit=limit)
+        return await super().stored(filters, after, upto=upto)
 
 
 class Mesh:
