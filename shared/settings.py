@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import tomllib
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nats_url: str = "nats://127.0.0.1:4222"
     nats_monitor_url: str = ""
     nats_seed_file: str = ""
+    core_secret: str = ""
     inbox_prefix: str = "_INBOX"
     instance: str = ""
     data_dir: str = "data"
@@ -115,6 +117,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def instance_of(self, service: str) -> str:
         """This process's name in the mesh, such as `verifier-1`."""
         return self.instance or f"{service}-1"
+
+    def dedup_key(self) -> bytes:
+        """What this process's dedup ids are keyed with: the secret all of CORE share, else its own seed, else nothing.
+
+        Raises `SettingsError` when the seed cannot be read.
+        """
+        secret = self.core_secret or (_read("SWARM_NATS_SEED_FILE", self.nats_seed_file) if self.nats_seed_file else "")
+        return hmac.digest(secret.encode(), b"dedup", "sha256") if secret else b""
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

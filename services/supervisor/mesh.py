@@ -217,6 +217,7 @@ class Mesh:
             sync_always=self.options.sync_always,
         )
         (self.data / "nats.conf").write_text(render(config))
+        ensure_secret(plan.core_secret_file(self.places), length=32)
         if self.options.s3:
             self._write_s3_config()
 

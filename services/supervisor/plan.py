@@ -38,8 +38,9 @@ _PRIVATE = {
     "SWARM_S3_": ("memory_compactor",),
     "SWARM_VERDICT_SEED": ("policy_gate",),
     "SWARM_HTTP_KEY": ("gateway",),
+    "SWARM_CORE_SECRET": SINGLE,
 }
-"""Settings that go to one service and to no other."""
+"""Settings that go to these services and to no other."""
 _COMMAND = ("SWARM_URL", "SWARM_TOKEN", "SWARM_DATA")
 """Settings of the command, not of a service."""
 
@@ -187,6 +188,7 @@ def _service(
         "SWARM_REQUIRE_SYNC_ALWAYS": "true" if options.sync_always else "false",
         "SWARM_LOG_FORMAT": options.log_format,
         **({"SWARM_CONFIG": options.config} if options.config else {}),
+        **({} if service == RUNNER else {"SWARM_CORE_SECRET_FILE": str(core_secret_file(places))}),
         **_special(service, options, places, ports, keys),
         **options.env,
     }
@@ -256,6 +258,11 @@ def _base(places: Places) -> dict[str, str]:
 
 def _python(places: Places) -> dict[str, str]:
     return {**_base(places), "PYTHONPATH": str(places.root), "PYTHONUNBUFFERED": "1"}
+
+
+def core_secret_file(places: Places) -> Path:
+    """The secret all services but the runners share."""
+    return places.keys / "core-secret"
 
 
 def operator_seed_file(places: Places) -> Path:

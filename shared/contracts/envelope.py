@@ -101,7 +101,7 @@ def encode(message: Message) -> tuple[str, str, bytes]:
     lines = (
         f"ce-specversion: {SPEC_VERSION}\r\nce-id: {envelope.id}\r\nce-type: {name}\r\nce-source: {envelope.source}\r\n"
         f"ce-time: {msgspec.to_builtins(envelope.time)}\r\nce-correlationid: {envelope.correlation}\r\n"
-        f"ce-dataschema: {SCHEMA_PREFIX}{name}\r\nNats-Msg-Id: {envelope.id}\r\n"
+        f"ce-dataschema: {SCHEMA_PREFIX}{name}\r\n"
     )
     if envelope.causation is not None:
         lines += f"ce-causationid: {envelope.causation}\r\n"
@@ -150,8 +150,8 @@ def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
         )
     except (KeyError, ValueError) as error:
         raise Malformed("bad_envelope", f"header missing or unreadable: {error}") from error
-    if headers.get("Nats-Msg-Id", envelope.id) != envelope.id or envelope.time.tzinfo is None:
-        raise Malformed("bad_envelope", "Nats-Msg-Id differs from ce-id, or ce-time has no zone")
+    if envelope.time.tzinfo is None:
+        raise Malformed("bad_envelope", "ce-time has no zone")
     _check(envelope)
     return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)
 

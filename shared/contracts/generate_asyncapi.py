@@ -37,7 +37,7 @@ HEADERS: Json = {
         "ce-charter": {"type": "string", "description": "SHA-256 of the persona's identity, lower-case hex"},
         "ce-dataschema": {"type": "string", "pattern": f"^{SCHEMA_PREFIX}"},
         "traceparent": {"type": "string", "description": "W3C Trace Context"},
-        "Nats-Msg-Id": {"type": "string", "description": "equal to ce-id"},
+        "Nats-Msg-Id": {"type": "string", "description": "for the broker's dedup window; says nothing about the event"},
     },
 }
 

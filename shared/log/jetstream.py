@@ -7,6 +7,7 @@ here: publish again with the same ids, and when the broker then refuses, look wh
 from __future__ import annotations
 
 import asyncio
+import hmac
 import itertools
 import secrets
 from collections.abc import Sequence
@@ -66,10 +67,15 @@ class JetStreamLog:
     """`Log` over a connection. `service` names the durable consumer and the dead letters, `instance` the tail.
 
     `buries`: whether its tail sends what it cannot read to the dead letters, or leaves that to those who are trusted with it.
+    `dedup_key`: secret of those whose events the broker is to know again. Event ids can be foretold and the broker's dedup
+    window is the whole stream's: who could foretell a dedup id too could publish under it first, and the event would be lost.
     """
 
-    def __init__(self, connection: Connection, *, service: str, instance: str, buries: bool = True) -> None:
+    def __init__(
+        self, connection: Connection, *, service: str, instance: str, buries: bool = True, dedup_key: bytes = b""
+    ) -> None:
         self.connection = connection
+        self._dedup_key = dedup_key
         self.service = service
         self.instance = instance
         self._buries = buries
@@ -78,7 +84,7 @@ class JetStreamLog:
     # -- commit -----------------------------------------------------------------------------------------------------
 
     async def commit(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
-        encoded = _guarded([encode(m) for m in messages], expect)
+        encoded = _guarded([self._encode(m) for m in messages], expect)
         lost: LogUnavailable | None = None
         for attempt in range(COMMIT_ATTEMPTS):
             if attempt:
@@ -105,6 +111,12 @@ class JetStreamLog:
                 raise StaleBoundary(ack.error.description)
             lost = LogUnavailable(f"refused by the broker: {ack.error.description} ({ack.error.err_code})")
         raise lost or LogUnavailable("the broker gave no answer")
+
+    def _encode(self, message: Message) -> _Encoded:
+        subject, lines, body = encode(message)
+        key, event_id = self._dedup_key, message.envelope.id
+        dedup_id = hmac.digest(key, event_id.encode(), "sha256").hex() if key else event_id
+        return subject, f"{lines}Nats-Msg-Id: {dedup_id}\r\n", body
 
     async def _publish_batch(self, encoded: list[_Encoded]) -> Raw:
         batch = secrets.token_hex(12)

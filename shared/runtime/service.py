@@ -51,7 +51,13 @@ class Service:
         self.settings = settings
         self.connection = connection
         self.instance = settings.instance_of(name)
-        self.log = JetStreamLog(connection, service=name, instance=self.instance, buries=name not in UNTRUSTED)
+        self.log = JetStreamLog(
+            connection,
+            service=name,
+            instance=self.instance,
+            buries=name not in UNTRUSTED,
+            dedup_key=settings.dedup_key(),
+        )
         self.health = Health()
         self.stopping = asyncio.Event()
         self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []

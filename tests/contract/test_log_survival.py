@@ -40,6 +40,21 @@ async def log(broker: Broker) -> AsyncIterator[JetStreamLog]:
     await connection.close()
 
 
+async def test_nobody_without_the_key_can_take_an_events_dedup_id_before_it(broker: Broker, log: JetStreamLog) -> None:
+    outcome = observation("what happened")
+    connection = await Connection.open(broker.url, name="core")
+    core = JetStreamLog(connection, service="test", instance="test-2", dedup_key=b"only CORE holds it")
+    try:
+        event_id = outcome.envelope.id  # of a caused event, anyone can foretell it
+        await log.connection.request("observation.recorded.a.b", b"{}", headers={"Nats-Msg-Id": event_id})
+        (seq,) = await core.commit([outcome])
+        assert (seq,) == await core.commit([outcome])  # and the broker still knows it again
+        stored = await core.get(seq)
+        assert isinstance(stored, Recorded) and event_id == stored.id
+    finally:
+        await connection.close()
+
+
 async def persist(log: JetStreamLog, text: str) -> None:
     """Commit until it is stored; the same event each time."""
     sent = observation(text)

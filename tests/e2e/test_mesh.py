@@ -229,7 +229,9 @@ async def test_a_malformed_message_ends_in_the_dead_letters_and_the_mesh_goes_on
     await log.connection.request("proposal.created.burst.watch1.bad", b"{", headers={"ce-type": "proposal.created"})
     async with asyncio.timeout(30):
         while True:
-            answer = await log.connection.request("$JS.API.STREAM.INFO.DEAD", b'{"subjects_filter":"dead.verifier.>"}')
+            answer = await log.connection.request(
+                "$JS.API.STREAM.INFO.DEAD", b'{"subjects_filter":"dead.unreadable.>"}'
+            )
             if b"proposal.created.burst.watch1.bad" in answer.data:
                 break
     assert 200 == (await api.get("/v1/cognition/status")).status_code

@@ -91,3 +91,11 @@ def test_a_list_is_separated_by_commas_and_no_empty_item_counts() -> None:
 
 def test_every_default_is_one_that_may_be_given() -> None:
     assert Settings() == msgspec.convert(msgspec.to_builtins(Settings()), Settings)
+
+
+def test_dedup_ids_are_keyed_with_what_core_shares_else_with_the_process_own_seed(tmp_path: Path) -> None:
+    seed = tmp_path / "runner.nk"
+    seed.write_text("SUA")
+    shared, own = Settings(core_secret="s", nats_seed_file=str(seed)), Settings(nats_seed_file=str(seed))
+    assert shared.dedup_key() == Settings(core_secret="s").dedup_key()
+    assert len({shared.dedup_key(), own.dedup_key(), Settings().dedup_key()}) == 3

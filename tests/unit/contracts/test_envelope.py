@@ -83,7 +83,6 @@ def test_unknown_fields_of_a_newer_speaker_are_ignored() -> None:
         ("bad_envelope", {k: v for k, v in HEADERS.items() if k != "ce-correlationid"}),
         ("bad_envelope", {**HEADERS, "ce-time": "yesterday"}),
         ("bad_envelope", {**HEADERS, "ce-time": "2026-11-22T12:00:00"}),
-        ("bad_envelope", {**HEADERS, "Nats-Msg-Id": "another"}),
     ],
 )
 def test_headers_that_are_not_ours_are_malformed(reason: str, headers: dict[str, str] | None) -> None:

@@ -62,6 +62,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("SWARM_EMBEDDINGS_API_KEY") == {"memory_compactor-1"}
     assert holders("SWARM_S3_SECRET_KEY_FILE") == {"memory_compactor-1"}
     assert holders("SWARM_S3_SECRET_KEY") == {"memory_compactor-1"}
+    assert holders("SWARM_CORE_SECRET_FILE") == {f"{name}-1" for name in plan.SINGLE}
     assert holders("SWARM_VERDICT_SEED_FILE") == {"policy_gate-1"}
     assert holders("SWARM_WORKSPACE") == {"actuator-1"}
     assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "policy_gate-1"}
