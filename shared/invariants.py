@@ -21,6 +21,7 @@ from shared.contracts.events import (
     CheckResult,
     Credits,
     HypothesisRaised,
+    LotGranted,
     ObservationRecorded,
     PersonaDraining,
     PersonaReaped,
@@ -88,6 +89,7 @@ class Invariants:
         self._personas: dict[tuple[str, str], _Persona] = {}
         self._grants: dict[str, _Grant] = {}
         self._charged: dict[tuple[str, str, int], list[int]] = {}
+        self._lots: dict[str, dict[tuple[str, str], int]] = {}
         self._checks: set[str] = set()
         self._last_seq = 0
         self._unsealed: tuple[str, str] | None = None
@@ -118,6 +120,8 @@ class Invariants:
                 self._lifecycle(recorded, event)
             case BudgetGranted() | BudgetSettled():
                 self._credits(recorded, event)
+            case LotGranted():
+                self._lot(recorded, event)
             case ProposalEvent():
                 self._proposal(recorded, event)
             case CheckResult(check_id=check):
@@ -224,6 +228,22 @@ class Invariants:
         self._charge(recorded, event.swarm, event.persona, grant.window, grant.credits, -1)
         self._charge(recorded, event.swarm, event.persona, grant.window, event.credits, 1)
 
+    def _lot(self, recorded: Recorded, event: LotGranted) -> None:
+        if event.lot_id in self._lots:
+            self._broken(recorded, "the lot was given before")
+            return
+        self._lots[event.lot_id] = {(event.swarm, share.persona): share.actions for share in event.shares}
+        for share in event.shares:
+            self._charge(recorded, event.swarm, share.persona, event.window, Credits(actions=share.actions), 1)
+
+    def _taken(self, recorded: Recorded, event: ActionClaimed) -> None:
+        """A claim is one action of a lot that has one left for its persona."""
+        left = self._lots.get(event.lot_id or "", {})
+        whose = (event.swarm, event.persona)
+        left[whose] = left.get(whose, 0) - 1
+        if left[whose] < 0:
+            self._broken(recorded, "a claim beyond its lot, or of none")
+
     def _charge(self, recorded: Recorded, swarm: str, persona: str, window: int, credits: Credits, sign: int) -> None:
         """Conservation: what is charged to a persona is charged to all above it and to the swarm, each within its limit."""
         accounts: list[tuple[str, Credits]] = [("*", self._limits.swarm_per_minute)]
@@ -282,6 +302,7 @@ class Invariants:
                 if event.risk in ("high", "critical") and life.quorum == 0:
                     self._broken(recorded, f"{event.risk} risk was authorised without people")
             case ActionClaimed():
+                self._taken(recorded, event)
                 life.claims += 1
                 if life.claims > 1 or "authorized" not in life.stages or life.outcomes:
                     self._broken(recorded, "a claim that is not the first, or without an authorisation")

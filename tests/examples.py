@@ -9,6 +9,7 @@ from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import (
     ActionClaimed,
+    ActionDelayed,
     ActionExecuted,
     AllocationChanged,
     AnyEvent,
@@ -35,6 +36,9 @@ from shared.contracts.events import (
     LogCount,
     LogResolve,
     LostAction,
+    LotGranted,
+    LotRequested,
+    LotShare,
     Memory,
     MemoryRecall,
     MeshHalted,
@@ -184,7 +188,8 @@ _GATE: tuple[AnyEvent, ...] = (
     ),
     ApprovalGranted(**LIFE, digest=DIGEST, principal="ada", reason="fine"),
     ApprovalDenied(**LIFE, digest=DIGEST, principal="bob", reason="not now"),
-    ActionClaimed(**LIFE, digest=DIGEST, actuator="actuator-1", timeout_ms=5000),
+    ActionDelayed(**LIFE, reason="action_limit", scope="swarm", until=LATER),
+    ActionClaimed(**LIFE, digest=DIGEST, actuator="actuator-1", timeout_ms=5000, lot_id="lot1"),
     ActionExecuted(
         **LIFE,
         digest=DIGEST,
@@ -235,7 +240,16 @@ _BUDGET: tuple[AnyEvent, ...] = (
     GrantRequested(**OF, need=_CREDITS, closing="g1", used=Credits(tokens=10)),
     BudgetGranted(**OF, grant_id="g2", window=29_918_190, credits=_CREDITS, expires_at=LATER),
     BudgetSettled(**OF, grant_id="g2", window=29_918_190, credits=_CREDITS, in_full=True),
-    BudgetExhausted(**OF, scope="swarm", resource="compute_ms", retry_at=LATER),
+    BudgetExhausted(**OF, scope="swarm", resource="compute_ms", retry_at=LATER, need=_CREDITS),
+    LotRequested(**OF, wants=(LotShare(persona="p01", actions=4),)),
+    LotGranted(
+        **OF,
+        lot_id="lot1",
+        window=29_918_190,
+        shares=(LotShare(persona="p01", actions=2),),
+        held=(LotShare(persona="p02", actions=1, scope="swarm"),),
+        expires_at=LATER,
+    ),
     CognitionStarted(**OF, loop_interval_ms=750, principal="ada"),
     CognitionStopped(**OF, reason="maintenance", principal="ada"),
     MeshHalted(

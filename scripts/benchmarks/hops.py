@@ -6,7 +6,8 @@ machine is never twice the same. Peak: all proposals at once; out per second bet
 The ratio of two peaks is the median of the ratios within each turn. Sides that are five times slower get a fifth of the proposals then.
 
 - `kernel`: our log, shell and handling around deciders that only pass on, guarded as the real ones are, and read nothing.
-- `services`: the real verifier, policy gate and actuator (which claims before it acts: one commit and four reads more).
+- `services`: the real verifier, policy gate and actuator (which claims before it acts: one commit and four reads more), and the governor
+  that gives it lots of actions.
 - `bare_fetch_1`, `bare_fetch_64`: nats-py as it comes, no headers, nothing decoded, nothing guarded.
 
 - `hops_p95_ratio`: our p95 at 100 per s / that of bare `fetch(1)`, the usual way at low rates.
@@ -115,20 +116,21 @@ def _kernel(url: str) -> list[Worker]:
 
 
 def _services(url: str, folder: Path) -> list[Worker]:
-    """The real three, with a verdict key of their own."""
+    """The real three, with a verdict key of their own, and the governor that gives the actuator its lots."""
     seed = new_seed()
     (folder / "verdict.seed").write_text(seed)
     env = {
         "SWARM_NATS_URL": url,
         "SWARM_REQUIRE_SYNC_ALWAYS": "false",
         "SWARM_ENVIRONMENT": "bench",
+        **{f"SWARM_{scope}_ACTIONS_PER_MINUTE": str(10**8) for scope in ("PERSONA", "SWARM", "GLOBAL")},
         "SWARM_VERDICT_SEED_FILE": str(folder / "verdict.seed"),
         "SWARM_VERDICT_KEYS": public_key(seed),
         "SWARM_DATA_DIR": str(folder),
         "SWARM_WORKSPACE": str(folder / "workspace"),
     }
     workers = []
-    for name in ("verifier", "policy_gate", "actuator"):
+    for name in ("governor", "verifier", "policy_gate", "actuator"):
         port = free_port()
         ready = f"http://127.0.0.1:{port}/health/ready"
         workers.append(Worker(("-m", f"services.{name}"), {**env, "SWARM_HEALTH_PORT": str(port)}, ready))

@@ -5,8 +5,12 @@ re-verifies everything the gate promised; a refusal is an outcome without a clai
 that must be empty (`action.*` of the proposal), and only then is the action executed, under the claim's id as idempotency key.
 
     authorized ─ Check ─ refused ────────────────────────────────────────→ executed (failure, no claim)
-                   └─ fit → claimed ─ Execute ───────────────────────────→ executed
-                               └─ crash, or another actuator's: wait ─ Inquire → executed
+                   └─ fit ─ Allot ─ none left → delayed, until the next minute or its expiry
+                              └─ a lot → claimed ─ Execute ──────────────→ executed
+                                            └─ crash, or another actuator's: wait ─ Inquire → executed
+
+An action is taken from a lot, so many of a persona a minute, that the governor gave (`lots.py`), and the claim names it. Where
+nothing is left the action waits, which is said once; where nobody answers it waits too: no lot, no action.
 
 A claim without an outcome belongs to someone who may still be at work: it is left alone until its time-out and a margin have
 passed. Then `Inquire` asks the target; where it can tell, the outcome is success or failure, else `unknown` for a person.
@@ -28,7 +32,14 @@ import msgspec
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import KINDS, Problem, read
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalAuthorized, ProposalCreated, Receipt
+from shared.contracts.events import (
+    ActionClaimed,
+    ActionDelayed,
+    ActionExecuted,
+    ProposalAuthorized,
+    ProposalCreated,
+    Receipt,
+)
 from shared.contracts.ids import EventId, Instant, Sha256, Token
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
@@ -36,6 +47,8 @@ MARGIN_S = 2.0
 """Beyond a claim's time-out before anyone inquires: clock skew between machines, and the commit on its way."""
 
 NOT_YET_READABLE_S = 0.5
+NO_LOT_S = 1.0
+"""After this an action that got no answer asks again."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +66,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     created: ProposalCreated | None = None
     authorized: ProposalAuthorized | None = None
     claim: Claim | None = None
+    delayed: bool = False
     executed: bool = False
 
 
@@ -80,6 +94,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         return f"{self.swarm}.{self.persona}.{self.proposal_id}"
+
+
+class Allot(Effect, frozen=True, kw_only=True):
+    """Take one action of the persona from a lot."""
+
+    job: Job
+    actuator: str
+
+
+class Allotted(Result, frozen=True, kw_only=True):
+    """The lot it is taken from; else until when `scope` has none left; neither: nobody answered.
+
+    `too_many`: so many of the swarm wait already that this one may not.
+    """
+
+    lot_id: EventId | None = None
+    scope: str = ""
+    until: Instant | None = None
+    too_many: int = 0
 
 
 class Execute(Effect, frozen=True, kw_only=True):
@@ -137,6 +170,8 @@ def evolve(state: State, recorded: Recorded) -> State:
             at = max(recorded.stored_at, recorded.envelope.time)
             claim = Claim(id=recorded.id, actuator=event.actuator, at=at, timeout_ms=event.timeout_ms)
             return replace(state, claim=claim)
+        case ActionDelayed():
+            return replace(state, delayed=True)
         case ActionExecuted():
             return replace(state, executed=True)
         case _:
@@ -156,15 +191,24 @@ def decide(state: State, message: Input) -> Decision:
         case Performed(effect=Execute() | Inquire(), result=Outcome() as outcome) if state.claim is not None:
             return _record(created, outcome, state.claim)
         case Performed(effect=Check(), result=Checked() as checked) if state.claim is None:
-            return _claim(created, authorized, checked, message.now)
+            refused = _refused(created, authorized, checked, message.now)
+            return refused or Decision(effect=Allot(job=_job(created), actuator=checked.actuator))
+        case Performed(effect=Allot(actuator=actuator), result=Allotted() as allotted) if state.claim is None:
+            if message.now >= authorized.expires_at:
+                return _refuse(created, [_expired(authorized)])
+            if allotted.lot_id is None:
+                return _delay(state, created, authorized, allotted, message.now)
+            return _claim(created, actuator, allotted.lot_id, message.now)
         case _ if state.claim is not None:
             return _wait_or_inquire(created, state.claim, message.now)
         case _:
             return Decision(effect=Check(authorized=authorized))
 
 
-def _claim(created: ProposalCreated, authorized: ProposalAuthorized, checked: Checked, now: datetime) -> Decision:
-    """Claim and execute, or refuse without a claim."""
+def _refused(
+    created: ProposalCreated, authorized: ProposalAuthorized, checked: Checked, now: datetime
+) -> Decision | None:
+    """The outcome of what may not be claimed; None when it may."""
     problems = list(checked.problems)
     if authorized.conditions:
         problems.append(("unknown_condition", f"cannot keep the condition {authorized.conditions[0]!r}"))
@@ -174,20 +218,55 @@ def _claim(created: ProposalCreated, authorized: ProposalAuthorized, checked: Ch
     if isinstance(action, Problem):
         problems.append(("kind_unknown" if action.code == "unknown_kind" else action.code, action.detail))
     if now >= authorized.expires_at:
-        problems.append(("authorization_expired", f"it was valid until {authorized.expires_at.isoformat()}"))
-    if problems:
-        detail = "refused: " + "; ".join(sentence for _, sentence in problems)
-        return _record(created, Outcome(outcome="failure", summary=detail, error=problems[0][0]), None)
+        problems.append(_expired(authorized))
+    return _refuse(created, problems) if problems else None
+
+
+def _expired(authorized: ProposalAuthorized) -> tuple[str, str]:
+    return "authorization_expired", f"it was valid until {authorized.expires_at.isoformat()}"
+
+
+def _refuse(created: ProposalCreated, problems: list[tuple[str, str]]) -> Decision:
+    """A failure without a claim."""
+    detail = "refused: " + "; ".join(sentence for _, sentence in problems)
+    return _record(created, Outcome(outcome="failure", summary=detail, error=problems[0][0]), None)
+
+
+def _delay(
+    state: State, created: ProposalCreated, authorized: ProposalAuthorized, allotted: Allotted, now: datetime
+) -> Decision:
+    """Not now. It comes again in the next minute, spread over a second of it, while its authorisation lasts."""
+    if allotted.until is None:
+        return Decision(retry_s=NO_LOT_S)
+    if allotted.too_many:
+        sentence = f"the action limit of {allotted.scope} is reached, and {allotted.too_many} actions wait already"
+        return _refuse(created, [("action_limit", sentence)])
+    delayed = ActionDelayed(
+        swarm=created.swarm,
+        persona=created.persona,
+        proposal_id=created.proposal_id,
+        reason="action_limit",
+        scope=allotted.scope,
+        until=allotted.until,
+    )
+    spread_s = int(created.digest[:4], 16) / 0xFFFF
+    wait_s = (min(allotted.until, authorized.expires_at) - now).total_seconds() + spread_s
+    return Decision(events=() if state.delayed else (delayed,), retry_s=max(NO_LOT_S, wait_s), charter=created.charter)
+
+
+def _claim(created: ProposalCreated, actuator: str, lot_id: EventId, now: datetime) -> Decision:
+    """Claim and execute."""
     timeout_ms = KINDS[created.action.kind].timeout_ms
     claimed = ActionClaimed(
         swarm=created.swarm,
         persona=created.persona,
         proposal_id=created.proposal_id,
         digest=created.digest,
-        actuator=checked.actuator,
+        actuator=actuator,
         timeout_ms=timeout_ms,
+        lot_id=lot_id,
     )
-    execute = Execute(job=_job(created), actuator=checked.actuator, deadline=now + timedelta(milliseconds=timeout_ms))
+    execute = Execute(job=_job(created), actuator=actuator, deadline=now + timedelta(milliseconds=timeout_ms))
     return Decision(events=(claimed,), effect=execute, charter=created.charter)
 
 

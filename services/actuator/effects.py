@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from services.actuator.decider import Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from services.actuator.decider import Allot, Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import KEEP_RECEIPTS_S, Workspace
 from shared.contracts.action_kinds import FileWrite, HttpRequest, Noop, Problem, read
@@ -39,6 +40,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     log: Log
     workspace: Workspace
     outbound: Outbound
+    lots: Lots
     trusted_keys: frozenset[str]
     knows_policy: Callable[[str], bool]
     kill_switch: Path | None = None
@@ -49,6 +51,8 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         match effect:
             case Check():
                 return self.check(effect)
+            case Allot(job=job):
+                return await self.lots.take(job.swarm, job.persona, job.key)
             case Execute():
                 return await self.execute(effect)
             case Inquire():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.actuator import decider
 from services.actuator.effects import ActuatorEffects
+from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
@@ -35,10 +36,12 @@ async def wire(service: Service) -> None:
     async def prune() -> None:
         await asyncio.to_thread(workspace.prune)
 
+    lots = Lots(service.log, service.instance)
     effects = ActuatorEffects(
         log=service.log,
         workspace=workspace,
         outbound=Outbound(frozenset(listed(settings.http_allow)), frozenset(listed(settings.http_allow_private))),
+        lots=lots,
         trusted_keys=frozenset(listed(settings.verdict_keys)),
         knows_policy=knows_policy,
         kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,
@@ -47,3 +50,4 @@ async def wire(service: Service) -> None:
     service.consume(service.shell(decider, perform=effects.perform), max_ack_pending=5000)
     service.every(PRUNE_EVERY_S, prune, "prune-receipts")
     service.on_close(close)
+    service.on_close(lots.close)

@@ -1,4 +1,4 @@
-"""Theory of operation: two boundaries of one swarm, and every limit a compare-and-set.
+"""Theory of operation: three boundaries of one swarm, and every limit a compare-and-set.
 
 *Lineage* (`lineage.py`, decided in `lifecycle.py`) reads all of a swarm's `persona.*` events and its own refusals, and
 guards `persona.*.<swarm>.>`: whatever another governor decided meanwhile refuses our commit, and we decide again. So
@@ -17,30 +17,36 @@ every persona and for the swarm: outstanding grants in full + settled ones at th
 ends by its holder closing it, or by expiring, and is then charged in full by the next tick that finds it. Who found too little
 left is served when there is room again, in the order in which they came.
 
-Both states are the one `State`, folded from different subjects, and per swarm.
+*Lots* (`lots.py`) reads `persona.*` and `lot.granted` and guards the latter. In each minute, for every persona with all below
+it and for the swarm: actions in lots <= the limit. Grants hold no actions, so that each is counted in one place.
+
+All three states are the one `State`, folded from different subjects, and per swarm.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from services.governor import ledger, lifecycle, lineage
+from services.governor import ledger, lifecycle, lineage, lots
 from services.governor.ledger import ExpiredGrants, Ledger
 from services.governor.lifecycle import LastThoughts
 from services.governor.limits import Limits
 from services.governor.lineage import Lineage
+from services.governor.lots import Lots
+from shared.contracts import boundaries
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import GrantRequested, ReapRequested, SnapshotCompressed, SpawnRequested
+from shared.contracts.events import GrantRequested, LotRequested, ReapRequested, SnapshotCompressed, SpawnRequested
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick
 
 __all__ = ["ExpiredGrants", "Governor", "LastThoughts", "Limits", "State"]
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What is folded from a boundary; on the lineage boundary the ledger stays empty."""
+    """What is folded from a boundary; on each boundary the others' part stays empty."""
 
     lineage: Lineage = msgspec.field(default_factory=Lineage)
     ledger: Ledger = msgspec.field(default_factory=Ledger)
+    lots: Lots = msgspec.field(default_factory=Lots)
 
 
 def lineage_boundary(swarm: str) -> Boundary:
@@ -51,6 +57,11 @@ def lineage_boundary(swarm: str) -> Boundary:
 def ledger_boundary(swarm: str) -> Boundary:
     budget = f"budget.*.{swarm}.>"
     return Boundary(reads=(f"persona.*.{swarm}.>", budget), guards=(budget,))
+
+
+def lots_boundary(swarm: str) -> Boundary:
+    granted = boundaries.lots(swarm)
+    return Boundary(reads=(f"persona.*.{swarm}.>", granted), guards=(granted,))
 
 
 class Governor(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +81,8 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
                 return lineage_boundary(swarm)
             case GrantRequested(swarm=swarm):
                 return ledger_boundary(swarm)
+            case LotRequested(swarm=swarm):
+                return lots_boundary(swarm)
             case _:
                 return None
 
@@ -90,10 +103,13 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
                 return lifecycle.snapshot(state.lineage, event)
             case GrantRequested() as event:
                 return ledger.answer(state.ledger, state.lineage, message, event, self.limits)
+            case LotRequested() as event:
+                return lots.answer(state.lots, state.lineage, message, event, self.limits)
             case _:
                 return NOTHING
 
     def evolve(self, state: State, recorded: Recorded) -> State:
         lineage.evolve(state.lineage, recorded, self.limits)
         ledger.evolve(state.ledger, state.lineage, recorded, self.limits)
+        lots.evolve(state.lots, state.lineage, recorded)
         return state

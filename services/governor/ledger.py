@@ -235,6 +235,8 @@ class _Teller:
         """What no waiting would bring: a whole minute of an account is less, or the persona does not live."""
         if not self._lineage.is_live(request.persona):
             return "not_live", "tokens"
+        if request.need.actions:
+            return request.persona, "actions"  # they come in lots, to who does them
         for name, limit in _limits_of(self._lineage, request.persona, self._limits):
             for resource in RESOURCES:
                 if getattr(request.need, resource) > getattr(limit, resource):

@@ -10,3 +10,8 @@ from __future__ import annotations
 def thoughts(swarm: str, persona: str) -> str:
     """One history per persona; the governor's seal ends it."""
     return f"thought.*.{swarm}.{persona}"
+
+
+def lots(swarm: str) -> str:
+    """The action limits of a swarm and its personas."""
+    return f"lot.granted.{swarm}.*"

@@ -241,12 +241,24 @@ class ApprovalDenied(ProposalEvent, frozen=True, kw_only=True, tag="approval.den
     reason: Annotated[str, Meta(max_length=1000)] = ""
 
 
+class ActionDelayed(ProposalEvent, frozen=True, kw_only=True, tag="action.delayed"):
+    """It may be done, but not this minute: `scope` (persona, an ancestor's id, swarm) has no action left before `until`."""
+
+    reason: Reason
+    scope: Short
+    until: Instant
+
+
 class ActionClaimed(ProposalEvent, frozen=True, kw_only=True, tag="action.claimed"):
-    """The actuator's exclusive, recorded intent; its event id is the idempotency key of the effect."""
+    """The actuator's exclusive, recorded intent; its event id is the idempotency key of the effect.
+
+    `lot_id` names the lot of actions it is taken from.
+    """
 
     digest: Sha256
     actuator: Annotated[str, Meta(max_length=120)]
     timeout_ms: Count
+    lot_id: EventId | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -424,6 +436,36 @@ class BudgetExhausted(Event, frozen=True, kw_only=True, tag="budget.exhausted"):
     need: Credits = Credits()
 
 
+class LotShare(msgspec.Struct, frozen=True, kw_only=True):
+    """Actions of one persona; where there are none, `scope` (persona, an ancestor's id, swarm) says whose limit it is."""
+
+    persona: Token
+    actions: Count
+    scope: Short = ""
+
+
+Shares = Annotated[tuple[LotShare, ...], Meta(max_length=256)]
+
+
+class LotRequested(Event, frozen=True, kw_only=True, tag="lot.requested"):
+    """An actuator, named as `persona`, wants to do so many actions of these personas."""
+
+    wants: Shares
+
+
+class LotGranted(Event, frozen=True, kw_only=True, tag="lot.granted"):
+    """Actions that the actuator may do until `expires_at`, debited in `window` from each persona, all above it and the swarm.
+
+    `held` is what was wanted beyond them, and whose limit was in the way. A lot is debited as a whole, done or not.
+    """
+
+    lot_id: EventId
+    window: Count
+    shares: Shares = ()
+    held: Shares = ()
+    expires_at: Instant
+
+
 # -- control, recall -------------------------------------------------------------------------------------------------
 
 
@@ -581,6 +623,7 @@ AnyEvent = (
     | ApprovalRequested
     | ApprovalGranted
     | ApprovalDenied
+    | ActionDelayed
     | ActionClaimed
     | ActionExecuted
     | SpawnRequested
@@ -596,6 +639,8 @@ AnyEvent = (
     | BudgetGranted
     | BudgetSettled
     | BudgetExhausted
+    | LotRequested
+    | LotGranted
     | CognitionStarted
     | CognitionStopped
     | MeshHalted

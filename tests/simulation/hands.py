@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -16,7 +16,15 @@ from services.actuator import decider as actuator
 from services.memory_compactor import decider as compactor
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
-from shared.contracts.events import ProposalRejected, ProposalVerified, SnapshotCounts
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import (
+    LotGranted,
+    LotRequested,
+    LotShare,
+    ProposalRejected,
+    ProposalVerified,
+    SnapshotCounts,
+)
 from shared.decider import Effect, Result
 from shared.log.memory import Store
 from shared.policy.types import PolicyDecision
@@ -34,6 +42,7 @@ class Hands:
         self, store: Store, dice: random.Random, now: Callable[[], datetime], faulty: Callable[[], bool]
     ) -> None:
         self.done: Counter[str] = Counter()
+        self.spent: Counter[tuple[str, str]] = Counter()
         self.fenced: set[str] = set()
         self._store, self._dice, self._now, self._faulty = store, dice, now, faulty
         self._attempts = 0
@@ -77,6 +86,8 @@ class Hands:
             case actuator.Check():
                 self._attempts += 1
                 return actuator.Checked(actuator=f"attempt-{self._attempts}")
+            case actuator.Allot(job=job):
+                return self._allot(job)
             case actuator.Execute(job=job):
                 claim = self._store.read((f"action.claimed.{job.key}",))[0]
                 ours = claim.event.actuator == effect.actuator
@@ -95,6 +106,28 @@ class Hands:
                 return actuator.Outcome(outcome="failure", summary="it was not done", error="not_executed")
             case _:
                 raise TypeError(effect)
+
+    def _allot(self, job: actuator.Job) -> Result:
+        """From a lot not yet spent; else one is asked for, and perhaps there by the next attempt. What was taken is gone."""
+        held = None
+        for recorded in self._store.read((f"lot.granted.{job.swarm}.actuator",)):
+            lot = recorded.event
+            assert isinstance(lot, LotGranted)
+            if lot.expires_at <= self._now():
+                continue
+            for share in lot.shares:
+                if share.persona == job.persona and self.spent[lot.lot_id, share.persona] < share.actions:
+                    self.spent[lot.lot_id, share.persona] += 1
+                    return actuator.Allotted(lot_id=lot.lot_id)
+            held = next((share for share in lot.held if share.persona == job.persona), held)
+        if held is not None and self._dice.random() < 0.5:
+            return actuator.Allotted(scope=held.scope, until=self._now() + timedelta(seconds=20))
+        request_id = f"lot-{len(self._store.records)}"
+        wants = (LotShare(persona=job.persona, actions=self._dice.randrange(1, 5)),)
+        event = LotRequested(swarm=job.swarm, persona="actuator", wants=wants)
+        envelope = Envelope(id=request_id, source="actuator", time=self._now(), correlation=request_id)
+        self._store.append([Message(event=event, envelope=envelope)])
+        return actuator.Allotted()
 
     def remember(self, effect: Effect) -> Result:
         if isinstance(effect, compactor.TakeSnapshot):

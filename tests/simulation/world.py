@@ -31,6 +31,8 @@ from shared.contracts.events import (
     CognitionStarted,
     CognitionStopped,
     EvidenceRef,
+    LotRequested,
+    LotShare,
     ObservationRecorded,
     PersonaSpawned,
     ProposalCreated,
@@ -49,7 +51,7 @@ from tests.simulation import hands
 from tests.simulation.thinker import think
 
 Steps = Generator[Operation, Answer, Verdict]
-GOVERNOR = GovernorLimits(drain_s=20, grant_ttl_s=40, request_ttl_s=60, spawns_per_minute=30)
+GOVERNOR = GovernorLimits(drain_s=20, grant_ttl_s=40, request_ttl_s=60, spawns_per_minute=30, actions_per_minute=6)
 LIMITS = Limits(
     swarm_per_minute=GOVERNOR.swarm_per_minute,
     actions_per_minute=GOVERNOR.actions_per_minute,
@@ -154,9 +156,11 @@ class World:
             )
         )
         self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text="line 0 failed"))
-        self.deliver(self.replicas[0])
-        while self.replicas[0].running:
-            self.advance(self.replicas[0])
+        self.client(LotRequested(swarm=SWARM, persona="actuator", wants=(LotShare(persona="root", actions=4),)))
+        for _ in range(2):
+            self.deliver(self.replicas[0])
+            while self.replicas[0].running:
+                self.advance(self.replicas[0])
         for _ in range(self.random.randrange(3)):
             self.propose()
 

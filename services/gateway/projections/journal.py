@@ -16,6 +16,7 @@ from services.gateway.wire.views import AuditEntry
 from shared.contracts.catalog import ENTITIES, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
+    ActionDelayed,
     ActionExecuted,
     AnyEvent,
     ApprovalDenied,
@@ -139,6 +140,10 @@ def detail_of(event: AnyEvent) -> str:
             return f"{event.identity.name} ({event.identity.role})"
         case BudgetExhausted():
             return f"{event.resource} of {event.scope}"
+        case ActionDelayed():
+            return (
+                f"{event.reason}: no action of {event.scope} is left before {event.until.isoformat(timespec='seconds')}"
+            )
         case CognitionStarted():
             return f"every {event.loop_interval_ms} ms"
         case _:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from services.actuator.decider import Allotted
 from shared.contracts.action import Action, action_digest
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
@@ -184,3 +185,10 @@ class Mesh:
 
 def replaced(struct: Any, **changed: Any) -> Any:
     return msgspec.structs.replace(struct, **changed)
+
+
+class Plenty:
+    """Lots that never end."""
+
+    async def take(self, swarm: str, persona: str, key: str) -> Allotted:
+        return Allotted(lot_id="lot-1")

@@ -9,9 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.actuator import decider
-from services.actuator.decider import MARGIN_S, Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from services.actuator.decider import (
+    MARGIN_S,
+    NO_LOT_S,
+    Allot,
+    Allotted,
+    Check,
+    Checked,
+    Execute,
+    Inquire,
+    Job,
+    NotOurs,
+    Outcome,
+)
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.events import ActionClaimed, ActionExecuted
+from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted
 from shared.decider import NOTHING, Decision, Effect, Performed, Tick
 from tests.unit.gate.given import (
     FINDING,
@@ -32,11 +44,14 @@ from tests.unit.gate.given import (
 CREATED = proposed(FINDING)
 AUTHORIZED = authorized(CREATED)
 MARK = "actuator-1/ws/0001"
-CLAIMED = ActionClaimed(**LIFE, digest=CREATED.digest, actuator=MARK, timeout_ms=KINDS["file.write"].timeout_ms)
+CLAIMED = ActionClaimed(
+    **LIFE, digest=CREATED.digest, actuator=MARK, timeout_ms=KINDS["file.write"].timeout_ms, lot_id="lot-1"
+)
 TIMEOUT_S = CLAIMED.timeout_ms / 1000
 FIT = Checked(actuator=MARK)
 DONE = Outcome(outcome="success", summary="wrote it", duration_ms=3)
 JOB = Job(**WHOSE, proposal_id="p-1", action=FINDING)
+ALLOT = Allot(job=JOB, actuator=MARK)
 FRESH = (CREATED, AUTHORIZED)
 TAKEN = (CREATED, AUTHORIZED, CLAIMED)
 
@@ -68,9 +83,40 @@ def test_an_authorisation_is_checked_before_anything_else() -> None:
 
 
 def test_what_is_fit_is_claimed_and_only_with_the_claim_executed() -> None:
-    decision = after(folded(decider, *FRESH), Check(authorized=AUTHORIZED), FIT)
+    state = folded(decider, *FRESH)
+    assert Decision(effect=ALLOT) == after(state, Check(authorized=AUTHORIZED), FIT)
+    decision = after(state, ALLOT, Allotted(lot_id="lot-1"))
     assert (CLAIMED,) == decision.events
     assert Execute(job=JOB, actuator=MARK, deadline=at(TIMEOUT_S)) == decision.effect
+
+
+def test_where_the_limit_is_reached_it_waits_for_the_next_minute_and_says_so_once() -> None:
+    state = folded(decider, *FRESH)
+    held = Allotted(scope="swarm", until=at(42))
+    delayed = ActionDelayed(**LIFE, reason="action_limit", scope="swarm", until=at(42))
+    first = after(state, ALLOT, held)
+    assert ((delayed,), None) == (first.events, first.effect)
+    assert 42 <= (first.retry_s or 0) <= 43
+    again = after(folded(decider, *FRESH, delayed), ALLOT, held)
+    assert ((), first.retry_s) == (again.events, again.retry_s)
+
+
+def test_it_waits_no_longer_than_its_authorisation_lasts() -> None:
+    state = folded(decider, *FRESH)
+    waits = after(state, ALLOT, Allotted(scope="swarm", until=at(5000)))
+    assert 300 <= (waits.retry_s or 0) <= 301
+    late = outcome(after(state, ALLOT, Allotted(lot_id="lot-1"), at(301)))
+    assert ("failure", "authorization_expired", None) == (late.outcome, late.error, late.claim_id)
+
+
+def test_without_a_word_from_the_governor_nothing_is_done() -> None:
+    assert Decision(retry_s=NO_LOT_S) == after(folded(decider, *FRESH), ALLOT, Allotted())
+
+
+def test_behind_too_many_that_wait_it_is_refused_at_once() -> None:
+    held = Allotted(scope="p01", until=at(42), too_many=256)
+    event = outcome(after(folded(decider, *FRESH), ALLOT, held))
+    assert ("failure", "action_limit") == (event.outcome, event.error)
 
 
 def test_the_outcome_is_recorded_under_the_claim_the_log_holds() -> None:
@@ -165,9 +211,18 @@ EVENTS = [
     CREATED, proposed(NOTE), AUTHORIZED, replaced(AUTHORIZED, digest="0" * 64), asked(CREATED), CLAIMED,
     replaced(CLAIMED, actuator="other/ws/2"), ActionExecuted(**LIFE, digest=CREATED.digest, outcome="success", summary="s"),
 ]  # fmt: skip
-RESULTS: list[Any] = [FIT, Checked(problems=(("bad_signature", "x"),), actuator=MARK), DONE, NotOurs()]
+RESULTS: list[Any] = [
+    Allotted(),
+    Allotted(lot_id="lot-1"),
+    Allotted(scope="s", until=at(9)),
+    FIT,
+    Checked(problems=(("bad_signature", "x"),), actuator=MARK),
+    DONE,
+    NotOurs(),
+]
 EFFECTS = [
     Check(authorized=AUTHORIZED),
+    ALLOT,
     Execute(job=JOB, actuator=MARK, deadline=at(5)),
     Inquire(job=JOB, claim=decider.Claim(id="e3", actuator=MARK, at=T0, timeout_ms=1)),
 ]

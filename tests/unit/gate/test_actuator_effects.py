@@ -21,7 +21,7 @@ from shared.crypto import new_seed, sign_verdict
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect, StaleBoundary
 from shared.runtime.handling import Again, Done
-from tests.unit.gate.given import FINDING, KEY, POST, SEED, VERSION, Mesh, at, authorized, proposed, replaced
+from tests.unit.gate.given import FINDING, KEY, POST, SEED, VERSION, Mesh, Plenty, at, authorized, proposed, replaced
 from tests.unit.gate.test_outbound import sink
 
 GET = Action(kind="http.request", target="http://replaced.example.org/", params={"method": "GET"})
@@ -49,6 +49,7 @@ class Act(Mesh):
             "log": self.log,
             "workspace": workspace,
             "outbound": Outbound(),
+            "lots": Plenty(),
             "trusted_keys": frozenset({KEY}),
             "knows_policy": lambda version: version == self.known,
             "instance": name,

@@ -17,7 +17,7 @@ from shared.contracts.catalog import class_of
 from shared.contracts.events import EvidenceRef
 from shared.decider import Delivered
 from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
-from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, observed, proposed, spawned
+from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, Plenty, observed, proposed, spawned
 
 
 async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cause(tmp_path: Path) -> None:
@@ -31,6 +31,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
                 log=mesh.log,
                 workspace=workspace,
                 outbound=Outbound(),
+                lots=Plenty(),
                 trusted_keys=frozenset({KEY}),
                 knows_policy=policies.knows,
                 clock=lambda: mesh.now,

@@ -24,7 +24,7 @@ from shared.log.streams import ensure
 from shared.runtime.handling import Fold, handle
 from shared.runtime.shell import drive
 from tests.broker import Broker
-from tests.unit.gate.given import KEY, PROPOSAL, SEED, VERSION, authorized, message_of, proposed, replaced
+from tests.unit.gate.given import KEY, PROPOSAL, SEED, VERSION, Plenty, authorized, message_of, proposed, replaced
 
 
 @pytest.fixture
@@ -57,6 +57,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
             log=log,
             workspace=workspace,
             outbound=Outbound(),
+            lots=Plenty(),
             trusted_keys=frozenset({KEY}),
             knows_policy=lambda version: version == VERSION,
             instance=name,

@@ -1,0 +1,152 @@
+"""The actuator's lots: actions it may do this minute, asked of the governor ahead of need and spent here.
+
+All that wait for an action of one swarm ask together, a little ahead; while one request is out, those who come wait for the next.
+Only answers to this process's own requests count, so two processes of one name never spend the same lot. What is not spent
+lapses with its minute. Whoever gets no answer gets no action: without a governor nothing is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from services.actuator.decider import Allotted
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import LotGranted, LotRequested, LotShare
+from shared.contracts.ids import fresh_id, utc_now
+from shared.log.port import Log, LogUnavailable
+
+ANSWER_S = 2.0
+"""As long as an answer is waited for; the action then comes again."""
+LOOK_S = 0.005
+"""The first look for the answer; each further one after twice the time, up to twenty times this."""
+AHEAD = 16
+"""Most actions asked for of one persona beyond those that wait: as many again as wait, for they seldom come alone."""
+MAX_WISHES = 256
+MAX_DELAYED = 256
+"""Actions of one swarm that may wait for a next minute; what comes beyond them is refused at once."""
+
+
+class _Purse(msgspec.Struct):
+    """What is left of one lot for one persona."""
+
+    lot_id: str
+    left: int
+    expires_at: datetime
+
+
+class _Desk:
+    """One swarm's: what is left, who waits, what is held until when, and what waits for a next minute."""
+
+    def __init__(self) -> None:
+        self.purses: dict[str, _Purse] = {}
+        self.held: dict[str, tuple[str, datetime]] = {}
+        self.waiting: list[tuple[str, asyncio.Future[Allotted]]] = []
+        self.asking: asyncio.Task[None] | None = None
+        self.delayed: dict[str, datetime] = {}
+
+
+class Lots:
+    """All lots of this process. `instance` is its name; `clock` the wall clock minutes are told by."""
+
+    def __init__(
+        self, log: Log, instance: str, *, source: str = "actuator", clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._log = log
+        self._source = source
+        self._name = re.sub(r"[^a-z0-9-]", "-", instance.lower()).lstrip("-")[:48] or "actuator"
+        self._clock = clock
+        self._desks: dict[str, _Desk] = {}
+
+    async def take(self, swarm: str, persona: str, key: str) -> Allotted:
+        """One action of the persona, or why there is none now. `key` names the action. Never raises but for cancellation."""
+        desk = self._desks.setdefault(swarm, _Desk())
+        taken = self._spend(desk, persona)
+        if taken is None:
+            future: asyncio.Future[Allotted] = asyncio.get_running_loop().create_future()
+            desk.waiting.append((persona, future))
+            if desk.asking is None:
+                desk.asking = asyncio.create_task(self._ask(swarm, desk), name=f"lots-{swarm}")
+            taken = await future
+        return self._bounded(desk, key, taken)
+
+    async def close(self) -> None:
+        """Ask no more; whoever waits gets nothing."""
+        asking = [desk.asking for desk in self._desks.values() if desk.asking is not None]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        for _, future in [waiting for desk in self._desks.values() for waiting in desk.waiting]:
+            future.cancel()
+
+    def _spend(self, desk: _Desk, persona: str) -> Allotted | None:
+        """From a lot at hand; or what is known to be held. None: nobody has asked yet."""
+        now = self._clock()
+        purse = desk.purses.get(persona)
+        if purse is not None and purse.left > 0 and now < purse.expires_at:
+            purse.left -= 1
+            return Allotted(lot_id=purse.lot_id)
+        scope, until = desk.held.get(persona, ("", now))
+        return Allotted(scope=scope, until=until) if now < until else None
+
+    def _bounded(self, desk: _Desk, key: str, taken: Allotted) -> Allotted:
+        """Only so many wait: what waits holds a place at the broker that others need."""
+        desk.delayed = {k: until for k, until in desk.delayed.items() if until > self._clock() and k != key}
+        if taken.until is None:
+            return taken
+        if len(desk.delayed) >= MAX_DELAYED:
+            return msgspec.structs.replace(taken, too_many=len(desk.delayed))
+        desk.delayed[key] = taken.until + timedelta(seconds=60)
+        return taken
+
+    async def _ask(self, swarm: str, desk: _Desk) -> None:
+        """Ask as long as somebody waits; each gets what came, or that none came."""
+        batch: list[tuple[str, asyncio.Future[Allotted]]] = []
+        try:
+            while desk.waiting:
+                batch, desk.waiting = desk.waiting, []
+                with contextlib.suppress(LogUnavailable):  # nobody gets anything, as if there were no governor
+                    await self._request(swarm, desk, [persona for persona, _ in batch])
+                for persona, future in batch:
+                    if not future.done():
+                        future.set_result(self._spend(desk, persona) or Allotted())
+        finally:
+            desk.asking = None
+            for _, future in batch:
+                future.cancel()  # does nothing to those who were answered
+
+    async def _request(self, swarm: str, desk: _Desk, personas: list[str]) -> None:
+        wishes = Counter(personas).most_common(MAX_WISHES)
+        wants = tuple(LotShare(persona=persona, actions=n + min(n, AHEAD)) for persona, n in wishes)
+        request_id = fresh_id()
+        envelope = Envelope(id=request_id, source=self._source, time=self._clock(), correlation=request_id)
+        event = LotRequested(swarm=swarm, persona=self._name, wants=wants)
+        (after,) = await self._log.commit((Message(event=event, envelope=envelope),))
+        pause = LOOK_S
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                while True:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 20 * LOOK_S)
+                    for recorded in await self._log.read([f"lot.granted.{swarm}.{self._name}"], after):
+                        after = recorded.seq
+                        if recorded.envelope.causation == request_id and isinstance(recorded.event, LotGranted):
+                            self._receive(desk, recorded.event)
+                            return
+        except TimeoutError:
+            return
+
+    def _receive(self, desk: _Desk, lot: LotGranted) -> None:
+        now = self._clock()
+        desk.purses = {name: purse for name, purse in desk.purses.items() if purse.left > 0 and now < purse.expires_at}
+        desk.held = {name: (scope, until) for name, (scope, until) in desk.held.items() if now < until}
+        for share in lot.shares:
+            desk.purses[share.persona] = _Purse(lot_id=lot.lot_id, left=share.actions, expires_at=lot.expires_at)
+        for share in lot.held:
+            desk.held[share.persona] = (share.scope, lot.expires_at)

@@ -1,0 +1,118 @@
+"""The actuator's lots, against the real governor's decisions on a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.actuator import lots as module
+from services.actuator.decider import Allotted
+from services.actuator.lots import Lots
+from services.governor.decider import Governor, Limits
+from shared.contracts.events import Credits, LotGranted, LotRequested
+from shared.log.memory import MemoryLog
+from shared.log.port import ConsumerSpec
+from shared.runtime.shell import Shell
+
+MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Mesh:
+    """A log, a clock, and a governor while it runs."""
+
+    def __init__(self) -> None:
+        self.now = MIDNIGHT
+        self.log = MemoryLog(lambda: self.now)
+        limits = Limits(actions_per_minute=3, swarm_per_minute=Credits(actions=8))
+        self.shell = Shell(self.log, Governor(limits=limits), service="governor", clock=lambda: self.now)
+        self.spec = ConsumerSpec(name="governor", filters=("lot.requested.*.*",))
+        self.puller = self.log.pull(self.spec)
+        self.governing = asyncio.create_task(self.shell.consume(self.puller, self.spec))
+
+    def lots(self, name: str = "actuator-1") -> Lots:
+        return Lots(self.log, name, clock=lambda: self.now)
+
+    async def count(self, kind: type[LotRequested] | type[LotGranted]) -> int:
+        return sum(isinstance(r.event, kind) for r in await self.log.read(["lot.*.*.*"]))
+
+    async def end(self) -> None:
+        await self.puller.stop()
+        self.governing.cancel()
+        await asyncio.gather(self.governing, return_exceptions=True)
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[Mesh]:
+    mesh = Mesh()
+    yield mesh
+    await mesh.end()
+
+
+async def take(lots: Lots, persona: str, count: int) -> list[Allotted]:
+    return list(await asyncio.gather(*(lots.take("alpha", persona, f"{persona}-{n}") for n in range(count))))
+
+
+async def test_no_more_is_done_in_a_minute_than_the_limit_whoever_does_it(mesh: Mesh) -> None:
+    one, two = mesh.lots("actuator-1"), mesh.lots("actuator-2")
+    taken = [*await take(one, "ada", 2), *await take(two, "ada", 10), *await take(one, "ada", 10)]
+    assert sum(a.lot_id is not None for a in taken) == 3
+    assert {(a.scope, a.until) for a in taken if a.lot_id is None} == {("persona", MIDNIGHT + timedelta(seconds=60))}
+    mesh.now += timedelta(seconds=60)
+    assert sum(a.lot_id is not None for a in await take(two, "ada", 10)) == 3
+
+
+async def test_those_who_wait_ask_together_and_a_held_persona_asks_no_more(mesh: Mesh) -> None:
+    lots = mesh.lots()
+    await take(lots, "ada", 40)
+    asked = await mesh.count(LotRequested)
+    await take(lots, "ada", 40)
+    assert (await mesh.count(LotRequested), asked <= 2) == (asked, True)
+
+
+async def test_a_lot_asked_for_ahead_is_spent_without_asking_again(mesh: Mesh) -> None:
+    lots = mesh.lots()
+    await take(lots, "ada", 1)
+    await take(lots, "ada", 1)
+    assert await mesh.count(LotRequested) == 1
+
+
+async def test_what_lapsed_with_its_minute_is_not_spent(mesh: Mesh) -> None:
+    lots = mesh.lots()
+    (first,) = await take(lots, "ada", 1)
+    mesh.now += timedelta(seconds=60)
+    (second,) = await take(lots, "ada", 1)
+    assert second.lot_id not in (None, first.lot_id)
+
+
+async def test_two_processes_of_one_name_never_spend_one_lot(mesh: Mesh) -> None:
+    first, second = mesh.lots(), mesh.lots()
+    taken = [*await take(first, "ada", 5), *await take(second, "ada", 5)]
+    assert sum(a.lot_id is not None for a in taken) == 3
+
+
+async def test_without_a_governor_nobody_gets_anything(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    await mesh.end()
+    monkeypatch.setattr(module, "ANSWER_S", 0.05)
+    assert await take(mesh.lots(), "ada", 2) == [Allotted(), Allotted()]
+
+
+async def test_only_so_many_of_a_swarm_wait_for_the_next_minute(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_DELAYED", 2)
+    lots = mesh.lots()
+    taken = await take(lots, "ada", 7)
+    assert [a.too_many for a in taken if a.lot_id is None] == [0, 0, 2, 2]
+    mesh.now += timedelta(seconds=130)
+    assert [a.too_many for a in await take(lots, "bob", 5) if a.lot_id is None] == [0, 0]
+
+
+async def test_who_waits_is_let_go_when_the_process_ends(mesh: Mesh) -> None:
+    await mesh.end()
+    lots = mesh.lots()
+    waiting = asyncio.create_task(lots.take("alpha", "ada", "k"))
+    await asyncio.sleep(0)
+    await lots.close()
+    (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError)
