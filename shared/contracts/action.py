@@ -11,8 +11,9 @@ import rfc8785
 MAX_INTEGER = 2**53 - 1
 _SORTED = msgspec.json.Encoder(order="sorted")
 
-Scalar = str | int | bool | None
-Params = dict[str, Scalar]
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+Scalar = str | Integer | bool | None
+Params = Annotated[dict[Annotated[str, msgspec.Meta(max_length=200)], Scalar], msgspec.Meta(max_length=64)]
 """Parameters of an action: flat, and without floats, because they are hashed (RFC 8785)."""
 
 
@@ -20,7 +21,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One intended effect on the world. `kind` names its schema in `shared.contracts.action_kinds`."""
 
     kind: Annotated[str, msgspec.Meta(pattern=r"^[a-z]+\.[a-z_]+$", max_length=48)]
-    schema_version: Annotated[int, msgspec.Meta(ge=1)] = 1
+    schema_version: Annotated[int, msgspec.Meta(ge=1, le=2**31)] = 1
     target: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
     params: Params = {}
 

@@ -10,32 +10,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
+from shared.contracts.bounds import bound_of, in_bounds
 from shared.contracts.catalog import CLASSES, class_of, subject_of
 from shared.contracts.events import AnyEvent
-from shared.contracts.ids import Instant
+from shared.contracts.ids import EventId, Instant, Sha256
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ID = 64
+MAX_DETAIL = 300
 SPEC_VERSION = "1.0"
 SCHEMA_PREFIX = "swarm:schema/"
+_HEADERS = (
+    ("id", "ce-id"),
+    ("source", "ce-source"),
+    ("time", "ce-time"),
+    ("correlation", "ce-correlationid"),
+    ("causation", "ce-causationid"),
+    ("charter", "ce-charter"),
+    ("traceparent", "traceparent"),
+)
 
 _ENCODER = msgspec.json.Encoder()
 _DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in CLASSES.items()}
+_BOUNDS = {name: bound_of(msgspec.inspect.type_info(cls)) for name, cls in CLASSES.items()}
+_Line = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,200}$(?!\n)", description="up to 200 visible ASCII characters")]
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything about an event but its meaning. `correlation` is the id of the first cause, `causation` of the nearest."""
 
-    id: str
-    source: str
+    id: EventId
+    source: _Line
     time: Instant
-    correlation: str
-    causation: str | None = None
-    charter: str | None = None
-    traceparent: str | None = None
+    correlation: EventId
+    causation: EventId | None = None
+    charter: Sha256 | None = None
+    traceparent: _Line | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -90,14 +104,17 @@ class Malformed(Exception):
 def encode(message: Message) -> tuple[str, str, bytes]:
     """Subject, header lines (`Name: value`, each ended by CRLF) and body.
 
-    Raises `Malformed`: "oversized" above `MAX_BODY_BYTES`, "bad_envelope" for an attribute with a line break in it.
+    Raises `Malformed` where `decode` would: what is written can be read.
     """
-    envelope, event = message.envelope, message.event
-    body = _ENCODER.encode(event)
+    event = message.event
     name = class_of(event)
-    if len(body) > MAX_BODY_BYTES:
-        raise Malformed("oversized", f"{name} has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
-    _check(envelope)
+    try:
+        body = _ENCODER.encode(event)
+        attributes = msgspec.to_builtins(message.envelope)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Malformed("bad_body", f"{name} cannot be written: {error}"[:MAX_DETAIL]) from error
+    body = _ENCODER.encode(_event(name, body))  # as it will be read: instants in UTC
+    envelope = _envelope(attributes)
     lines = (
         f"ce-specversion: {SPEC_VERSION}\r\nce-id: {envelope.id}\r\nce-type: {name}\r\nce-source: {envelope.source}\r\n"
         f"ce-time: {msgspec.to_builtins(envelope.time)}\r\nce-correlationid: {envelope.correlation}\r\n"
@@ -112,12 +129,26 @@ def encode(message: Message) -> tuple[str, str, bytes]:
     return subject_of(event), lines, body
 
 
-def _check(envelope: Envelope) -> None:
-    """Attributes are handed on from event to event; with a line break, one could bring in headers of its own."""
-    e = envelope
-    values = f"{e.id}{e.source}{e.correlation}{e.causation}{e.charter}{e.traceparent}"
-    if "\n" in values or "\r" in values:
-        raise Malformed("bad_envelope", f"an attribute has a line break in it: {values[:200]!r}")
+def _event(name: str, body: bytes) -> AnyEvent:
+    """Within its bounds. Raises `Malformed`."""
+    if len(body) > MAX_BODY_BYTES:
+        raise Malformed("oversized", f"{name} has {len(body)} bytes, the limit is {MAX_BODY_BYTES}")
+    try:
+        event = _DECODERS[name].decode(body)
+        bound = _BOUNDS[name]
+        return event if bound is None else bound(event)  # type: ignore[return-value]
+    except (ValueError, OverflowError, RecursionError) as error:  # what msgspec raises is the first
+        raise Malformed("bad_body", f"{name}: {error}"[:MAX_DETAIL]) from error
+
+
+def _envelope(attributes: Mapping[str, str | None]) -> Envelope:
+    """Within its bounds: attributes are handed on from event to event, and become headers, keys and checkpoints. Raises `Malformed`."""
+    try:
+        envelope = msgspec.convert(attributes, Envelope)
+        time = in_bounds(envelope.time)
+    except (ValueError, OverflowError) as error:
+        raise Malformed("bad_envelope", f"an attribute is missing or unreadable: {error}"[:MAX_DETAIL]) from error
+    return envelope if time is envelope.time else msgspec.structs.replace(envelope, time=time)
 
 
 def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq: int, stored_at: datetime) -> Recorded:
@@ -127,32 +158,12 @@ def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
     if "Nats-Stream" in headers or "Nats-Subject" in headers:
         raise Malformed("injected", "a stored server answer is not an event")
     name = headers["ce-type"]
-    decoder = _DECODERS.get(name)
-    if decoder is None:
+    if name not in CLASSES:
         raise Malformed("unknown_class", f"{name[:80]!r} is no event class")
-    if len(body) > MAX_BODY_BYTES:
-        raise Malformed("oversized", f"{len(body)} bytes, the limit is {MAX_BODY_BYTES}")
-    try:
-        event = decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed("bad_body", str(error)[:300]) from error
+    event = _event(name, body)
     if subject_of(event) != subject:  # an event's own subject is a valid one: its tokens were checked as it was decoded
         raise Malformed("wrong_address", f"the body belongs on {subject_of(event)}, it came on {subject}")
-    try:
-        envelope = Envelope(
-            id=headers["ce-id"],
-            source=headers["ce-source"],
-            time=datetime.fromisoformat(headers["ce-time"]),
-            correlation=headers["ce-correlationid"],
-            causation=headers.get("ce-causationid"),
-            charter=headers.get("ce-charter"),
-            traceparent=headers.get("traceparent"),
-        )
-    except (KeyError, ValueError) as error:
-        raise Malformed("bad_envelope", f"header missing or unreadable: {error}") from error
-    if envelope.time.tzinfo is None:
-        raise Malformed("bad_envelope", "ce-time has no zone")
-    _check(envelope)
+    envelope = _envelope({field: headers[header] for field, header in _HEADERS if header in headers})
     return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)
 
 

@@ -14,14 +14,20 @@ from msgspec import Meta
 
 from shared.contracts.action import Action
 from shared.contracts.ids import EventId, Instant, Sha256, Token
-from shared.contracts.persona import Identity, Name, PersonaPolicy, Text
+from shared.contracts.persona import Identity, Name, PersonaPolicy, Tags, Text
 
 Phase = Literal["observe", "reflect", "test", "compress"]
 Risk = Literal["low", "medium", "high", "critical"]
 Reason = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}$", description="a reason code")]
 Short = Annotated[str, Meta(max_length=300)]
+Lines = Annotated[tuple[Short, ...], Meta(max_length=64)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Position = Annotated[int, Meta(ge=1, le=2**53, description="a stream sequence")]
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
+Score = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Word = Annotated[str, Meta(max_length=200)]
+MAX_REFS = 1024
+"""Events one event may cite. What is said is bounded much lower where it is said; no list in an event is longer."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -41,7 +47,7 @@ class EvidenceRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Points at one event in the log: by stream sequence, checked against its id."""
 
     id: EventId
-    seq: Annotated[int, Meta(ge=1)]
+    seq: Position
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +71,7 @@ class ObservationRecorded(Event, frozen=True, kw_only=True, tag="observation.rec
 
     text: Annotated[str, Meta(min_length=1, max_length=8192)]
     source: Annotated[str, Meta(max_length=200)] = "api"
-    tags: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
+    tags: Tags = ()
     observed_at: Instant | None = None
     tainted: bool = True
     principal: Short = ""
@@ -78,14 +84,14 @@ class ThoughtGenerated(Event, frozen=True, kw_only=True, tag="thought.generated"
     with case and spacing folded. `useful_at` is when the persona last made useful progress (this thought or earlier).
     """
 
-    step: Annotated[int, Meta(ge=1)]
+    step: Annotated[int, Meta(ge=1, le=2**53)]
     cycle: Count
     phase: Phase
     text: Annotated[str, Meta(max_length=8000)]
     status: Literal["ok", "model_error", "empty"] = "ok"
     thinker: Annotated[str, Meta(max_length=120)]
-    context_ids: tuple[EventId, ...] = ()
-    evidence: tuple[EvidenceRef, ...] = ()
+    context_ids: Annotated[tuple[EventId, ...], Meta(max_length=MAX_REFS)] = ()
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     observed_seq: Count = 0
     usage: Usage = Usage()
     novelty: Ratio = 0.0
@@ -106,7 +112,7 @@ class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"
     topic: Short
     claim: Annotated[str, Meta(min_length=1, max_length=2000)]
     confidence: Ratio
-    evidence: tuple[EvidenceRef, ...]
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)]
 
 
 class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.count"):
@@ -117,8 +123,8 @@ class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag
 
     template: Annotated[str, Meta(min_length=1, max_length=2000)]
     source: Annotated[str, Meta(max_length=200)] | None = None
-    first_seq: Annotated[int, Meta(ge=1)]
-    last_seq: Annotated[int, Meta(ge=1)]
+    first_seq: Position
+    last_seq: Position
     at_least: Count = 0
     at_most: Count | None = None
 
@@ -126,7 +132,7 @@ class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag
 class LogResolve(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.resolve"):
     """Whether every cited event is in the log under the id it is cited by."""
 
-    evidence: tuple[EvidenceRef, ...]
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)]
 
 
 class MemoryRecall(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="memory.recall"):
@@ -158,7 +164,7 @@ class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
     outcome: Literal["confirmed", "refuted", "inconclusive"]
     findings: Annotated[str, Meta(max_length=2000)]
     measured: Count = 0
-    evidence: tuple[EvidenceRef, ...] = ()
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
 
 
@@ -171,7 +177,7 @@ class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.cr
     title: Annotated[str, Meta(min_length=1, max_length=72)]
     rationale: Annotated[str, Meta(min_length=1, max_length=900)]
     action: Action
-    evidence: tuple[EvidenceRef, ...] = ()
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     hypothesis_id: Token | None = None
     charter: Sha256
     digest: Sha256
@@ -183,8 +189,8 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
 
     digest: Sha256
     risk: Risk
-    findings: tuple[Short, ...] = ()
-    evidence: tuple[EvidenceRef, ...] = ()
+    findings: Lines = ()
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
 
 
@@ -192,11 +198,11 @@ class ProposalRejected(ProposalEvent, frozen=True, kw_only=True, tag="proposal.r
     """Refused, with the stage that refused it and why."""
 
     stage: Literal["verify", "policy", "approval"]
-    reasons: Annotated[tuple[Reason, ...], Meta(min_length=1)]
+    reasons: Annotated[tuple[Reason, ...], Meta(min_length=1, max_length=64)]
     detail: Annotated[str, Meta(max_length=2000)] = ""
     digest: Sha256
-    policy_ids: tuple[str, ...] = ()
-    policy_version: str = ""
+    policy_ids: Annotated[tuple[Word, ...], Meta(max_length=256)] = ()
+    policy_version: Word = ""
 
 
 class ProposalAuthorized(ProposalEvent, frozen=True, kw_only=True, tag="proposal.authorized"):
@@ -204,13 +210,13 @@ class ProposalAuthorized(ProposalEvent, frozen=True, kw_only=True, tag="proposal
 
     digest: Sha256
     risk: Risk
-    policy_ids: tuple[str, ...]
-    policy_version: str
-    conditions: tuple[Short, ...] = ()
-    approvals: tuple[EventId, ...] = ()
+    policy_ids: Annotated[tuple[Word, ...], Meta(max_length=256)]
+    policy_version: Word
+    conditions: Lines = ()
+    approvals: Annotated[tuple[EventId, ...], Meta(max_length=MAX_REFS)] = ()
     expires_at: Instant
-    key: Annotated[str, Meta(description="public nkey of the signer")]
-    signature: str
+    key: Annotated[str, Meta(max_length=200, description="public nkey of the signer")]
+    signature: Word
 
 
 class ApprovalRequested(ProposalEvent, frozen=True, kw_only=True, tag="approval.requested"):
@@ -218,8 +224,8 @@ class ApprovalRequested(ProposalEvent, frozen=True, kw_only=True, tag="approval.
 
     digest: Sha256
     risk: Risk
-    policy_version: str
-    policy_ids: tuple[str, ...] = ()
+    policy_version: Word
+    policy_ids: Annotated[tuple[Word, ...], Meta(max_length=256)] = ()
     quorum: Annotated[int, Meta(ge=1, le=16)] = 1
     expires_at: Instant
     summary: Annotated[str, Meta(max_length=1000)]
@@ -267,7 +273,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     target: Annotated[str, Meta(max_length=1024)]
     sha256: Sha256 | None = None
     size_bytes: Count = 0
-    status: int | None = None
+    status: Count | None = None
 
 
 class ActionExecuted(ProposalEvent, frozen=True, kw_only=True, tag="action.executed"):
@@ -296,7 +302,7 @@ class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
     charter: Text
     parent_id: Token | None = None
     policy: PersonaPolicy | None = None
-    tags: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
+    tags: Tags = ()
     principal: Short = ""
     hibernate: bool = False
 
@@ -371,10 +377,10 @@ class SnapshotCompressed(Event, frozen=True, kw_only=True, tag="snapshot.compres
     seq: Count
     summary: Annotated[str, Meta(max_length=4000)]
     counts: SnapshotCounts
-    ratio: Annotated[float, Meta(ge=0.0)] = 1.0
+    ratio: Annotated[float, Meta(ge=0.0, le=1e9)] = 1.0
     size_bytes: Count = 0
     final: bool = False
-    metadata: dict[str, str] = {}
+    metadata: Annotated[dict[Annotated[str, Meta(max_length=64)], Word], Meta(max_length=64)] = {}
 
 
 class SnapshotDelayed(Event, frozen=True, kw_only=True, tag="snapshot.delayed"):
@@ -522,12 +528,12 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     id: EventId
     seq: Count
     kind: Short
-    text: str
+    text: Annotated[str, Meta(max_length=8192)]
     at: Instant
-    score: float
-    semantic: float
-    recency: float
-    importance: float
+    score: Score
+    semantic: Score
+    recency: Score
+    importance: Score
     persona: Token
     tainted: bool = False
 
@@ -543,7 +549,7 @@ class RecallRequested(Event, frozen=True, kw_only=True, tag="recall.requested"):
 class RecallAnswered(Event, frozen=True, kw_only=True, tag="recall.answered"):
     """The answer to the request named by the causation id."""
 
-    memories: tuple[Memory, ...] = ()
+    memories: Annotated[tuple[Memory, ...], Meta(max_length=100)] = ()
     seq: Count = 0
 
 
@@ -557,7 +563,7 @@ class BeliefAsserted(Event, frozen=True, kw_only=True, tag="belief.asserted"):
     belief_key: Short
     claim: Annotated[str, Meta(min_length=1, max_length=2000)]
     confidence: Ratio
-    evidence: tuple[EvidenceRef, ...] = ()
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     review_after: Instant
 
 
@@ -566,7 +572,7 @@ class BeliefContested(Event, frozen=True, kw_only=True, tag="belief.contested"):
 
     belief_id: Token
     claim: Annotated[str, Meta(max_length=2000)]
-    evidence: tuple[EvidenceRef, ...] = ()
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
 
 
 class BeliefRevised(Event, frozen=True, kw_only=True, tag="belief.revised"):
@@ -591,7 +597,7 @@ class ConflictRaised(Event, frozen=True, kw_only=True, tag="conflict.raised"):
 
     conflict_id: Token
     target: Annotated[str, Meta(max_length=1024)]
-    proposals: tuple[Token, ...]
+    proposals: Annotated[tuple[Token, ...], Meta(max_length=MAX_REFS)]
 
 
 class ConflictResolved(Event, frozen=True, kw_only=True, tag="conflict.resolved"):
@@ -599,7 +605,7 @@ class ConflictResolved(Event, frozen=True, kw_only=True, tag="conflict.resolved"
 
     conflict_id: Token
     resolution: Literal["combine", "merge", "order", "vote", "person"]
-    kept: tuple[Token, ...] = ()
+    kept: Annotated[tuple[Token, ...], Meta(max_length=MAX_REFS)] = ()
     reason: Annotated[str, Meta(max_length=1000)] = ""
 
 

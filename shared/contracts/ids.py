@@ -21,9 +21,9 @@ _CAUSED_SHA1 = hashlib.sha1(_CAUSED.bytes, usedforsecurity=False)
 _VARIANT = {digit: f"{int(digit, 16) & 0x3 | 0x8:x}" for digit in "0123456789abcdef"}
 
 Token = Annotated[str, msgspec.Meta(pattern=TOKEN_PATTERN, description="one word of a subject")]
-EventId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+EventId = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,64}$(?!\n)", description="1 to 64 visible ASCII characters")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
-Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, UTC")]
+Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, UTC, in the years 2000 to 2199")]
 
 EVERYONE = "all"
 """The persona token of what concerns a whole swarm (an observation for all), and the swarm token of the whole mesh."""

@@ -10,6 +10,7 @@ import msgspec
 from shared.contracts.ids import Instant, Token
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+Tags = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=64)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
 
 
@@ -22,9 +23,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     charter: Text
     swarm_id: Token
     parent_id: Token | None = None
-    depth: Annotated[int, msgspec.Meta(ge=0)] = 0
+    depth: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     created_at: Instant
-    tags: tuple[str, ...] = ()
+    tags: Tags = ()
 
 
 class PersonaPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,7 @@ class PersonaPolicy(msgspec.Struct, frozen=True, kw_only=True):
     compute_ms_per_minute: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 10_000
     idle_ttl_secs: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 3600
     share_memory: bool = False
-    allowed_tools: tuple[str, ...] = ()
+    allowed_tools: Tags = ()
 
 
 NEVER = 2**63

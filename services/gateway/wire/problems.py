@@ -129,6 +129,8 @@ def from_error(error: Exception) -> Problem | None:
             return unavailable("the event bus cannot be reached now; nothing is lost, ask again")
         case Malformed(reason="oversized"):
             return Problem(413, error.detail, reason="oversized")
+        case Malformed():
+            return Problem(422, error.detail, reason=error.reason)
         case UnicodeDecodeError():
             return Problem(422, f"the body is not UTF-8: {error.reason} at byte {error.start} of a text")
         case RecursionError():

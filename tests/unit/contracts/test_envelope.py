@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
@@ -18,6 +18,7 @@ from shared.contracts.envelope import (
     Message,
     Recorded,
     decode,
+    encode,
     structured,
 )
 from shared.contracts.events import CheckRequested, ObservationRecorded, ProposalCreated
@@ -194,10 +195,44 @@ def test_any_json_at_all_is_an_event_or_malformed(value: object, name: str) -> N
         read(headers={**HEADERS, "ce-type": name}, body=json.dumps(value).encode())
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("ce-time", "0001-01-01T00:00:00+23:59"),
+        ("ce-time", "9999-12-31T23:59:59-23:59"),
+        ("ce-time", "2200-01-01T00:00:00Z"),
+        ("ce-time", "2026-01-01T00:00:00"),
+        ("ce-id", "x" * 65),
+        ("ce-correlationid", "x" * 65),
+        ("ce-causationid", "two words"),
+        ("ce-source", "s" * 201),
+        ("ce-charter", "no digest"),
+        ("traceparent", "t" * 201),
+    ],
+)
+def test_an_attribute_out_of_bounds_is_no_envelope(header: str, value: str) -> None:
+    headers = {**HEADERS, header: value}
+    if header == "ce-id":
+        headers.pop("Nats-Msg-Id", None)
+    with pytest.raises(Malformed, match="bad_envelope"):
+        read(headers=headers)
+
+
+@pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+23:59", "1999-12-31T23:59:59Z", "2200-01-01T00:30:00+00:00"])
+def test_an_instant_out_of_bounds_is_neither_read_nor_written(instant: str) -> None:
+    body = {"type": "observation.recorded", "swarm": "alpha", "persona": "p01", "text": "t", "observed_at": instant}
+    with pytest.raises(Malformed, match="2000 to 2199"):
+        read(headers={**HEADERS, "ce-type": "observation.recorded"}, body=json.dumps(body).encode())
+    event = ObservationRecorded(swarm="alpha", persona="p01", text="t", observed_at=datetime.fromisoformat(instant))
+    envelope = Envelope(id="e", source="test", time=datetime(2026, 1, 1, tzinfo=UTC), correlation="e")
+    with pytest.raises(Malformed, match="2000 to 2199"):
+        encode(Message(event=event, envelope=envelope))
+
+
 @given(
     text=st.text(min_size=1, max_size=200).filter(lambda t: not any("\ud800" <= c <= "\udfff" for c in t)),
     hours=st.integers(-12, 14),
-    at=st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2999, 1, 1)),
+    at=st.datetimes(min_value=datetime(2000, 1, 2), max_value=datetime(2199, 12, 30)),
 )
 def test_any_text_and_any_zone_come_back(text: str, hours: int, at: datetime) -> None:
     observed = at.replace(tzinfo=timezone(timedelta(hours=hours)))
