@@ -21,6 +21,7 @@ from shared.contracts.events import (
     BeliefRevised,
     BudgetExhausted,
     BudgetGranted,
+    BudgetRefused,
     BudgetSettled,
     CheckRequested,
     CheckResult,
@@ -241,6 +242,7 @@ _BUDGET: tuple[AnyEvent, ...] = (
     BudgetGranted(**OF, grant_id="g2", window=29_918_190, credits=_CREDITS, expires_at=LATER),
     BudgetSettled(**OF, grant_id="g2", window=29_918_190, credits=_CREDITS, in_full=True),
     BudgetExhausted(**OF, scope="swarm", resource="compute_ms", retry_at=LATER, need=_CREDITS),
+    BudgetRefused(**OF, reason="anothers_grant", grant_id="g9", window=29_918_190, credits=_CREDITS, upto=77),
     LotRequested(**OF, wants=(LotShare(persona="p01", actions=4),)),
     LotGranted(
         **OF,

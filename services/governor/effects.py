@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.governor.decider import LastThoughts
+from services.governor.ledger import Spent
 from shared.contracts.events import (
     CognitionStarted,
+    Credits,
     PersonaDraining,
     PersonaReaped,
     PersonaSpawned,
@@ -19,6 +21,9 @@ from shared.contracts.events import (
 from shared.contracts.ids import EVERYONE, utc_now
 from shared.log.port import Log
 
+MAX_AUDITED = 20_000
+"""Thoughts of one swarm looked at in one turn; the rest is for the next."""
+MAX_COUNT = 2**53
 PERSONAS = ("persona.spawned.*.*", "persona.draining.*.*", "persona.reaped.*.*", "thought.sealed.*.*")
 WATCHED = timedelta(minutes=15)
 """So long after its seal a persona's thoughts are looked at: a runner that stood still wakes within, or its step is refused."""
@@ -45,6 +50,8 @@ class Roster:
         self._awake_since = self._looked_at = clock()
         self._position = 0
         self._snapshot_at = clock()
+        self._thought_at: dict[str, int] = {}
+        self._audited: dict[str, int] = {}
         self.live: dict[str, set[str]] = {}
         self._ended: dict[str, dict[str, Ended]] = {}
 
@@ -72,11 +79,9 @@ class Roster:
     async def last_thoughts(self, swarm: str) -> LastThoughts:
         """The facts of one swarm's tick."""
         subjects = [f"thought.generated.{swarm}.{persona}" for persona in sorted(self.live.get(swarm, ()))]
-        useful_at = {
-            r.event.persona: r.event.useful_at
-            for r in await self._log.last(subjects)
-            if isinstance(r.event, ThoughtGenerated)
-        }
+        last = await self._log.last(subjects)
+        self._thought_at[swarm] = max((r.seq for r in last), default=0)
+        useful_at = {r.event.persona: r.event.useful_at for r in last if isinstance(r.event, ThoughtGenerated)}
         running_since = await self._running_since()
         snapshot_at = max(self._snapshot_at, self._awake_since)
         return LastThoughts(
@@ -95,6 +100,29 @@ class Roster:
         last = await self._log.last([f"thought.generated.{swarm}.{name}" for name in ended]) if ended else []
         late = {r.event.persona for r in last if r.seq > ended[r.event.persona].sealed_seq}
         return tuple(name for name, e in ended.items() if name in late or not e.sealed_seq)
+
+    async def spent(self, swarm: str) -> tuple[Spent, ...]:
+        """What the swarm's thoughts cost since the last time; nothing the first time, for what ended long ago is forgotten.
+
+        To be asked after `last_thoughts`, which tells whether there is anything to read.
+        """
+        newest = self._thought_at.get(swarm, 0)
+        after = self._audited.setdefault(swarm, newest)
+        if newest <= after:
+            return ()
+        records = await self._log.read((f"thought.generated.{swarm}.>",), after, limit=MAX_AUDITED)
+        self._audited[swarm] = records[-1].seq if records else newest
+        found = ((r.seq, r.event) for r in records if isinstance(r.event, ThoughtGenerated))
+        return tuple(
+            Spent(
+                persona=event.persona,
+                grant_id=event.grant_id,
+                credits=Credits(tokens=min(event.usage.tokens, MAX_COUNT), compute_ms=event.usage.compute_ms),
+                seq=seq,
+            )
+            for seq, event in found
+            if event.usage.tokens or event.usage.compute_ms
+        )
 
     async def _running_since(self) -> datetime | None:
         told = await self._log.last([f"cognition.*.{EVERYONE}.{EVERYONE}"])

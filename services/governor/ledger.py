@@ -24,6 +24,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,
     BudgetGranted,
+    BudgetRefused,
     BudgetSettled,
     Credits,
     GrantRequested,
@@ -39,13 +40,26 @@ WINDOW_S = 60
 KEPT_WINDOWS = 5
 SWARM = "*"
 """The account of the whole swarm; no persona can have this id."""
+CITED_FOR_S = 900.0
+"""So long after a grant has ended a thought may still cite it: longer than any thought takes."""
 COME_AGAIN_S, APART_S, MAX_SPREAD_S = 15.0, 0.05, 30.0
 """Whoever stands in line is served when there is room. Should that fail it asks again, so long after the minute began, each a
 little later than the one before it in the line."""
 
 
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a thought says it cost, and the grant it cites."""
+
+    persona: str
+    grant_id: str | None
+    credits: Credits
+    seq: int
+
+
 class ExpiredGrants(Result, frozen=True, kw_only=True):
-    """Facts of a tick that is the ledger's: settle what has expired. It says nothing more."""
+    """Facts of a tick that is the ledger's: settle what has expired. `spent`: by thoughts since the last tick."""
+
+    spent: tuple[Spent, ...] = ()
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,12 +82,16 @@ class Ledger(msgspec.Struct, kw_only=True):
     """One swarm's accounts: what is charged in each of the last windows, by persona with all its descendants.
 
     `answered` holds the requests answered lately, by id, with the time of the answer; `waiting` the line, first come first.
+    `ended` are grants settled lately and whose they were: a thought may cite one a little later. `audited` is the sequence up to
+    which a persona's unpaid thoughts are charged.
     """
 
     outstanding: dict[str, Grant] = {}
     charged: dict[int, dict[str, Credits]] = {}
     answered: dict[str, datetime] = {}
     waiting: dict[str, Waiting] = {}
+    ended: dict[str, tuple[str, datetime]] = {}
+    audited: dict[str, int] = {}
 
     def oldest_window(self) -> int:
         """Windows before this one are forgotten."""
@@ -81,6 +99,8 @@ class Ledger(msgspec.Struct, kw_only=True):
 
 
 _NONE = Credits()
+_MOST = Credits(tokens=2**40, compute_ms=2**40, actions=0)
+"""What a thought claims to have cost is charged up to here."""
 
 
 def each(of: Callable[[int, int], int], a: Credits, b: Credits) -> Credits:
@@ -109,13 +129,23 @@ def evolve(ledger: Ledger, lineage: Lineage, recorded: Recorded, limits: Limits)
         case BudgetExhausted() as event:
             _remember(ledger, recorded, limits)
             _stand_in_line(ledger, event, recorded.envelope.time, limits)
-        case PersonaDraining(persona=persona) | PersonaReaped(persona=persona):
+        case PersonaDraining(persona=persona):
             ledger.waiting.pop(persona, None)
+        case PersonaReaped(persona=persona):
+            ledger.waiting.pop(persona, None)
+            ledger.audited.pop(persona, None)
         case BudgetSettled() as event:
             grant = ledger.outstanding.pop(event.grant_id, None)
             if grant is not None:
                 unspent = each(operator.sub, grant.credits, event.credits)
                 _charge(ledger, lineage, grant.persona, grant.window, unspent, operator.sub)
+                _end(ledger, event.grant_id, grant.persona, recorded.envelope.time)
+        case BudgetRefused() as event:
+            _remember(ledger, recorded, limits)
+            if event.credits != Credits():
+                _charge(ledger, lineage, event.persona, event.window, event.credits, operator.add)
+            if event.upto:
+                ledger.audited[event.persona] = max(event.upto, ledger.audited.get(event.persona, 0))
         case _:
             pass
 
@@ -130,6 +160,13 @@ def _charge(
         accounts[name] = each(how, accounts.get(name, Credits()), credits)
     for old in [w for w in ledger.charged if w < ledger.oldest_window()]:
         del ledger.charged[old]
+
+
+def _end(ledger: Ledger, grant_id: str, persona: str, now: datetime) -> None:
+    ledger.ended[grant_id] = persona, now
+    horizon = now - timedelta(seconds=CITED_FOR_S)
+    while ledger.ended[first := next(iter(ledger.ended))][1] < horizon:
+        del ledger.ended[first]
 
 
 def _stand_in_line(ledger: Ledger, event: BudgetExhausted, now: datetime, limits: Limits) -> None:
@@ -163,13 +200,22 @@ def answer(ledger: Ledger, lineage: Lineage, delivered: Delivered, request: Gran
     """
     if delivered.recorded.id in ledger.answered:
         return NOTHING
-    events: list[BudgetSettled | BudgetGranted | BudgetExhausted] = []
+    events: list[BudgetSettled | BudgetGranted | BudgetExhausted | BudgetRefused] = []
     teller = _Teller(ledger, lineage, limits, delivered.recorded.id, delivered.now)
     closing = ledger.outstanding.get(request.closing or "")
     if closing is not None and closing.persona == request.persona and request.closing is not None:
         spent = each(min, request.used, closing.credits)
         teller.give_back(closing, spent)
         events.append(_settled(request.swarm, request.closing, closing, spent, in_full=False))
+    elif request.closing is not None and (reason := _fault(ledger, request.persona, request.closing)) is not None:
+        refused = BudgetRefused(
+            swarm=request.swarm,
+            persona=request.persona,
+            reason=reason,
+            grant_id=request.closing,
+            window=teller.window,
+        )
+        events.append(refused)
     age = delivered.now - delivered.recorded.envelope.time
     if request.need != Credits() and age <= timedelta(seconds=limits.request_ttl_s):
         events += teller.serve(request.swarm, request)
@@ -182,14 +228,55 @@ def answer(ledger: Ledger, lineage: Lineage, delivered: Delivered, request: Gran
 
 
 def reconcile(ledger: Ledger, lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
-    """Grants nobody closed in time count as spent, and a new minute has room for those in line; `limits.batch` of each at most."""
+    """Grants nobody closed in time count as spent, and a new minute has room for those in line; `limits.batch` at most.
+
+    What was spent without a grant is refused and charged: whoever spends so has the less for what it may.
+    """
     expired = (
         _settled(tick.swarm, grant_id, grant, grant.credits, in_full=True)
         for grant_id, grant in ledger.outstanding.items()
         if grant.expires_at <= tick.now
     )
-    served = _Teller(ledger, lineage, limits, tick.id, tick.now).serve(tick.swarm) if ledger.waiting else []
-    return Decision(events=(*islice(expired, limits.batch), *served[: limits.batch]))
+    teller = _Teller(ledger, lineage, limits, tick.id, tick.now)
+    facts = tick.facts if isinstance(tick.facts, ExpiredGrants) else ExpiredGrants()
+    unpaid = list(islice(_unpaid(ledger, tick.swarm, facts.spent, teller.window), limits.batch))
+    for event in unpaid:
+        teller.charge(event)
+    ended = list(islice(expired, limits.batch - len(unpaid)))
+    served = teller.serve(tick.swarm) if ledger.waiting else []
+    return Decision(events=(*unpaid, *ended, *served)[: limits.batch])
+
+
+def _fault(ledger: Ledger, persona: str, grant_id: str) -> Literal["unknown_grant", "anothers_grant"] | None:
+    """Why a grant is not, and was not lately, the persona's."""
+    grant = ledger.outstanding.get(grant_id)
+    holder = grant.persona if grant is not None else ledger.ended.get(grant_id, (None,))[0]
+    if holder is None:
+        return "unknown_grant"
+    return None if holder == persona else "anothers_grant"
+
+
+def _unpaid(ledger: Ledger, swarm: str, spent: tuple[Spent, ...], window: int) -> Iterator[BudgetRefused]:
+    """What thoughts cost that no grant of their persona's paid for, in one event a persona and grant."""
+    found: dict[tuple[str, str | None], Credits] = {}
+    upto: dict[str, int] = {}
+    for thought in spent:
+        if thought.seq <= ledger.audited.get(thought.persona, 0):
+            continue
+        upto[thought.persona] = max(thought.seq, upto.get(thought.persona, 0))
+        if thought.grant_id is None or _fault(ledger, thought.persona, thought.grant_id) is not None:
+            key = thought.persona, thought.grant_id
+            found[key] = each(operator.add, found.get(key, _NONE), thought.credits)
+    for (persona, grant_id), credits in found.items():
+        yield BudgetRefused(
+            swarm=swarm,
+            persona=persona,
+            reason="no_grant" if grant_id is None else _fault(ledger, persona, grant_id) or "unknown_grant",
+            grant_id=grant_id,
+            window=window,
+            credits=each(min, credits, _MOST),
+            upto=upto[persona],
+        )
 
 
 class _Teller:
@@ -197,14 +284,18 @@ class _Teller:
 
     def __init__(self, ledger: Ledger, lineage: Lineage, limits: Limits, cause: str, now: datetime) -> None:
         self._ledger, self._lineage, self._limits, self._cause, self._now = ledger, lineage, limits, cause, now
-        self._window = max(int(now.timestamp()) // WINDOW_S, ledger.oldest_window())
-        self._charged = dict(ledger.charged.get(self._window, {}))
+        self.window = max(int(now.timestamp()) // WINDOW_S, ledger.oldest_window())
+        self._charged = dict(ledger.charged.get(self.window, {}))
         self._awaited: set[tuple[str, Resource]] = set()
         """What somebody further ahead waits for, by account: nobody overtakes there."""
 
+    def charge(self, unpaid: BudgetRefused) -> None:
+        """What was spent without a grant is no longer there for one."""
+        self._book(unpaid.persona, unpaid.credits, operator.add)
+
     def give_back(self, grant: Grant, spent: Credits) -> None:
         """A grant that is closed makes room in its own minute."""
-        if grant.window == self._window:
+        if grant.window == self.window:
             self._book(grant.persona, each(operator.sub, grant.credits, spent), operator.sub)
 
     def serve(self, swarm: str, request: GrantRequested | None = None) -> list[BudgetGranted | BudgetExhausted]:
@@ -271,7 +362,7 @@ class _Teller:
             swarm=swarm,
             persona=persona,
             grant_id=caused_id(self._cause, name),
-            window=self._window,
+            window=self.window,
             credits=credits,
             expires_at=self._now + timedelta(seconds=self._limits.grant_ttl_s),
         )
@@ -279,7 +370,7 @@ class _Teller:
     def _exhausted(
         self, request: GrantRequested, account: str, resource: Resource, *, in_line: int | None
     ) -> BudgetExhausted:
-        retry_at = datetime.fromtimestamp((self._window + 1) * WINDOW_S, UTC)
+        retry_at = datetime.fromtimestamp((self.window + 1) * WINDOW_S, UTC)
         if in_line is not None:
             retry_at += timedelta(seconds=COME_AGAIN_S + min(in_line * APART_S, MAX_SPREAD_S))
         return BudgetExhausted(

@@ -49,8 +49,8 @@ async def wire(service: Service) -> None:
     async def reconcile() -> None:
         await roster.refresh()
         for swarm in tuple(roster.live):
-            facts = await roster.last_thoughts(swarm)
+            facts, spent = await roster.last_thoughts(swarm), await roster.spent(swarm)
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
-            await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants()))
+            await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
 
     service.every(every_s, reconcile, "reconcile")

@@ -44,6 +44,7 @@ EMITTERS: dict[str, tuple[str, ...]] = {
     "budget.granted": ("governor",),
     "budget.settled": ("governor",),
     "budget.exhausted": ("governor",),
+    "budget.refused": ("governor",),
     "lot.requested": ("actuator",),
     "lot.granted": ("governor",),
     "cognition.started": ("gateway",),

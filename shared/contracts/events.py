@@ -442,6 +442,20 @@ class BudgetExhausted(Event, frozen=True, kw_only=True, tag="budget.exhausted"):
     need: Credits = Credits()
 
 
+class BudgetRefused(Event, frozen=True, kw_only=True, tag="budget.refused"):
+    """Spending or a closing that rests on no grant of the persona's: no_grant, unknown_grant or anothers_grant.
+
+    `credits` were spent all the same and are charged in `window` like a grant's; a closing changes nothing. `upto` is the
+    sequence of the persona's last thought looked at.
+    """
+
+    reason: Reason
+    grant_id: EventId | None = None
+    window: Count
+    credits: Credits = Credits()
+    upto: Count = 0
+
+
 class LotShare(msgspec.Struct, frozen=True, kw_only=True):
     """Actions of one persona; where there are none, `scope` (persona, an ancestor's id, swarm) says whose limit it is."""
 
@@ -645,6 +659,7 @@ AnyEvent = (
     | BudgetGranted
     | BudgetSettled
     | BudgetExhausted
+    | BudgetRefused
     | LotRequested
     | LotGranted
     | CognitionStarted

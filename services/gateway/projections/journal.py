@@ -23,6 +23,7 @@ from shared.contracts.events import (
     ApprovalGranted,
     ApprovalRequested,
     BudgetExhausted,
+    BudgetRefused,
     CheckResult,
     CognitionStarted,
     CognitionStopped,
@@ -101,7 +102,7 @@ def principal_of(event: AnyEvent) -> str | None:
 
 def outcome_of(event: AnyEvent) -> Outcome:
     match event:
-        case ProposalRejected() | ApprovalDenied() | SpawnRefused() | BudgetExhausted():
+        case ProposalRejected() | ApprovalDenied() | SpawnRefused() | BudgetExhausted() | BudgetRefused():
             return "denied"
         case ActionExecuted() if event.outcome != "success":
             return "failure"
@@ -140,6 +141,10 @@ def detail_of(event: AnyEvent) -> str:
             return f"{event.identity.name} ({event.identity.role})"
         case BudgetExhausted():
             return f"{event.resource} of {event.scope}"
+        case BudgetRefused():
+            return (
+                f"{event.reason}: {event.credits.tokens} tokens and {event.credits.compute_ms} ms, charged all the same"
+            )
         case ActionDelayed():
             return (
                 f"{event.reason}: no action of {event.scope} is left before {event.until.isoformat(timespec='seconds')}"

@@ -16,6 +16,7 @@ from shared.contracts.events import (
     PersonaDraining,
     PersonaReaped,
     ThoughtGenerated,
+    Usage,
 )
 from shared.contracts.ids import EVERYONE
 from shared.log.memory import MemoryLog
@@ -130,3 +131,37 @@ async def test_idleness_counts_anew_after_the_machine_slept_or_the_log_was_away(
 
 async def _away(filters: object) -> None:
     raise LogUnavailable("away")
+
+
+async def test_what_thoughts_cost_is_told_once_from_when_this_governor_began_to_look() -> None:
+    mesh = Mesh()
+    for recorded in family(("a", None), ("b", None)).log.events:
+        await mesh.say(recorded.event)
+    roster = mesh.roster()
+
+    async def think(step: int, cost: int) -> None:
+        thought = ThoughtGenerated(
+            swarm="s",
+            persona="a",
+            step=step,
+            cycle=1,
+            phase="observe",
+            text="t",
+            thinker="rules",
+            digest="0" * 64,
+            useful_at=at(0),
+            usage=Usage(tokens_in=cost),
+            grant_id="g",
+        )
+        await mesh.say(thought)
+
+    async def spent() -> list[tuple[str, str | None, int]]:
+        await roster.refresh()
+        await roster.last_thoughts("s")
+        return [(s.persona, s.grant_id, s.credits.tokens) for s in await roster.spent("s")]
+
+    await think(1, 5)
+    assert await spent() == []
+    await think(2, 7)
+    await think(3, 0)
+    assert [await spent(), await spent()] == [[("a", "g", 7)], []]

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from services.governor.decider import ExpiredGrants, Limits, State, ledger_boundary
-from services.governor.ledger import KEPT_WINDOWS
+from services.governor.ledger import KEPT_WINDOWS, Spent
 from shared.contracts.events import (
     AnyEvent,
     BudgetExhausted,
     BudgetGranted,
+    BudgetRefused,
     BudgetSettled,
     Credits,
     GrantRequested,
@@ -50,9 +51,19 @@ def granted(events: list[AnyEvent]) -> BudgetGranted:
     return events[-1]
 
 
-def turn(swarm: Swarm, second: float) -> list[AnyEvent]:
+def turn(swarm: Swarm, second: float, thoughts: tuple[Spent, ...] = ()) -> list[AnyEvent]:
     """What follows from the ledger's tick."""
-    return swarm.replica.handle(Tick(id=f"t{second}", now=at(second), swarm="s", facts=ExpiredGrants()))
+    return swarm.replica.handle(Tick(id=f"t{second}", now=at(second), swarm="s", facts=ExpiredGrants(spent=thoughts)))
+
+
+def unpaid(persona: str, reason: str, grant_id: str | None, cost: int = 0, upto: int = 0) -> BudgetRefused:
+    return BudgetRefused(
+        swarm="s", persona=persona, reason=reason, grant_id=grant_id, window=WINDOW, credits=tokens(cost), upto=upto
+    )
+
+
+def spent(persona: str, grant_id: str | None, cost: int, seq: int) -> Spent:
+    return Spent(persona=persona, grant_id=grant_id, credits=tokens(cost), seq=seq)
 
 
 def served(swarm: Swarm, second: float) -> list[str]:
@@ -193,7 +204,10 @@ def test_closing_gives_back_what_was_not_used_in_the_same_commit() -> None:
 def test_closing_is_believed_up_to_the_grant_and_only_from_its_holder() -> None:
     swarm = swarm_of(("root", None, 1000), ("other", None, 1000))
     grant = granted(swarm.ask(want("root", 400)))
-    assert swarm.ask(want("other", 0, closing=grant.grant_id)) == []
+    (refused,) = swarm.ask(want("other", 0, closing=grant.grant_id))
+    assert refused == unpaid("other", "anothers_grant", grant.grant_id)
+    (invented,) = swarm.ask(want("other", 0, closing="g-1"))
+    assert invented == unpaid("other", "unknown_grant", "g-1")
     (settled,) = swarm.ask(want("root", 0, closing=grant.grant_id, used=9999))
     assert isinstance(settled, BudgetSettled) and settled.credits == tokens(400)
     assert swarm.ask(want("root", 0, closing=grant.grant_id, used=1)) == []
@@ -232,6 +246,37 @@ def test_an_unclosed_grant_is_charged_in_full_by_the_first_tick_after_its_end() 
         )
     ]
     assert turn(swarm, 91) == []
+
+
+def test_thoughts_without_a_grant_of_their_own_are_refused_charged_and_told_once() -> None:
+    swarm = swarm_of(("root", None, 1000), ("a", "root", 1000), ("b", "root", 1000))
+    grant = granted(swarm.ask(want("a", 100), 1))
+    thoughts = (
+        spent("a", grant.grant_id, 60, 101),
+        spent("b", grant.grant_id, 70, 102),
+        spent("b", grant.grant_id, 80, 103),
+        spent("b", "invented", 90, 104),
+        spent("root", None, 200, 105),
+    )
+    told = turn(swarm, 2, thoughts)
+    assert told == [
+        unpaid("b", "anothers_grant", grant.grant_id, 150, 104),
+        unpaid("b", "unknown_grant", "invented", 90, 104),
+        unpaid("root", "no_grant", None, 200, 105),
+    ]
+    assert turn(swarm, 3, thoughts) == []
+    assert exhausted(swarm.ask(want("b", 461), 4)) == ("root", "tokens")
+    assert granted(swarm.ask(want("b", 460), 5)).credits == tokens(460)
+
+
+def test_a_thought_may_cite_a_grant_that_has_just_ended() -> None:
+    swarm = swarm_of(("root", None, 1000))
+    grant = granted(swarm.ask(want("root", 100), 1))
+    swarm.ask(want("root", 0, closing=grant.grant_id, used=60), 2)
+    assert turn(swarm, 3, (spent("root", grant.grant_id, 60, 50),)) == []
+    assert swarm.ask(want("root", 0, closing=grant.grant_id, used=60), 4) == []
+    swarm.ask(want("root", 0, closing=granted(swarm.ask(want("root", 100), 999)).grant_id), 1000)
+    assert turn(swarm, 1001, (spent("root", grant.grant_id, 60, 51),)) != []
 
 
 def test_a_tick_of_the_ledger_settles_what_expired_within_the_batch() -> None:
