@@ -18,6 +18,7 @@ from shared.contracts.events import PersonaReaped, PersonaSpawned, ThoughtGenera
 from shared.contracts.ids import utc_now
 from shared.log.port import Log, LogUnavailable
 from shared.runtime.shell import PerformEffect, drive
+from shared.runtime.taking import take
 from shared.telemetry import PERSONAS, THOUGHTS
 
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ class Loop:
         """Feed the host until `stop`."""
         began = time.monotonic()
         async for message in self._tail:
-            self._host.feed(message)
+            await take(self._log, self._host.feed, message)
             self._wake.set()
             if self.running and isinstance(message, Recorded) and isinstance(message.event, ThoughtGenerated):
                 THOUGHTS.labels(message.event.status).inc()

@@ -20,6 +20,7 @@ from shared.contracts.catalog import matches
 from shared.contracts.envelope import Message, Recorded, Stored, encode, stored
 from shared.contracts.ids import utc_now
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.dead import bury
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
@@ -289,6 +290,13 @@ class JetStreamLog:
         return stored(subject, headers, message.data, seq=seq, stored_at=stored_at.astimezone(UTC))
 
     # -- follow -----------------------------------------------------------------------------------------------------
+
+    async def bury(self, seq: int, reason: str, detail: str) -> None:
+        found = await self.connection.request(DIRECT_GET, b'{"seq":%d}' % seq)
+        if is_status(found):
+            raise LogUnavailable(f"direct get answered {found.status} for sequence {seq}")
+        message = Raw(found.headers["Nats-Subject"], "", found.data, found.head)
+        await bury(self.connection, self.service, "SWARM", seq, message, reason, detail)
 
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> JetStreamTail:
         suffix = "" if stream == "SWARM" else f"-{stream.lower()}"

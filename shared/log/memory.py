@@ -276,6 +276,10 @@ class MemoryLog:
         newest = {m.subject: m for m in self.store.stored(filters)}
         return sorted((m for m in newest.values() if isinstance(m, Recorded)), key=lambda r: r.seq)
 
+    async def bury(self, seq: int, reason: str, detail: str) -> None:
+        await asyncio.sleep(0)
+        self.dead.append((self.store.messages[seq - 1].subject, reason, detail))
+
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> MemoryTail:
         return MemoryTail(self, tuple(filters), after, stream)
 

@@ -119,6 +119,9 @@ class Log(Protocol):
         A wildcard may match at most 1024 subjects (a limit of the broker); name the subjects where there can be more.
         """
 
+    async def bury(self, seq: int, reason: str, detail: str) -> None:
+        """Send a stored message to the dead letters, in the name of this service. Raises `LogUnavailable`."""
+
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> Tail: ...
 
     def pull(self, spec: ConsumerSpec) -> Puller: ...

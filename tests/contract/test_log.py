@@ -21,6 +21,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.connection import Connection
+from shared.log.dead import buried
 from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec, Delivery, DuplicateEvent, Expect, Log, Puller, StaleBoundary, Tail
@@ -265,6 +266,15 @@ async def test_the_first_of_many_events_are_read_over_what_cannot_be_read(log: L
         await garbage(log, subject)
         await log.commit([observation(text)])
     assert ["a", "b"] == [r.event.text for r in await log.read((subject,), limit=2)]  # type: ignore[union-attr]
+
+
+async def test_a_stored_event_can_be_buried_and_stays(log: Log) -> None:
+    (seq,) = await log.commit([observation()])
+    for _ in range(2):
+        await log.bury(seq, "not_taken", "KeyError: 'x'")
+    assert isinstance(await log.get(seq), Recorded)
+    if isinstance(log, JetStreamLog):
+        assert {"observation.recorded in alpha": 1} == await buried(log.connection, "test")
 
 
 async def test_a_tail_and_a_consumer_tell_of_what_cannot_be_read(log: Log) -> None:

@@ -20,6 +20,7 @@ from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded, Stored
 from shared.log.port import Log, Tail
+from shared.runtime.taking import take
 
 log = structlog.get_logger()
 
@@ -104,7 +105,7 @@ class Feed:
             watch = group.create_task(self._watch(tail))
             taken = 0
             async for message in tail:
-                self.take(message)
+                await take(self._log, self.take, message)
                 taken += 1
                 if taken % YIELD_EVERY == 0:
                     await asyncio.sleep(0)

@@ -16,7 +16,9 @@ from services.gateway.front.stream import EventStream, Filter
 from services.gateway.projections.feed import Feed, Subscription
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.events import CognitionStarted
+from shared.contracts.ids import fresh_id, utc_now
 from shared.log.memory import MemoryLog
 from shared.log.port import LogUnavailable
 from tests.eventsource import EventSource
@@ -398,3 +400,30 @@ async def test_a_client_ahead_of_the_projection_is_not_sent_again_what_it_has() 
         feed.take(event)
     assert (await following).startswith(b"id: 4\n")
     await chunks.aclose()  # type: ignore[attr-defined]
+
+
+async def test_an_event_the_fold_cannot_take_is_buried_and_those_after_it_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, projection = MemoryLog(), Projection()
+    fold = projection.journal.apply
+    broken = iter((True,))
+
+    def apply(recorded: Recorded) -> None:
+        if next(broken, False):
+            raise OverflowError("date value out of range")
+        fold(recorded)
+
+    monkeypatch.setattr(projection.journal, "apply", apply)
+    log.store.publish("cognition.started.all.all", b"{}")
+    for _ in range(2):
+        event_id = fresh_id()
+        envelope = Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id)
+        await log.commit([Message(event=CognitionStarted(swarm="all", persona="all"), envelope=envelope)])
+    feed = Feed(log, projection)
+    running = asyncio.create_task(feed.run())
+    await asyncio.wait_for(feed.caught_up.wait(), 10)
+    await feed.stop()
+    await running
+    assert [("cognition.started.all.all", "not_taken")] == [letter[:2] for letter in log.dead]
+    assert (3, 3, 1) == (feed.position, projection.loop.seq, len(projection.journal))
