@@ -29,6 +29,7 @@ from shared.memory.score import recency, score
 from shared.memory.snapshot import Captured, capture, decode
 
 TRANSACTION_EVENTS = 256
+YIELD_EVERY = 16
 COMPACT_EVERY_CYCLES = 64
 """A compressing thought of every such cycle of a persona starts a compaction pass over its memory."""
 
@@ -104,10 +105,11 @@ class Fabric:
                 for d, v in zip(drafts, vectors, strict=True)
             ]
         )
-        for d, vector, near in zip(drafts, vectors, hits, strict=True):
+        for n, (d, vector, near) in enumerate(zip(drafts, vectors, hits, strict=True), 1):
             if not tx.knows(d.item.id):
                 tx.fold(d, vector, near)
-            await asyncio.sleep(0)  # a transaction is long: others run in between
+            if n % YIELD_EVERY == 0:
+                await asyncio.sleep(0)  # a transaction is long: others run in between
         drop: tuple[str, ...] = ()
         refused: tuple[str, ...] = ()
         if _starts_pass(events[-1]) and not self._restored(events[-1]):
@@ -147,7 +149,7 @@ class Fabric:
         ids = {i for d in drafts for i in (d.item.id, *d.sources, *d.replaces)}
         keys = {exact_key(d.item.owner, d.item.kind, d.item.about, d.item.text) for d in drafts}
         tx = Transaction(await self._index.retrieve(sorted(ids)))
-        tx.read(await self._index.matching(sorted(keys)))
+        tx.read_twins(await self._index.matching(sorted(keys)))
         return tx
 
     async def _compact(self, cause: Recorded, tx: Transaction) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -48,6 +48,7 @@ class Transaction:
         self.changed: dict[str, None] = {}
         self.outcome = Outcome()
         self._holder: dict[str, str] = {}
+        self._changed_of: dict[str, list[str]] = {}
         self._by_key: dict[str, list[str]] = {}
         self.read(read)
 
@@ -56,6 +57,12 @@ class Transaction:
         for item in items:
             if item.id not in self.items:
                 self._put(item)
+
+    def read_twins(self, items: Iterable[MemoryItem]) -> None:
+        """Take in all of the index that reads the same as any draft of this transaction."""
+        for item in items:
+            self.read((item,))
+            self._by_key.setdefault(_key(item), []).append(item.id)
 
     def knows(self, event_id: str) -> bool:
         item = self._of(event_id)
@@ -66,7 +73,8 @@ class Transaction:
         self.read(hit.item for hit in hits)
         self.vectors.update({hit.item.id: hit.vector for hit in hits if hit.item.id not in self.vectors})
         item = self._complete(draft)
-        twin = self._twin(item)
+        key = _key(item)
+        twin = self._twin(key)
         if twin is None:
             similar = []
             for cosine, near in self._nearest(item, vector, hits):
@@ -80,6 +88,7 @@ class Transaction:
                 item = msgspec.structs.replace(item, edges=(*item.edges, *similar[:SIMILAR_EDGES]))
                 self.outcome.added += 1
                 self.outcome.linked += len(similar[:SIMILAR_EDGES])
+                self._by_key.setdefault(key, []).append(item.id)
                 self._change(item, vector)
                 return
         self.outcome.merged += 1
@@ -103,14 +112,14 @@ class Transaction:
             edges=tuple(edges)[:MAX_LINKS],
         )
 
-    def _twin(self, item: MemoryItem) -> MemoryItem | None:
+    def _twin(self, key: str) -> MemoryItem | None:
         """The latest item that reads the same and has room."""
-        found = [self.items[i] for i in self._by_key.get(_key(item), ())]
+        found = [self.items[i] for i in self._by_key.get(key, ())]
         return max((i for i in found if _has_room(i)), key=lambda i: i.seq, default=None)
 
     def _nearest(self, item: MemoryItem, vector: Vector, hits: Sequence[Hit]) -> list[tuple[float, MemoryItem]]:
         near = {hit.item.id for hit in hits}
-        near.update(i for i in self.changed if self.items[i].owner == item.owner)
+        near.update(self._changed_of.get(item.owner, ()))
         wide = vector.astype(np.float64)
         scored = [(float(wide @ self.vectors[i].astype(np.float64)), self.items[i]) for i in near if i != item.id]
         scored.sort(key=lambda pair: (-pair[0], pair[1].seq))
@@ -128,11 +137,11 @@ class Transaction:
     def _change(self, item: MemoryItem, vector: Vector) -> None:
         self._put(item)
         self.vectors[item.id] = vector
-        self.changed[item.id] = None
+        if item.id not in self.changed:
+            self.changed[item.id] = None
+            self._changed_of.setdefault(item.owner, []).append(item.id)
 
     def _put(self, item: MemoryItem) -> None:
-        if item.id not in self.items:
-            self._by_key.setdefault(_key(item), []).append(item.id)
         self.items[item.id] = item
         for event_id in item.ids:
             self._holder[event_id] = item.id
