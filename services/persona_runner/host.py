@@ -26,6 +26,7 @@ from shared.contracts.catalog import owner
 from shared.contracts.envelope import Message, Recorded, Stored, Unreadable
 from shared.contracts.events import CognitionStarted, CognitionStopped, ObservationRecorded, PersonaSpawned
 from shared.contracts.ids import EVERYONE
+from shared.log.marks import Trail
 from shared.thinker.perception import Perception
 from shared.thinker.port import Percept
 
@@ -95,7 +96,7 @@ class Host:
         self.limits = limits or Limits()
         self.shards: set[int] = set()
         self.position = 0
-        self.newest: Stored | None = None
+        self.trail = Trail()
         self._thinker, self._runner = thinker, runner
         self._swarms: dict[str, Swarm] = {}
         self._controls: dict[str, tuple[int, int]] = {}
@@ -108,7 +109,8 @@ class Host:
         """Take in the next message of the tail."""
         if message.seq <= self.position:
             return
-        self.position, self.newest = message.seq, message
+        self.position = message.seq
+        self.trail.add(message)
         if isinstance(message, Unreadable):
             self._personal(message)
         else:

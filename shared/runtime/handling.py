@@ -23,6 +23,7 @@ from shared.contracts.catalog import matches, subject_of
 from shared.contracts.envelope import Envelope, Message, Recorded, Stored
 from shared.contracts.ids import caused_id
 from shared.decider import Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick
+from shared.log.marks import Mark, Trail
 from shared.log.port import Expect
 
 S = TypeVar("S")
@@ -88,21 +89,24 @@ class Fold(Generic[S]):
         self.boundary = boundary
         self.state: S = decider.initial()
         self.position = 0
-        self.newest = ""
-        """The id of the message at the position."""
+        self.trail = Trail()
         self.unsaved = 0
         """Messages taken in since the last checkpoint."""
         self.guards: dict[str, int] = {}
         self._is_own_guard = boundary.guards == boundary.reads and len(boundary.reads) == 1
 
-    def absorb(self, messages: Sequence[Stored]) -> None:
-        """Evolve by events of the boundary, in stream order; what is older than the position is known already."""
+    def absorb(self, messages: Sequence[Stored], *, own: bool = False) -> None:
+        """Evolve by events of the boundary, in stream order; what is older than the position is known already.
+
+        `own`: they were just committed here, and their `stored_at` is not the broker's.
+        """
         for message in messages:
             if message.seq <= self.position:
                 continue
             if isinstance(message, Recorded):
                 self.state = self.decider.evolve(self.state, message)
-            self.position, self.newest = message.seq, message.id
+            self.position = message.seq
+            self.trail.put(Mark(message.seq, message.id, None if own else message.stored_at))
             self.unsaved += 1
             for guard in self.boundary.guards:
                 if self._is_own_guard or matches(guard, message.subject):
@@ -189,7 +193,7 @@ def _commit(
         return True
     if guards == reads or set(guards) >= set(reads):
         own = [recorded(m, seq, current.now) for m, seq in zip(messages, seqs, strict=True)]  # type: ignore[arg-type]
-        fold.absorb([r for r in own if matches_one(reads, r.subject)])
+        fold.absorb([r for r in own if matches_one(reads, r.subject)], own=True)
     elif decision.effect is not None:
         yield from _catch_up(fold)
     return True

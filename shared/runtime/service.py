@@ -79,7 +79,7 @@ class Service:
         checkpoints = None
         if state_type is not None:
             prefix = f"{self.name}.{type(decider).__name__.lower()}"
-            checkpoints = Checkpoints(self.log, self.bucket("checkpoints"), prefix, state_type)
+            checkpoints = Checkpoints(self.log, self.bucket("checkpoints"), prefix, state_type, writer=self.instance)
         return Shell(self.log, decider, service=self.name, perform=perform, checkpoints=checkpoints)
 
     def consume(

@@ -7,8 +7,8 @@ it back only when
 
 - the file is whole (zstd's checksum, the types) - else it is moved aside to `<name>.bad` and said;
 - the same code wrote it: a digest over the sources of the fold and its contracts, so nobody has to raise a version;
-- the log is the one it was made from: at the checkpoint's sequence it holds the same event, stored at the same time. So a
-  checkpoint of another log, of one that was cut short, or of one that has since forgotten that far, does not count.
+- the log is the one it was made from: it still holds the events the checkpoint's marks name, stored at the same time. So a
+  checkpoint of another log, or of one that was cut short, also if it has grown past that point again, does not count.
 
 What does not count costs a longer read and nothing else. Small boundaries are checkpointed in a bucket instead (`checkpoints`).
 """
@@ -19,7 +19,6 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +28,7 @@ import msgspec
 import structlog
 import zstandard
 
-from shared.contracts.envelope import Stored
+from shared.log.marks import Mark, Trail, foreign
 from shared.log.port import Log
 from shared.settings import Settings
 
@@ -37,40 +36,29 @@ _log = structlog.get_logger()
 
 S = TypeVar("S", bound=msgspec.Struct)
 C = TypeVar("C", bound=msgspec.Struct, covariant=True)
-FORMAT = 1
+FORMAT = 2
 EVERY_S, EVERY_EVENTS = 60.0, 5000
 """A checkpoint is offered so often, and written when the log went on by so many sequences."""
 MAX_BYTES = 256 * 2**20
 """Of a state, before compression; a larger one is not written."""
-SAME_INSTANT = timedelta(milliseconds=1)
-"""The broker tells when an event was stored in two ways, which may differ by a rounding."""
-
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """The newest message in a state: what the log must hold for the state to be of this log."""
-
-    seq: int
-    id: str
-    stored_at: datetime
 
 
 class Projection(Protocol[C]):
     """What can be checkpointed."""
 
     @property
-    def newest(self) -> Stored | None:
-        """The last message taken in since the start; None when there was none yet."""
+    def trail(self) -> Trail:
+        """Of the messages taken in since the start."""
 
     def capture(self) -> C:
-        """The state as of `newest`, in a copy that nobody changes."""
+        """The state as of the newest of them, in a copy that nobody changes."""
 
 
 class _File(msgspec.Struct, array_like=True):
     format: int
     code: str
-    mark: Mark
+    marks: tuple[Mark, ...]
     state: msgspec.Raw
 
 
@@ -87,6 +75,7 @@ class CheckpointFile(Generic[S]):
         self._type = state_type
         self._code = _digest(code)
         self._max_bytes = max_bytes
+        self._loaded: tuple[Mark, ...] = ()
         self._writing = asyncio.Lock()
 
     async def load(self, log: Log) -> S | None:
@@ -94,36 +83,36 @@ class CheckpointFile(Generic[S]):
         found = await asyncio.to_thread(self._read)
         if found is None:
             return None
-        mark, state = found
-        event = await log.get(mark.seq)
-        if event is None or event.id != mark.id or abs(event.stored_at - mark.stored_at) > SAME_INSTANT:
-            _log.warning("checkpoint_ignored", file=self.path.name, seq=mark.seq, why="it is not of this log")
+        marks, state = found
+        if not marks or (mark := await foreign(log, marks)) is not None:
+            at = mark.seq if marks and mark is not None else 0
+            _log.warning("checkpoint_ignored", file=self.path.name, seq=at, why="it is not of this log")
             return None
-        self.saved_seq = mark.seq
-        _log.info("checkpoint_restored", file=self.path.name, seq=mark.seq)
+        self.saved_seq, self._loaded = marks[0].seq, marks
+        _log.info("checkpoint_restored", file=self.path.name, seq=self.saved_seq)
         return state
 
     async def offer(self, projection: Projection[S], *, events: int = EVERY_EVENTS) -> None:
         """Save the projection if the log went on by `events` sequences since the last time. A disk that refuses is said."""
         async with self._writing:
-            newest = projection.newest
+            newest = projection.trail.newest
             if newest is None or newest.seq - self.saved_seq < events:
                 return
-            mark, state = Mark(newest.seq, newest.id, newest.stored_at), projection.capture()
+            marks, state = Trail((*self._loaded, *projection.trail.marks)).marks, projection.capture()
             try:
-                size = await asyncio.to_thread(self._write, mark, state)
+                size = await asyncio.to_thread(self._write, marks, state)
             except OSError as error:
                 _log.warning("checkpoint_not_saved", file=self.path.name, why=str(error))
                 return
-            self.saved_seq = mark.seq
+            self.saved_seq = newest.seq
             if size > self._max_bytes:
                 _log.warning("checkpoint_too_large", file=self.path.name, limit_bytes=self._max_bytes)
             else:
-                _log.info("checkpoint_saved", file=self.path.name, seq=mark.seq, size_bytes=size)
+                _log.info("checkpoint_saved", file=self.path.name, seq=newest.seq, size_bytes=size)
 
-    def _write(self, mark: Mark, state: S) -> int:
+    def _write(self, marks: tuple[Mark, ...], state: S) -> int:
         """The size before compression; above the limit the file is as it was. Raises `OSError`."""
-        head = b"\x94" + _encode(FORMAT) + _encode(self._code) + _encode(mark)
+        head = b"\x94" + _encode(FORMAT) + _encode(self._code) + _encode(marks)
         size = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_name(self.path.name + ".tmp")
@@ -148,7 +137,7 @@ class CheckpointFile(Generic[S]):
             os.close(folder)
         return size
 
-    def _read(self) -> tuple[Mark, S] | None:
+    def _read(self) -> tuple[tuple[Mark, ...], S] | None:
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -165,7 +154,7 @@ class CheckpointFile(Generic[S]):
             if (found.format, found.code) != (FORMAT, self._code):
                 _log.info("checkpoint_ignored", file=self.path.name, why="other code wrote it")
                 return None
-            return found.mark, msgspec.msgpack.decode(found.state, type=self._type)
+            return found.marks, msgspec.msgpack.decode(found.state, type=self._type)
         except (msgspec.MsgspecError, zstandard.ZstdError, ValueError) as error:
             _log.warning("checkpoint_unreadable", file=self.path.name, why=str(error))
             self._set_aside()

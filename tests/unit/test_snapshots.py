@@ -19,6 +19,7 @@ from shared import contracts
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id
+from shared.log.marks import Trail
 from shared.log.memory import MemoryLog
 from shared.runtime import snapshots
 from shared.runtime.snapshots import CheckpointFile
@@ -37,16 +38,16 @@ class Reader:
     """A projection that keeps every text."""
 
     def __init__(self, known: Texts | None = None) -> None:
-        self.newest: Recorded | None = None
+        self.trail = Trail()
         self.texts = list(known.texts) if known else []
 
     def take(self, recorded: Recorded) -> None:
-        self.newest = recorded
+        self.trail.add(recorded)
         assert isinstance(recorded.event, ObservationRecorded)
         self.texts.append(recorded.event.text)
 
     def capture(self) -> Texts:
-        return Texts(list(self.texts), self.newest.seq if self.newest else 0)
+        return Texts(list(self.texts), self.trail.newest.seq if self.trail.newest else 0)
 
 
 async def log_with(*texts: str, at: datetime = START, ids: str = "") -> MemoryLog:

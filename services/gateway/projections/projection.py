@@ -30,6 +30,7 @@ from services.gateway.wire.views import (
 from shared.contracts.catalog import class_of, matches
 from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
+from shared.log.marks import Trail
 
 KEEP_COMMANDS = 20_000
 TOP = 5
@@ -99,7 +100,7 @@ class Projection:
 
     def __init__(self) -> None:
         self.position = 0
-        self.newest: Stored | None = None
+        self.trail = Trail()
         self.updated_at: datetime | None = None
         self.loop = Loop()
         self.personas = Personas()
@@ -116,7 +117,8 @@ class Projection:
         """Whether the message was new. What cannot be read changes nothing but where guards are."""
         if message.seq <= self.position:
             return False
-        self.position, self.newest = message.seq, message
+        self.position = message.seq
+        self.trail.add(message)
         if matches(LOOP, message.subject):
             self.loop.seq = message.seq
         if isinstance(message, Recorded):

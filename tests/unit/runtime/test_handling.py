@@ -171,7 +171,7 @@ def test_own_events_are_folded_as_they_were_stored_and_decide_nothing_again() ->
     world, fold = World(), fold_of(once(reaped()))
     message = delivered(world.say("a"))
     assert [Done(1), Done(0)] == [world.handle(fold, message), world.handle(fold, message)]
-    assert [r.id for r in world.store.read((REAPED,))] == [fold.newest]
+    assert [r.id for r in world.store.read((REAPED,))] == [fold.trail.newest.id]
     assert ((REAPED,), 2, 2) == (fold.state, fold.position, fold.last(REAPED))
 
 
