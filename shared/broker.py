@@ -115,6 +115,10 @@ def grants(instance: str) -> Grants:
     """Least privilege of one service instance."""
     service = service_of(instance)
     publish = [*emits(service), f"dead.{service}.>", *_letters(service), f"$KV.checkpoints.{service}.>"]
+    probe = f"probe.{instance}"
+    publish += [probe, f"$JS.API.DIRECT.GET.PROBE.{probe}"]
+    if service not in UNTRUSTED:
+        publish.append("$JS.API.DIRECT.GET.PROBE")
     publish += [f"$JS.API.STREAM.INFO.{stream}" for stream in STREAMS]
     for stream, durable in durables(service):
         publish += [

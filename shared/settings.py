@@ -16,6 +16,9 @@ from typing import Annotated
 
 import msgspec
 
+STORE_BYTES, LEAST_STORE_BYTES = 10 * 2**30, 256 * 2**20
+"""How large the broker's store may get, unless told otherwise, and the smallest in which every stream has room."""
+
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
@@ -49,6 +52,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     health_host: str = "127.0.0.1"
     health_port: Port = 0
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 4.0
+    clock_tolerance_s: Seconds = 5.0
+    store_bytes: Annotated[int, msgspec.Meta(ge=LEAST_STORE_BYTES)] = STORE_BYTES
+
+    # `swarm up`
+    up_wait_s: Seconds = 60.0
+    liveness_s: Seconds = 20.0
 
     # gateway
     http_host: str = "127.0.0.1"

@@ -71,6 +71,10 @@ THOUGHTS = Counter("swarm_thoughts", "thoughts committed, by status", ["status"]
 PERSONAS = Gauge("swarm_personas_hosted", "personas this runner hosts")
 HTTP_REQUESTS = Counter("swarm_http_requests", "requests by route and status class", ["route", "status"])
 STREAM_CLIENTS = Gauge("swarm_stream_clients", "open event streams")
+STORE_USED = Gauge("swarm_store_used_ratio", "the log's bytes by the most it may have, 0 to 1")
+HELD_BACK = Gauge("swarm_held_back", "1 while the store is so full that nothing new is taken in")
+CLOCK_OFF = Gauge("swarm_clock_off_seconds", "this clock minus the broker's; positive: it is ahead")
+LOOP_LAG = Gauge("swarm_loop_lag_seconds", "how late the event loop was at its last beat")
 
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 """The library's own defaults write every local variable of every frame into the log: tokens, seeds, whole settings."""

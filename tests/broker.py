@@ -21,7 +21,7 @@ class Broker:
         self.config = folder / "nats.conf"
         sync = "  sync_interval: always\n" if sync_always else ""
         self.config.write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{\n  store_dir: "{folder / "js"}"\n  max_file: 4G\n'
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{\n  store_dir: "{folder / "js"}"\n  max_file: 16G\n'
             f"  strict: true\n{sync}}}\n"
         )
         self.process: subprocess.Popen[bytes] | None = None

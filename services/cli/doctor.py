@@ -204,7 +204,7 @@ async def _streams(record: MeshRecord) -> Check:
             record.nats_url, name="swarm doctor", seed_file=seed, inbox_prefix=inbox_prefix(BOOTSTRAP), wait_s=2.0
         )
         try:
-            differing = await drift(connection)
+            differing = await drift(connection, record.store_bytes)
         finally:
             await connection.close()
     except (LogUnavailable, OSError, ValueError) as error:

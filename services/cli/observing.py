@@ -17,7 +17,7 @@ MAX_BODY = 240 * 1024
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 10.0
 
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_AGAIN = (408, 425, 429, 500, 502, 503, 504, 507)
 
 
 class Observer:
@@ -77,7 +77,7 @@ class Observer:
                     return
                 if answer.status_code not in _AGAIN:
                     raise refusal(answer)
-                why = f"the mesh answers {answer.status_code}"
+                why = f"the mesh answers {answer.status_code}: {refusal(answer)}"
                 pause_s = max(wait_s, _seconds(answer.headers.get("Retry-After")))
             except httpx.TransportError as error:
                 why = f"nobody answers at {self._client.base_url} ({type(error).__name__})"

@@ -54,7 +54,7 @@ def create_app(gateway: Gateway) -> Front:
         request_max_body_size=gateway.settings.max_body_bytes,
         logging_config=None,
     )
-    return Front(app, gateway.settings, lambda: gateway.feed.ready)
+    return Front(app, gateway.settings, lambda: gateway.feed.ready, gateway.clock_off)
 
 
 def _on_error(request: AnyRequest, error: Exception) -> Response[bytes]:

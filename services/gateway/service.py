@@ -60,6 +60,8 @@ async def wire(service: Service) -> None:
             settings,
             connected=lambda: service.connection.is_connected,
             problems=service.health.problems,
+            held=lambda: service.pressure.held,
+            clock_off=lambda: service.probe.clock_off,
         )
         http = server(create_app(gateway), settings.host, settings.port)
     except (SettingsError, Unsafe) as error:

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 SOURCE = "persona_runner"
 FILTERS = tuple(class_filter(c) for c in CONSUMES[SOURCE] if c not in SHORT_LIVED)
 LIFECYCLE = ("persona.spawned.*.*", "persona.reaped.*.*")
-AWAY_S, FAILED_S = 1.0, 5.0
+AWAY_S, FAILED_S, HELD_S = 1.0, 5.0, 1.0
 SLICE_S = 0.02
 """The longest that events are taken in without letting others run: leases are to be renewed meanwhile."""
 LOADING = 8
@@ -34,7 +34,10 @@ LOADING = 8
 
 
 class Loop:
-    """One runner on a log. `clock` is the wall clock of ticks; `concurrency` bounds the steps in flight."""
+    """One runner on a log. `clock` is the wall clock of ticks; `concurrency` bounds the steps in flight.
+
+    While `held` says why, no step begins; those in flight finish.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,9 @@ class Loop:
         *,
         concurrency: int = 64,
         clock: Callable[[], datetime] = utc_now,
+        held: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._held = held
         self._log = log_
         self._host = host
         self._perform = perform
@@ -125,6 +130,9 @@ class Loop:
             while not stopping.is_set():
                 self._wake.clear()
                 now = self._clock()
+                if self._held() is not None:
+                    await self._rest(stopping)
+                    continue
                 for key in self._host.due(now, self._concurrency - len(self._steps)):
                     step = asyncio.create_task(self._guarded(key), name=".".join(key))
                     self._steps.add(step)
@@ -148,6 +156,14 @@ class Loop:
     def _done(self, step: asyncio.Task[None]) -> None:
         self._steps.discard(step)
         self._wake.set()
+
+    async def _rest(self, stopping: asyncio.Event) -> None:
+        """A while, or until the end; what happens meanwhile changes nothing."""
+        try:
+            async with asyncio.timeout(HELD_S):
+                await stopping.wait()
+        except TimeoutError:
+            return
 
     async def _pause(self, now: datetime) -> None:
         """Until the next persona is due, or something happens."""

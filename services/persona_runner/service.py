@@ -68,7 +68,7 @@ async def wire(service: Service) -> None:
     share = await placement.renew()
     if known is not None:
         host.restore(known, share)
-    loop = Loop(service.log, host, performer(thinker, recaller.recall))
+    loop = Loop(service.log, host, performer(thinker, recaller.recall), held=service.held)
     if known is None:
         await loop.own(share)
     changed = asyncio.Event()

@@ -36,10 +36,13 @@ from services.supervisor.state import (
     read_record,
     write_record,
 )
+from services.supervisor.watchdog import Watchdog, has_room
 from shared.broker import BrokerConfig, render
 from shared.settings import load
 
 POLL_S = 0.05
+_OWN = ("SWARM_STORE_BYTES", "SWARM_UP_WAIT_S", "SWARM_LIVENESS_S")
+"""Settings of the supervisor itself."""
 BOOTSTRAP_ATTEMPTS = 3
 
 
@@ -57,21 +60,25 @@ class Mesh:
         self.data = Path(data_dir).resolve()
         environ = absolute(os.environ)
         config = {"SWARM_CONFIG": self.options.config} if self.options.config else {}
-        settings = load({**environ, **config})
+        own = {name: self.options.env[name] for name in _OWN if name in self.options.env}
+        self.settings = load({**environ, **config, **own})
         self.places = Places(
             data=self.data,
             python=sys.executable,
             nats_server=find_binary("nats-server"),
             weed=find_binary("weed") if self.options.s3 else "",
             root=Path(next(iter(services_package.__path__))).resolve().parent,
-            kill_switch=Path(settings.kill_switch_file or self.data / "STOP"),
+            kill_switch=Path(self.settings.kill_switch_file or self.data / "STOP"),
             environ=environ,
         )
         self.children: dict[str, Child] = {}
+        self._watches: list[asyncio.Task[None]] = []
         self.ports: dict[str, int] = {}
         self._on_line = on_line
         self._lock: Lock | None = None
         self._ready = False
+        self._store_bytes = self.settings.store_bytes
+        """What the broker may take: also what streams still claim that were declared for a larger store."""
 
     # -- where things are -------------------------------------------------------------------------------------------
 
@@ -121,6 +128,10 @@ class Mesh:
 
     async def stop(self) -> None:
         """Everything down, in order. Safe to call twice."""
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        self._watches.clear()
         infrastructure = (plan.NATS, plan.S3)
         await asyncio.gather(*(c.stop() for name, c in self.children.items() if name not in infrastructure))
         for name in (plan.S3, plan.NATS):
@@ -152,13 +163,13 @@ class Mesh:
     async def wait_ready(self, *names: str, timeout_s: float | None = None) -> None:
         """Returns when the processes (default: all) are ready. Raises `MeshFailed`, naming those that are not."""
         limit = timeout_s or self.options.ready_timeout_s
-        waiting = {name: child.spec for name, child in self.children.items() if not names or name in names}
+        waiting = {name: child for name, child in self.children.items() if not names or name in names}
         why: dict[str, str] = {}
         async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
             try:
                 async with asyncio.timeout(limit), asyncio.TaskGroup() as group:
-                    for spec in waiting.values():
-                        group.create_task(_until_ready(client, spec, why))
+                    for child in waiting.values():
+                        group.create_task(_until_ready(client, child, why))
             except TimeoutError:
                 late = [f"{name} ({reason})\n{self._last_words(name)}" for name, reason in sorted(why.items())]
                 raise MeshFailed(f"not ready within {limit:g} s: " + "\n".join(late)) from None
@@ -177,6 +188,7 @@ class Mesh:
             before={**(WELL_KNOWN if self.options.well_known else {}), **(before.ports if before else {})},
         )
         keys = ensure_keys(self.places.keys, plan.users(self.options))
+        self._store_bytes = max(self.settings.store_bytes, before.store_bytes if before else 0)
         self._write_config(keys)
         await self._start(plan.nats(self.places, self.ports))
         await self.wait_ready(plan.NATS)
@@ -193,13 +205,16 @@ class Mesh:
         child = Child(spec, log, self._on_line, on_change=self._write_record)
         self.children[spec.name] = child
         await child.start()
+        watchdog = Watchdog(child, patience_s=self.settings.liveness_s, room=lambda: has_room(self.data / "nats"))
+        self._watches.append(asyncio.create_task(watchdog.run(), name=f"watch-{spec.name}"))
 
     async def _declare_streams(self) -> None:
-        spec = plan.bootstrap(self.places, self.ports)
+        spec = plan.bootstrap(self.places, self.ports, store_bytes=self.settings.store_bytes)
         log = LogFile(self.data / "logs" / f"{spec.name}.log")
         try:
             for _ in range(BOOTSTRAP_ATTEMPTS):
                 if await Child(spec, log, self._on_line).run_once() == 0:
+                    self._store_bytes = self.settings.store_bytes
                     return
             raise MeshFailed("the streams cannot be declared:\n" + "\n".join(log.recent))
         finally:
@@ -215,6 +230,7 @@ class Mesh:
             port=self.ports["nats"],
             monitor_port=self.ports["monitor"],
             sync_always=self.options.sync_always,
+            max_file=self._store_bytes,
         )
         (self.data / "nats.conf").write_text(render(config))
         ensure_secret(plan.core_secret_file(self.places), length=32)
@@ -243,6 +259,7 @@ class Mesh:
                 api_url=self.api_url,
                 nats_url=self.nats_url,
                 monitor_url=self.monitor_url,
+                store_bytes=self._store_bytes,
                 s3_url=f"http://127.0.0.1:{self.ports['s3_s3']}" if "s3_s3" in self.ports else "",
                 operator_seed_file=str(plan.operator_seed_file(self.places)),
                 ports=self.ports,
@@ -277,7 +294,8 @@ def find_binary(name: str) -> str:
     return found
 
 
-async def _until_ready(client: httpx.AsyncClient, spec: Spec, why: dict[str, str]) -> None:
+async def _until_ready(client: httpx.AsyncClient, child: Child, why: dict[str, str]) -> None:
+    spec = child.spec
     while spec.ready_url is not None:
         try:
             answer = await client.get(spec.ready_url)
@@ -288,3 +306,4 @@ async def _until_ready(client: httpx.AsyncClient, spec: Spec, why: dict[str, str
             why[spec.name] = f"does not answer: {error or type(error).__name__}"
         await asyncio.sleep(POLL_S)
     why.pop(spec.name, None)
+    child.came_up = True

@@ -123,6 +123,8 @@ def nats(places: Places, ports: Mapping[str, int]) -> Spec:
         env=_base(places),
         cwd=str(places.data),
         ready_url=f"http://127.0.0.1:{ports['monitor']}/healthz",
+        live_url=f"http://127.0.0.1:{ports['monitor']}/healthz",
+        may_be_unwell=True,
     )
 
 
@@ -134,6 +136,7 @@ def s3(places: Places, ports: Mapping[str, int]) -> Spec:
         env=_base(places),
         cwd=str(folder),
         ready_url=f"http://127.0.0.1:{ports['s3_s3']}/",
+        live_url=f"http://127.0.0.1:{ports['s3_s3']}/",
         any_answer=True,
     )
 
@@ -149,7 +152,7 @@ def weed(binary: str, folder: Path, identities: Path, ports: Mapping[str, int]) 
     return (binary, *log, "mini", *at, *flags, *off)
 
 
-def bootstrap(places: Places, ports: Mapping[str, int]) -> Spec:
+def bootstrap(places: Places, ports: Mapping[str, int], *, store_bytes: int) -> Spec:
     """The one-shot process that declares streams and buckets."""
     return Spec(
         name=BOOTSTRAP_NAME,
@@ -159,6 +162,7 @@ def bootstrap(places: Places, ports: Mapping[str, int]) -> Spec:
             "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
             "SWARM_NATS_SEED_FILE": str(places.keys / f"{BOOTSTRAP}.nk"),
             "SWARM_INBOX_PREFIX": inbox_prefix(BOOTSTRAP),
+            "SWARM_STORE_BYTES": str(store_bytes),
         },
         cwd=str(places.data),
     )
@@ -198,6 +202,7 @@ def _service(
         env=env,
         cwd=str(places.data / "services" / instance),
         ready_url=f"http://127.0.0.1:{health}/health/ready",
+        live_url=f"http://127.0.0.1:{health}/health/live",
     )
 
 

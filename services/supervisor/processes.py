@@ -31,14 +31,19 @@ LineSink = Callable[[str, str], None]
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run one process. It is ready when `ready_url` answers 200, or anything at all with `any_answer`."""
+    """How to run one process. It is ready when `ready_url` answers 200, or anything at all with `any_answer`.
+
+    One that gives no answer at `live_url` hangs. What `may_be_unwell` answers there 200 while it can work, and lives all the same.
+    """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = {}
     cwd: str | None = None
     ready_url: str | None = None
+    live_url: str | None = None
     any_answer: bool = False
+    may_be_unwell: bool = False
     grace_s: float = 10.0
 
 
@@ -69,6 +74,8 @@ class Child:
         self.restarts = 0
         self.exit_code: int | None = None
         """How the last run ended; negative is minus the signal."""
+        self.came_up = False
+        """Whether the present run was seen ready."""
         self._sink, self._on_change, self._clock = sink, on_change, clock
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -121,7 +128,7 @@ class Child:
             return
         done, _ = await asyncio.wait([self._task], timeout=self.spec.grace_s)
         if not done:
-            self._say(f"did not stop within {self.spec.grace_s} s, killed")
+            self.say(f"did not stop within {self.spec.grace_s} s, killed")
             self.send(signal.SIGKILL)
         await self._task
 
@@ -135,7 +142,7 @@ class Child:
             failures = failures_after(failures, self._clock() - began)
             while True:
                 delay = restart_delay(failures)
-                self._say(f"ended ({_exit_text(self.exit_code)}), starts again in {delay:g} s")
+                self.say(f"ended ({_exit_text(self.exit_code)}), starts again in {delay:g} s")
                 try:
                     async with asyncio.timeout(delay):
                         await self._stopping.wait()
@@ -146,12 +153,13 @@ class Child:
                     await self._spawn()
                     break
                 except OSError as error:
-                    self._say(f"cannot start: {error}")
+                    self.say(f"cannot start: {error}")
                     failures += 1
             self.restarts += 1
             self._tell()
 
     async def _spawn(self) -> None:
+        self.came_up = False
         self._process = await asyncio.create_subprocess_exec(
             *self.spec.argv,
             stdin=asyncio.subprocess.DEVNULL,
@@ -191,7 +199,8 @@ class Child:
             if self._sink is not None:
                 self._sink(self.spec.name, line)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line of the supervisor's among those of the process."""
         self._line(f"supervisor: {self.spec.name} {text}")
 
     def _tell(self) -> None:

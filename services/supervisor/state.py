@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from shared.settings import STORE_BYTES
+
 
 class MeshRunning(Exception):
     """Another mesh holds the data folder."""
@@ -23,7 +25,10 @@ class ProcessRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MeshRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`mesh.json`. `pid` is the supervisor's, None once it stopped in good order; ports are kept for the next run."""
+    """`mesh.json`. `pid` is the supervisor's, None once it stopped in good order; ports are kept for the next run.
+
+    `store_bytes` is the size the streams were declared for.
+    """
 
     data: str
     api_url: str
@@ -33,6 +38,7 @@ class MeshRecord(msgspec.Struct, frozen=True, kw_only=True):
     operator_seed_file: str
     pid: int | None = None
     ready: bool = False
+    store_bytes: int = STORE_BYTES
     ports: dict[str, int] = {}
     processes: dict[str, ProcessRecord] = {}
     restarts: dict[str, int] = {}

@@ -10,7 +10,8 @@ import asyncio
 import hmac
 import itertools
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -80,11 +81,28 @@ class JetStreamLog:
         self.service = service
         self.instance = instance
         self._buries = buries
+        self.may_work: Callable[[], bool] = lambda: True
+        """Whether work may be asked for now: while it says no, consumers pull nothing."""
+        self.failing: str | None = None
+        """Why the last commit failed, None when it did not: what was refused by a guard did not."""
+        self.failed_at = 0.0
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     # -- commit -----------------------------------------------------------------------------------------------------
 
     async def commit(self, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
+        try:
+            seqs = await self._commit(messages, expect)
+        except LogUnavailable as error:
+            self.failing, self.failed_at = str(error), time.monotonic()
+            raise
+        except (StaleBoundary, DuplicateEvent):
+            self.failing = None
+            raise
+        self.failing = None
+        return seqs
+
+    async def _commit(self, messages: Sequence[Message], expect: Sequence[Expect]) -> tuple[int, ...]:
         encoded = _guarded([self._encode(m) for m in messages], expect)
         lost: LogUnavailable | None = None
         for attempt in range(COMMIT_ATTEMPTS):
@@ -304,7 +322,7 @@ class JetStreamLog:
         return JetStreamTail(self.connection, stream, name, tuple(filters), after, buries=self._buries)
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
-        return JetStreamPuller(self.connection, spec, service=self.service)
+        return JetStreamPuller(self.connection, spec, service=self.service, may_ask=lambda: self.may_work())
 
 
 def _has_more(end: Raw) -> bool:

@@ -6,7 +6,7 @@ updated when it drifted. `dead` stores the raw message with its reason before it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -61,12 +61,19 @@ class JetStreamDelivery:
 class JetStreamPuller:
     """The one puller of a durable consumer in this process."""
 
-    def __init__(self, connection: Connection, spec: ConsumerSpec, *, service: str) -> None:
+    def __init__(
+        self, connection: Connection, spec: ConsumerSpec, *, service: str, may_ask: Callable[[], bool] = lambda: True
+    ) -> None:
         self._connection = connection
         self._service = service
         self._spec = spec
         self._pull = Pull(
-            connection, spec.stream, lambda: spec.name, self._ensure, batch=max(2, min(256, spec.max_ack_pending))
+            connection,
+            spec.stream,
+            lambda: spec.name,
+            self._ensure,
+            batch=max(2, min(256, spec.max_ack_pending)),
+            may_ask=may_ask,
         )
 
     def __aiter__(self) -> AsyncIterator[JetStreamDelivery]:

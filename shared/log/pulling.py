@@ -23,11 +23,16 @@ log = structlog.get_logger()
 
 EXPIRES_S = 30.0
 HEARTBEAT_S = 2.0
+HELD_S = 1.0
+"""How often it looks whether it may ask again."""
 _GONE = ("404", "409")
 
 
 class Pull:
-    """Raw messages of one consumer. `ensure` (re)creates the consumer; it may raise `LogUnavailable` and is tried again."""
+    """Raw messages of one consumer. `ensure` (re)creates the consumer; it may raise `LogUnavailable` and is tried again.
+
+    While `may_ask` says no, nothing is asked for.
+    """
 
     def __init__(
         self,
@@ -37,12 +42,14 @@ class Pull:
         ensure: Callable[[], Awaitable[None]],
         *,
         batch: int,
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
         self._connection = connection
         self._stream = stream
         self._consumer = consumer
         self._ensure = ensure
         self._batch = batch
+        self._may_ask = may_ask
         self._ready: deque[Raw] = deque()
         self._more = asyncio.Event()
         self._subscription: Subscription | None = None
@@ -128,6 +135,9 @@ class Pull:
     def _ask(self) -> None:
         count = self._batch - self._wanted - len(self._ready)
         if count <= 0 or self._subscription is None:
+            return
+        if not self._may_ask():
+            self._again_in(HELD_S)
             return
         if self._wanted <= 0:
             self._heard = asyncio.get_running_loop().time()  # nothing was asked for, so nothing could be heard

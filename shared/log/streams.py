@@ -1,9 +1,12 @@
 """Streams and buckets, declared once and reconciled at boot by whoever holds the bootstrap key.
 
-`SWARM` is the log; `HOT` the ring buffer of thoughts; `RECALL` short-lived questions to memory; `DEAD` the dead letters.
+`SWARM` is the log; `HOT` the ring buffer of thoughts; `RECALL` short-lived questions to memory; `DEAD` the dead letters;
+`PROBE` holds the last test write of each service (`shared/runtime/probe.py`).
 All are on disk: a stream in memory would be gone, with its consumers, after every restart of a single broker.
 A subject of no known class is nobody's: the broker tells the publisher that nobody responds.
+Every stream has its share of the store, so that none can take the room of another; a full log refuses, it forgets nothing.
 Reconciling creates what is missing and updates what may be updated; what still differs is drift, and drift is not ready.
+What is not declared must be the broker's default: a `max_age` somebody set on the log would forget events in silence.
 """
 
 from __future__ import annotations
@@ -15,9 +18,20 @@ import msgspec
 from shared.contracts.catalog import LOG_CLASSES, SHORT_LIVED, class_filter
 from shared.log.connection import Connection
 from shared.log.port import LogUnavailable
+from shared.settings import STORE_BYTES
 
 _DAY_NS = 86_400 * 10**9
 _Config = dict[str, object]
+
+_SHARES = {
+    "HOT": (0.0125, 8 * 2**20),
+    "RECALL": (0.00625, 4 * 2**20),
+    "DEAD": (0.05, 8 * 2**20),
+    "KV_leases": (0.0015, 2**20),
+    "KV_checkpoints": (0.05, 16 * 2**20),
+    "PROBE": (0.0, 2**20),
+}
+"""Of the store, and the least bytes: what streams beside the log may take. The log has the rest."""
 
 STREAMS: dict[str, _Config] = {
     "SWARM": {
@@ -29,19 +43,18 @@ STREAMS: dict[str, _Config] = {
         "allow_direct": True,
         "deny_delete": True,
         "deny_purge": True,
+        "discard": "new",
     },
     "HOT": {
         "sources": [{"name": "SWARM", "filter_subject": "thought.generated.*.*"}],
         "storage": "file",
         "max_msgs_per_subject": 64,
-        "max_bytes": 128 * 1024 * 1024,
         "allow_direct": True,
     },
     "RECALL": {
         "subjects": [class_filter(name) for name in SHORT_LIVED],
         "storage": "file",
         "max_age": 300 * 10**9,
-        "max_bytes": 64 * 1024 * 1024,
         "duplicate_window": 120 * 10**9,
         "allow_direct": True,
     },
@@ -49,7 +62,6 @@ STREAMS: dict[str, _Config] = {
         "subjects": ["dead.>"],
         "storage": "file",
         "max_age": 30 * _DAY_NS,
-        "max_bytes": 512 * 1024 * 1024,
         "duplicate_window": 120 * 10**9,
         "allow_direct": True,
     },
@@ -57,23 +69,45 @@ STREAMS: dict[str, _Config] = {
         "subjects": ["$KV.leases.>"],
         "storage": "file",
         "max_msgs_per_subject": 1,
-        "max_bytes": 16 * 1024 * 1024,
         "allow_direct": True,
         "allow_msg_ttl": True,
         "subject_delete_marker_ttl": 60 * 10**9,
+        "allow_rollup_hdrs": True,
         "discard": "new",
     },
     "KV_checkpoints": {
         "subjects": ["$KV.checkpoints.>"],
         "storage": "file",
         "max_msgs_per_subject": 1,
-        "max_bytes": 512 * 1024 * 1024,
         "allow_direct": True,
         "allow_msg_ttl": True,
         "discard": "new",
     },
+    "PROBE": {
+        "subjects": ["probe.*"],
+        "storage": "file",
+        "max_msgs_per_subject": 1,
+        "max_msg_size": 4096,
+        "allow_direct": True,
+    },
 }
-"""Declared fields of each stream; a field not named here is the broker's default."""
+"""Declared fields of each stream, without its size; a field not named here is the broker's default."""
+
+_DEFAULTS: _Config = {
+    "retention": "limits",
+    "max_consumers": -1,
+    "max_msgs": -1,
+    "max_bytes": -1,
+    "max_age": 0,
+    "max_msgs_per_subject": -1,
+    "max_msg_size": -1,
+    "discard": "old",
+    "duplicate_window": 120 * 10**9,
+    "compression": "none",
+}
+"""What the broker (nats-server 2.15) gives a stream by itself; what is not here either is absent, false, 0 or empty."""
+_OURS_TO_LEAVE = ("name", "description", "num_replicas", "placement")
+"""What an operator may choose without changing what a stream promises."""
 
 
 class _Answer(msgspec.Struct):
@@ -81,40 +115,66 @@ class _Answer(msgspec.Struct):
     error: dict[str, object] | None = None
 
 
-async def ensure(url: str, seed_file: str | None, *, inbox_prefix: str = "_INBOX") -> list[str]:
+def sizes(store_bytes: int) -> dict[str, int]:
+    """The `max_bytes` of every stream; together a little less than the store, which also keeps the consumers' state."""
+    taken = {name: max(least, int(store_bytes * share)) for name, (share, least) in _SHARES.items()}
+    return {"SWARM": int(store_bytes * 0.99) - sum(taken.values()), **taken}
+
+
+def declared(store_bytes: int = STORE_BYTES) -> dict[str, _Config]:
+    """Every stream as it shall be in a store of this size."""
+    return {name: {**STREAMS[name], "max_bytes": size} for name, size in sizes(store_bytes).items()}
+
+
+async def ensure(
+    url: str, seed_file: str | None, *, inbox_prefix: str = "_INBOX", store_bytes: int = STORE_BYTES
+) -> list[str]:
     """Create and update all streams; one line for each change. Raises `LogUnavailable` when one cannot be made so."""
     connection = await Connection.open(
         url, name="bootstrap", seed_file=Path(seed_file) if seed_file else None, inbox_prefix=inbox_prefix
     )
     try:
         changes = []
-        for name, declared in STREAMS.items():
+        for name, wanted in declared(store_bytes).items():
             existing = await _info(connection, name)
             if existing is None:
-                await _api(connection, f"STREAM.CREATE.{name}", {"name": name, **declared})
+                await _api(connection, f"STREAM.CREATE.{name}", {"name": name, **wanted})
                 changes.append(f"created {name}")
-            elif differing := _differing(declared, existing):
-                await _api(connection, f"STREAM.UPDATE.{name}", {**existing, **declared})
+            elif differing := _differing(wanted, existing):
+                mended = {key: _expected(wanted, key) for key in differing}
+                await _api(connection, f"STREAM.UPDATE.{name}", {**existing, **mended})
                 changes.append(f"updated {name}: {', '.join(differing)}")
         return changes
     finally:
         await connection.close()
 
 
-async def drift(connection: Connection) -> list[str]:
+async def drift(connection: Connection, store_bytes: int = STORE_BYTES) -> list[str]:
     """What differs from the declaration now, one line a stream; empty is good."""
     lines = []
-    for name, declared in STREAMS.items():
+    for name, wanted in declared(store_bytes).items():
         existing = await _info(connection, name)
         if existing is None:
             lines.append(f"{name} is missing")
-        elif differing := _differing(declared, existing):
-            lines.append(f"{name} differs in {', '.join(differing)}")
+        elif differing := _differing(wanted, existing):
+            said = (f"{key} ({existing.get(key)!r} instead of {_expected(wanted, key)!r})" for key in differing)
+            lines.append(f"{name} differs in {', '.join(said)}")
     return lines
 
 
-def _differing(declared: _Config, existing: _Config) -> list[str]:
-    return [key for key, value in declared.items() if existing.get(key) != value]
+def _differing(wanted: _Config, existing: _Config) -> list[str]:
+    keys = [*wanted, *(key for key in existing if key not in wanted and key not in _OURS_TO_LEAVE)]
+    return [key for key in keys if not _is(existing.get(key), _expected(wanted, key))]
+
+
+def _expected(wanted: _Config, key: str) -> object:
+    return wanted.get(key, _DEFAULTS.get(key))
+
+
+def _is(value: object, expected: object) -> bool:
+    if isinstance(value, dict):  # `metadata` has the broker's own notes in it, which are nobody's setting
+        value = {key: each for key, each in value.items() if not key.startswith("_nats.")}
+    return value == expected or not (value or expected)
 
 
 async def _info(connection: Connection, name: str) -> _Config | None:

@@ -1,24 +1,63 @@
-"""`/health/live`, `/health/ready` and `/metrics` of one process, on uvicorn with signals left to the process."""
+"""`/health/live`, `/health/ready` and `/metrics` of one process, on uvicorn with signals left to the process.
+
+Ready asks whether the process can keep its promises now; live, whether it is worth keeping. An answer to `/health/live` shows
+that the event loop turns and how late it is, and asks nothing and nobody else: whoever gets none may kill the process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.telemetry import LOOP_LAG
+
+BEAT_S = 1.0
+LONGEST_LAG_S = 15.0
+"""A loop that was this late at its last beat answers, but is stuck most of the time."""
+
 ReadyCheck = Callable[[], Awaitable[str | None]]
 """None when fine, else one sentence saying what is not."""
 
 
 class Health:
-    """Named readiness checks; the process is ready when all of them answer None."""
+    """Named readiness checks; the process is ready when all of them answer None. Warnings are told and leave it ready."""
 
     def __init__(self) -> None:
         self._checks: dict[str, ReadyCheck] = {}
+        self._warnings: dict[str, Callable[[], str | None]] = {}
+        self._beat_at: float | None = None
+        self._lag_s = 0.0
+        self.starting = False
         self.draining = False
+
+    async def beat(self) -> None:
+        """Measure how late the loop is, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._beat_at = clock()
+            await asyncio.sleep(BEAT_S)
+            self._lag_s = max(0.0, clock() - self._beat_at - BEAT_S)
+            LOOP_LAG.set(self._lag_s)
+
+    def lag_s(self) -> float:
+        """How late the loop was at its last beat, or is by now."""
+        if self._beat_at is None:
+            return 0.0
+        return max(self._lag_s, asyncio.get_running_loop().time() - self._beat_at - BEAT_S)
+
+    def warn(self, name: str, warning: Callable[[], str | None]) -> None:
+        """Have readiness tell what does not stop the process, but should be known."""
+        self._warnings[name] = warning
+
+    def warnings(self) -> dict[str, str]:
+        """What should be known now, by name."""
+        return {name: said for name, warning in self._warnings.items() if (said := warning()) is not None}
 
     def check(self, name: str, check: ReadyCheck) -> None:
         """Have readiness depend on `check`."""
@@ -27,6 +66,8 @@ class Health:
     async def problems(self) -> dict[str, str]:
         """What is not ready now, by check."""
         found = {"process": "it is shutting down"} if self.draining else {}
+        if self.starting:
+            found["process"] = "it is starting: what it knows is being read"
         for name, check in self._checks.items():
             if (problem := await check()) is not None:
                 found[name] = problem
@@ -43,10 +84,12 @@ class Health:
     async def _answer(self, path: str) -> tuple[int, str, bytes]:
         match path:
             case "/health/live":
-                return 200, "application/json", b'{"live":true}'
+                lag_s = self.lag_s()
+                live = lag_s <= LONGEST_LAG_S
+                return (200 if live else 503), "application/json", msgspec.json.encode({"live": live, "lag_s": lag_s})
             case "/health/ready":
                 problems = await self.problems()
-                body = msgspec.json.encode({"ready": not problems, "problems": problems})
+                body = msgspec.json.encode({"ready": not problems, "problems": problems, "warnings": self.warnings()})
                 return (503 if problems else 200), "application/json", body
             case "/metrics":
                 return 200, CONTENT_TYPE_LATEST, generate_latest()
@@ -64,6 +107,21 @@ class Server(uvicorn.Server):
         import contextlib
 
         return contextlib.nullcontext()
+
+
+@asynccontextmanager
+async def served(health: Health, host: str, port: int) -> AsyncIterator[None]:
+    """Answers from here on, also while the process still reads what it needs; with port 0 nowhere."""
+    http = server(health.app, host, port)
+    tasks = [asyncio.create_task(health.beat(), name="beat")]
+    if port:
+        tasks.append(asyncio.create_task(http.serve(), name="health"))
+    try:
+        yield
+    finally:
+        http.should_exit = True
+        tasks[0].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def server(app: Any, host: str, port: int) -> Server:

@@ -4,6 +4,10 @@ Theory of operation: `main` reads the settings and runs `wire(service)`, which d
 `consume`, `every`, `background`, `ready`. Then everything runs in one task group until SIGTERM or SIGINT; a background task that
 dies takes the process with it, because a half-dead service is worse than a restarted one. On a signal: stop pulling, finish
 what is in flight within the grace time (below the ack wait), nak the rest, close, flush, exit 0.
+
+Readiness tests the promise: that the broker stores (`probe`), the log's last commit went in, streams are as declared to the last
+field, acknowledged is on disk, and this clock is the broker's. While the clock is off no work is taken: consumers pull nothing,
+ticks are skipped, and whoever takes requests asks `held`.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import asyncio
 import gc
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +36,10 @@ from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
 from shared.log.streams import drift
 from shared.runtime.checkpoints import Checkpoints
-from shared.runtime.health import Health, ReadyCheck, server
+from shared.runtime.health import Health, ReadyCheck, served
+from shared.runtime.pressure import EVERY_S as PRESSURE_EVERY_S
+from shared.runtime.pressure import Pressure
+from shared.runtime.probe import Probe
 from shared.runtime.shell import PerformEffect, Shell, no_effects
 from shared.settings import Settings
 from shared.telemetry import configure_logging
@@ -40,7 +48,9 @@ log = structlog.get_logger()
 
 S = TypeVar("S")
 VERSION = "0.1.0"
-DRIFT_EVERY_S = 30.0
+DRIFT_EVERY_S, BROKER_EVERY_S = 30.0, 5.0
+FAILING_S = 30.0
+"""A commit that failed counts for so long: what failed is tried again sooner, and then tells anew."""
 
 
 class Service:
@@ -63,10 +73,32 @@ class Service:
         self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._stops: list[Callable[[], Awaitable[None]]] = []
         self._closes: list[Callable[[], Awaitable[None]]] = []
+        self.probe = Probe(
+            connection,
+            self.instance,
+            tolerance_s=settings.clock_tolerance_s,
+            sees_all=name not in UNTRUSTED,
+        )
+        self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store_bytes)
+        self.log.may_work = self.may_work
         self.health.check("nats", self._connected)
+        self.health.check("store", _now(lambda: self.probe.unstored))
+        self.health.check("log", _now(self._failing))
+        self.health.check("clock", _now(lambda: self.probe.clock_off))
         self.health.check("streams", cached(self._drift, DRIFT_EVERY_S))
+        if settings.nats_monitor_url:
+            self.health.check("broker", cached(self._broker, BROKER_EVERY_S))
+        self.health.warn("held_back", lambda: self.pressure.held)
         if settings.require_sync_always:
             self.health.check("durability", cached(self._durable, DRIFT_EVERY_S))
+
+    def may_work(self) -> bool:
+        """Whether work may be taken now: not while this clock is off."""
+        return self.probe.clock_off is None
+
+    def held(self) -> str | None:
+        """Why nothing new may be taken in from outside or thought of now; None when it may."""
+        return self.probe.clock_off or self.pressure.held
 
     def bucket(self, name: str) -> KeyValue:
         """The bucket `leases` or `checkpoints`."""
@@ -80,7 +112,9 @@ class Service:
         if state_type is not None:
             prefix = f"{self.name}.{type(decider).__name__.lower()}"
             checkpoints = Checkpoints(self.log, self.bucket("checkpoints"), prefix, state_type, writer=self.instance)
-        return Shell(self.log, decider, service=self.name, perform=perform, checkpoints=checkpoints)
+        return Shell(
+            self.log, decider, service=self.name, perform=perform, checkpoints=checkpoints, may_work=self.may_work
+        )
 
     def consume(
         self,
@@ -118,12 +152,15 @@ class Service:
         self._stops.append(puller.stop)
 
     def every(self, interval_s: float, work: Callable[[], Awaitable[None]], name: str) -> None:
-        """Call `work` every `interval_s` seconds; while the log is away it is skipped, said in the log."""
+        """Call `work` every `interval_s` seconds; while the log is away or the clock off it is skipped, said in the log."""
 
         async def run() -> None:
             while not self.stopping.is_set():
                 try:
-                    await work()
+                    if self.may_work():
+                        await work()
+                    else:
+                        log.warning("tick_skipped", work=name, why=self.probe.clock_off)
                 except LogUnavailable as error:
                     log.warning("tick_skipped", work=name, why=str(error))
                 try:
@@ -158,14 +195,15 @@ class Service:
         micro = await nats.micro.add_service(
             self.connection.client, name=self.name.replace("_", "-"), version=VERSION, description=f"{self.instance}"
         )
-        http = server(self.health.app, self.settings.health_host, self.settings.health_port)
+        await self.probe.write()  # before any work is taken, the clock is compared
         log.info("service_started", health_port=self.settings.health_port)
         try:
             async with asyncio.TaskGroup() as group:
-                if self.settings.health_port:
-                    group.create_task(http.serve(), name="health")
+                group.create_task(self.probe.run(self.stopping), name="probe")
+                group.create_task(self._press(), name="pressure")
                 for name, main_ in self._mains:
                     group.create_task(_named(main_), name=name)
+                self.health.starting = False
                 await first_of(self.stopping.wait(), self.connection.closed.wait())
                 if not self.stopping.is_set():
                     raise LogUnavailable("the NATS server ended the connection for good, see nats_error")
@@ -173,7 +211,6 @@ class Service:
                 log.info("service_draining")
                 for stop in self._stops:
                     await stop()
-                http.should_exit = True
         finally:
             for close in reversed(self._closes):
                 await close()
@@ -182,12 +219,35 @@ class Service:
             await self.connection.close()
             log.info("service_stopped")
 
+    async def _press(self) -> None:
+        while not self.stopping.is_set():
+            await self.pressure.measure()
+            try:
+                async with asyncio.timeout(PRESSURE_EVERY_S):
+                    await self.stopping.wait()
+            except TimeoutError:
+                continue
+
+    def _failing(self) -> str | None:
+        if self.log.failing is None or time.monotonic() - self.log.failed_at > FAILING_S:
+            return None
+        return f"the last commit was not stored: {self.log.failing}"
+
+    async def _broker(self) -> str | None:
+        url = f"{self.settings.nats_monitor_url}/healthz"
+        try:
+            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+                answer = await client.get(url)
+        except httpx.HTTPError as error:
+            return f"{url} does not answer: {error or type(error).__name__}"
+        return None if answer.is_success else f"the broker says of itself: {answer.text[:300]}"
+
     async def _connected(self) -> str | None:
         return None if self.connection.is_connected else "the connection to NATS is down"
 
     async def _drift(self) -> str | None:
         try:
-            lines = await drift(self.connection)
+            lines = await drift(self.connection, self.settings.store_bytes)
         except LogUnavailable as error:
             return f"streams cannot be read: {error}"
         return "; ".join(lines) or None
@@ -220,6 +280,15 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
 
 async def _named(main_: Callable[[], Awaitable[None]]) -> None:
     await main_()
+
+
+def _now(problem: Callable[[], str | None]) -> ReadyCheck:
+    """A check of what is known already."""
+
+    async def check() -> str | None:
+        return problem()
+
+    return check
 
 
 def cached(check: ReadyCheck, good_for_s: float) -> ReadyCheck:
@@ -273,5 +342,7 @@ async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitabl
         inbox_prefix=settings.inbox_prefix,
     )
     service = Service(name, settings, connection)
-    await wire(service)
-    await service.run()
+    service.health.starting = True
+    async with served(service.health, settings.health_host, settings.health_port):
+        await wire(service)
+        await service.run()

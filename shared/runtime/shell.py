@@ -47,6 +47,7 @@ MAX_FAILURES = 10
 MAX_FOLDS = 1024
 MAX_OPENED = 8192
 MAX_PAUSE_S = 30.0
+HELD_S = 2.0
 IN_FLIGHT_LIMIT = 256
 _Name = tuple[str, ...]
 _Work = tuple[Delivery, Delivered | None, Boundary] | tuple[Tick, asyncio.Future[Verdict], Boundary]
@@ -91,7 +92,10 @@ class _Lane(msgspec.Struct):
 
 
 class Shell(Generic[S]):
-    """A decider with its effects on a log. `clock` is the wall clock that becomes `now` of each delivery."""
+    """A decider with its effects on a log. `clock` is the wall clock that becomes `now` of each delivery.
+
+    While `may_work` says no, deliveries go back to the broker, for another replica or for later.
+    """
 
     def __init__(
         self,
@@ -102,8 +106,10 @@ class Shell(Generic[S]):
         perform: PerformEffect = no_effects,
         checkpoints: Checkpoints[S] | None = None,
         clock: Callable[[], datetime] = utc_now,
+        may_work: Callable[[], bool] = lambda: True,
     ) -> None:
         self._log = log_
+        self._may_work = may_work
         self._decider = decider
         self._service = service
         self._perform = perform
@@ -222,6 +228,9 @@ class Shell(Generic[S]):
             waiting.set_result(verdict)
 
     async def _handle_delivery(self, delivery: Delivery, message: Delivered, boundary: Boundary) -> None:
+        if not self._may_work():
+            self._settle(delivery, Again(HELD_S), "held")
+            return
         began = perf_counter()
         try:
             verdict = await self._handle(message, boundary)

@@ -42,16 +42,24 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bus:
-    """The log and the feed, and how a command goes through them."""
+    """The log and the feed, and how a command goes through them. `held` says why nothing new is taken in now, if so."""
 
     def __init__(
-        self, log: Log, feed: Feed, clock: Callable[[], datetime], timeout_s: float, *, four_eyes: bool = True
+        self,
+        log: Log,
+        feed: Feed,
+        clock: Callable[[], datetime],
+        timeout_s: float,
+        *,
+        four_eyes: bool = True,
+        held: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.log = log
         self.feed = feed
         self.clock = clock
         self.timeout_s = timeout_s
         self.four_eyes = four_eyes
+        self.held = held
 
     def message(
         self,

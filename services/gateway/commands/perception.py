@@ -16,10 +16,13 @@ from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallR
 from shared.contracts.ids import EVERYONE, fresh_id
 
 MAX_QUERY_CHARS = 2000
+HELD_RETRY_S = 10
 
 
 async def record(bus: Bus, command: Command, swarm: str, request: RecordObservations) -> ObservationsRecorded:
-    """All of them in one commit, or none; durable when this returns."""
+    """All of them in one commit, or none; durable when this returns. Raises `Problem` (507) while the store has no room for more."""
+    if (why := bus.held()) is not None:
+        raise Problem(507, why, reason="held_back", retry_after_s=HELD_RETRY_S)
     swarm = token("swarm", swarm)
     try:
         observations = request.each()

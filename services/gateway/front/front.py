@@ -27,10 +27,18 @@ class Front:
     """Wraps the application. `ready` says whether the projection is at the present; before, `/v1` answers 503.
 
     HEAD is GET without the body; the scope says `head`, for what would do more than answer.
+
+    Commands carry this process's time: while `clock_off` says why it is wrong, none is taken.
     """
 
-    def __init__(self, app: App, settings: GatewaySettings, ready: Callable[[], bool]) -> None:
-        self._app, self._settings, self._ready = app, settings, ready
+    def __init__(
+        self,
+        app: App,
+        settings: GatewaySettings,
+        ready: Callable[[], bool],
+        clock_off: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._app, self._settings, self._ready, self._clock_off = app, settings, ready, clock_off
         self._buckets = Buckets(settings.rate_per_s, settings.burst)
         self._origins = Origins(settings.allowed_origins)
 
@@ -87,6 +95,8 @@ class Front:
         path = scope["path"]
         if path.startswith("/v1/") and path != stream.PATH and not self._ready():
             raise Problem(503, "the log is still being read", reason="catching_up", retry_after_s=RETRY_AFTER_S)
+        if scope["method"] in WITH_BODY and (why := self._clock_off()) is not None:
+            raise Problem(503, why, reason="clock_off", retry_after_s=RETRY_AFTER_S)
         return caller
 
     def _caller(self, scope: Scope, headers: dict[bytes, str]) -> Caller | None:

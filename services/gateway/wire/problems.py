@@ -126,7 +126,10 @@ def from_error(error: Exception) -> Problem | None:
         case HTTPException():
             return from_http(error)
         case LogUnavailable():
-            return unavailable("the event bus cannot be reached now; nothing is lost, ask again")
+            return unavailable(
+                f"the event bus does not serve this now: {error}. Whether a command is in the log is not known: "
+                "send it again with the same Idempotency-Key, and it is done once"
+            )
         case Malformed(reason="oversized"):
             return Problem(413, error.detail, reason="oversized")
         case Malformed():
