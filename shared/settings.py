@@ -56,7 +56,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     store_bytes: Annotated[int, msgspec.Meta(ge=LEAST_STORE_BYTES)] = STORE_BYTES
 
     # `swarm up`
-    up_wait_s: Seconds = 60.0
     liveness_s: Seconds = 20.0
 
     # gateway

@@ -41,7 +41,7 @@ from shared.broker import BrokerConfig, render
 from shared.settings import load
 
 POLL_S = 0.05
-_OWN = ("SWARM_STORE_BYTES", "SWARM_UP_WAIT_S", "SWARM_LIVENESS_S")
+_OWN = ("SWARM_STORE_BYTES", "SWARM_LIVENESS_S")
 """Settings of the supervisor itself."""
 BOOTSTRAP_ATTEMPTS = 3
 

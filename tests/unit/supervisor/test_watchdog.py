@@ -82,7 +82,7 @@ class Watched:
 async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     one = Watched(tmp_path, patience_s=4.0)
     await one.child.start()
-    await one.asked(1)
+    await one.asked(2)  # the second look begins when the answer to the first is in
     yield one
     await one.close()
 
