@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.governor.decider import Limits as GovernorLimits
 from services.governor.service import limits_of
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
@@ -82,6 +83,9 @@ def environment(sink: Sink) -> dict[str, str]:
         "SWARM_GRANT_TTL_S": "20",
         "SWARM_SNAPSHOT_EVERY_THOUGHTS": "5",
         "SWARM_RECONCILE_EVERY_S": "2",
+        # One persona proposes five a second, and a lot whose holder was killed is charged in full.
+        "SWARM_PERSONA_ACTIONS_PER_MINUTE": "900",
+        "SWARM_SWARM_ACTIONS_PER_MINUTE": "1200",
     }
 
 
@@ -114,7 +118,7 @@ async def storm(
             records = await _rest(log, say)
             report.rest_s = round(time.monotonic() - began, 1)
             await load.close()
-            judge(report, records, load, sink, mesh.workspace)
+            judge(report, records, load, sink, mesh.workspace, limits_of(settings_.load(options.env)))
             await log.connection.close()
     return report
 
@@ -183,9 +187,10 @@ def _open_ends(records: list[Recorded]) -> tuple[set[str], set[str]]:
     return proposals, drains
 
 
-def judge(report: Report, records: list[Recorded], load: Load, sink: Sink, workspace: Path) -> None:
+def judge(
+    report: Report, records: list[Recorded], load: Load, sink: Sink, workspace: Path, governor: GovernorLimits
+) -> None:
     """Fill in the report from the log, the disk and the sink."""
-    governor = limits_of(settings_.Settings())
     invariants = Invariants(
         Limits(
             swarm_per_minute=governor.swarm_per_minute,
