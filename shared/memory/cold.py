@@ -2,6 +2,9 @@
 
 The client is synchronous: calls run in a small pool of threads. Its default pool waits far too long for a dead server, so it
 gets one with explicit timeouts. Objects are content-addressed and put with `If-None-Match: *`: a second put changes nothing.
+
+Who does not answer is given up within seconds. Who answers that it cannot serve (500, 502, 503, 504) has more patience: a server
+that was started again answers so until it has found its volumes, SeaweedFS for one pulse of 5 s.
 """
 
 from __future__ import annotations
@@ -20,6 +23,19 @@ from shared.memory.port import ColdCorrupt, ColdMissing, ColdUnavailable
 
 T = TypeVar("T")
 _THREADS = 8
+_RETRIES = urllib3.Retry(
+    total=None,
+    connect=2,
+    read=2,
+    redirect=2,
+    other=2,
+    status=8,  # 0, 0.2, 0.4, 0.8, 1.6, 2, 2, 2: 9 s
+    status_forcelist=(500, 502, 503, 504),
+    backoff_factor=0.1,
+    backoff_max=2,
+    raise_on_status=False,  # the server's own words are the reason
+    respect_retry_after_header=False,  # it may name any time
+)
 
 
 class S3Cold:
@@ -38,7 +54,7 @@ class S3Cold:
         http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=2, read=10),
             maxsize=_THREADS,
-            retries=urllib3.Retry(total=2, backoff_factor=0.1),
+            retries=_RETRIES,
         )
         self._client = minio.Minio(
             endpoint, access_key=access_key, secret_key=secret_key, secure=secure, region=region, http_client=http

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.server
 import os
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -93,6 +95,66 @@ async def test_a_server_that_is_away_fails_within_seconds() -> None:
     assert time.monotonic() - began < 8
     assert "127.0.0.1" in str(await store.problem())
     await store.close()
+
+
+class Restarting:
+    """A server that answers `refusals` requests with `status` and a wish to be left alone for an hour, and then serves `BODY`."""
+
+    BODY = b"what was kept"
+
+    def __init__(self, status: int, refusals: int) -> None:
+        self.asked = 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked += 1
+                busy = outer.asked <= refusals
+                body = b"<Error><Code>InternalError</Code><Message>no volume yet</Message></Error>" if busy else outer.BODY
+                self.send_response(status if busy else 200)
+                self.send_header("Content-Type", "application/xml")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Retry-After", "3600")
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            do_HEAD = do_GET
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.endpoint = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_a_server_that_cannot_serve_yet_is_asked_again_and_not_when_it_pleases(status: int) -> None:
+    server = Restarting(status, refusals=4)
+    store = S3Cold(server.endpoint, "test", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    try:
+        async with asyncio.timeout(60):
+            assert await store.get("kept", hashlib.sha256(server.BODY).hexdigest()) == server.BODY
+    finally:
+        await store.close()
+        server.close()
+
+
+async def test_a_server_that_never_serves_is_given_up_in_its_own_words() -> None:
+    server = Restarting(503, refusals=1000)
+    store = S3Cold(server.endpoint, "test", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    store._is_there = True  # the answer to HEAD has no words
+    try:
+        async with asyncio.timeout(60):
+            with pytest.raises(ColdUnavailable, match="no volume yet"):
+                await store.get("kept", hashlib.sha256(server.BODY).hexdigest())
+    finally:
+        await store.close()
+        server.close()
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_the_client_outlives_the_outage(tmp_path: Path) -> None:
