@@ -93,12 +93,14 @@ def _refusal(
     """Reason code and detail of the first limit in the way."""
     if EVERYONE in (request.persona, request.swarm):
         return "reserved_id", f"{EVERYONE!r} means everyone and can be neither a persona nor a swarm"
-    if request.persona in lineage.members:
+    if lineage.was_given(request.persona):
         return (
             "duplicate_id",
             f"swarm {request.swarm} has or had a persona {request.persona}; ids are never given twice",
         )
     if parent is None:
+        if request.parent_id is not None and lineage.was_given(request.parent_id):
+            return "parent_not_live", f"{request.parent_id} is reaped, and nobody is born below it"
         if request.parent_id is not None:
             return "parent_missing", f"swarm {request.swarm} has no persona {request.parent_id}"
         if lineage.live_roots >= limits.max_roots:
@@ -113,9 +115,9 @@ def _refusal(
         if parent.live_children >= parent.policy.max_branching_factor:
             branching = parent.policy.max_branching_factor
             return "branching_limit", f"{name} has {parent.live_children} live children, its limit is {branching}"
-        if len(parent.children) >= limits.max_lifetime_children:
+        if parent.had_children >= limits.max_lifetime_children:
             cap = limits.max_lifetime_children
-            return "lifetime_limit", f"{name} has had {len(parent.children)} children, the limit is {cap}"
+            return "lifetime_limit", f"{name} has had {parent.had_children} children, the limit is {cap}"
     if lineage.live >= limits.max_personas:
         return "swarm_limit", f"{lineage.live} personas live in {request.swarm}, the limit is {limits.max_personas}"
     if policy.token_budget_per_minute == 0 and policy.compute_ms_per_minute == 0:

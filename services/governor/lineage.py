@@ -2,13 +2,17 @@
 
 A persona is live, then draining, then reaped; it never goes back and its id is never given again. Counts and indexes are
 kept beside the tree, so that a spawn costs the same in a lineage of ten and of ten thousand.
+
+Who was reaped leaves the tree: not at once, for grants, actions and repeated requests come a little later, and not before all
+below it have left. For ever only eight bytes of its id's hash are kept: ids that hash alike are refused, never given twice.
 """
 
 from __future__ import annotations
 
+import hashlib
 from bisect import insort
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -19,10 +23,12 @@ from shared.contracts.events import PersonaDraining, PersonaReaped, PersonaSpawn
 from shared.contracts.persona import PersonaPolicy
 
 REMEMBERED_REFUSALS = 1000
+STAYS = timedelta(hours=1)
+"""So long a reaped persona stays in the tree: longer than grants and authorisations last."""
 
 
 class Member(msgspec.Struct, kw_only=True):
-    """One persona, for ever. `request` is the id of the event that asked for it."""
+    """One persona in the tree. `request` is the id of the event that asked for it; `had_children` counts all there ever were."""
 
     parent: str | None
     depth: int
@@ -32,7 +38,8 @@ class Member(msgspec.Struct, kw_only=True):
     charter: str | None
     hibernates: bool = False
     phase: Literal["live", "draining", "reaped"] = "live"
-    children: list[str] = []
+    children: dict[str, None] = {}
+    had_children: int = 0
     live_children: int = 0
     reason: str = ""
     deadline: datetime | None = None
@@ -41,16 +48,23 @@ class Member(msgspec.Struct, kw_only=True):
 class Lineage(msgspec.Struct, kw_only=True):
     """One swarm's personas. `recent` holds the latest creation times, sorted, as many as the spawn rate needs.
 
-    `orphans` are live with a parent that is not; `refused` holds the last request ids answered with no.
+    `orphans` are live with a parent that is not; `refused` holds the last request ids answered with no. `given` holds the hash of
+    every id there ever was, `reaped` when those ended that have yet to leave.
     """
 
     members: dict[str, Member] = {}
+    given: set[int] = set()
+    reaped: dict[str, datetime] = {}
     live: int = 0
     live_roots: int = 0
     recent: list[datetime] = []
     orphans: dict[str, None] = {}
     draining: dict[str, None] = {}
     refused: dict[str, None] = {}
+
+    def was_given(self, persona: str) -> bool:
+        """Whether there is or was a persona of this id."""
+        return _hash(persona) in self.given
 
     def is_live(self, persona: str) -> bool:
         member = self.members.get(persona)
@@ -93,6 +107,8 @@ def evolve(lineage: Lineage, recorded: Recorded, limits: Limits) -> None:
                     _end(lineage, persona, member)
                 member.phase = "reaped"
                 lineage.draining.pop(persona, None)
+                lineage.reaped[persona] = recorded.envelope.time
+            _forget(lineage, recorded.envelope.time)
         case SpawnRefused() if recorded.envelope.causation is not None:
             lineage.refused[recorded.envelope.causation] = None
             if len(lineage.refused) > REMEMBERED_REFUSALS:
@@ -103,8 +119,9 @@ def evolve(lineage: Lineage, recorded: Recorded, limits: Limits) -> None:
 
 def _spawned(lineage: Lineage, event: PersonaSpawned, recorded: Recorded, limits: Limits) -> None:
     identity, envelope = event.identity, recorded.envelope
-    if identity.id in lineage.members:
+    if lineage.was_given(identity.id):
         return
+    lineage.given.add(_hash(identity.id))
     lineage.members[identity.id] = Member(
         parent=identity.parent_id,
         depth=identity.depth,
@@ -120,7 +137,8 @@ def _spawned(lineage: Lineage, event: PersonaSpawned, recorded: Recorded, limits
     if identity.parent_id is None:
         lineage.live_roots += 1
     elif (parent := lineage.members.get(identity.parent_id)) is not None:
-        parent.children.append(identity.id)
+        parent.children[identity.id] = None
+        parent.had_children += 1
         parent.live_children += 1
         if parent.phase != "live":
             lineage.orphans[identity.id] = None
@@ -135,3 +153,21 @@ def _end(lineage: Lineage, persona: str, member: Member) -> None:
     elif (parent := lineage.members.get(member.parent)) is not None:
         parent.live_children -= 1
     lineage.orphans.update((child, None) for child in member.children if lineage.is_live(child))
+
+
+def _forget(lineage: Lineage, now: datetime) -> None:
+    """Who was reaped long ago leaves, and those above it that stayed only for its sake."""
+    while lineage.reaped and now - lineage.reaped[first := next(iter(lineage.reaped))] > STAYS:
+        del lineage.reaped[first]
+        name: str | None = first
+        while name is not None and (member := lineage.members.get(name)) is not None:
+            if member.phase != "reaped" or member.children or name in lineage.reaped:
+                break
+            del lineage.members[name]
+            if member.parent is not None and (parent := lineage.members.get(member.parent)) is not None:
+                parent.children.pop(name, None)
+            name = member.parent
+
+
+def _hash(persona: str) -> int:
+    return int.from_bytes(hashlib.sha256(persona.encode()).digest()[:8], "big")

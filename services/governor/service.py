@@ -11,6 +11,9 @@ from shared.decider import Tick
 from shared.runtime.service import Service
 from shared.settings import Settings, SettingsError
 
+STATE_VERSION = 2
+"""Of checkpoints; to be raised when the fold's meaning changes."""
+
 
 def limits_of(settings: Settings) -> Limits:
     """The governor's limits as the settings have them. Raises `SettingsError` when they are none."""
@@ -41,7 +44,7 @@ def limits_of(settings: Settings) -> Limits:
 
 async def wire(service: Service) -> None:
     """Consume requests, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
-    shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State)
+    shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State, state_version=STATE_VERSION)
     service.consume(shell, max_ack_pending=20_000)
     every_s = service.settings.reconcile_every_s
     roster = Roster(service.log, pause_s=max(60.0, 3 * every_s))

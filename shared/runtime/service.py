@@ -105,13 +105,19 @@ class Service:
         return JetStreamKeyValue(self.connection, name)
 
     def shell(
-        self, decider: Decider[S], *, perform: PerformEffect = no_effects, state_type: type[S] | None = None
+        self,
+        decider: Decider[S],
+        *,
+        perform: PerformEffect = no_effects,
+        state_type: type[S] | None = None,
+        state_version: int = 1,
     ) -> Shell[S]:
-        """A shell for a decider; with `state_type`, its folds are checkpointed."""
+        """A shell for a decider; with `state_type`, its folds are checkpointed, and those of another version are not restored."""
         checkpoints = None
         if state_type is not None:
             prefix = f"{self.name}.{type(decider).__name__.lower()}"
-            checkpoints = Checkpoints(self.log, self.bucket("checkpoints"), prefix, state_type, writer=self.instance)
+            bucket, writer = self.bucket("checkpoints"), self.instance
+            checkpoints = Checkpoints(self.log, bucket, prefix, state_type, version=state_version, writer=writer)
         return Shell(
             self.log, decider, service=self.name, perform=perform, checkpoints=checkpoints, may_work=self.may_work
         )

@@ -119,7 +119,7 @@ class Bus:
                         return recorded, recorded.event
         except TimeoutError:
             detail = (
-                f"the {who} did not answer within {self.timeout_s:g} s; the command is stored as event {event_id} "
+                f"the {who} did not answer within {self.timeout_s:g} s; the command was stored as event {event_id} "
                 "and may still take effect, ask again with the same Idempotency-Key or look at the state"
             )
             raise Problem(503, detail, reason="no_answer", retry_after_s=RETRY_AFTER_S, event_id=event_id) from None

@@ -127,8 +127,8 @@ def from_error(error: Exception) -> Problem | None:
             return from_http(error)
         case LogUnavailable():
             return unavailable(
-                f"the event bus does not serve this now: {error}. Whether a command is in the log is not known: "
-                "send it again with the same Idempotency-Key, and it is done once"
+                f"the event bus does not serve this now: {error}. Whether a command is in the log is not known: sent with an "
+                "Idempotency-Key, send it again with the same and it is done once; without one, look at the state first"
             )
         case Malformed(reason="oversized"):
             return Problem(413, error.detail, reason="oversized")

@@ -114,6 +114,24 @@ def test_the_id_of_a_reaped_persona_is_not_given_again() -> None:
     assert refusal(swarm.ask(wish("root"))) == "duplicate_id"
 
 
+def test_who_was_reaped_an_hour_ago_leaves_the_fold_and_its_id_and_place_among_its_siblings_are_still_taken() -> None:
+    swarm = family(("root", None), ("a", "root"), ("b", "a"), limits=Limits(max_lifetime_children=1))
+    swarm.ask(reap("a", cascade=True))
+    swarm.ask(final("a"), 10)
+    assert {"root", "a", "b"} == set(swarm.replica.state(lineage_boundary("s")).lineage.members)
+    swarm.ask(wish("later"), 4000)
+    swarm.ask(reap("later"), 4000)
+    swarm.ask(final("later"), 4000)
+    assert {"root", "a", "b", "later"} == set(swarm.replica.state(lineage_boundary("s")).lineage.members)  # `b` drains
+    swarm.ask(final("b"), 4001)
+    swarm.record(PersonaReaped(swarm="s", persona="nobody", reason="x"), 9000)
+    lineage = swarm.replica.state(lineage_boundary("s")).lineage
+    assert (["root"], {}, {}) == (list(lineage.members), lineage.members["root"].children, lineage.reaped)
+    assert ["duplicate_id"] * 3 == [refusal(swarm.ask(wish(name), 9000)) for name in ("a", "b", "later")]
+    assert "parent_not_live" == refusal(swarm.ask(wish("c", "a"), 9000))
+    assert "lifetime_limit" == refusal(swarm.ask(wish("d", "root"), 9000))
+
+
 @pytest.mark.parametrize("persona", ["all"])
 def test_the_word_for_everyone_is_nobodys_id(persona: str) -> None:
     assert refusal(Swarm().ask(wish(persona))) == "reserved_id"
