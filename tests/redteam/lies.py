@@ -1,0 +1,304 @@
+"""What a runner may say at all, and must not be believed: the services refuse it, and the log shows that they did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from shared.contracts.boundaries import thoughts
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    ActionExecuted,
+    BudgetGranted,
+    BudgetRefused,
+    CheckRequested,
+    Credits,
+    EvidenceRef,
+    GrantRequested,
+    HypothesisRaised,
+    LogResolve,
+    ProposalRejected,
+    ThoughtGenerated,
+    ThoughtSealed,
+    Usage,
+)
+from shared.contracts.ids import caused_id, fresh_id, utc_now
+from tests.redteam.report import Row
+from tests.redteam.siege import HOME, Persona, Siege
+
+NOBODY = "0" * 64
+NO_USAGE = Usage()
+
+
+async def lies(siege: Siege) -> list[Row]:
+    """All of them, at once, against the same mesh."""
+    attacks: tuple[Callable[[Siege], Awaitable[Row]], ...] = (
+        taken_ids,
+        spending_nothing,
+        spending_anothers,
+        closing_anothers,
+        thinking_after_the_reap,
+        proposing_after_the_reap,
+        proposing_twice,
+        asking_twice,
+        garbage_in_the_way,
+    )
+    rows = await asyncio.gather(*(attack(siege) for attack in attacks))
+    return [*rows, *await bad_proposals(siege)]
+
+
+async def taken_ids(siege: Siege) -> Row:
+    """Takes the dedup ids of everything that will follow from a victim's proposal, its outcome included."""
+    name, first = siege.proposal_id("suppressed"), fresh_id()
+    victim = siege.victim
+    about = f"{HOME}.{victim.id}.{name}"
+    verified = caused_id(first, f"proposal.verified.{about}")
+    authorized = caused_id(verified, f"proposal.authorized.{about}")
+    outcomes = [f"action.claimed.{about}", f"action.executed.{about}"]
+    for event_id in (verified, authorized, *(caused_id(authorized, subject) for subject in outcomes)):
+        await siege.attacker.commit(siege.message(_hypothesis(siege.own)), Nats_Msg_Id=event_id)
+    await siege.propose(name, event_id=first)
+    end = await siege.life(victim, name)
+    done = end is not None and isinstance(end.event, ActionExecuted) and end.event.outcome == "success"
+    derived = end is not None and end.id == caused_id(authorized, outcomes[1])
+    return Row(
+        name="take the dedup ids of a future verdict, claim and outcome",
+        refused=done and derived,
+        by="keyed dedup ids",
+        seen="the action was done and its outcome stored" if done else "the outcome never came",
+    )
+
+
+async def spending_nothing(siege: Siege) -> Row:
+    """Spends tokens that no grant paid for, and cites one that was never given."""
+    await _think(siege, siege.own, usage=Usage(tokens_in=900), grant_id=None)
+    await _think(siege, siege.own, usage=Usage(tokens_in=900), grant_id="invented")
+    reasons = {"no_grant", "unknown_grant"}
+    seen = {reason for reason in reasons if await _refused(siege, siege.own, reason, tokens=900)}
+    return Row(
+        name="spend without a grant, or by an invented one", refused=seen == reasons, by="governor", seen=_all(seen)
+    )
+
+
+async def spending_anothers(siege: Siege) -> Row:
+    """Spends what was granted to the victim."""
+    grant = await _grant(siege)
+    await _think(siege, siege.own, usage=Usage(tokens_in=900), grant_id=grant.grant_id)
+    charged = await _refused(siege, siege.own, "anothers_grant", tokens=900)
+    return Row(
+        name="spend another's grant",
+        refused=charged,
+        by="governor",
+        seen="charged to the persona" if charged else "not refused",
+    )
+
+
+async def closing_anothers(siege: Siege) -> Row:
+    """Closes what was granted to the victim, as if it had cost all of it."""
+    grant = await _grant(siege)
+    asked = siege.message(
+        GrantRequested(swarm=HOME, persona=siege.own.id, need=Credits(), closing=grant.grant_id, used=grant.credits)
+    )
+    await siege.attacker.commit(asked)
+    answered = await siege.first([f"budget.*.{HOME}.>"], lambda r: r.envelope.causation == asked.envelope.id)
+    refused = answered is not None and isinstance(answered.event, BudgetRefused)
+    seen = "-" if answered is None else f"{answered.subject}: {getattr(answered.event, 'reason', 'settled')}"
+    return Row(name="close another's grant", refused=refused, by="governor", seen=seen)
+
+
+async def thinking_after_the_reap(siege: Siege) -> Row:
+    """A step of a persona that is gone: as a slow runner commits it, guarded, and as a liar does, unguarded."""
+    gone = siege.gone
+    boundary = thoughts(HOME, gone.id)
+    before = (await siege.judge.ends((boundary,)))[0]
+    records = await siege.judge.read((boundary,))
+    last = [r for r in records if isinstance(r.event, ThoughtGenerated)][-1]
+    late = await _think(siege, gone, guard=(boundary, last.seq))
+    held = "error" in late and (await siege.judge.ends((boundary,)))[0] == before
+    await _think(siege, gone)
+    sealed = await siege.first(
+        [boundary], lambda r: isinstance(r.event, ThoughtSealed) and r.event.reason == "zombie", after=before
+    )
+    return Row(
+        name="think after the reap",
+        refused=held and sealed is not None,
+        by="broker, sealed boundary; governor",
+        seen="the guarded step was refused, the unguarded one sealed off" if sealed else "nobody sealed it off",
+    )
+
+
+async def proposing_after_the_reap(siege: Siege) -> Row:
+    """Wants something done in the name of a persona that is gone."""
+    name = siege.proposal_id("undead")
+    await siege.attacker.commit(siege.message(siege.proposal(siege.gone, name), charter=siege.gone.charter))
+    return await _rejected(siege, siege.gone, name, "propose after the reap", "persona_not_live")
+
+
+async def proposing_twice(siege: Siege) -> Row:
+    """Creates a proposal again under its id, with another action, while the first goes its way."""
+    name, own = siege.proposal_id("twice"), siege.own
+    for text in ("first", "second", "third"):
+        event = siege.proposal(own, name, text=text)
+        await siege.attacker.commit(siege.message(event, charter=own.charter))
+    end = await siege.life(own, name)
+    file = siege.mesh.workspace / f"findings/{HOME}/{own.id}/{name}.md"
+    written = file.read_text() if file.exists() else ""
+    outcomes = await siege.judge.read((f"action.executed.{HOME}.{own.id}.{name}",))
+    once = end is not None and len(outcomes) <= 1 and written in ("", f"{name} first")
+    return Row(
+        name="create a proposal again with another action",
+        refused=once,
+        by="verifier, gate, actuator",
+        seen=f"written: {written or 'nothing'}",
+    )
+
+
+async def asking_twice(siege: Siege) -> Row:
+    """Asks for one check twice; it is answered once."""
+    check = siege.proposal_id("check")
+    event = CheckRequested(
+        swarm=HOME, persona=siege.own.id, check_id=check, hypothesis_id="h1", probe=LogResolve(evidence=(siege.seen,))
+    )
+    for _ in range(3):
+        await siege.attacker.commit(siege.message(event))
+    result = f"check.result.{HOME}.{siege.own.id}.{check}"
+    found = await siege.first([result])
+    last = siege.proposal_id("check")
+    await siege.attacker.commit(siege.message(msgspec.structs.replace(event, check_id=last)))
+    await siege.first(
+        [f"check.result.{HOME}.{siege.own.id}.{last}"]
+    )  # by then the repeats before it have been looked at
+    answers = await siege.judge.read((result,))
+    return Row(
+        name="ask for one check three times",
+        refused=found is not None and len(answers) == 1,
+        by="verifier",
+        seen=f"{len(answers)} result",
+    )
+
+
+async def garbage_in_the_way(siege: Siege) -> Row:
+    """Bodies nobody can read, on the boundary of a victim's thoughts and in the life of its proposal."""
+    victim, name = siege.victim, siege.proposal_id("blocked")
+    proposal, thought = siege.message(siege.proposal(victim, name)), siege.message(_thought(victim, 1))
+    for message in (proposal, thought, proposal):
+        await siege.attacker.ask(message.subject)
+    before = await siege.end()
+    await siege.propose(name)
+    await siege.attacker.ask(proposal.subject)
+    end = await siege.life(victim, name)
+    done = end is not None and isinstance(end.event, ActionExecuted)
+    goes_on = await siege.first(
+        [f"thought.generated.{HOME}.{victim.id}", f"thought.generated.{HOME}.{victim.id}.*"], after=before
+    )
+    seen = f"proposal {'executed' if done else 'stuck'}, thoughts {'go on' if goes_on else 'stand'}"
+    return Row(
+        name="unreadable bodies on a victim's boundaries",
+        refused=done and goes_on is not None,
+        by="guards count what is stored",
+        seen=seen,
+    )
+
+
+async def bad_proposals(siege: Siege) -> list[Row]:
+    """Proposals of its own persona that are not what they say."""
+    own = siege.own
+    missing = EvidenceRef(id=fresh_id(), seq=siege.seen.seq)
+    grant = await siege.first([f"budget.granted.{HOME}.{siege.victim.id}"])
+    assert grant is not None
+    foreign = EvidenceRef(id=grant.id, seq=grant.seq)
+    cases: Sequence[tuple[str, dict[str, object]]] = (
+        ("digest_mismatch", {"digest": NOBODY}),
+        ("charter_mismatch", {"charter": NOBODY}),
+        ("no_evidence", {"evidence": ()}),
+        ("evidence_missing", {"evidence": (missing,)}),
+        ("evidence_foreign", {"evidence": (foreign,)}),
+        ("deadline_passed", {"deadline": utc_now()}),
+    )
+
+    async def propose(reason: str, changes: dict[str, object]) -> Row:
+        name = siege.proposal_id("bad")
+        event = msgspec.structs.replace(siege.proposal(own, name), **changes)
+        await siege.attacker.commit(siege.message(event, charter=own.charter))
+        return await _rejected(siege, own, name, f"propose with {reason.replace('_', ' ')}", reason)
+
+    return list(await asyncio.gather(*(propose(*case) for case in cases)))
+
+
+# -- what it is made of ----------------------------------------------------------------------------------------------
+
+
+def _hypothesis(persona: Persona) -> HypothesisRaised:
+    return HypothesisRaised(
+        swarm=HOME, persona=persona.id, hypothesis_id="h1", topic="t", claim="c", confidence=0.5, evidence=()
+    )
+
+
+def _thought(persona: Persona, step: int) -> ThoughtGenerated:
+    return ThoughtGenerated(
+        swarm=HOME,
+        persona=persona.id,
+        step=step,
+        cycle=step,
+        phase="observe",
+        text="forged",
+        thinker="rules",
+        digest=NOBODY,
+        useful_at=utc_now(),
+    )
+
+
+async def _think(
+    siege: Siege,
+    persona: Persona,
+    *,
+    usage: Usage = NO_USAGE,
+    grant_id: str | None = None,
+    guard: tuple[str, int] | None = None,
+) -> dict[str, object]:
+    """A step in the persona's name, by the stolen key; what the broker answers."""
+    headers = (
+        {}
+        if guard is None
+        else {
+            "Nats_Expected_Last_Subject_Sequence_Subject": guard[0],
+            "Nats_Expected_Last_Subject_Sequence": str(guard[1]),
+        }
+    )
+    steps = await siege.judge.read(
+        (f"thought.generated.{HOME}.{persona.id}", f"thought.generated.{HOME}.{persona.id}.*")
+    )
+    event = msgspec.structs.replace(_thought(persona, len(steps) + 1), usage=usage, grant_id=grant_id)
+    return await siege.attacker.commit(siege.message(event), **headers)
+
+
+async def _grant(siege: Siege) -> BudgetGranted:
+    """One of the victim's that is still open."""
+    whose = f"budget.*.{HOME}.{siege.victim.id}"
+    before = await siege.end()
+    granted = await siege.first([whose], lambda r: isinstance(r.event, BudgetGranted), after=before - 1)
+    granted = granted or (await siege.judge.read((f"budget.granted.{HOME}.{siege.victim.id}",)))[-1]
+    assert isinstance(granted.event, BudgetGranted)
+    return granted.event
+
+
+async def _refused(siege: Siege, persona: Persona, reason: str, *, tokens: int) -> bool:
+    """Whether the governor said so, and charged them."""
+
+    def fits(recorded: Recorded) -> bool:
+        event = recorded.event
+        return isinstance(event, BudgetRefused) and event.reason == reason and event.credits.tokens == tokens
+
+    return await siege.first([f"budget.refused.{HOME}.{persona.id}"], fits) is not None
+
+
+async def _rejected(siege: Siege, persona: Persona, name: str, attack: str, reason: str) -> Row:
+    end = await siege.life(persona, name)
+    reasons = end.event.reasons if end is not None and isinstance(end.event, ProposalRejected) else ()
+    return Row(name=attack, refused=reason in reasons, by="verifier", seen=", ".join(reasons) or "not rejected")
+
+
+def _all(words: set[str]) -> str:
+    return ", ".join(sorted(words))
