@@ -29,11 +29,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event from the log. `now` is the shell's wall clock at this delivery, `attempt` counts deliveries from 1."""
+    """An event from the log. `now` is the shell's wall clock when it is handled, `attempt` counts deliveries from 1.
+
+    `crowd`: so many of its swarm are held already, more than its share, and this one is to be refused; else 0. Only classes in
+    `catalog.REFUSED_WHEN_CROWDED` come with it.
+    """
 
     recorded: Recorded
     now: datetime
     attempt: int = 1
+    crowd: int = 0
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):

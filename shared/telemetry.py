@@ -61,7 +61,9 @@ class Spread(Collector):
 DELIVERIES = Tally("swarm_deliveries", "deliveries by verdict", "verdict")
 DEAD_LETTERS = Counter("swarm_dead_letters", "messages buried, by reason", ["reason"])
 COMMITS = Tally("swarm_commits", "commits by outcome", "outcome")
-IN_FLIGHT = Gauge("swarm_in_flight", "deliveries being handled now")
+IN_FLIGHT = Gauge("swarm_in_flight", "deliveries and ticks being handled now")
+WAITING = Gauge("swarm_waiting", "deliveries read ahead that wait for their swarm's turn")
+REFUSALS = Tally("swarm_refusals", "what was refused because a quota was reached, by quota", "quota")
 HANDLE_SECONDS = Spread(
     "swarm_handle_seconds",
     "from delivery to verdict",

@@ -64,6 +64,15 @@ def lots_boundary(swarm: str) -> Boundary:
     return Boundary(reads=(f"persona.*.{swarm}.>", granted), guards=(granted,))
 
 
+def _answers(recorded: Recorded) -> Boundary | None:
+    """What was answered to this very request for a persona, if anything; for no other request is a refusal said."""
+    event = recorded.event
+    if not isinstance(event, SpawnRequested):
+        return None
+    whose = f"{event.swarm}.{event.persona}"
+    return Boundary(reads=(f"persona.spawned.{whose}", f"spawn.refused.{whose}"), guards=(), opens=True)
+
+
 class Governor(msgspec.Struct, frozen=True, kw_only=True):
     """A `shared.decider.Decider` under these limits. A tick with `ExpiredGrants` is the ledger's, any other the lineage's."""
 
@@ -76,6 +85,8 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(message, Tick):
             of = ledger_boundary if isinstance(message.facts, ExpiredGrants) else lineage_boundary
             return of(message.swarm)
+        if message.crowd:
+            return _answers(message.recorded)
         match message.recorded.event:
             case SpawnRequested(swarm=swarm) | ReapRequested(swarm=swarm) | SnapshotCompressed(swarm=swarm, final=True):
                 return lineage_boundary(swarm)
@@ -95,6 +106,8 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
             case Performed():
                 return NOTHING
         match message.recorded.event:
+            case SpawnRequested() as event if message.crowd:
+                return lifecycle.crowded(state.lineage, message, event)
             case SpawnRequested() as event:
                 return lifecycle.spawn(state.lineage, message, event, self.limits)
             case ReapRequested() as event:

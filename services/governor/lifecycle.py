@@ -82,6 +82,16 @@ def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limit
     return Decision(events=(spawned,), charter=charter_sha256(identity))
 
 
+def crowded(lineage: Lineage, delivered: Delivered, request: SpawnRequested) -> Decision:
+    """No persona, at once, unless this very request was answered before. It rests on no limit, so nothing is guarded."""
+    known = lineage.members.get(request.persona)
+    if delivered.recorded.id in lineage.refused or (known is not None and known.request == delivered.recorded.id):
+        return NOTHING
+    detail = f"{delivered.crowd} requests of {request.swarm} wait already, more than its share; ask again in a few seconds"
+    refused = SpawnRefused(swarm=request.swarm, persona=request.persona, reason="too_many_waiting", detail=detail)
+    return Decision(events=(refused,), guards=())
+
+
 def _refusal(
     lineage: Lineage,
     request: SpawnRequested,

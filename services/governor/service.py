@@ -45,7 +45,7 @@ def limits_of(settings: Settings) -> Limits:
 async def wire(service: Service) -> None:
     """Consume requests, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
     shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State, state_version=STATE_VERSION)
-    service.consume(shell, max_ack_pending=20_000)
+    service.consume(shell)
     every_s = service.settings.reconcile_every_s
     roster = Roster(service.log, pause_s=max(60.0, 3 * every_s))
 

@@ -55,7 +55,7 @@ async def wire(service: Service) -> None:
     decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)
     shell = service.shell(decider, perform=opening.perform, state_type=State)
     # a draining persona is pending till its deadline, and as long as cold storage is away: many may drain at once, for days
-    service.consume(shell, max_ack_pending=20_000, max_deliver=10_000)
+    service.consume(shell, max_deliver=10_000)
     service.consume(service.shell(decider, perform=opening.perform), stream="RECALL", suffix="-recall")
     service.on_stop(opening.stop)  # after the consumers: what is in flight may still wait for it
 

@@ -17,7 +17,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaReaped, PersonaSpawned, ThoughtGenerated
 from shared.contracts.ids import utc_now
 from shared.log.port import Log, LogUnavailable
-from shared.runtime.shell import PerformEffect, drive
+from shared.runtime.driving import PerformEffect, drive
 from shared.runtime.taking import take
 from shared.telemetry import PERSONAS, THOUGHTS
 

@@ -161,6 +161,9 @@ def decide(state: State, message: Input) -> Decision:
     if state.denied_by is not None:
         return _reject(state, created, "approval", "denied", f"denied by {state.denied_by}")
     now = message.now
+    if isinstance(message, Delivered) and message.crowd:
+        why = f"{message.crowd} verified proposals of {created.swarm} wait already, more than its share; propose again later"
+        return _reject(state, created, "policy", "too_many_waiting", why)
     if state.request is not None and now >= state.request.expires_at:
         return _reject(state, created, "approval", "approval_expired", "nobody decided in time")
     if now >= created.deadline:

@@ -48,7 +48,7 @@ async def wire(service: Service) -> None:
         authorization_ttl_s=settings.authorization_ttl_s,
         approval_ttl_s=settings.approval_ttl_s,
     )
-    service.consume(service.shell(decider, perform=effects.perform), max_ack_pending=5000)
+    service.consume(service.shell(decider, perform=effects.perform))
     timers = service.shell(decider, perform=effects.perform)
     service.consume(timers, classes=TIMERS[service.name], suffix="-timers", max_ack_pending=100_000)
     service.every(RELOAD_EVERY_S, reload, "policy-reload")

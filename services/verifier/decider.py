@@ -125,6 +125,8 @@ def decide(state: State, message: Input) -> Decision:
     if state.settled:
         return NOTHING
     match message:
+        case Delivered(recorded=recorded, crowd=crowd) if crowd:
+            return _crowded(recorded, crowd)
         case Delivered(recorded=recorded):
             match recorded.event:
                 case ProposalCreated() as proposal:
@@ -138,6 +140,20 @@ def decide(state: State, message: Input) -> Decision:
                 case CheckRequested() as check, Measured() as measured:
                     return _report(check, measured, recorded.envelope.charter)
     return NOTHING
+
+
+def _crowded(recorded: Recorded, crowd: int) -> Decision:
+    """A verdict at once, so that the queue of one swarm grows no further."""
+    event = recorded.event
+    why = f"{crowd} proposals and checks of {event.swarm} wait already, more than its share; ask again later"
+    match event:
+        case ProposalCreated():
+            return _reject(event, [("too_many_waiting", why)])
+        case CheckRequested():
+            unmeasured = Measured(value=0, complete=False, detail=why)
+            return _report(event, unmeasured, recorded.envelope.charter)
+        case _:
+            return NOTHING
 
 
 def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:

@@ -13,5 +13,5 @@ async def wire(service: Service) -> None:
     answers = Answers(service.log)
     service.background("recall", answers.follow)
     shell = service.shell(decider, perform=VerifierEffects(log=service.log, answers=answers).perform)
-    service.consume(shell, max_ack_pending=5000)
+    service.consume(shell)
     service.on_stop(answers.stop)

@@ -108,6 +108,15 @@ TIMERS: dict[str, tuple[str, ...]] = {"policy_gate": ("approval.requested",)}
 """Classes a service hands back until their time has come. They have a durable of their own, `<service>-timers`, so that however
 many wait, the service's work does not."""
 
+REFUSED_WHEN_CROWDED: dict[str, tuple[str, ...]] = {
+    "governor": ("spawn.requested", "grant.requested", "lot.requested"),
+    "verifier": ("proposal.created", "check.requested"),
+    "policy_gate": ("proposal.verified",),
+    "actuator": ("proposal.authorized",),
+}
+"""Classes a service refuses at once, by one event, when it holds too many of one swarm; a runner or actuator that is not answered
+asks again. All others wait, however many: few may cause them, or nobody may lose them."""
+
 SERVICES = tuple(CONSUMES)
 SHORT_LIVED = ("recall.requested", "recall.answered")
 """Classes on the memory stream `RECALL`; all others are in the log `SWARM`."""

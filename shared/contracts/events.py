@@ -309,7 +309,7 @@ class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
 
 class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
     """No persona, and why. Reasons: reserved_id, duplicate_id, parent_missing, parent_not_live, root_limit, depth_limit,
-    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate."""
+    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate, too_many_waiting."""
 
     reason: Reason
     detail: Annotated[str, Meta(max_length=1000)]

@@ -117,6 +117,7 @@ class MemoryDelivery:
         self.subject = recorded.subject
         self.seq = recorded.seq
         self.attempt = attempt
+        self.size = 0
 
     def ack(self) -> None:
         self._puller.settle(self.seq)

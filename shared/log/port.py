@@ -42,6 +42,8 @@ class LogUnavailable(Exception):
 class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A durable consumer. `ack_wait_s` is renewed by in-progress while a handler works; `max_ack_pending` bounds all its clients.
 
+    It is far more than is held at once, for at that bound the broker delivers nothing more to anybody.
+
     From the `max_deliver`th delivery on, whoever gets it sends it to the dead letters; the log delivers it until then and after.
     """
 
@@ -50,7 +52,7 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
     stream: str = "SWARM"
     ack_wait_s: float = 5.0
     max_deliver: int = 20
-    max_ack_pending: int = 1000
+    max_ack_pending: int = 32_768
 
 
 class Delivery(Protocol):
@@ -60,6 +62,8 @@ class Delivery(Protocol):
     subject: str
     seq: int
     attempt: int
+    size: int
+    """Bytes of its body."""
 
     def ack(self) -> None: ...
     def nak(self, delay_s: float) -> None: ...

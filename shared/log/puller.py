@@ -29,7 +29,7 @@ class _Answer(msgspec.Struct):
 class JetStreamDelivery:
     """One delivery; see `shared.log.port.Delivery`."""
 
-    __slots__ = ("_connection", "_message", "_service", "_stream", "attempt", "recorded", "seq", "subject")
+    __slots__ = ("_connection", "_message", "_service", "_stream", "attempt", "recorded", "seq", "size", "subject")
 
     def __init__(self, connection: Connection, service: str, stream: str, message: Raw) -> None:
         self._connection = connection
@@ -37,6 +37,7 @@ class JetStreamDelivery:
         self._stream = stream
         self._message = message
         self.subject = message.subject
+        self.size = len(message.data)
         self.attempt, self.seq, _, stamp, _ = ack_numbers(message.reply)
         stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
         self.recorded: Stored = stored(

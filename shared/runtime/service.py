@@ -36,11 +36,12 @@ from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
 from shared.log.streams import drift
 from shared.runtime.checkpoints import Checkpoints
+from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.health import Health, ReadyCheck, served
 from shared.runtime.pressure import EVERY_S as PRESSURE_EVERY_S
 from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
-from shared.runtime.shell import PerformEffect, Shell, no_effects
+from shared.runtime.shell import Shell
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 
@@ -130,7 +131,7 @@ class Service:
         suffix: str = "",
         stream: str = "SWARM",
         ack_wait_s: float = 5.0,
-        max_ack_pending: int = 1000,
+        max_ack_pending: int = 32_768,
         max_deliver: int = 100,
     ) -> None:
         """Pull one of the service's durable consumers through a shell of its own.

@@ -1,100 +1,67 @@
 """The asynchronous shell: deliveries of one durable consumer through one decider, each to exactly one verdict.
 
-Messages of one boundary are handled one at a time and in order (a lane); lanes run side by side, at most `in_flight` of them.
-While a handler works its delivery is renewed, so the ack wait can be short. done -> ack; retry -> nak with delay; reject or
+Messages of one boundary are handled one at a time (a lane); lanes run side by side, at most `IN_FLIGHT_LIMIT` of them. Which is
+next is said by `turns`: what the broker has is read ahead, as much as `ROOM` holds, and swarms are served in turn. What a swarm
+has beyond its share is refused by an event where its class can be (`REFUSED_WHEN_CROWDED`), by the decider, who is told.
+What is held is renewed, so the ack wait can be short. done -> ack; retry -> nak with delay; reject or
 undecodable -> dead letters, then term; log away -> nak; a bug -> log, nak with backoff, and after `MAX_FAILURES` the dead letters.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Generator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from time import perf_counter
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 import msgspec
 import structlog
 
+from shared.contracts.catalog import REFUSED_WHEN_CROWDED, class_of, owner
 from shared.contracts.envelope import Unreadable
 from shared.contracts.ids import utc_now
-from shared.decider import Boundary, Decider, Delivered, Effect, Result, Tick
-from shared.log.port import ConsumerSpec, Delivery, DuplicateEvent, Log, LogUnavailable, Puller, StaleBoundary
+from shared.decider import Boundary, Decider, Delivered, Tick
+from shared.log.port import ConsumerSpec, Delivery, Log, LogUnavailable, Puller
 from shared.runtime.checkpoints import Checkpoints
-from shared.runtime.handling import (
-    Again,
-    Answer,
-    Commit,
-    Dead,
-    Done,
-    Ends,
-    Fold,
-    Operation,
-    Perform,
-    Read,
-    Verdict,
-    handle,
-)
-from shared.telemetry import COMMITS, DELIVERIES, HANDLE_SECONDS, IN_FLIGHT
+from shared.runtime.driving import PerformEffect, drive, no_effects
+from shared.runtime.handling import Again, Dead, Done, Fold, Verdict, handle
+from shared.runtime.turns import Turns
+from shared.telemetry import DELIVERIES, HANDLE_SECONDS, IN_FLIGHT, REFUSALS, WAITING
 
 log = structlog.get_logger()
 
 S = TypeVar("S")
-PerformEffect = Callable[[Effect], Awaitable[Result]]
 
 MAX_FAILURES = 10
 MAX_FOLDS = 1024
 MAX_OPENED = 8192
 MAX_PAUSE_S = 30.0
 HELD_S = 2.0
-IN_FLIGHT_LIMIT = 256
+IN_FLIGHT_LIMIT, IN_FLIGHT_OF_A_SWARM = 256, 64
+ROOM, PIECE_BYTES = 16_384, 4096
+"""What is read ahead, in pieces: a delivery is one for each `PIECE_BYTES` of its body that it begins."""
+RENEWED_AT_ONCE = 128
 _Name = tuple[str, ...]
-_Work = tuple[Delivery, Delivered | None, Boundary] | tuple[Tick, asyncio.Future[Verdict], Boundary]
-"""What waits in a lane. A delivery that had to wait for others has no `Delivered` yet: its `now` is when its turn comes."""
 
 
-async def no_effects(effect: Effect) -> Result:
-    """For deciders that have none."""
-    raise TypeError(f"this service performs no effects, it was asked for {type(effect).__name__}")
+class _Work(msgspec.Struct, frozen=True):
+    """A delivery or a tick that has its turn to come. Without a boundary it is to be buried. `crowd`: see `Delivered`; `waiting`
+    takes a tick's verdict."""
 
-
-async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform: PerformEffect) -> Verdict:
-    """Do what `handle` asks for until it answers. Raises `LogUnavailable` and whatever an effect raises."""
-    answer: Answer = None
-    while True:
-        try:
-            operation = steps.send(answer)
-        except StopIteration as stop:
-            verdict: Verdict = stop.value
-            return verdict
-        match operation:
-            case Commit():
-                try:
-                    answer = await log_.commit(operation.messages, operation.expect)
-                    COMMITS.by["stored"] += 1
-                except (StaleBoundary, DuplicateEvent):
-                    answer = None
-                    COMMITS.by["refused"] += 1
-            case Read():
-                answer = await log_.stored(operation.filters, operation.after)
-            case Ends():
-                answer = await log_.ends(operation.filters)
-            case Perform():
-                answer = (await perform(operation.effect), utc_now())
-
-
-class _Lane(msgspec.Struct):
-    """What waits for its turn in a boundary, and who works through it."""
-
-    waiting: deque[_Work]
-    worker: asyncio.Task[None]
+    boundary: Boundary | None
+    delivery: Delivery | None = None
+    crowd: int = 0
+    tick: Tick | None = None
+    waiting: asyncio.Future[Verdict] | None = None
 
 
 class Shell(Generic[S]):
     """A decider with its effects on a log. `clock` is the wall clock that becomes `now` of each delivery.
 
-    While `may_work` says no, deliveries go back to the broker, for another replica or for later.
+    While `may_work` says no, deliveries go back to the broker, for another replica or for later. `at_most`: of one swarm's
+    deliveries that wait or are handled, whatever room there is.
     """
 
     def __init__(
@@ -107,9 +74,12 @@ class Shell(Generic[S]):
         checkpoints: Checkpoints[S] | None = None,
         clock: Callable[[], datetime] = utc_now,
         may_work: Callable[[], bool] = lambda: True,
+        at_most: int = ROOM,
     ) -> None:
         self._log = log_
         self._may_work = may_work
+        self._at_most = at_most
+        self._refused = REFUSED_WHEN_CROWDED.get(service, ())
         self._decider = decider
         self._service = service
         self._perform = perform
@@ -117,8 +87,10 @@ class Shell(Generic[S]):
         self._clock = clock
         self._folds: OrderedDict[_Name, Fold[S]] = OrderedDict()
         self._opened: dict[_Name, None] = {}
-        self._lanes: dict[_Name, _Lane] = {}
-        self._working: set[Delivery] = set()
+        self._turns = _turns()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._ending = False
+        self._working: dict[Delivery, None] = {}
         self._ticks: set[asyncio.Future[Verdict]] = set()
         self._has_room = asyncio.Event()
 
@@ -135,12 +107,13 @@ class Shell(Generic[S]):
             await asyncio.wait((taking, ending), return_when=asyncio.FIRST_COMPLETED)
             clock = asyncio.get_running_loop().time
             end = clock() + grace_s
-            while (unfinished := [t for t in (taking, *self._workers()) if not t.done()]) and clock() < end:
+            while (unfinished := [t for t in (taking, *self._workers) if not t.done()]) and clock() < end:
                 await asyncio.wait(unfinished, timeout=end - clock())
             if taking.done():
                 taking.result()  # what broke the pull ends the process
         finally:
-            tasks = (renewal, taking, ending, *self._workers())
+            self._ending = True
+            tasks = (renewal, taking, ending, *self._workers)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -148,31 +121,43 @@ class Shell(Generic[S]):
                 waiting.cancel()
             for delivery in tuple(self._working):
                 self._settle(delivery, Again(0.1), "drained")
+            self._turns, self._ending = _turns(), False
 
     async def _take(self, puller: Puller, spec: ConsumerSpec) -> None:
         async for delivery in puller:
-            while len(self._working) >= IN_FLIGHT_LIMIT:
+            while self._turns.is_full:
                 self._has_room.clear()
                 await self._has_room.wait()
-            self._working.add(delivery)
+            self._working[delivery] = None
             try:
-                await self._begin(delivery, spec)
+                self._begin(delivery, spec)
             except Exception:
                 self._hand_back(delivery)
 
-    async def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
-        """To the dead letters, or into the lane of its boundary."""
+    def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
+        """Have it wait for its turn, also for the dead letters."""
         recorded = delivery.recorded
-        if isinstance(recorded, Unreadable):
-            await self._bury(delivery, recorded.reason, recorded.detail)
-        elif delivery.attempt >= spec.max_deliver > 0:
-            await self._bury(delivery, "max_deliver", f"delivered {delivery.attempt} times without a verdict")
-        elif (boundary := self._decider.boundary(message := self._delivered(delivery))) is None:
-            self._settle(delivery, Done(), "ignored")
-        elif (lane := self._lanes.get(boundary.reads)) is not None:
-            lane.waiting.append((delivery, None, boundary))
-        else:
-            self._open_lane((delivery, message, boundary))
+        swarm, persona = owner(delivery.subject) or ("", "")
+        crowd, boundary = 0, None
+        if not _is_dead(delivery, spec):
+            assert not isinstance(recorded, Unreadable)
+            crowd = self._crowd(swarm) if class_of(recorded.event) in self._refused else 0
+            boundary = self._decider.boundary(self._delivered(delivery, crowd))
+            if crowd:
+                REFUSALS.by["waiting"] += 1
+            if boundary is None:
+                self._settle(delivery, Done(), "refused" if crowd else "ignored")
+                return
+        lane = delivery.seq if boundary is None else _lane(boundary, swarm)
+        pieces = 1 + delivery.size // PIECE_BYTES
+        self._turns.put((swarm, crowd > 0), persona, lane, _Work(boundary, delivery=delivery, crowd=crowd), pieces)
+        self._go_on()
+
+    def _crowd(self, swarm: str) -> int:
+        """How many of the swarm wait already, if that is more than its share; else 0."""
+        party = (swarm, False)
+        held = self._turns.held_by(party)
+        return max(1, held) if held >= self._at_most or self._turns.is_crowded(party) else 0
 
     async def tick(self, tick: Tick) -> Verdict:
         """Handle a tick in its boundary's lane; cancelled when the shell ends before its turn. Raises `LogUnavailable`."""
@@ -182,39 +167,40 @@ class Shell(Generic[S]):
         waiting: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._ticks.add(waiting)
         waiting.add_done_callback(self._ticks.discard)
-        lane = self._lanes.get(boundary.reads)
-        if lane is not None:
-            lane.waiting.append((tick, waiting, boundary))
-        else:
-            self._open_lane((tick, waiting, boundary))
+        self._turns.put(
+            (tick.swarm, False), "", _lane(boundary, tick.swarm), _Work(boundary, tick=tick, waiting=waiting)
+        )
+        self._go_on()
         return await waiting
 
-    def _delivered(self, delivery: Delivery) -> Delivered:
+    def _delivered(self, delivery: Delivery, crowd: int) -> Delivered:
         assert not isinstance(delivery.recorded, Unreadable)
-        return Delivered(recorded=delivery.recorded, now=self._clock(), attempt=delivery.attempt)
+        return Delivered(recorded=delivery.recorded, now=self._clock(), attempt=delivery.attempt, crowd=crowd)
 
-    def _open_lane(self, work: _Work) -> None:
-        name, waiting = work[2].reads, deque((work,))
-        worker = asyncio.get_running_loop().create_task(self._run_lane(name, waiting))
-        self._lanes[name] = _Lane(waiting, worker)
+    def _go_on(self) -> None:
+        """Begin whatever may run now."""
+        while not self._ending and (next_ := self._turns.take()) is not None:
+            worker = asyncio.get_running_loop().create_task(self._work(*next_))
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
 
-    def _workers(self) -> list[asyncio.Task[None]]:
-        return [lane.worker for lane in self._lanes.values()]
-
-    async def _run_lane(self, name: _Name, waiting: deque[_Work]) -> None:
+    async def _work(self, lane: Hashable, work: _Work) -> None:
+        delivery = work.delivery
         try:
-            while waiting:
-                first, second, boundary = waiting.popleft()
-                if isinstance(first, Tick):
-                    await self._handle_tick(first, cast("asyncio.Future[Verdict]", second), boundary)
-                else:
-                    message = cast("Delivered | None", second) or self._delivered(first)
-                    try:
-                        await self._handle_delivery(first, message, boundary)
-                    except Exception:
-                        self._hand_back(first)
+            if work.tick is not None and work.waiting is not None and work.boundary is not None:
+                await self._handle_tick(work.tick, work.waiting, work.boundary)
+            elif delivery is not None:
+                try:
+                    if work.boundary is None:
+                        await self._bury(delivery, *_why_dead(delivery))
+                    else:
+                        await self._handle_delivery(delivery, work.crowd, work.boundary)
+                except Exception:
+                    self._hand_back(delivery)
         finally:
-            del self._lanes[name]
+            self._turns.done(lane)
+            self._has_room.set()
+            self._go_on()
 
     async def _handle_tick(self, tick: Tick, waiting: asyncio.Future[Verdict], boundary: Boundary) -> None:
         try:
@@ -227,10 +213,11 @@ class Shell(Generic[S]):
         if not waiting.done():
             waiting.set_result(verdict)
 
-    async def _handle_delivery(self, delivery: Delivery, message: Delivered, boundary: Boundary) -> None:
+    async def _handle_delivery(self, delivery: Delivery, crowd: int, boundary: Boundary) -> None:
         if not self._may_work():
             self._settle(delivery, Again(HELD_S), "held")
             return
+        message = self._delivered(delivery, crowd)
         began = perf_counter()
         try:
             verdict = await self._handle(message, boundary)
@@ -249,7 +236,8 @@ class Shell(Generic[S]):
             HANDLE_SECONDS.observe(perf_counter() - began)
             match verdict:
                 case Done(committed):
-                    self._settle(delivery, verdict, "done" if committed else "nothing")
+                    label = "refused" if crowd else "done" if committed else "nothing"
+                    self._settle(delivery, verdict, label)
                 case Again():
                     self._settle(delivery, verdict, "retry")
                 case Dead(reason):
@@ -257,20 +245,23 @@ class Shell(Generic[S]):
 
     async def _handle(self, message: Delivered | Tick, boundary: Boundary) -> Verdict:
         fold = self._folds.get(boundary.reads)
-        if fold is None:
+        # what reads nothing has nothing to keep, and the fold of what a message opened is seldom looked at again
+        is_kept = bool(boundary.reads) and not boundary.opens
+        if fold is not None:
+            self._folds.move_to_end(boundary.reads)
+        elif is_kept:
             fold = Fold(self._decider, boundary)
             if self._checkpoints is not None:
                 await self._checkpoints.restore(fold)
-            if not boundary.opens:
-                self._keep(fold)
-            elif boundary.reads not in self._opened:
-                self._remember(boundary.reads)  # its fold is not kept: it is seldom looked at again
-            else:
-                fold = Fold(self._decider, msgspec.structs.replace(boundary, opens=False))
+            self._keep(fold)
         else:
-            self._folds.move_to_end(boundary.reads)
+            if boundary.opens and boundary.reads in self._opened:
+                boundary = msgspec.structs.replace(boundary, opens=False)
+            elif boundary.opens:
+                self._remember(boundary.reads)
+            fold = Fold(self._decider, boundary)
         verdict = await drive(self._log, handle(fold, message, source=self._service), self._perform)
-        if self._checkpoints is not None:
+        if self._checkpoints is not None and is_kept:
             await self._checkpoints.offer(fold)
         return verdict
 
@@ -281,11 +272,11 @@ class Shell(Generic[S]):
             del self._opened[next(iter(self._opened))]
 
     def _keep(self, fold: Fold[S]) -> None:
-        """Remember the fold, and forget the one that was not used for longest."""
+        """Remember the fold, and forget the one that was not used for longest, unless it is being used."""
         self._folds[fold.boundary.reads] = fold
         while len(self._folds) > MAX_FOLDS:
             oldest = next(iter(self._folds))
-            if oldest in self._lanes:
+            if self._turns.is_taken(oldest):
                 break
             del self._folds[oldest]
 
@@ -319,19 +310,43 @@ class Shell(Generic[S]):
         DELIVERIES.by["dead"] += 1
 
     def _release(self, delivery: Delivery) -> None:
-        self._working.discard(delivery)
-        self._has_room.set()
+        self._working.pop(delivery, None)
 
     async def _renew(self, ack_wait_s: float) -> None:
         """Tell the broker every third of the ack wait that what is in flight is being worked on."""
         while True:
             await asyncio.sleep(ack_wait_s / 3)
-            IN_FLIGHT.set(len(self._working))
-            for delivery in tuple(self._working):
+            IN_FLIGHT.set(self._turns.running)
+            WAITING.set(len(self._working) - self._turns.running)
+            for number, delivery in enumerate(tuple(self._working), 1):
+                if number % RENEWED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 try:
-                    delivery.in_progress()
+                    if delivery in self._working:
+                        delivery.in_progress()
                 except LogUnavailable:
                     break
+
+
+def _turns() -> Turns[_Work]:
+    return Turns(room=ROOM, at_once=IN_FLIGHT_LIMIT, at_once_each=IN_FLIGHT_OF_A_SWARM)
+
+
+def _is_dead(delivery: Delivery, spec: ConsumerSpec) -> bool:
+    """Whether no decider is to see it: it cannot be read, or was delivered too often."""
+    return isinstance(delivery.recorded, Unreadable) or delivery.attempt >= spec.max_deliver > 0
+
+
+def _why_dead(delivery: Delivery) -> tuple[str, str]:
+    recorded = delivery.recorded
+    if isinstance(recorded, Unreadable):
+        return recorded.reason, recorded.detail
+    return "max_deliver", f"delivered {delivery.attempt} times without a verdict"
+
+
+def _lane(boundary: Boundary, swarm: str) -> Hashable:
+    """Work on one boundary is not done side by side, and of what has none not two of one swarm."""
+    return boundary.reads or swarm
 
 
 def _pause(first_s: float, delivery: Delivery) -> Again:

@@ -21,8 +21,8 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 from shared.log.streams import ensure
+from shared.runtime.driving import drive
 from shared.runtime.handling import Fold, handle
-from shared.runtime.shell import drive
 from tests.broker import Broker
 from tests.unit.gate.given import KEY, PROPOSAL, SEED, VERSION, Plenty, authorized, message_of, proposed, replaced
 

@@ -25,7 +25,7 @@ class Full(MemoryLog):
 class Attempt:
     """One delivery of the message; notes for how long it was handed back."""
 
-    subject, seq = "spawn.requested.alpha.p1", 1
+    subject, seq, size = "spawn.requested.alpha.p1", 1, 0
 
     def __init__(self, attempt: int, waits: list[float]) -> None:
         self.recorded: Stored = Recorded(

@@ -15,8 +15,9 @@ from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
 from shared.runtime import shell as shell_module
+from shared.runtime.driving import drive, no_effects
 from shared.runtime.handling import Answer, Commit, Done, Operation, Verdict
-from shared.runtime.shell import MAX_FAILURES, MAX_PAUSE_S, Shell, drive, no_effects
+from shared.runtime.shell import MAX_FAILURES, MAX_PAUSE_S, Shell
 
 SPEC = ConsumerSpec(name="test", filters=(), ack_wait_s=0.3, max_deliver=100)
 
@@ -79,6 +80,7 @@ class Said:
             self.recorded = Unreadable(
                 id="", seq=1, stored_at=utc_now(), subject=self.subject, reason="bad_body", detail="no JSON"
             )
+        self.size = 0
         self.verdicts: list[str | float] = []
         self.renewed = asyncio.Event()
         self._letters = letters
