@@ -9,10 +9,10 @@ someone grants, denies, or it expires. Allowed not even then: rejected, without 
         │                            ├─ one denial, or expiry ───────────────────────→ rejected (approval)
         └────── not even with people ────────────────────────────────────────────────→ rejected (policy)
 
-A grant counts once per principal, only for exactly this digest, only after the request it answers, only under the policy version
-the request was made under, and never from the proposer's side (whoever spawned the persona or one of its ancestors). A changed
-policy makes a new request; old grants do not carry over. An authorisation ends with its time to live or the proposal's deadline,
-whichever is sooner; so does a request.
+A word of people counts for the request it names and for exactly its digest; a grant counts once per principal, only under the
+policy version the request was made under, and never from the proposer's side (whoever spawned the persona or one of its
+ancestors). A changed policy makes a new request; old grants do not carry over. An authorisation ends with its time to live or
+the proposal's deadline, whichever is sooner; so does a request.
 
 Invariants: at most one of authorized / rejected after verified (guarded by `proposal.*`, and by the whole life once people are
 involved, so a denial can never slip in unseen); the digest signed is the digest of the action as it stands in the log.
@@ -26,6 +26,7 @@ from typing import Literal
 import msgspec
 
 from shared.contracts.action import Action, action_digest
+from shared.contracts.approvals import answered
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ApprovalDenied,
@@ -132,18 +133,19 @@ def evolve(state: State, recorded: Recorded) -> State:
             return replace(state, closed=True)
         case ApprovalRequested() as event:
             return replace(state, request=event, request_id=recorded.id, grants=())
-        case ApprovalGranted(digest=digest, principal=principal):
-            if state.request is None or digest != state.request.digest or len(state.grants) >= MAX_GRANTS:
-                return state
-            if principal in {grant.principal for grant in state.grants}:
+        case ApprovalGranted(digest=digest, principal=principal) if _is_answer(state, recorded, digest):
+            if len(state.grants) >= MAX_GRANTS or principal in {grant.principal for grant in state.grants}:
                 return state
             return replace(state, grants=(*state.grants, Grant(event_id=recorded.id, principal=principal)))
-        case ApprovalDenied(digest=digest, principal=principal):
-            if state.request is None or digest != state.request.digest:
-                return state
+        case ApprovalDenied(digest=digest, principal=principal) if _is_answer(state, recorded, digest):
             return replace(state, denied_by=principal)
         case _:
             return state
+
+
+def _is_answer(state: State, recorded: Recorded, digest: Sha256) -> bool:
+    """Whether somebody's word is on the request that stands."""
+    return state.request is not None and answered(recorded) == state.request_id and digest == state.request.digest
 
 
 def decide(state: State, message: Input) -> Decision:

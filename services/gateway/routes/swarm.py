@@ -165,9 +165,10 @@ async def decide(
     swarm: FromQuery[str | None] = None,
     persona: FromQuery[str | None] = None,
 ) -> Decided:
-    """Yes or no to exactly this digest, once."""
+    """Yes or no to exactly this digest and the request that stands, once."""
     which = votes.which(proposal_id, swarm, persona)
-    life, event_id = await votes.vote(gateway.bus, command, which, data.decision, data.digest, data.reason or "")
+    word = votes.Word(decision=data.decision, digest=data.digest, request_id=data.request_id, reason=data.reason or "")
+    life, event_id = await votes.vote(gateway.bus, command, which, word)
     view = life.approval_view(gateway.clock())
     if view is None:
         raise Problem(409, f"proposal {proposal_id[:60]!r} awaits no approval", reason="not_awaiting")

@@ -262,7 +262,7 @@ class ProposalLife(View, frozen=True, kw_only=True):
 
 
 class Approval(View, frozen=True, kw_only=True):
-    """One request to people. A decision must name `digest`, which binds it to exactly this action."""
+    """One request to people. A decision must name `digest`, which binds it to exactly this action, and counts for this request."""
 
     proposal_id: str
     persona_id: str
@@ -276,6 +276,7 @@ class Approval(View, frozen=True, kw_only=True):
     params: dict[str, Scalar]
     policy_version: str
     policy_ids: tuple[str, ...]
+    request_id: str
     quorum: int
     granted_by: tuple[str, ...]
     denied_by: tuple[str, ...]

@@ -62,8 +62,9 @@ class Gate(Mesh):
         assert isinstance(await self.deliver(await self.say(verified(created, risk, **changed), "v1")), Done)
 
     async def vote(self, principal: str, cls: Any = ApprovalGranted) -> Any:
-        digest = self.events(ApprovalRequested)[-1].digest
-        vote = await self.say(cls(**LIFE, digest=digest, principal=principal), f"{cls.__name__}-{principal}")
+        request = self.newest(ApprovalRequested)
+        word = cls(**LIFE, digest=request.event.digest, request_id=request.id, principal=principal)
+        vote = await self.say(word, f"{cls.__name__}-{principal}")
         return await self.deliver(vote)
 
     @property

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from gateway_model import NOW, Mesh, asked, created, key, mesh, verified
+from gateway_model import NOW, SHA, Mesh, asked, created, key, mesh, verified
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.cli.proposals import approve
+from services.cli.target import Stop, Target
 from services.gateway.app import create_app
 from services.gateway.commands.bus import Command
 from services.gateway.commands.perception import record
@@ -133,10 +135,10 @@ async def test_who_spawned_the_proposer_may_deny_but_not_grant_and_the_request_s
         child = {"persona_id": "kid", "name": "Kid", "role": "r", "charter": "watch"}
         assert (await proposer.post("/v1/swarm/personas/root/spawn", json=child)).status_code == 200
         await up.put(c, verified(c), asked(c))
-        refused = await proposer.post("/v1/cognition/proposals/p-1/approve")
+        refused = await proposer.post("/v1/cognition/proposals/p-1/approve", json={"digest": c.digest})
         assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
         assert [a["proposal_id"] for a in (await proposer.get("/v1/approvals")).json()] == ["p-1"]
-        assert (await other.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        assert (await other.post("/v1/cognition/proposals/p-1/approve", json={"digest": c.digest})).status_code == 200
         d = created("p-2", swarm="alpha", persona="kid")
         await up.put(d, verified(d), asked(d))
         denied = {"decision": "deny", "digest": d.digest}
@@ -154,11 +156,45 @@ async def test_a_mesh_of_one_person_may_do_without_four_eyes() -> None:
 async def test_a_request_under_another_policy_is_decided_anew(up: Mesh) -> None:
     c = created("p-1")
     await up.put(c, verified(c), asked(c))
-    async with up.client("a-token") as client:
-        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
-        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 409
+    async with up.client("all-token") as client:
+        (first,) = (await client.get("/v1/approvals")).json()
+        grant = {"decision": "grant", "digest": c.digest, "request_id": first["request_id"]}
+        assert (await client.post("/v1/approvals/p-1", json=grant)).status_code == 200
+        assert (await client.post("/v1/approvals/p-1", json=grant)).status_code == 409
         await up.put(asked(c))
-        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        refused = await client.post("/v1/approvals/p-1", json=grant)
+        assert (refused.status_code, refused.json()["reason"]) == (409, "request_mismatch")
+        (second,) = (await client.get("/v1/approvals")).json()
+        done = await client.post("/v1/approvals/p-1", json={**grant, "request_id": second["request_id"]})
+        assert done.status_code == 200
+    granted = await up.log.read(("approval.granted.*.*.*",))
+    assert [r.event.request_id for r in granted] == [first["request_id"], second["request_id"]]  # type: ignore[union-attr]
+
+
+async def test_with_keys_what_is_approved_is_said_by_its_digest_or_it_is_428(up: Mesh) -> None:
+    c = created("p-1")
+    await up.put(c, verified(c), asked(c, quorum=2))
+    async with up.client("a-token") as one, up.client("all-token") as two:
+        path = "/v1/cognition/proposals/p-1/approve"
+        for nothing in ({}, {"headers": {"If-Match": "*"}}, {"json": {}}, {"json": {"digest": None}}):
+            refused = await one.post(path, **nothing)  # type: ignore[arg-type]
+            assert (refused.status_code, refused.json()["reason"]) == (428, "digest_required")
+        for other in ({"headers": {"If-Match": f'"{SHA}"'}}, {"json": {"digest": SHA}}):
+            refused = await one.post(path, **other)  # type: ignore[arg-type]
+            assert (refused.status_code, refused.json()["reason"]) == (409, "digest_mismatch")
+        assert (await one.post(path, headers={"If-Match": f'"{c.digest}"'})).status_code == 200
+        assert (await two.post(path, json={"digest": c.digest})).status_code == 200
+
+
+async def test_the_command_says_the_digest_too_where_there_are_keys(up: Mesh) -> None:
+    c = created("p-1")
+    await up.put(c, verified(c), asked(c))
+    target = Target(url=up.url, token="all-token")
+    for wrong, said in (("", "--digest"), (c.digest[:8], c.digest[:16]), ("0" * 64, c.digest[:16])):
+        with pytest.raises(Stop, match=said):
+            await asyncio.to_thread(approve, "p-1", digest=wrong, target=target)
+    assert await asyncio.to_thread(approve, "p-1", digest=c.digest[:16], target=target) == 0
+    assert len(await up.log.read(("approval.granted.*.*.*",))) == 1
 
 
 def test_no_key_beyond_loopback_refuses_to_start() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
+import msgspec
 import pytest
 from gateway_model import Mesh, asked, authorized, claimed, created, executed, mesh, spawned, thought, verified
 
@@ -465,7 +466,17 @@ async def test_an_approval_is_bound_to_its_digest_and_given_once(up: Mesh, api: 
     assert len(await up.log.read(("approval.granted.*.*.*",))) == 1
     granted = next(a.json() for a in answers if a.status_code == 200)
     assert granted["approval"]["granted_by"] == ["local"]
-    await up.put(ApprovalGranted(swarm="s", persona="p", proposal_id="p-1", digest=c.digest, principal="bo"))
+    yes = ApprovalGranted(
+        swarm="s",
+        persona="p",
+        proposal_id="p-1",
+        digest=c.digest,
+        request_id=granted["approval"]["request_id"],
+        principal="bo",
+    )
+    await up.put(msgspec.structs.replace(yes, request_id="another"))
+    assert (await api.get("/v1/approvals")).json()[0]["granted_by"] == ["local"]
+    await up.put(yes)
     assert (await api.get("/v1/approvals")).json() == []
     assert (await api.get("/v1/approvals?state=granted")).json()[0]["granted_by"] == ["local", "bo"]
 
