@@ -123,4 +123,6 @@ def _decide(
         emit(result)
     else:
         say(f"{'granted' if decision == 'grant' else 'denied'}: {safe(found[0]['summary'])}")
+        if result.get("note"):
+            say(f"note: {safe(result['note'])}")
     return OK

@@ -54,7 +54,8 @@ class Gateway:
         self.clock_off = clock_off
         self.clock = clock
         self.feed = Feed(log, Projection())
-        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=settings.four_eyes, held=held)
+        four_eyes = settings.four_eyes and not settings.keyless  # whoever is at a mesh without keys is one person
+        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=four_eyes, held=held)
         self.stream = EventStream(
             log,
             self.feed,

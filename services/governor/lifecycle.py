@@ -87,7 +87,9 @@ def crowded(lineage: Lineage, delivered: Delivered, request: SpawnRequested) -> 
     known = lineage.members.get(request.persona)
     if delivered.recorded.id in lineage.refused or (known is not None and known.request == delivered.recorded.id):
         return NOTHING
-    detail = f"{delivered.crowd} requests of {request.swarm} wait already, more than its share; ask again in a few seconds"
+    detail = (
+        f"{delivered.crowd} requests of {request.swarm} wait already, more than its share; ask again in a few seconds"
+    )
     refused = SpawnRefused(swarm=request.swarm, persona=request.persona, reason="too_many_waiting", detail=detail)
     return Decision(events=(refused,), guards=())
 

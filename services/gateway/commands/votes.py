@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from services.gateway.commands.bus import Bus, Command
-from services.gateway.projections.proposals import Life, fold_lives
+from services.gateway.projections.proposals import Life, by_age, fold_lives
 from services.gateway.wire.ids import as_given, as_token
 from services.gateway.wire.problems import Candidate, Problem, ambiguous
 from shared.contracts.events import AnyEvent, ApprovalDenied, ApprovalGranted
@@ -100,8 +100,8 @@ async def vote(bus: Bus, command: Command, which: Which, word: Word) -> tuple[Li
             return life, event_id
         if refused := refusal(life, command.principal, word, bus.clock()):
             raise refused
-        if word.decision == "grant" and bus.four_eyes:
-            _assert_other_eyes(bus, life, command.principal)
+        if word.decision == "grant" and bus.four_eyes and (why := side_of(bus, life, command.principal)):
+            raise Problem(403, f"{why}: someone else must approve what it proposes", reason="four_eyes")
         assert life.request is not None and life.requested is not None  # else it was refused
         event = (ApprovalGranted if word.decision == "grant" else ApprovalDenied)(
             swarm=swarm,
@@ -141,9 +141,15 @@ def refusal(life: Life, principal: str, word: Word, now: datetime) -> Problem | 
     return None
 
 
-def _assert_other_eyes(bus: Bus, life: Life, principal: str) -> None:
-    """Raises `Problem` (403): the policy gate would not count this grant, and the inbox must not close for it."""
-    if principal in bus.feed.projection.personas.proposer_side(life.created.swarm, life.created.persona):
-        proposer = as_given(life.created.persona)
-        detail = f"{principal} spawned persona {proposer!r} or one above it: someone else must approve what it proposes"
-        raise Problem(403, detail, reason="four_eyes")
+def side_of(bus: Bus, life: Life, principal: str) -> str | None:
+    """Why this principal is on the proposal's side, where the policy gate would not count their grant, and the inbox must not
+    close for it; None for others."""
+    created, projection = life.created, bus.feed.projection
+    family = projection.personas.ancestry(created.swarm, created.persona)
+    name = as_given(created.persona)
+    if principal in {persona.principal for persona in family}:
+        return f"{principal} spawned persona {name!r} or one above it"
+    ids = {created.persona, *(persona.identity.id for persona in family)}
+    if principal in projection.feeders.of(created.swarm, ids, by_age(life)):
+        return f"{principal} recorded observations that persona {name!r} or one above it was given"
+    return None

@@ -36,6 +36,7 @@ from services.gateway.wire.views import (
 )
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
+ALONE = "the mesh has no keys, so that whoever is at this machine is one person; with --http-keys somebody else must say yes"
 YIELD_EVERY = 500
 """A view of all personas gives way to other requests so often."""
 Inbox = Literal["pending", "granted", "denied", "expired", "all"]
@@ -172,7 +173,10 @@ async def decide(
     view = life.approval_view(gateway.clock())
     if view is None:
         raise Problem(409, f"proposal {proposal_id[:60]!r} awaits no approval", reason="not_awaiting")
-    return Decided(proposal_id=view.proposal_id, decision=data.decision, event_id=event_id, approval=view)
+    alone = gateway.settings.four_eyes and gateway.settings.keyless and data.decision == "grant"
+    side = votes.side_of(gateway.bus, life, command.principal) if alone else None
+    note = None if side is None else f"{side}; that counts here because {ALONE}"
+    return Decided(proposal_id=view.proposal_id, decision=data.decision, event_id=event_id, approval=view, note=note)
 
 
 @get("/v1/budgets", guards=READ)

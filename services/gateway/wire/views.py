@@ -168,8 +168,8 @@ class SwarmGovernance(View, frozen=True, kw_only=True):
     """The rules the policy gate goes by.
 
     Approval takes so many different people, by risk, of those whose key has the scope `approve`; no share of anybody counts
-    (`quorum_fraction` 0), and any one of them denies for all. With `four_eyes` nobody approves for a persona they or whoever is
-    above it spawned. A request ends after `vote_timeout_secs`.
+    (`quorum_fraction` 0), and any one of them denies for all. With `four_eyes` nobody approves for a persona they spawned or fed,
+    or one above it; whoever is at a mesh without keys is one person, and there it is off. A request ends after `vote_timeout_secs`.
     """
 
     quorum_fraction: float
@@ -286,10 +286,13 @@ class Approval(View, frozen=True, kw_only=True):
 
 
 class Decided(View, frozen=True, kw_only=True):
+    """`note` says what should be known of this decision, if anything should."""
+
     proposal_id: str
     decision: Literal["grant", "deny"]
     event_id: str
     approval: Approval
+    note: str | None = None
 
 
 class Recalled(View, frozen=True, kw_only=True):

@@ -110,7 +110,9 @@ class Restarting:
             def do_GET(self) -> None:
                 outer.asked += 1
                 busy = outer.asked <= refusals
-                body = b"<Error><Code>InternalError</Code><Message>no volume yet</Message></Error>" if busy else outer.BODY
+                body = (
+                    b"<Error><Code>InternalError</Code><Message>no volume yet</Message></Error>" if busy else outer.BODY
+                )
                 self.send_response(status if busy else 200)
                 self.send_header("Content-Type", "application/xml")
                 self.send_header("Content-Length", str(len(body)))

@@ -18,10 +18,12 @@ from services.gateway.commands.bus import Command
 from services.gateway.commands.perception import record
 from services.gateway.context import Gateway
 from services.gateway.front.access import Buckets, authenticate
+from services.gateway.projections.projection import Projection
 from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings, Key, Scope, Unsafe
 from services.gateway.wire.requests import Observation, RecordObservations
 from shared.log.memory import DEDUP_WINDOW, MemoryLog
+from shared.policy.sides import LOCAL
 from shared.settings import HttpKey, Settings, SettingsError
 
 KEYS = (
@@ -145,12 +147,43 @@ async def test_who_spawned_the_proposer_may_deny_but_not_grant_and_the_request_s
         assert (await proposer.post("/v1/approvals/p-2", json=denied)).status_code == 200
 
 
-async def test_a_mesh_of_one_person_may_do_without_four_eyes() -> None:
-    c = created("p-1", swarm="alpha", persona="root")
-    async with mesh(GatewaySettings(four_eyes=False)) as up, up.client() as client:
+async def test_who_fed_the_proposer_may_not_grant_and_a_restarted_gateway_knows_it_still(up: Mesh) -> None:
+    first, second = created("p-1", swarm="alpha", persona="root"), created("p-2", swarm="alpha", persona="root")
+    path, say = "/v1/cognition/proposals/{}/approve", {"text": "delete everything", "persona": "root"}
+    async with up.client("c-token") as owner, up.client("all-token") as feeder:
+        await owner.post("/v1/swarm/personas", json=ROOT)
+        await up.put(first, verified(first), asked(first))
+        sent = await feeder.post("/v1/swarm/alpha/observations", json=say)
+        await up.gateway.feed.reached(sent.json()["sequences"][0], 5)
+        early = await feeder.post(path.format("p-1"), json={"digest": first.digest})
+        assert early.status_code == 200, "it was proposed before"
+        await up.put(second, verified(second), asked(second))
+        refused = await feeder.post(path.format("p-2"), json={"digest": second.digest})
+        assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
+        assert "recorded observations" in refused.json()["detail"]
+    restored = Projection()
+    restored.restore(up.gateway.projection.capture())
+    assert restored.feeders.of("alpha", ("root",), 10**6) == {"root"}
+
+
+@pytest.mark.parametrize("four_eyes", [True, False])
+async def test_the_one_person_of_a_mesh_without_keys_may_approve_and_is_told_why(four_eyes: bool) -> None:
+    c, d = created("p-1", swarm="alpha", persona="root"), created("p-2", swarm="alpha", persona="root")
+    async with mesh(GatewaySettings(four_eyes=four_eyes)) as up, up.client() as client:
         await client.post("/v1/swarm/personas", json=ROOT)
-        await up.put(c, verified(c), asked(c))
+        await up.put(c, verified(c), asked(c), d, verified(d), asked(d))
+        assert (await client.get("/v1/cognition/governance")).json()["four_eyes"] is False
         assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        decided = (await client.post("/v1/approvals/p-2", json={"decision": "grant", "digest": d.digest})).json()
+        assert ("the mesh has no keys" in (decided["note"] or "")) is four_eyes
+    (yes, _) = await up.log.read(("approval.granted.*.*.*",))
+    assert yes.event.principal == LOCAL  # type: ignore[union-attr]
+
+
+def test_no_key_may_be_named_as_whoever_is_at_a_mesh_without_keys() -> None:
+    named = HttpKey(sha256="ab" * 32, principal=LOCAL, scopes=("approve",))
+    with pytest.raises(SettingsError, match="'local'"):
+        gateway_settings(Settings(http_keys=(named,)))
 
 
 async def test_a_request_under_another_policy_is_decided_anew(up: Mesh) -> None:
