@@ -65,6 +65,7 @@ async def wire(service: Service) -> None:
             settings,
             connected=lambda: service.connection.is_connected,
             problems=service.health.problems,
+            warnings=service.health.warnings,
             held=lambda: service.pressure.held,
             clock_off=lambda: service.probe.clock_off,
         )

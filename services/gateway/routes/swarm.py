@@ -198,10 +198,10 @@ async def live(gateway: NamedDependency[Gateway]) -> Health:
 @get("/health/ready")
 async def ready(gateway: NamedDependency[Gateway]) -> Response[Health]:
     """Whether answers are of the present, and what is acknowledged is kept as promised."""
-    health = _health(gateway)
-    if health.status == "ok" and (problems := await gateway.problems()):
-        health = Health(status="not_ready", position=health.position, problems=problems)
-    return Response(health, status_code=200 if health.status == "ok" else 503)
+    health, problems = _health(gateway), await gateway.problems()
+    status = "not_ready" if health.status == "ok" and problems else health.status
+    told = Health(status=status, position=health.position, problems=problems, warnings=gateway.warnings())
+    return Response(told, status_code=200 if status == "ok" else 503)
 
 
 @get("/metrics", guards=READ, media_type="text/plain")

@@ -337,8 +337,9 @@ class Reconciliation(View, frozen=True, kw_only=True):
 
 
 class Health(View, frozen=True, kw_only=True):
-    """`problems` is what the process is not ready for, by check; only readiness looks."""
+    """`problems` is what the process is not ready for, by check, and `warnings` what should be known; only readiness looks."""
 
     status: Literal["ok", "catching_up", "bus_away", "not_ready"]
     position: int
     problems: dict[str, str] = {}
+    warnings: dict[str, str] = {}
