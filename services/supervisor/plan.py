@@ -9,11 +9,11 @@ import msgspec
 
 from services.supervisor.ports import S3_GRPC, S3_PORTS
 from services.supervisor.processes import Spec
-from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix
+from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix, service_of
 
 NATS, S3, BOOTSTRAP_NAME = "nats", "s3", "bootstrap"
 SINGLE = ("governor", "verifier", "policy_gate", "actuator", "memory_compactor", "gateway")
-RUNNER = "persona_runner"
+RUNNER, GATEWAY = "persona_runner", "gateway"
 BUCKET = "swarm"
 
 _INHERITED = (
@@ -49,14 +49,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What may be asked of a mesh. Ports by name (`nats`, `api`) are fixed; all others are those of the last run or free ones,
     and with `well_known` those a person would try first, where they are free.
 
-    `services` None is all of them, `runners` how many persona runners; an empty tuple and `s3` false leave the broker alone.
-    `env` is added to every process and wins.
+    `services` None is all of them, `runners` how many persona runners, `replicas` how many of each
+    other; an empty tuple and `s3` false leave the broker alone. `env` is added to every process and wins.
     """
 
     host: str = "127.0.0.1"
     ports: Mapping[str, int] = {}
     well_known: bool = False
     runners: int = 1
+    replicas: int = 1
     services: tuple[str, ...] | None = None
     s3: bool = True
     sync_always: bool = True
@@ -99,7 +100,7 @@ def instances(options: Options) -> tuple[str, ...]:
     wanted = (*SINGLE, RUNNER) if options.services is None else options.services
     if unknown := [name for name in wanted if name not in (*SINGLE, RUNNER)]:
         raise ValueError(f"{unknown[0]!r} is no service; there are {', '.join((*SINGLE, RUNNER))}")
-    single = tuple(f"{name}-1" for name in SINGLE if name in wanted)
+    single = tuple(f"{name}-{n}" for name in SINGLE if name in wanted for n in range(1, options.replicas + 1))
     runners = tuple(f"{RUNNER}-{n}" for n in range(1, options.runners + 1)) if RUNNER in wanted else ()
     return single + runners
 
@@ -111,7 +112,7 @@ def users(options: Options) -> tuple[str, ...]:
 
 def port_names(options: Options) -> tuple[str, ...]:
     """Every port the mesh needs."""
-    api = ("api",) if "gateway-1" in instances(options) else ()
+    api = tuple(_api(name) for name in instances(options) if service_of(name) == GATEWAY)
     s3 = (*S3_PORTS, *S3_GRPC) if options.s3 else ()
     return (NATS, "monitor", *api, *s3, *(f"health_{name}" for name in instances(options)))
 
@@ -176,7 +177,7 @@ def services(options: Options, places: Places, ports: Mapping[str, int], keys: M
 def _service(
     instance: str, options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]
 ) -> Spec:
-    service = instance.rpartition("-")[0]
+    service = service_of(instance)
     health = ports[f"health_{instance}"]
     env = {
         **_python(places),
@@ -193,7 +194,7 @@ def _service(
         "SWARM_LOG_FORMAT": options.log_format,
         **({"SWARM_CONFIG": options.config} if options.config else {}),
         **({} if service == RUNNER else {"SWARM_CORE_SECRET_FILE": str(core_secret_file(places))}),
-        **_special(service, options, places, ports, keys),
+        **_special(instance, options, places, ports, keys),
         **options.env,
     }
     return Spec(
@@ -206,13 +207,19 @@ def _service(
     )
 
 
+def _api(instance: str) -> str:
+    """The name of a gateway's port: `api` is the first one's."""
+    return "api" if instance == f"{GATEWAY}-1" else f"api_{instance}"
+
+
 def _special(
-    service: str, options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]
+    instance: str, options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]
 ) -> dict[str, str]:
     """What one service holds and no other."""
-    if service == "gateway":
+    service = service_of(instance)
+    if service == GATEWAY:
         file = {"SWARM_HTTP_KEYS_FILE": options.http_keys_file} if options.http_keys_file else {}
-        return {"SWARM_HTTP_HOST": options.host, "SWARM_HTTP_PORT": str(ports["api"]), **file}
+        return {"SWARM_HTTP_HOST": options.host, "SWARM_HTTP_PORT": str(ports[_api(instance)]), **file}
     if service == "memory_compactor":
         if not options.s3:
             return {"SWARM_QDRANT_URL": options.qdrant_url}

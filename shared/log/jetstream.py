@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from shared.contracts.catalog import matches
-from shared.contracts.envelope import Message, Recorded, Stored, encode, stored
+from shared.contracts.envelope import Message, Recorded, Stored, Unreadable, encode, stored
 from shared.contracts.ids import utc_now
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.dead import bury
@@ -278,15 +278,23 @@ class JetStreamLog:
         return None
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
-        found = []
+        found: list[Recorded] = []
+        hidden: list[Unreadable] = []
         for start in range(0, len(filters), PAGE):
             ask: dict[str, object] = {"multi_last": list(filters[start : start + PAGE]), "batch": 1024}
             while True:
                 answers, end = await self._direct(ask)
-                found += [r for m in answers if isinstance(r := self._decode_direct(m), Recorded)]
+                for one in map(self._decode_direct, answers):
+                    (found if isinstance(one, Recorded) else hidden).append(one)  # type: ignore[arg-type]
                 if not _has_more(end):
                     break
                 ask |= {"seq": _seq(answers[-1]) + 1, "up_to_seq": int(end.headers["Nats-UpTo-Sequence"])}
+        while hidden:  # what cannot be read does not hide what stands before it
+            if (last := hidden.pop()).seq == 1:
+                continue
+            answers, _ = await self._direct({"multi_last": [last.subject], "batch": 1, "up_to_seq": last.seq - 1})
+            for one in map(self._decode_direct, answers):
+                (found if isinstance(one, Recorded) else hidden).append(one)  # type: ignore[arg-type]
         return sorted(found, key=lambda r: r.seq)
 
     async def _direct(self, ask: dict[str, object]) -> tuple[list[Raw], Raw]:

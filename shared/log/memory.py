@@ -274,8 +274,8 @@ class MemoryLog:
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
         await asyncio.sleep(0)
-        newest = {m.subject: m for m in self.store.stored(filters)}
-        return sorted((m for m in newest.values() if isinstance(m, Recorded)), key=lambda r: r.seq)
+        newest = {m.subject: m for m in self.store.stored(filters) if isinstance(m, Recorded)}
+        return sorted(newest.values(), key=lambda r: r.seq)
 
     async def bury(self, seq: int, reason: str, detail: str) -> None:
         await asyncio.sleep(0)

@@ -118,7 +118,7 @@ class Log(Protocol):
         """The message at a sequence, or None when there is none."""
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
-        """The last event of every subject the filters match, in stream order; none of a subject whose last is unreadable.
+        """The last event of every subject the filters match that can be read, in stream order.
 
         A wildcard may match at most 1024 subjects (a limit of the broker); name the subjects where there can be more.
         """

@@ -1,4 +1,4 @@
-"""Kill -9 everything in turn under load, let it come to rest, and judge it by the log alone.
+"""Kill, stall, cut off and mislead everything in turn under load, let it come to rest, and judge it by the log alone.
 
 The judge reads the log with its own connection and knows nothing of what the services believe: every acknowledged
 observation is there once, every proposal reached one terminal state, no effect happened twice (counted on disk and at an HTTP
@@ -10,37 +10,59 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from services.governor.decider import Limits as GovernorLimits
 from services.governor.service import limits_of
+from services.supervisor import plan
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
+from services.supervisor.ports import free_port
 from shared import settings as settings_
 from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import ActionExecuted, ObservationRecorded, PersonaDraining, PersonaReaped, ProposalCreated
+from shared.contracts.events import (
+    ActionExecuted,
+    Event,
+    ObservationRecorded,
+    PersonaDraining,
+    PersonaReaped,
+    ProposalCreated,
+    ProposalEvent,
+    ProposalRejected,
+)
 from shared.invariants import Invariants, Limits
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
-from tests.chaos.load import APPROVER, OPERATOR, Load, Sink
+from tests.chaos.faults import FAULTS, Ground, small_disk, take_away, targets, why_not
+from tests.chaos.load import APPROVER, OPERATOR, ROOT, Load, Sink
+from tests.chaos.proxy import Proxy
 
+_TIME = re.compile("deadline|expired")
 REST_TIMEOUT_S = 180.0
 Say = Callable[[str], None]
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What happened; everything that must not is 0 or empty."""
+    """What happened; everything that must not is 0 or empty.
+
+    `struck` counts by fault and process, `left_out` says which faults could not be had here, `died` counts the times a process
+    ended that nobody had ended. `untimely` are proposals rejected for a time that had not come.
+    """
 
     seed: int
     minutes: float
-    kills: dict[str, int]
+    struck: dict[str, int] = {}
+    left_out: dict[str, str] = {}
+    poisoned: int = 0
+    died: dict[str, int] = {}
     events: int = 0
     acked: int = 0
     lost: int = 0
@@ -56,6 +78,7 @@ class Report(msgspec.Struct, kw_only=True):
     effects: int = 0
     personas: int = 0
     unfinished_drains: int = 0
+    untimely: int = 0
     violations: list[str] = []
     max_outage_s: float = 0.0
     rest_s: float = 0.0
@@ -70,6 +93,8 @@ class Report(msgspec.Struct, kw_only=True):
             and not self.violations
             and not self.histories_forked
             and not self.unfinished_drains
+            and not self.untimely
+            and not self.died
             and self.terminal == self.proposals
         )
 
@@ -90,36 +115,71 @@ def environment(sink: Sink) -> dict[str, str]:
 
 
 async def storm(
-    data: Path, *, seed: int, minutes: float, sync_always: bool = True, say: Say = lambda line: None
+    data: Path,
+    *,
+    seed: int,
+    minutes: float,
+    faults: Sequence[str] = ("kill",),
+    replicas: int = 1,
+    sync_always: bool = True,
+    say: Say = lambda line: None,
 ) -> Report:
-    """Run the whole storm on a fresh mesh in `data`."""
+    """Run the whole storm on a fresh mesh in `data`, with `replicas` instances of every service."""
     dice = random.Random(seed)
     keys = data / "http-keys.toml"
     data.mkdir(parents=True, exist_ok=True)
     keys.write_text(_key(OPERATOR, "operator", ["read", "control"]) + _key(APPROVER, "ann", ["read", "approve"]))
-    async with Sink() as sink:
-        options = Options(
-            runners=2, sync_always=sync_always, http_keys_file=str(keys), env=environment(sink), ready_timeout_s=120
-        )
-        async with Mesh(data, options) as mesh:
-            await mesh.wait_ready()
-            say(f"ready at {mesh.api_url}")
-            log = await _open(mesh)
-            load = Load(mesh.api_url, log, sink, seed)
-            await load.begin()
-            report = Report(seed=seed, minutes=minutes, kills={})
-            async with asyncio.TaskGroup() as group:
-                for client in (load.observe, load.families, load.propose, load.approve):
-                    group.create_task(client())
-                await _kill(mesh, dice, report, minutes * 60, say)
-                say("no more kills; waiting until everything has come to rest")
-                load.stop.set()
-            began = time.monotonic()
-            records = await _rest(log, say)
-            report.rest_s = round(time.monotonic() - began, 1)
-            await load.close()
-            judge(report, records, load, sink, mesh.workspace, limits_of(settings_.load(options.env)))
-            await log.connection.close()
+    report = Report(seed=seed, minutes=minutes, left_out={name: why for name in faults if (why := why_not(name))})
+    mounted = "disk" in faults and "disk" not in report.left_out and small_disk(data / "nats")
+    if "disk" in faults and not mounted:
+        report.left_out.setdefault("disk", "no tmpfs can be mounted here")
+    for name, why in report.left_out.items():
+        say(f"without {name}: {why}")
+    died: Counter[str] = Counter()
+
+    def hear(name: str, line: str) -> None:
+        ended = f"supervisor: {name} ended ("
+        if name not in (plan.NATS, plan.S3) and line.startswith(ended) and "SIGKILL" not in line:
+            died[name] += 1
+            say(line)
+
+    broker = free_port()
+    try:
+        async with Sink() as sink, Proxy(broker) as proxy:
+            options = Options(
+                runners=2,
+                replicas=replicas,
+                sync_always=sync_always,
+                ports={plan.NATS: broker},
+                http_keys_file=str(keys),
+                env=environment(sink) | {"SWARM_NATS_URL": f"nats://127.0.0.1:{proxy.port}"},
+                ready_timeout_s=120,
+            )
+            settings = settings_.load(options.env)
+            async with Mesh(data, options, on_line=hear) as mesh:
+                await mesh.wait_ready()
+                say(f"ready at {mesh.api_url}")
+                log = await _open(mesh)
+                load = Load(mesh.api_url, log, sink, seed)
+                await load.begin()
+                ground = Ground(mesh=mesh, proxy=proxy, log=log, dice=dice, stall_s=2.0 * settings.lease_ttl_s)
+                async with asyncio.TaskGroup() as group:
+                    for client in (load.observe, load.families, load.propose, load.approve):
+                        group.create_task(client())
+                    possible = [name for name in faults if name not in report.left_out]
+                    report.struck = await _strike(ground, possible, minutes * 60, say)
+                    say("no more faults; waiting until everything has come to rest")
+                    load.stop.set()
+                began = time.monotonic()
+                records = await _rest(log, say)
+                report.rest_s = round(time.monotonic() - began, 1)
+                await load.close()
+                report.poisoned, report.died = ground.poisoned, dict(died)
+                judge(report, records, load, sink, mesh.workspace, limits_of(settings))
+                await log.connection.close()
+    finally:
+        if mounted:
+            await asyncio.to_thread(take_away, data / "nats")
     return report
 
 
@@ -130,22 +190,27 @@ async def _open(mesh: Mesh) -> JetStreamLog:
     return JetStreamLog(connection, service="judge", instance="judge-1")
 
 
-async def _kill(mesh: Mesh, dice: random.Random, report: Report, seconds: float, say: Say) -> None:
-    """Rounds over all processes in random order, at random moments."""
-    kills: Counter[str] = Counter()
+async def _strike(ground: Ground, faults: Sequence[str], seconds: float, say: Say) -> dict[str, int]:
+    """Rounds over all faults on all processes in random order, at random moments; how often each struck. All ready afterwards."""
+    struck: Counter[str] = Counter()
     until = time.monotonic() + seconds
-    pending: list[str] = []
-    while time.monotonic() < until:
-        await asyncio.sleep(min(0.5 + dice.random() * 3.0, max(0.0, until - time.monotonic())))
-        if not pending:
-            pending = list(mesh.children)
-            dice.shuffle(pending)
-        name = pending.pop()
-        if await mesh.kill(name) is not None:
-            kills[name] += 1
-            say(f"killed {name} ({sum(kills.values())})")
-    report.kills = dict(kills)
-    await mesh.wait_ready(timeout_s=120)
+    pending: list[tuple[str, str]] = []
+
+    async def one(fault: str, name: str) -> None:
+        if await FAULTS[fault](ground, name):
+            struck[f"{fault} {name}"] += 1
+
+    async with asyncio.TaskGroup() as group:
+        while time.monotonic() < until:
+            await asyncio.sleep(min(0.5 + ground.dice.random() * 3.0, max(0.0, until - time.monotonic())))
+            if not pending:
+                pending = [(fault, name) for fault in faults for name in targets(fault, ground.mesh.children)]
+                ground.dice.shuffle(pending)
+            fault, name = pending.pop()
+            say(f"{fault} {name}")
+            group.create_task(one(fault, name))
+    await ground.mesh.wait_ready(timeout_s=120)
+    return dict(struck)
 
 
 async def _rest(log: JetStreamLog, say: Say) -> list[Recorded]:
@@ -163,25 +228,28 @@ async def _rest(log: JetStreamLog, say: Say) -> list[Recorded]:
         if not open_proposals and not drains:
             return records
         if time.monotonic() > deadline:
-            say(f"never came to rest: proposals {sorted(open_proposals)[:5]}, drains {sorted(drains)[:5]}")
+            say(f"never came to rest: proposals {sorted(open_proposals.items())[:8]}, drains {sorted(drains)[:5]}")
             return records
         await asyncio.sleep(0.5)
 
 
-def _open_ends(records: list[Recorded]) -> tuple[set[str], set[str]]:
-    proposals: set[str] = set()
+def _open_ends(records: list[Recorded]) -> tuple[dict[str, str], set[str]]:
+    """Proposals that are not terminal with the last class in their life, and personas that still drain."""
+    proposals: dict[str, str] = {}
     drains: set[str] = set()
     for recorded in records:
         event = recorded.event
         match event:
             case ProposalCreated():
-                proposals.add(event.proposal_id)
+                proposals[event.proposal_id] = class_of(event)
             case PersonaDraining():
                 drains.add(event.persona)
             case PersonaReaped():
                 drains.discard(event.persona)
             case _ if class_of(event) in ("proposal.rejected", "action.executed"):
-                proposals.discard(event.proposal_id)  # type: ignore[union-attr]
+                proposals.pop(event.proposal_id, None)  # type: ignore[union-attr]
+            case ProposalEvent() if event.proposal_id in proposals:
+                proposals[event.proposal_id] = class_of(event)
             case _:
                 pass
     return proposals, drains
@@ -208,6 +276,7 @@ def judge(
             texts[recorded.event.text] += 1
         if isinstance(recorded.event, ActionExecuted):
             outcomes[recorded.event.proposal_id] = recorded.event.outcome
+        report.untimely += recorded.event.persona == ROOT and _is_over(recorded.event)
     report.events = len(records)
     report.acked = len(load.observed)
     report.lost = sum(1 for text in load.observed if texts[text] == 0)
@@ -223,6 +292,17 @@ def judge(
     report.unfinished_drains = len(_open_ends(records)[1])
     report.max_outage_s = round(max((b - a for a, b in zip(load.acks, load.acks[1:], strict=False)), default=0.0), 2)
     _effects(report, load, sink, workspace, outcomes)
+
+
+def _is_over(event: Event) -> bool:
+    """Whether it ends a proposal because a time was over; in a storm none is, so a wrong clock said it."""
+    match event:
+        case ProposalRejected(reasons=reasons):
+            return any(_TIME.search(reason) for reason in reasons)
+        case ActionExecuted(error=str(reason)):
+            return bool(_TIME.search(reason))
+        case _:
+            return False
 
 
 def _effects(report: Report, load: Load, sink: Sink, workspace: Path, outcomes: dict[str, str]) -> None:

@@ -85,16 +85,9 @@ def spawned(
 
 
 def observed(
-    text: str = "disk sda1 failed",
-    *,
-    tainted: bool = True,
-    persona: str = "all",
-    swarm: str = SWARM,
-    principal: str = "",
+    text: str = "disk sda1 failed", *, tainted: bool = True, persona: str = "all", swarm: str = SWARM
 ) -> AnyEvent:
-    return ObservationRecorded(
-        swarm=swarm, persona=persona, text=text, source="syslog", tainted=tainted, principal=principal
-    )
+    return ObservationRecorded(swarm=swarm, persona=persona, text=text, source="syslog", tainted=tainted)
 
 
 def proposed(action: Action = FINDING, **changed: Any) -> ProposalCreated:
