@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from shared.contracts.approvals import answered
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionClaimed,
@@ -53,6 +54,7 @@ class Life(msgspec.Struct):
     digest: str
     stages: list[str] = []
     quorum: int = 0
+    request: str = ""
     granted: set[str] = msgspec.field(default_factory=set)
     claims: int = 0
     outcomes: int = 0
@@ -287,9 +289,9 @@ class Invariants:
             case ProposalRejected():
                 self._stage(recorded, life, "rejected", allowed="authorized" not in life.stages and not ended)
             case ApprovalRequested():
-                life.quorum = max(life.quorum, event.quorum)
+                life.quorum, life.request = max(life.quorum, event.quorum), recorded.id
                 life.granted.clear()  # a new request is for new eyes: what was said to an old one does not carry over
-            case ApprovalGranted():
+            case ApprovalGranted() if answered(recorded) == life.request:
                 if life.quorum == 0 or event.principal in life.granted:
                     self._broken(recorded, "an approval nobody asked for, or given twice")
                 life.granted.add(event.principal)

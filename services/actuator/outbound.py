@@ -5,7 +5,8 @@ address (unless this very `host:port` may be private), and the connection goes t
 is resolved twice. No redirect is followed, no proxy or other environment is read, nothing is decompressed, and size and time are capped.
 
 What can be told afterwards: before the first byte was sent, nothing happened (failure); 2xx is success; 3xx and 4xx are the
-host's own refusal (failure); a lost answer or 5xx may have had its effect (unknown), unless the method is a safe one.
+host's own refusal (failure); a 5xx may have had its effect (unknown), unless the method is a safe one. A lost answer is unknown
+whatever the method: that GET changes nothing is the host's promise, which nobody here has seen it keep.
 Nothing of the answer's text is told, only its status, size and digest: outcomes become memories, and the host is not to be trusted.
 """
 
@@ -75,11 +76,11 @@ class Outbound:
                     return refused
                 return await self._to_first(addresses, target, params, claim, sent, timeout_s / 4)
         except TimeoutError:
-            return _lost(params, sent, f"no whole answer from {where} within {timeout_s:g} s")
+            return _lost(sent, f"no whole answer from {where} within {timeout_s:g} s")
         except httpx.RemoteProtocolError:
-            return _lost(params, sent, f"{where} gave no whole HTTP answer")
+            return _lost(sent, f"{where} gave no whole HTTP answer")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # ValueError: no name IDNA can carry
-            return _lost(params, sent, f"{where}: {type(error).__name__} {error}"[:500])
+            return _lost(sent, f"{where}: {type(error).__name__} {error}"[:500])
 
     async def _to_first(
         self, addresses: list[str], target: str, params: HttpRequest, claim: str, sent: asyncio.Event, connect_s: float
@@ -170,10 +171,8 @@ def _refused(code: str, summary: str) -> Outcome:
     return Outcome(outcome="failure", summary=summary[:1000], error=code)
 
 
-def _lost(params: HttpRequest, sent: asyncio.Event, summary: str) -> Outcome:
-    """No answer: certainly nothing happened before anything was sent, or when the method changes nothing."""
+def _lost(sent: asyncio.Event, summary: str) -> Outcome:
+    """No answer: certainly nothing happened before anything was sent."""
     if not sent.is_set():
         return _refused("not_connected", summary)
-    if params.method in SAFE_METHODS:
-        return _refused("no_answer", summary)
     return Outcome(outcome="unknown", summary=summary[:1000], error="no_answer")

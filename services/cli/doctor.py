@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,6 +50,14 @@ class Disorder(msgspec.Struct, frozen=True, kw_only=True):
 
     open: tuple[Found, ...] = ()
     mended: tuple[Found, ...] = ()
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service says of itself."""
+
+    ready: bool
+    problems: dict[str, str] = {}
+    warnings: dict[str, str] = {}
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,15 +164,29 @@ async def _clock(client: httpx.AsyncClient, record: MeshRecord) -> Check:
 
 
 async def _readiness(client: httpx.AsyncClient, record: MeshRecord) -> list[Check]:
-    async def one(name: str, port: int) -> Check:
+    async def one(name: str, port: int) -> tuple[str, Readiness | str]:
         try:
             answer = await client.get(f"http://127.0.0.1:{port}/health/ready")
-        except httpx.HTTPError as error:
-            return Check(name=name, ok=False, detail=f"does not answer: {error or type(error).__name__}")
-        return Check(name=name, ok=answer.status_code == 200, detail=answer.text[:200] if answer.is_error else "ready")
+            return name, msgspec.json.decode(answer.content, type=Readiness)
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            return name, f"does not answer: {error or type(error).__name__}"
 
     ports = {name.removeprefix("health_"): p for name, p in record.ports.items() if name.startswith("health_")}
-    return list(await asyncio.gather(*(one(n, p) for n, p in ports.items() if n in record.processes)))
+    return readiness(dict(await asyncio.gather(*(one(n, p) for n, p in ports.items() if n in record.processes))))
+
+
+def readiness(said: Mapping[str, Readiness | str]) -> list[Check]:
+    """One check a service, of what it says of itself (or why it says nothing); and one of the store, which is all of theirs."""
+    checks, held = [], ""
+    for name, one in said.items():
+        if isinstance(one, str):
+            checks.append(Check(name=name, ok=False, detail=one))
+            continue
+        held = one.warnings.get("held_back", held)
+        told = [f"{about}: {what}" for about, what in one.warnings.items() if about != "held_back"]
+        problems = [f"{about}: {what}" for about, what in one.problems.items()]
+        checks.append(Check(name=name, ok=one.ready, detail="; ".join([*problems, *told]) or "ready"))
+    return [*checks, Check(name="store", ok=not held, detail=held or "has room")]
 
 
 async def _disorder(target: Target, record: MeshRecord) -> list[Check]:

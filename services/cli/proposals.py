@@ -9,12 +9,17 @@ from cyclopts import Parameter
 
 from services.cli.ask import ask, ask_rows, inner
 from services.cli.output import emit, safe, say, table
-from services.cli.target import HERE, OK, Stop, Target
+from services.cli.target import HERE, OK, USAGE, Stop, Target
 
 Id = Annotated[str, Parameter(help="Id of the proposal; `swarm proposals --waiting` has them.")]
 Swarm = Annotated[str | None, Parameter(help="Its swarm, where several proposals have this id.")]
 Persona = Annotated[str | None, Parameter(help="Its persona, where several proposals have this id.")]
 Reason = Annotated[str, Parameter(help="Why, for the log.")]
+Digest = Annotated[
+    str, Parameter(help="What `swarm proposals --waiting` showed of it; where the mesh has keys it must be said.")
+]
+SHOWN = 16
+"""So many hex digits of a digest are shown, and are enough to say it by: 64 bits, of one proposal's few requests."""
 
 
 def proposals(
@@ -47,8 +52,11 @@ def proposals(
             "expires_at": "UNTIL",
             "swarm_id": "SWARM",
             "persona_id": "BY",
+            "digest": "DIGEST",
             "summary": "WHAT",
         }
+        if not target.json:
+            found = [{**a, "digest": str(a["digest"])[:SHOWN]} for a in found]
     else:
         found = ask_rows(target, "/v1/cognition/proposals", {})
         columns = {"id": "ID", "status": "STATUS", "risk": "RISK", "persona_id": "BY", "title": "TITLE"}
@@ -59,9 +67,19 @@ def proposals(
     return OK
 
 
-def approve(id: Id, *, swarm: Swarm = None, persona: Persona = None, reason: Reason = "", target: Target = HERE) -> int:
-    """Say yes to exactly the action that is proposed now."""
-    return _decide(target, id, "grant", reason, swarm, persona)
+def approve(
+    id: Id,
+    *,
+    digest: Digest = "",
+    swarm: Swarm = None,
+    persona: Persona = None,
+    reason: Reason = "",
+    target: Target = HERE,
+) -> int:
+    """Say yes to exactly the action that you were shown; without keys and --digest to the one that waits now."""
+    if target.token and not digest:
+        raise Stop("say what you approve: --digest, as `swarm proposals --waiting` shows it", USAGE)
+    return _decide(target, id, "grant", reason, swarm, persona, digest)
 
 
 def deny(id: Id, *, swarm: Swarm = None, persona: Persona = None, reason: Reason = "", target: Target = HERE) -> int:
@@ -82,6 +100,7 @@ def _decide(
     reason: str,
     swarm: str | None,
     persona: str | None,
+    digest: str = "",
 ) -> int:
     waiting = ask_rows(target, "/v1/approvals", {"state": "all"})
     found = [
@@ -94,11 +113,16 @@ def _decide(
     if len(found) > 1:
         these = ", ".join(f"--swarm {a['swarm_id']} --persona {a['persona_id']}" for a in found)
         raise Stop(f"{len(found)} proposals have the id {proposal}; say which: {these}")
+    now = str(found[0]["digest"])
+    if digest and (len(digest) < SHOWN or not now.startswith(digest)):
+        raise Stop(f"what waits as {proposal} is {now[:SHOWN]}, not {digest}; look at it: `swarm proposals --waiting`")
     which = _which(str(found[0]["swarm_id"]), str(found[0]["persona_id"]))
-    body = {"decision": decision, "digest": found[0]["digest"], "reason": reason}
+    body = {"decision": decision, "digest": now, "request_id": found[0]["request_id"], "reason": reason}
     result = ask(target, "POST", f"/v1/approvals/{quote(proposal, safe='')}{which}", body)
     if target.json:
         emit(result)
     else:
         say(f"{'granted' if decision == 'grant' else 'denied'}: {safe(found[0]['summary'])}")
+        if result.get("note"):
+            say(f"note: {safe(result['note'])}")
     return OK

@@ -90,6 +90,8 @@ async def up(data: Path, options: Options, *, as_json: bool, quiet: bool) -> int
             emit_line({"api_url": mesh.api_url, "nats_url": mesh.nats_url, "data": str(mesh.data), "ready": True})
         for line in where(mesh):
             say(line)
+        if mesh.keyless:
+            say("There are no API keys: whoever is at this machine is one person, and may approve what they asked for.")
         say("It thinks while it is told to: `swarm start`, `swarm stop`.")
         await asyncio.Event().wait()
 

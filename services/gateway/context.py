@@ -34,8 +34,8 @@ async def no_problems() -> dict[str, str]:
 class Gateway:
     """One gateway over one log; it holds nothing that is not in the log.
 
-    `connected` says whether the bus is there now, `problems` what the process is not ready for, by check; `held` why no
-    observations are taken now, and `clock_off` why no command is.
+    `connected` says whether the bus is there now, `problems` what the process is not ready for, by check, and `warnings` what
+    should be known; `held` why no observations are taken now, and `clock_off` why no command is.
     """
 
     def __init__(
@@ -45,16 +45,18 @@ class Gateway:
         clock: Callable[[], datetime] = utc_now,
         connected: Callable[[], bool] = lambda: True,
         problems: Callable[[], Awaitable[dict[str, str]]] = no_problems,
+        warnings: Callable[[], dict[str, str]] = dict,
         held: Callable[[], str | None] = lambda: None,
         clock_off: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.connected = connected
-        self.problems = problems
+        self.problems, self.warnings = problems, warnings
         self.clock_off = clock_off
         self.clock = clock
         self.feed = Feed(log, Projection())
-        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=settings.four_eyes, held=held)
+        four_eyes = settings.four_eyes and not settings.keyless  # whoever is at a mesh without keys is one person
+        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=four_eyes, held=held)
         self.stream = EventStream(
             log,
             self.feed,

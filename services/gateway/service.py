@@ -14,6 +14,7 @@ from services.gateway.front.origins import checked
 from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
+from shared.policy.sides import LOCAL
 from shared.runtime.health import server
 from shared.runtime.service import Service
 from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
@@ -32,6 +33,10 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         raise SettingsError(
             f"http_keys: {error}; want sha256 (64 hex digits), principal, scopes of read, control, approve, admin"
         ) from error
+    if any(key.principal == LOCAL for key in keys):
+        raise SettingsError(
+            f"http_keys: {LOCAL!r} is whoever is at a mesh without keys; give the principal another name"
+        )
     try:
         origins = checked(listed(settings.http_allowed_origins))
     except ValueError as error:
@@ -60,6 +65,7 @@ async def wire(service: Service) -> None:
             settings,
             connected=lambda: service.connection.is_connected,
             problems=service.health.problems,
+            warnings=service.health.warnings,
             held=lambda: service.pressure.held,
             clock_off=lambda: service.probe.clock_off,
         )

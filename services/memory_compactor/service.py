@@ -13,7 +13,8 @@ from services.memory_compactor.opening import Opening, Ports
 from shared.memory.cold import S3Cold
 from shared.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from shared.memory.port import Embedder, VectorIndex
-from shared.runtime.service import Service, cached
+from shared.runtime.readiness import cached
+from shared.runtime.service import Service
 from shared.settings import Settings, SettingsError
 
 COLD_LOOKED_AT_EVERY_S = 10.0

@@ -112,7 +112,7 @@ async def wire(service: Service) -> None:
     service.background("loop", think)
     service.every(settings.lease_ttl_s / 3, renew, "lease")
     service.every(EVERY_S, save, "checkpoint")
-    service.ready("log", caught_up)
+    service.ready("host", caught_up)
     service.on_stop(stop)
     service.on_close(thinker.close)
     service.on_close(placement.release)

@@ -9,10 +9,10 @@ someone grants, denies, or it expires. Allowed not even then: rejected, without 
         │                            ├─ one denial, or expiry ───────────────────────→ rejected (approval)
         └────── not even with people ────────────────────────────────────────────────→ rejected (policy)
 
-A grant counts once per principal, only for exactly this digest, only after the request it answers, only under the policy version
-the request was made under, and never from the proposer's side (whoever spawned the persona or one of its ancestors). A changed
-policy makes a new request; old grants do not carry over. An authorisation ends with its time to live or the proposal's deadline,
-whichever is sooner; so does a request.
+A word of people counts for the request it names and for exactly its digest; a grant counts once per principal, only under the
+policy version the request was made under, and never from the proposal's side (`shared.policy.sides`: whoever spawned or fed the
+persona or one of its ancestors). A changed policy makes a new request; old grants do not carry over. An authorisation ends with
+its time to live or the proposal's deadline, whichever is sooner; so does a request.
 
 Invariants: at most one of authorized / rejected after verified (guarded by `proposal.*`, and by the whole life once people are
 involved, so a denial can never slip in unseen); the digest signed is the digest of the action as it stands in the log.
@@ -26,6 +26,7 @@ from typing import Literal
 import msgspec
 
 from shared.contracts.action import Action, action_digest
+from shared.contracts.approvals import answered
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ApprovalDenied,
@@ -40,6 +41,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
+from shared.policy.sides import LOCAL
 from shared.policy.types import PolicyDecision
 
 MAX_GRANTS = 64
@@ -57,6 +59,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """One proposal's life, as far as the gate cares. `grants` and `request` belong to the latest request."""
 
     created: ProposalCreated | None = None
+    created_seq: int = 0
     verified: ProposalVerified | None = None
     closed: bool = False
     request: ApprovalRequested | None = None
@@ -74,6 +77,7 @@ class Evaluate(Effect, frozen=True, kw_only=True):
     digest: Sha256
     risk: Risk
     tainted: bool
+    proposed_seq: int = 0
     grants: tuple[Grant, ...] = ()
     request_id: EventId | None = None
     bound_version: str | None = None
@@ -125,25 +129,26 @@ def evolve(state: State, recorded: Recorded) -> State:
     replace = msgspec.structs.replace
     match recorded.event:
         case ProposalCreated() as event:
-            return state if state.created else replace(state, created=event)
+            return state if state.created else replace(state, created=event, created_seq=recorded.seq)
         case ProposalVerified() as event:
             return state if state.verified else replace(state, verified=event)
         case ProposalAuthorized() | ProposalRejected():
             return replace(state, closed=True)
         case ApprovalRequested() as event:
             return replace(state, request=event, request_id=recorded.id, grants=())
-        case ApprovalGranted(digest=digest, principal=principal):
-            if state.request is None or digest != state.request.digest or len(state.grants) >= MAX_GRANTS:
-                return state
-            if principal in {grant.principal for grant in state.grants}:
+        case ApprovalGranted(digest=digest, principal=principal) if _is_answer(state, recorded, digest):
+            if len(state.grants) >= MAX_GRANTS or principal in {grant.principal for grant in state.grants}:
                 return state
             return replace(state, grants=(*state.grants, Grant(event_id=recorded.id, principal=principal)))
-        case ApprovalDenied(digest=digest, principal=principal):
-            if state.request is None or digest != state.request.digest:
-                return state
+        case ApprovalDenied(digest=digest, principal=principal) if _is_answer(state, recorded, digest):
             return replace(state, denied_by=principal)
         case _:
             return state
+
+
+def _is_answer(state: State, recorded: Recorded, digest: Sha256) -> bool:
+    """Whether somebody's word is on the request that stands."""
+    return state.request is not None and answered(recorded) == state.request_id and digest == state.request.digest
 
 
 def decide(state: State, message: Input) -> Decision:
@@ -183,11 +188,11 @@ def decide(state: State, message: Input) -> Decision:
             return NOTHING
 
 
-def eligible(grants: tuple[Grant, ...], proposer_side: frozenset[str]) -> tuple[Grant, ...]:
-    """One grant per principal, without the proposer's side."""
+def eligible(grants: tuple[Grant, ...], side: frozenset[str]) -> tuple[Grant, ...]:
+    """One grant per principal, without those on the proposal's side; the one person of a mesh without keys is nobody's side."""
     first: dict[str, Grant] = {}
     for grant in grants:
-        if grant.principal not in proposer_side:
+        if grant.principal == LOCAL or grant.principal not in side:
             first.setdefault(grant.principal, grant)
     return tuple(first.values())
 
@@ -223,6 +228,7 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
         digest=created.digest,
         risk=verified.risk,
         tainted=verified.tainted,
+        proposed_seq=state.created_seq,
         grants=state.grants,
         request_id=state.request_id,
         bound_version=request.policy_version if request else None,

@@ -1,4 +1,4 @@
-"""What the policy gate does beyond deciding: ask Cedar, look up the proposer's side, sign. The only holder of the verdict key.
+"""What the policy gate does beyond deciding: ask Cedar, look up the proposal's side, sign. The only holder of the verdict key.
 
 Raises `LogUnavailable` through to the shell, which retries the delivery.
 """
@@ -11,15 +11,13 @@ from pathlib import Path
 import msgspec
 
 from services.policy_gate.decider import Evaluate, Evaluated, Grant, Sign, Signed, eligible
-from shared.contracts.events import PersonaSpawned, Risk
+from services.policy_gate.sides import Sides
+from shared.contracts.events import Risk
 from shared.crypto import sign_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
-from shared.log.port import Log
 from shared.policy.bundle import ActiveBundle
 from shared.policy.types import QUORUM, PolicyRequest
-
-MAX_LINEAGE = 64
 
 
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +27,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     `four_eyes` False lets the proposer's side approve too, for a mesh that has a single person.
     """
 
-    log: Log
+    sides: Sides
     policies: ActiveBundle
     seed: str
     environment: str = "local"
@@ -57,7 +55,9 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
         bundle = self.policies.bundle
         counted: tuple[Grant, ...] = ()
         if effect.grants and effect.bound_version == bundle.version:
-            side = await proposer_side(self.log, effect.swarm, effect.persona) if self.four_eyes else frozenset()
+            side: frozenset[str] | None = frozenset()
+            if self.four_eyes:
+                side = await self.sides.of(effect.swarm, effect.persona, effect.proposed_seq)
             counted = () if side is None else eligible(effect.grants, side)
         quorum = max(1, effect.quorum, self.quorum[effect.risk])
         request = PolicyRequest(
@@ -84,18 +84,3 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             authorization_ttl_s=self.authorization_ttl_s,
             approval_ttl_s=self.approval_ttl_s,
         )
-
-
-async def proposer_side(log: Log, swarm: str, persona: str) -> frozenset[str] | None:
-    """The principals who spawned the persona and its ancestors; None when the lineage cannot be read to its root."""
-    side: set[str] = set()
-    current: str | None = persona
-    for _ in range(MAX_LINEAGE + 1):
-        if current is None:
-            return frozenset(side)
-        spawned = [r.event for r in await log.last([f"persona.spawned.{swarm}.{current}"])]
-        if not spawned or not isinstance(spawned[0], PersonaSpawned):
-            return None
-        side.add(spawned[0].principal)
-        current = spawned[0].identity.parent_id
-    return None

@@ -8,6 +8,7 @@ import structlog
 
 from services.policy_gate import decider
 from services.policy_gate.effects import PolicyGateEffects
+from services.policy_gate.sides import Sides
 from shared.contracts.catalog import TIMERS
 from shared.crypto import public_key
 from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
@@ -38,7 +39,7 @@ async def wire(service: Service) -> None:
             log.info("policies_active", version=policies.bundle.version, was=before)
 
     effects = PolicyGateEffects(
-        log=service.log,
+        sides=Sides(service.log),
         policies=policies,
         seed=settings.verdict_seed,
         environment=settings.environment,

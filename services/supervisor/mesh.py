@@ -99,6 +99,12 @@ class Mesh:
     def workspace(self) -> Path:
         return Path(self.options.workspace).resolve() if self.options.workspace else self.places.workspace
 
+    @property
+    def keyless(self) -> bool:
+        """Whether the API asks nobody for a key."""
+        named = self.options.http_keys_file or self.options.env.get("SWARM_HTTP_KEYS_FILE")
+        return not (named or self.settings.http_keys)
+
     def key(self, name: str) -> Path:
         """The seed file of a user: a service instance, `operator`, `bootstrap` or `sys`."""
         return seed_file(self.places.keys, name)

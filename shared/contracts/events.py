@@ -232,17 +232,19 @@ class ApprovalRequested(ProposalEvent, frozen=True, kw_only=True, tag="approval.
 
 
 class ApprovalGranted(ProposalEvent, frozen=True, kw_only=True, tag="approval.granted"):
-    """One person's yes to exactly this digest."""
+    """One person's yes to exactly this digest, in answer to the `approval.requested` of that id."""
 
     digest: Sha256
+    request_id: EventId | None = None
     principal: Name
     reason: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class ApprovalDenied(ProposalEvent, frozen=True, kw_only=True, tag="approval.denied"):
-    """One person's no; one is enough."""
+    """One person's no, in answer to the `approval.requested` of that id; one is enough."""
 
     digest: Sha256
+    request_id: EventId | None = None
     principal: Name
     reason: Annotated[str, Meta(max_length=1000)] = ""
 

@@ -7,6 +7,7 @@ that the event loop turns and how late it is, and asks nothing and nobody else: 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,9 +27,13 @@ ReadyCheck = Callable[[], Awaitable[str | None]]
 
 
 class Health:
-    """Named readiness checks; the process is ready when all of them answer None. Warnings are told and leave it ready."""
+    """Named readiness checks; the process is ready when all of them answer None. Warnings are told and leave it ready.
 
-    def __init__(self) -> None:
+    `clock` is in seconds, and nobody sets it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._checks: dict[str, ReadyCheck] = {}
         self._warnings: dict[str, Callable[[], str | None]] = {}
         self._beat_at: float | None = None
@@ -38,18 +43,17 @@ class Health:
 
     async def beat(self) -> None:
         """Measure how late the loop is, until cancelled."""
-        clock = asyncio.get_running_loop().time
         while True:
-            self._beat_at = clock()
+            self._beat_at = self._clock()
             await asyncio.sleep(BEAT_S)
-            self._lag_s = max(0.0, clock() - self._beat_at - BEAT_S)
+            self._lag_s = max(0.0, self._clock() - self._beat_at - BEAT_S)
             LOOP_LAG.set(self._lag_s)
 
     def lag_s(self) -> float:
         """How late the loop was at its last beat, or is by now."""
         if self._beat_at is None:
             return 0.0
-        return max(self._lag_s, asyncio.get_running_loop().time() - self._beat_at - BEAT_S)
+        return max(self._lag_s, self._clock() - self._beat_at - BEAT_S)
 
     def warn(self, name: str, warning: Callable[[], str | None]) -> None:
         """Have readiness tell what does not stop the process, but should be known."""
@@ -60,7 +64,9 @@ class Health:
         return {name: said for name, warning in self._warnings.items() if (said := warning()) is not None}
 
     def check(self, name: str, check: ReadyCheck) -> None:
-        """Have readiness depend on `check`."""
+        """Have readiness depend on `check`. Each name once: a second would silence the first."""
+        if name in self._checks:
+            raise ValueError(f"readiness tests {name!r} already")
         self._checks[name] = check
 
     async def problems(self) -> dict[str, str]:
@@ -68,10 +74,8 @@ class Health:
         found = {"process": "it is shutting down"} if self.draining else {}
         if self.starting:
             found["process"] = "it is starting: what it knows is being read"
-        for name, check in self._checks.items():
-            if (problem := await check()) is not None:
-                found[name] = problem
-        return found
+        said = await asyncio.gather(*(check() for check in self._checks.values()))
+        return found | {name: problem for name, problem in zip(self._checks, said, strict=True) if problem is not None}
 
     async def app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """The ASGI application."""

@@ -10,6 +10,7 @@ The store is the log's own share of it, by the broker's word. The disk is that o
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -41,12 +42,22 @@ class _Info(msgspec.Struct, frozen=True):
 
 
 class Pressure:
-    """Measured every `EVERY_S` seconds by whoever calls `measure`; `held` is the answer for everybody."""
+    """Measured every `EVERY_S` seconds while `run` runs; `held` is the answer for everybody."""
 
     def __init__(self, connection: Connection, folder: Path, *, store_bytes: int) -> None:
         self._connection, self._folder, self._store_bytes = connection, folder, store_bytes
         self.held: str | None = None
         """Why nothing new is taken in; None when there is room."""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Measure until `stopping` is set."""
+        while not stopping.is_set():
+            await self.measure()
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await stopping.wait()
+            except TimeoutError:
+                continue
 
     async def measure(self) -> None:
         """Look again. While the broker does not tell, what it last said holds."""
@@ -77,10 +88,11 @@ def store_held(used: int, limit: int) -> str | None:
 
 def disk_held(folder: Path, store_bytes: int) -> str | None:
     """Why a disk takes in nothing new; None when it does, or cannot be looked at."""
-    here = next((p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()), None)
-    if here is None:
+    try:
+        here = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        disk = shutil.disk_usage(here)
+    except OSError:
         return None
-    disk = shutil.disk_usage(here)
     least = int((1 - HELD_FROM) * min(disk.total, store_bytes))
     if disk.free >= least:
         return None

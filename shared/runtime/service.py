@@ -5,9 +5,8 @@ Theory of operation: `main` reads the settings and runs `wire(service)`, which d
 dies takes the process with it, because a half-dead service is worse than a restarted one. On a signal: stop pulling, finish
 what is in flight within the grace time (below the ack wait), nak the rest, close, flush, exit 0.
 
-Readiness tests the promise: that the broker stores (`probe`), the log's last commit went in, streams are as declared to the last
-field, acknowledged is on disk, and this clock is the broker's. While the clock is off no work is taken: consumers pull nothing,
-ticks are skipped, and whoever takes requests asks `held`.
+While this clock is not the broker's (`probe`) no work is taken: consumers pull nothing, ticks are skipped, and whoever takes
+requests asks `held`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 import nats.micro
 import structlog
 import uvloop
@@ -34,13 +32,12 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
-from shared.log.streams import drift
 from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.health import Health, ReadyCheck, served
-from shared.runtime.pressure import EVERY_S as PRESSURE_EVERY_S
 from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
+from shared.runtime.readiness import promise
 from shared.runtime.shell import Shell
 from shared.settings import Settings
 from shared.telemetry import configure_logging
@@ -49,15 +46,17 @@ log = structlog.get_logger()
 
 S = TypeVar("S")
 VERSION = "0.1.0"
-DRIFT_EVERY_S, BROKER_EVERY_S = 30.0, 5.0
-FAILING_S = 30.0
-"""A commit that failed counts for so long: what failed is tried again sooner, and then tells anew."""
 
 
 class Service:
-    """What `wire` is given. Everything it declares starts after `wire` returned and ends with the process."""
+    """What `wire` is given. Everything it declares starts after `wire` returned and ends with the process.
 
-    def __init__(self, name: str, settings: Settings, connection: Connection) -> None:
+    `clock` is the wall clock in seconds, which is compared with the broker's.
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, connection: Connection, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.name = name
         self.settings = settings
         self.connection = connection
@@ -79,19 +78,11 @@ class Service:
             self.instance,
             tolerance_s=settings.clock_tolerance_s,
             sees_all=name not in UNTRUSTED,
+            wall=clock,
         )
         self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store_bytes)
         self.log.may_work = self.may_work
-        self.health.check("nats", self._connected)
-        self.health.check("store", _now(lambda: self.probe.unstored))
-        self.health.check("log", _now(self._failing))
-        self.health.check("clock", _now(lambda: self.probe.clock_off))
-        self.health.check("streams", cached(self._drift, DRIFT_EVERY_S))
-        if settings.nats_monitor_url:
-            self.health.check("broker", cached(self._broker, BROKER_EVERY_S))
-        self.health.warn("held_back", lambda: self.pressure.held)
-        if settings.require_sync_always:
-            self.health.check("durability", cached(self._durable, DRIFT_EVERY_S))
+        promise(self.health, settings, connection, self.log, self.probe, self.pressure)
 
     def may_work(self) -> bool:
         """Whether work may be taken now: not while this clock is off."""
@@ -207,7 +198,7 @@ class Service:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.probe.run(self.stopping), name="probe")
-                group.create_task(self._press(), name="pressure")
+                group.create_task(self.pressure.run(self.stopping), name="pressure")
                 for name, main_ in self._mains:
                     group.create_task(_named(main_), name=name)
                 self.health.starting = False
@@ -226,54 +217,6 @@ class Service:
             await self.connection.close()
             log.info("service_stopped")
 
-    async def _press(self) -> None:
-        while not self.stopping.is_set():
-            await self.pressure.measure()
-            try:
-                async with asyncio.timeout(PRESSURE_EVERY_S):
-                    await self.stopping.wait()
-            except TimeoutError:
-                continue
-
-    def _failing(self) -> str | None:
-        if self.log.failing is None or time.monotonic() - self.log.failed_at > FAILING_S:
-            return None
-        return f"the last commit was not stored: {self.log.failing}"
-
-    async def _broker(self) -> str | None:
-        url = f"{self.settings.nats_monitor_url}/healthz"
-        try:
-            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-                answer = await client.get(url)
-        except httpx.HTTPError as error:
-            return f"{url} does not answer: {error or type(error).__name__}"
-        return None if answer.is_success else f"the broker says of itself: {answer.text[:300]}"
-
-    async def _connected(self) -> str | None:
-        return None if self.connection.is_connected else "the connection to NATS is down"
-
-    async def _drift(self) -> str | None:
-        try:
-            lines = await drift(self.connection, self.settings.store_bytes)
-        except LogUnavailable as error:
-            return f"streams cannot be read: {error}"
-        return "; ".join(lines) or None
-
-    async def _durable(self) -> str | None:
-        url = self.settings.nats_monitor_url
-        if not url:
-            return "SWARM_NATS_MONITOR_URL is not set, so sync_always cannot be seen; set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
-        try:
-            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-                answer = (await client.get(f"{url}/jsz")).json()
-        except (httpx.HTTPError, ValueError) as error:
-            return f"{url}/jsz does not answer: {error}"
-        if answer.get("config", {}).get("sync_always"):
-            return None
-        return (
-            "the broker acknowledges before it syncs (sync_always is off); set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
-        )
-
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
     """Returns when the first is done; the others are cancelled."""
@@ -287,32 +230,6 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
 
 async def _named(main_: Callable[[], Awaitable[None]]) -> None:
     await main_()
-
-
-def _now(problem: Callable[[], str | None]) -> ReadyCheck:
-    """A check of what is known already."""
-
-    async def check() -> str | None:
-        return problem()
-
-    return check
-
-
-def cached(check: ReadyCheck, good_for_s: float) -> ReadyCheck:
-    """A check that, once fine, is believed for a while; a problem is looked at anew each time."""
-    fine_until = 0.0
-
-    async def cached() -> str | None:
-        nonlocal fine_until
-        now = asyncio.get_running_loop().time()
-        if now < fine_until:
-            return None
-        problem = await check()
-        if problem is None:
-            fine_until = now + good_for_s
-        return problem
-
-    return cached
 
 
 def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:

@@ -25,7 +25,8 @@ from shared.log.dead import buried
 from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec, Delivery, DuplicateEvent, Expect, Log, Puller, StaleBoundary, Tail
-from shared.log.streams import drift, ensure
+from shared.log.streams import drift, ensure, sizes
+from shared.settings import STORE_BYTES
 from tests.broker import Broker
 
 
@@ -426,3 +427,43 @@ async def test_reconciled_streams_have_no_drift_and_a_changed_one_has(tmp_path: 
     assert len(created) > 3
     await connection.close()
     broker.kill()
+
+
+@pytest.mark.parametrize(
+    ("stream", "key", "value", "declared"),
+    [
+        ("SWARM", "max_age", 3600 * 10**9, "0"),
+        ("SWARM", "max_bytes", 2**30, str(sizes(STORE_BYTES)["SWARM"])),
+        ("SWARM", "max_msgs", 10**6, "-1"),
+        ("SWARM", "max_msgs_per_subject", 10, "-1"),
+        ("SWARM", "max_msg_size", 10**5, "-1"),
+        ("SWARM", "discard", "old", "'new'"),
+        ("SWARM", "duplicate_window", 10**9, "120000000000"),
+        ("SWARM", "republish", {"src": ">", "dest": "copy.>"}, "None"),
+        ("SWARM", "subject_transform", {"src": "thought.>", "dest": "thought.>"}, "None"),
+        ("DEAD", "max_msgs_per_subject", 1, "-1"),
+        ("HOT", "max_age", 3600 * 10**9, "0"),
+        ("KV_checkpoints", "max_age", 3600 * 10**9, "0"),
+        ("KV_leases", "discard", "old", "'new'"),
+        ("PROBE", "max_msgs_per_subject", 100, "1"),
+    ],
+)
+async def test_a_stream_differs_in_any_field_somebody_changed_declared_or_not_and_reconciling_mends_it(
+    tmp_path: Path, stream: str, key: str, value: object, declared: str
+) -> None:
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    connection = await Connection.open(broker.url, name="test")
+    try:
+        info = msgspec.json.decode((await connection.request(f"$JS.API.STREAM.INFO.{stream}")).data)
+        changed = msgspec.json.encode({**info["config"], key: value})
+        answer = await connection.request(f"$JS.API.STREAM.UPDATE.{stream}", changed)
+        assert "error" not in msgspec.json.decode(answer.data)
+        (line,) = await drift(connection)
+        assert line.startswith(f"{stream} differs in ") and f"{key} (" in line and f" instead of {declared})" in line
+        assert any(change.startswith(f"updated {stream}: ") for change in await ensure(broker.url, None))
+        assert [] == await drift(connection)
+    finally:
+        await connection.close()
+        broker.kill()

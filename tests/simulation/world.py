@@ -408,7 +408,7 @@ class World:
         """Somebody outside does something."""
         self._serial += 1
         living = [r.event.persona for r in self.store.records if isinstance(r.event, PersonaSpawned)] or ["root"]
-        asked = [r.event for r in self.store.records if isinstance(r.event, ApprovalRequested)]
+        asked = [r for r in self.store.records if isinstance(r.event, ApprovalRequested)]
         dice = self.random.random()
         if dice < 0.40:
             self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text=f"line {self._serial} failed"))
@@ -417,11 +417,13 @@ class World:
             parent = self.random.choice(living)
             self.client(SpawnRequested(swarm=SWARM, persona=name, name=name, role="r", charter="c", parent_id=parent))
         elif dice < 0.94 and asked:
-            request = self.random.choice(asked)
+            recorded = self.random.choice(asked)
+            request = recorded.event
+            assert isinstance(request, ApprovalRequested)
             kind = self.random.choice((ApprovalGranted, ApprovalGranted, ApprovalDenied))
             principal = self.random.choice(("ann", "bob"))
             whose = {"swarm": request.swarm, "persona": request.persona, "proposal_id": request.proposal_id}
-            self.approve(kind(**whose, digest=request.digest, principal=principal))
+            self.approve(kind(**whose, digest=request.digest, request_id=recorded.id, principal=principal))
         elif dice >= 0.94:
             cascade = self.random.random() < 0.5
             self.client(ReapRequested(swarm=SWARM, persona=self.random.choice(living), cascade=cascade, reason="test"))

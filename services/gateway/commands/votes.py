@@ -1,4 +1,4 @@
-"""Approvals: a person's yes or no, bound to a digest, once per person, guarded by the proposal's own boundary."""
+"""Approvals: a person's yes or no to one request and its digest, once per person, guarded by the proposal's own boundary."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal
 import msgspec
 
 from services.gateway.commands.bus import Bus, Command
-from services.gateway.projections.proposals import Life, fold_lives
+from services.gateway.projections.proposals import Life, by_age, fold_lives
 from services.gateway.wire.ids import as_given, as_token
 from services.gateway.wire.problems import Candidate, Problem, ambiguous
-from shared.contracts.events import ApprovalDenied, ApprovalGranted
-from shared.contracts.ids import is_token
+from shared.contracts.events import AnyEvent, ApprovalDenied, ApprovalGranted
+from shared.contracts.ids import EventId, Sha256, is_token
 from shared.log.port import Expect, StaleBoundary
 
 ATTEMPTS = 20
@@ -24,6 +24,25 @@ def which(proposal_id: str, swarm: str | None, persona: str | None) -> Which:
     return Which(
         proposal_id=as_token(proposal_id), swarm=swarm and as_token(swarm), persona=persona and as_token(persona)
     )
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody says. `digest` and `request_id` are of what they were shown; None takes what is asked for now."""
+
+    decision: Vote
+    digest: Sha256 | None = None
+    request_id: EventId | None = None
+    reason: str = ""
+
+    def is_said_in(self, event: AnyEvent) -> bool:
+        """Whether this vote is this word."""
+        kind = ApprovalGranted if self.decision == "grant" else ApprovalDenied
+        return (
+            isinstance(event, kind)
+            and event.reason == self.reason
+            and self.digest in (None, event.digest)
+            and self.request_id in (None, event.request_id)
+        )
 
 
 class Which(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,42 +74,45 @@ async def find(bus: Bus, which: Which, *, fresh: bool = False) -> Life:
     return found[0]
 
 
-async def vote(
-    bus: Bus, command: Command, which: Which, decision: Vote, digest: str | None, reason: str
-) -> tuple[Life, str]:
-    """The life after the vote, and the vote's event id. `digest` None takes the one shown.
+def matched(header: str | None) -> str | None:
+    """The digest an `If-Match` names; None for no header and for `*`, which names none."""
+    named = (header or "").strip().removeprefix("W/").strip('"')
+    return named if named not in ("", "*") else None
 
-    Raises `Problem`: 404 unknown, 409 ambiguous, not awaiting approval, wrong digest, or this principal has voted, 403 a grant from
-    the proposer's own side.
+
+async def vote(bus: Bus, command: Command, which: Which, word: Word) -> tuple[Life, str]:
+    """The life after the vote, and the vote's event id.
+
+    Raises `Problem`: 404 unknown, 409 ambiguous, not awaiting approval, another digest or request, or this principal has voted, 403 a
+    grant from the proposer's own side.
     """
-    kind = ApprovalGranted if decision == "grant" else ApprovalDenied
     event_id = command.event_id("approval")
     life = await find(bus, which)
     swarm, persona, proposal_id = life.key
     which = Which(proposal_id=proposal_id, swarm=swarm, persona=persona)
     for _ in range(ATTEMPTS):
-        request, requested = life.request, life.requested
-        shown = "" if request is None else request.digest
-        event = kind(
-            swarm=swarm,
-            persona=persona,
-            proposal_id=proposal_id,
-            digest=digest or shown or life.created.digest,
-            principal=command.principal,
-            reason=reason,
-        )
         cast = next((r for r in life.events if r.id == event_id), None)
         if cast is not None:
-            if cast.event != event:
+            if not word.is_said_in(cast.event):
                 raise Problem(
                     422, "this Idempotency-Key was used for a different request", reason="idempotency_key_reused"
                 )
             return life, event_id
-        if refused := refusal(life, command.principal, digest, bus.clock()):
+        if refused := refusal(life, command.principal, word, bus.clock()):
             raise refused
-        if decision == "grant" and bus.four_eyes:
-            _assert_other_eyes(bus, life, command.principal)
-        message = bus.message(command, event_id, event, cause=requested, charter=life.created.charter)
+        if word.decision == "grant" and bus.four_eyes and (why := side_of(bus, life, command.principal)):
+            raise Problem(403, f"{why}: someone else must approve what it proposes", reason="four_eyes")
+        assert life.request is not None and life.requested is not None  # else it was refused
+        event = (ApprovalGranted if word.decision == "grant" else ApprovalDenied)(
+            swarm=swarm,
+            persona=persona,
+            proposal_id=proposal_id,
+            digest=life.request.digest,
+            request_id=life.requested.id,
+            principal=command.principal,
+            reason=word.reason,
+        )
+        message = bus.message(command, event_id, event, cause=life.requested, charter=life.created.charter)
         try:
             (seq,) = await bus.log.commit([message], [Expect(life.boundary, life.approval_seq)])
         except StaleBoundary:
@@ -101,24 +123,33 @@ async def vote(
     raise Problem(409, "others vote on this proposal at the same time; ask again", reason="contended")
 
 
-def refusal(life: Life, principal: str, digest: str | None, now: datetime) -> Problem | None:
-    """Why this principal may not vote now; None when they may."""
+def refusal(life: Life, principal: str, word: Word, now: datetime) -> Problem | None:
+    """Why this principal may not say so now; None when they may."""
     name = as_given(life.created.proposal_id)
     state = life.approval_state(now)
-    if life.request is None or state is None:
+    if life.request is None or life.requested is None or state is None:
         return Problem(409, f"proposal {name!r} is {life.status} and awaits no approval", reason="not_awaiting")
     if principal in life.granted_by or principal in life.denied_by:
         return Problem(409, f"{principal} has decided on proposal {name!r} already", reason="already_voted")
     if state != "pending":
         return Problem(409, f"the approval of proposal {name!r} is {state}", reason="not_awaiting")
-    if digest is not None and digest != life.request.digest:
+    if word.digest not in (None, life.request.digest):
         return Problem(409, f"the digest asked for is {life.request.digest}", reason="digest_mismatch")
+    if word.request_id not in (None, life.requested.id):
+        detail = f"the policies changed and people are asked anew, by request {life.requested.id}; look at it again"
+        return Problem(409, detail, reason="request_mismatch")
     return None
 
 
-def _assert_other_eyes(bus: Bus, life: Life, principal: str) -> None:
-    """Raises `Problem` (403): the policy gate would not count this grant, and the inbox must not close for it."""
-    if principal in bus.feed.projection.personas.proposer_side(life.created.swarm, life.created.persona):
-        proposer = as_given(life.created.persona)
-        detail = f"{principal} spawned persona {proposer!r} or one above it: someone else must approve what it proposes"
-        raise Problem(403, detail, reason="four_eyes")
+def side_of(bus: Bus, life: Life, principal: str) -> str | None:
+    """Why this principal is on the proposal's side, where the policy gate would not count their grant, and the inbox must not
+    close for it; None for others."""
+    created, projection = life.created, bus.feed.projection
+    family = projection.personas.ancestry(created.swarm, created.persona)
+    name = as_given(created.persona)
+    if principal in {persona.principal for persona in family}:
+        return f"{principal} spawned persona {name!r} or one above it"
+    ids = {created.persona, *(persona.identity.id for persona in family)}
+    if principal in projection.feeders.of(created.swarm, ids, by_age(life)):
+        return f"{principal} recorded observations that persona {name!r} or one above it was given"
+    return None

@@ -7,10 +7,9 @@ import hmac
 import math
 
 from services.gateway.settings import SCOPES, Key, Scope
+from shared.policy.sides import LOCAL
 
 MAX_BUCKETS = 10_000
-LOCAL = "local"
-"""The principal when no key is configured (loopback only)."""
 
 
 class Caller:

@@ -141,14 +141,14 @@ class Personas:
                 return
             yield self.by_key[self._order[index]]
 
-    def proposer_side(self, swarm: str, persona_id: str) -> frozenset[str]:
-        """Who spawned the persona and its ancestors, as far as they are known: not the second pair of eyes."""
-        side: set[str] = set()
+    def ancestry(self, swarm: str, persona_id: str) -> list[Persona]:
+        """The persona and all above it, as far as they are known."""
+        found: list[Persona] = []
         current = self.by_key.get((swarm, persona_id))
         while current is not None:
-            side.add(current.principal)
+            found.append(current)
             current = self.by_key.get((swarm, current.identity.parent_id or ""))
-        return frozenset(side)
+        return found
 
     def live_family(self, root: Persona) -> list[Persona]:
         """The persona, if live, and its live descendants, nearest first."""

@@ -31,6 +31,7 @@ from shared.contracts.catalog import class_of, matches
 from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
 from shared.log.marks import Trail
+from shared.policy.sides import Feeders
 
 KEEP_COMMANDS = 20_000
 TOP = 5
@@ -66,6 +67,7 @@ class State(msgspec.Struct, array_like=True):
     journal: list[AuditEntry]
     accounts: dict[str, Account]
     disorder: Kept
+    feeders: Feeders
     snapshot: MemorySnapshot | None
     commands: dict[str, dict[str, int]]
 
@@ -110,6 +112,7 @@ class Projection:
         self.journal = Journal()
         self.ledger = Ledger()
         self.disorder = Disorder(self.personas)
+        self.feeders = Feeders()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
 
@@ -129,8 +132,8 @@ class Projection:
         self.updated_at = recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
-        self.disorder.apply(recorded)
-        self.commands.apply(recorded)
+        for other in (self.disorder, self.feeders, self.commands):
+            other.apply(recorded)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
             self.snapshot = self._snapshot(recorded, recorded.event)
@@ -151,6 +154,7 @@ class Projection:
             journal=self.journal.capture(),
             accounts=self.ledger.capture(),
             disorder=self.disorder.capture(),
+            feeders=Feeders(first={whose: dict(first) for whose, first in self.feeders.first.items()}),
             snapshot=self.snapshot,
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
         )
@@ -169,6 +173,7 @@ class Projection:
         self.journal.restore(state.journal)
         self.ledger.restore(state.accounts)
         self.disorder.restore(state.disorder)
+        self.feeders = state.feeders
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:

@@ -28,6 +28,7 @@ from services.gateway.wire.views import (
     Vote,
 )
 from shared.contracts.action import Scalar
+from shared.contracts.approvals import answered
 from shared.contracts.catalog import class_of, matches
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import (
@@ -124,11 +125,11 @@ class Life(msgspec.Struct, kw_only=True):
                 self.granted_by = []  # another policy asks anew; the gate carries no grant over either
             case ApprovalGranted():
                 self.approval_seq = recorded.seq
-                if event.principal not in self.granted_by:
+                if self._asked(recorded) and event.principal not in self.granted_by:
                     self.granted_by.append(event.principal)
             case ApprovalDenied():
                 self.approval_seq = recorded.seq
-                if event.principal not in self.denied_by:
+                if self._asked(recorded) and event.principal not in self.denied_by:
                     self.denied_by.append(event.principal)
             case ActionClaimed():
                 self.claimed = recorded
@@ -136,6 +137,10 @@ class Life(msgspec.Struct, kw_only=True):
                 self.executed = event
             case _:
                 pass
+
+    def _asked(self, vote: Recorded) -> bool:
+        """Whether it answers the request that stands; the gate counts no other."""
+        return self.requested is not None and answered(vote) == self.requested.id
 
     def view(self) -> Proposal:
         votes: dict[str, Vote] = dict.fromkeys(self.granted_by, "approve")
@@ -184,6 +189,7 @@ class Life(msgspec.Struct, kw_only=True):
             params=self.created.action.params,
             policy_version=self.request.policy_version,
             policy_ids=self.request.policy_ids,
+            request_id=self.requested.id,
             quorum=self.request.quorum,
             granted_by=tuple(self.granted_by),
             denied_by=tuple(self.denied_by),

@@ -20,7 +20,7 @@ from services.gateway.projections.proposals import by_age, by_outcome
 from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import MANY, Paging
 from services.gateway.wire.problems import AnyRequest, Problem
-from services.gateway.wire.requests import StartCognition, StopCognition
+from services.gateway.wire.requests import Approve, StartCognition, StopCognition
 from services.gateway.wire.views import (
     Approved,
     AttentionItem,
@@ -157,10 +157,18 @@ async def approve(
     proposal_id: FromPath[str],
     swarm: FromQuery[str | None] = None,
     persona: FromQuery[str | None] = None,
+    if_match: Annotated[
+        str | None, HeaderParameter(name="If-Match", description="the digest shown with the request, in quotes")
+    ] = None,
+    data: JSONBody[Approve | None] = None,
 ) -> Approved:
-    """Grant the approval asked for now, as the key's principal."""
+    """Grant the approval of this digest, as the key's principal. Without keys on loopback it may be left out."""
+    digest = votes.matched(if_match) or (data.digest if data else None)
+    if digest is None and not gateway.settings.keyless:
+        detail = 'say what you approve: the `digest` shown at /v1/approvals, as `If-Match: "…"` or in the body as {"digest": "…"}'
+        raise Problem(428, detail, reason="digest_required")
     which = votes.which(proposal_id, swarm, persona)
-    await votes.vote(gateway.bus, command, which, "grant", None, "")
+    await votes.vote(gateway.bus, command, which, votes.Word(decision="grant", digest=digest))
     return Approved(approved=True, proposal_id=proposal_id)
 
 

@@ -36,6 +36,7 @@ from services.gateway.wire.views import (
 )
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
+ALONE = "the mesh has no keys, so that whoever is at this machine is one person; with --http-keys somebody else must say yes"
 YIELD_EVERY = 500
 """A view of all personas gives way to other requests so often."""
 Inbox = Literal["pending", "granted", "denied", "expired", "all"]
@@ -165,13 +166,17 @@ async def decide(
     swarm: FromQuery[str | None] = None,
     persona: FromQuery[str | None] = None,
 ) -> Decided:
-    """Yes or no to exactly this digest, once."""
+    """Yes or no to exactly this digest and the request that stands, once."""
     which = votes.which(proposal_id, swarm, persona)
-    life, event_id = await votes.vote(gateway.bus, command, which, data.decision, data.digest, data.reason or "")
+    word = votes.Word(decision=data.decision, digest=data.digest, request_id=data.request_id, reason=data.reason or "")
+    life, event_id = await votes.vote(gateway.bus, command, which, word)
     view = life.approval_view(gateway.clock())
     if view is None:
         raise Problem(409, f"proposal {proposal_id[:60]!r} awaits no approval", reason="not_awaiting")
-    return Decided(proposal_id=view.proposal_id, decision=data.decision, event_id=event_id, approval=view)
+    alone = gateway.settings.four_eyes and gateway.settings.keyless and data.decision == "grant"
+    side = votes.side_of(gateway.bus, life, command.principal) if alone else None
+    note = None if side is None else f"{side}; that counts here because {ALONE}"
+    return Decided(proposal_id=view.proposal_id, decision=data.decision, event_id=event_id, approval=view, note=note)
 
 
 @get("/v1/budgets", guards=READ)
@@ -193,10 +198,10 @@ async def live(gateway: NamedDependency[Gateway]) -> Health:
 @get("/health/ready")
 async def ready(gateway: NamedDependency[Gateway]) -> Response[Health]:
     """Whether answers are of the present, and what is acknowledged is kept as promised."""
-    health = _health(gateway)
-    if health.status == "ok" and (problems := await gateway.problems()):
-        health = Health(status="not_ready", position=health.position, problems=problems)
-    return Response(health, status_code=200 if health.status == "ok" else 503)
+    health, problems = _health(gateway), await gateway.problems()
+    status = "not_ready" if health.status == "ok" and problems else health.status
+    told = Health(status=status, position=health.position, problems=problems, warnings=gateway.warnings())
+    return Response(told, status_code=200 if status == "ok" else 503)
 
 
 @get("/metrics", guards=READ, media_type="text/plain")

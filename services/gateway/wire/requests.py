@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from services.gateway.wire.ids import GIVEN_PATTERN
-from shared.contracts.ids import EVERYONE, Instant, Sha256
+from shared.contracts.ids import EVERYONE, EventId, Instant, Sha256
 from shared.contracts.persona import Name, PersonaPolicy, Text
 
 Id = Annotated[str, Meta(pattern=GIVEN_PATTERN, description="letters, digits, - and _")]
@@ -101,11 +101,18 @@ class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
         return (one,)
 
 
+class Approve(msgspec.Struct, frozen=True, kw_only=True):
+    """`digest` is the one shown with the request; `If-Match` may say it instead."""
+
+    digest: Sha256 | None = None
+
+
 class DecideApproval(msgspec.Struct, frozen=True, kw_only=True):
-    """`digest` is the one shown with the request; any other is refused."""
+    """`digest` is the one shown with the request, and so is `request_id` where it is given; any other is refused."""
 
     decision: Literal["grant", "deny"]
     digest: Sha256
+    request_id: EventId | None = None
     reason: Annotated[str, Meta(max_length=1000)] | None = ""
 
 

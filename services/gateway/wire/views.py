@@ -168,8 +168,8 @@ class SwarmGovernance(View, frozen=True, kw_only=True):
     """The rules the policy gate goes by.
 
     Approval takes so many different people, by risk, of those whose key has the scope `approve`; no share of anybody counts
-    (`quorum_fraction` 0), and any one of them denies for all. With `four_eyes` nobody approves for a persona they or whoever is
-    above it spawned. A request ends after `vote_timeout_secs`.
+    (`quorum_fraction` 0), and any one of them denies for all. With `four_eyes` nobody approves for a persona they spawned or fed,
+    or one above it; whoever is at a mesh without keys is one person, and there it is off. A request ends after `vote_timeout_secs`.
     """
 
     quorum_fraction: float
@@ -262,7 +262,7 @@ class ProposalLife(View, frozen=True, kw_only=True):
 
 
 class Approval(View, frozen=True, kw_only=True):
-    """One request to people. A decision must name `digest`, which binds it to exactly this action."""
+    """One request to people. A decision must name `digest`, which binds it to exactly this action, and counts for this request."""
 
     proposal_id: str
     persona_id: str
@@ -276,6 +276,7 @@ class Approval(View, frozen=True, kw_only=True):
     params: dict[str, Scalar]
     policy_version: str
     policy_ids: tuple[str, ...]
+    request_id: str
     quorum: int
     granted_by: tuple[str, ...]
     denied_by: tuple[str, ...]
@@ -285,10 +286,13 @@ class Approval(View, frozen=True, kw_only=True):
 
 
 class Decided(View, frozen=True, kw_only=True):
+    """`note` says what should be known of this decision, if anything should."""
+
     proposal_id: str
     decision: Literal["grant", "deny"]
     event_id: str
     approval: Approval
+    note: str | None = None
 
 
 class Recalled(View, frozen=True, kw_only=True):
@@ -333,8 +337,9 @@ class Reconciliation(View, frozen=True, kw_only=True):
 
 
 class Health(View, frozen=True, kw_only=True):
-    """`problems` is what the process is not ready for, by check; only readiness looks."""
+    """`problems` is what the process is not ready for, by check, and `warnings` what should be known; only readiness looks."""
 
     status: Literal["ok", "catching_up", "bus_away", "not_ready"]
     position: int
     problems: dict[str, str] = {}
+    warnings: dict[str, str] = {}

@@ -85,9 +85,16 @@ def spawned(
 
 
 def observed(
-    text: str = "disk sda1 failed", *, tainted: bool = True, persona: str = "all", swarm: str = SWARM
+    text: str = "disk sda1 failed",
+    *,
+    tainted: bool = True,
+    persona: str = "all",
+    swarm: str = SWARM,
+    principal: str = "",
 ) -> AnyEvent:
-    return ObservationRecorded(swarm=swarm, persona=persona, text=text, source="syslog", tainted=tainted)
+    return ObservationRecorded(
+        swarm=swarm, persona=persona, text=text, source="syslog", tainted=tainted, principal=principal
+    )
 
 
 def proposed(action: Action = FINDING, **changed: Any) -> ProposalCreated:

@@ -10,6 +10,7 @@ from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from services.policy_gate import decider as policy_gate
 from services.policy_gate.effects import PolicyGateEffects
+from services.policy_gate.sides import Sides
 from services.verifier import decider as verifier
 from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
@@ -24,7 +25,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
     mesh, workspace, policies = Mesh(), Workspace(tmp_path / "workspace"), ActiveBundle(DEFAULT_BUNDLE)
     services = [
         (verifier, VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform),
-        (policy_gate, PolicyGateEffects(log=mesh.log, policies=policies, seed=SEED).perform),
+        (policy_gate, PolicyGateEffects(sides=Sides(mesh.log), policies=policies, seed=SEED).perform),
         (
             actuator,
             ActuatorEffects(

@@ -66,7 +66,7 @@ def test_a_signed_verdict_over_another_digest_is_not_committed() -> None:
 def test_no_more_grants_are_kept_than_a_quorum_could_need() -> None:
     asked_for = asked(CREATED)
     grants = [
-        ApprovalGranted(**LIFE, digest=CREATED.digest, principal=f"person-{n}")
+        ApprovalGranted(**LIFE, digest=CREATED.digest, request_id="e2", principal=f"person-{n}")
         for n in range(policy_gate.MAX_GRANTS + 3)
     ]
     assert policy_gate.MAX_GRANTS == len(folded(policy_gate, CREATED, asked_for, *grants).grants)

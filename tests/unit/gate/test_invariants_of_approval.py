@@ -18,7 +18,10 @@ def violations(*events: AnyEvent) -> list[str]:
 
 def test_a_yes_to_an_earlier_request_does_not_count_for_a_later_one_and_may_be_given_again() -> None:
     created = proposed()
-    yes = ApprovalGranted(**LIFE, digest=created.digest, principal="ann")
+    yes = ApprovalGranted(**LIFE, digest=created.digest, request_id="e3", principal="ann")
     before = (created, verified(created), asked(created), yes, asked(created, policy_version="v2"))
-    assert ["authorised with 0 of 1 approvals"] == [v.split(": ")[1] for v in violations(*before, authorized(created))]
-    assert [] == violations(*before, yes, authorized(created))
+    for late in ((), (yes,)):
+        refused = violations(*before, *late, authorized(created))
+        assert ["authorised with 0 of 1 approvals"] == [v.split(": ")[1] for v in refused]
+    again = ApprovalGranted(**LIFE, digest=created.digest, request_id="e5", principal="ann")
+    assert [] == violations(*before, again, authorized(created))

@@ -49,12 +49,13 @@ ASKED = asked(CREATED)
 PROPOSAL, WHOLE = "proposal.*.alpha.p01.p-1", "*.*.alpha.p01.p-1"
 
 
-def granted(principal: str = "bob", digest: str = CREATED.digest) -> ApprovalGranted:
-    return ApprovalGranted(**LIFE, digest=digest, principal=principal)
+def granted(principal: str = "bob", digest: str = CREATED.digest, request: str = "e3") -> ApprovalGranted:
+    """In answer to the third event, which is the request in `WAITING`."""
+    return ApprovalGranted(**LIFE, digest=digest, request_id=request, principal=principal)
 
 
-def denied(principal: str = "bob", digest: str = CREATED.digest) -> ApprovalDenied:
-    return ApprovalDenied(**LIFE, digest=digest, principal=principal)
+def denied(principal: str = "bob", digest: str = CREATED.digest, request: str = "e3") -> ApprovalDenied:
+    return ApprovalDenied(**LIFE, digest=digest, request_id=request, principal=principal)
 
 
 def when(state: Any, event: Any, seq: int, now: Any = T0) -> Decision:
@@ -189,6 +190,21 @@ def test_a_grant_of_another_digest_or_before_any_request_counts_nothing() -> Non
     assert NOTHING == when(folded(decider, CREATED, VERIFIED, granted()), granted(), 3)
     early = folded(decider, CREATED, VERIFIED, granted(), ASKED)
     assert () == early.grants
+
+
+@pytest.mark.parametrize("word", [granted(request="e9"), denied(request="e9")])
+def test_a_word_on_another_request_than_the_one_that_stands_counts_nothing(word: Any) -> None:
+    state = folded(decider, *WAITING, word)
+    assert folded(decider, *WAITING) == state
+    assert NOTHING == when(state, word, 4)
+
+
+def test_a_word_from_before_words_named_their_request_counts_for_the_one_that_caused_it() -> None:
+    old = replaced(granted(), request_id=None)
+    for cause, count in (("e3", 1), ("e9", 0), (None, 0)):
+        said = record(old, 4)
+        said = replaced(said, envelope=replaced(said.envelope, causation=cause))
+        assert count == len(folded(decider, *WAITING, said).grants)
 
 
 def test_grants_that_did_not_suffice_leave_it_waiting() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from services.policy_gate import decider
-from services.policy_gate.effects import PolicyGateEffects, proposer_side
+from services.policy_gate import sides as sides_module
+from services.policy_gate.effects import PolicyGateEffects
+from services.policy_gate.sides import Sides
 from shared.contracts.action import Action
 from shared.contracts.events import (
     ApprovalDenied,
@@ -22,6 +24,7 @@ from shared.contracts.events import (
 from shared.contracts.persona import Identity
 from shared.crypto import verify_verdict
 from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
+from shared.policy.sides import LOCAL
 from shared.runtime.handling import Again, Done
 from tests.unit.gate.given import (
     FINDING,
@@ -33,6 +36,7 @@ from tests.unit.gate.given import (
     SEED,
     Mesh,
     at,
+    observed,
     proposed,
     replaced,
     spawned,
@@ -49,21 +53,22 @@ class Gate(Mesh):
         super().__init__()
         self.policies = ActiveBundle(folder)
         self.effects = PolicyGateEffects(
-            log=self.log, policies=self.policies, **{"seed": SEED, "allowed_hosts": HOSTS, **settings}
+            sides=Sides(self.log), policies=self.policies, **{"seed": SEED, "allowed_hosts": HOSTS, **settings}
         )
 
     async def deliver(self, recorded: Any, attempt: int = 1) -> Any:
         return await self.handle(decider, self.effects.perform, recorded, attempt)
 
-    async def propose(self, action: Action, risk: Risk, **changed: Any) -> None:
-        await self.say(spawned("ann"), "s1")
+    async def propose(self, action: Action, risk: Risk, *, spawner: str = "ann", **changed: Any) -> None:
+        await self.say(spawned(spawner), "s1")
         created = proposed(action)
         await self.say(created, "p1")
         assert isinstance(await self.deliver(await self.say(verified(created, risk, **changed), "v1")), Done)
 
     async def vote(self, principal: str, cls: Any = ApprovalGranted) -> Any:
-        digest = self.events(ApprovalRequested)[-1].digest
-        vote = await self.say(cls(**LIFE, digest=digest, principal=principal), f"{cls.__name__}-{principal}")
+        request = self.newest(ApprovalRequested)
+        word = cls(**LIFE, digest=request.event.digest, request_id=request.id, principal=principal)
+        vote = await self.say(word, f"{cls.__name__}-{principal}")
         return await self.deliver(vote)
 
     @property
@@ -100,6 +105,25 @@ async def test_critical_needs_two_people() -> None:
     assert not gate.verdicts
     await gate.vote("cid")
     assert ("ApprovalGranted-bob", "ApprovalGranted-cid") == gate.verdicts[0].approvals
+
+
+async def test_who_fed_the_persona_cannot_approve_what_it_made_of_it() -> None:
+    gate = Gate()
+    await gate.say(observed(principal="eve"), "o1")
+    await gate.propose(POST, "high")
+    await gate.say(observed(principal="bob"), "o2")  # after the proposal: nothing it rests on
+    await gate.vote("eve")
+    assert not gate.verdicts
+    await gate.vote("bob")
+    assert ("ApprovalGranted-bob",) == gate.verdicts[0].approvals
+
+
+async def test_the_one_person_of_a_mesh_without_keys_approves_what_they_asked_for_themselves() -> None:
+    gate = Gate()
+    await gate.say(observed(principal=LOCAL), "o1")
+    await gate.propose(POST, "high", spawner=LOCAL)
+    await gate.vote(LOCAL)
+    assert (f"ApprovalGranted-{LOCAL}",) == gate.verdicts[0].approvals
 
 
 async def test_without_four_eyes_the_only_person_may_approve() -> None:
@@ -177,13 +201,41 @@ async def test_every_delivery_again_changes_nothing() -> None:
     assert before == gate.log.store.records
 
 
-async def test_the_proposers_side_goes_up_to_the_root_and_an_unreadable_lineage_approves_nothing() -> None:
+CHILD: Identity = replaced(IDENTITY, id="c01", parent_id="p01", depth=1)
+
+
+async def test_the_side_goes_up_to_the_root_and_an_unreadable_lineage_approves_nothing() -> None:
     mesh = Mesh()
-    child: Identity = replaced(IDENTITY, id="c01", parent_id="p01", depth=1)
-    await mesh.say(spawned("persona:p01", identity=child), "s2")
-    assert await proposer_side(mesh.log, "alpha", "c01") is None
+    sides = Sides(mesh.log)
+    await mesh.say(spawned("persona:p01", identity=CHILD), "s2")
+    assert await sides.of("alpha", "c01", 9) is None
     await mesh.say(spawned("ann"), "s1")
-    assert frozenset({"ann", "persona:p01"}) == await proposer_side(mesh.log, "alpha", "c01")
+    assert frozenset({"ann", "persona:p01"}) == await sides.of("alpha", "c01", 9)
+
+
+async def test_the_side_has_all_who_fed_it_or_one_above_it_from_outside_before_it_proposed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sides_module, "PAGE", 2)
+    mesh = Mesh()
+    sides = Sides(mesh.log)
+    await mesh.say(spawned("ann"), "s1")
+    await mesh.say(spawned("ann", identity=CHILD), "s2")
+    fed = [
+        ("all", "everyone"), ("p01", "parent"), ("c01", "own"), ("p02", "other"),
+        ("all", "everyone"), ("all", "one"), ("all", "two"),
+    ]  # fmt: skip
+    for n, (persona, principal) in enumerate(fed):
+        await mesh.say(observed(persona=persona, principal=principal), f"o{n}")
+    await mesh.say(observed(persona="all", principal="trusted", tainted=False), "o8")
+    await mesh.say(observed(persona="all", principal="elsewhere", swarm="beta"), "o9")
+    proposed_at = await mesh.say(proposed(NOTE), "p1")
+    before = {"ann", "everyone", "parent", "own", "one", "two"}
+    assert before == await sides.of("alpha", "c01", proposed_at.seq)
+    assert before - {"own"} == await sides.of("alpha", "p01", proposed_at.seq)
+    late = await mesh.say(observed(persona="all", principal="late"), "o10")
+    assert before == await sides.of("alpha", "c01", proposed_at.seq)
+    assert before | {"late"} == await sides.of("alpha", "c01", late.seq + 1)
 
 
 def test_the_seed_is_never_shown() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -253,12 +253,17 @@ class Mesh:
 
 @asynccontextmanager
 async def mesh(
-    settings: GatewaySettings | None = None, log: MemoryLog | None = None, *, behind: bool = False, port: int = 0
+    settings: GatewaySettings | None = None,
+    log: MemoryLog | None = None,
+    *,
+    behind: bool = False,
+    port: int = 0,
+    clock_off: Callable[[], str | None] = lambda: None,
 ) -> AsyncIterator[Mesh]:
     """Everything up; on leaving, an orderly end. `behind`: the log is not read before `follow`."""
     log = log or MemoryLog()
     settings = settings or GatewaySettings()
-    gateway = Gateway(log, settings)
+    gateway = Gateway(log, settings, clock_off=clock_off)
     governor = Governor(log)
     app = create_app(gateway)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

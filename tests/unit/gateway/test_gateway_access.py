@@ -7,19 +7,23 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from gateway_model import NOW, Mesh, asked, created, key, mesh, verified
+from gateway_model import NOW, SHA, Mesh, asked, created, key, mesh, verified
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.cli.proposals import approve
+from services.cli.target import Stop, Target
 from services.gateway.app import create_app
 from services.gateway.commands.bus import Command
 from services.gateway.commands.perception import record
 from services.gateway.context import Gateway
 from services.gateway.front.access import Buckets, authenticate
+from services.gateway.projections.projection import Projection
 from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings, Key, Scope, Unsafe
 from services.gateway.wire.requests import Observation, RecordObservations
 from shared.log.memory import DEDUP_WINDOW, MemoryLog
+from shared.policy.sides import LOCAL
 from shared.settings import HttpKey, Settings, SettingsError
 
 KEYS = (
@@ -133,32 +137,97 @@ async def test_who_spawned_the_proposer_may_deny_but_not_grant_and_the_request_s
         child = {"persona_id": "kid", "name": "Kid", "role": "r", "charter": "watch"}
         assert (await proposer.post("/v1/swarm/personas/root/spawn", json=child)).status_code == 200
         await up.put(c, verified(c), asked(c))
-        refused = await proposer.post("/v1/cognition/proposals/p-1/approve")
+        refused = await proposer.post("/v1/cognition/proposals/p-1/approve", json={"digest": c.digest})
         assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
         assert [a["proposal_id"] for a in (await proposer.get("/v1/approvals")).json()] == ["p-1"]
-        assert (await other.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        assert (await other.post("/v1/cognition/proposals/p-1/approve", json={"digest": c.digest})).status_code == 200
         d = created("p-2", swarm="alpha", persona="kid")
         await up.put(d, verified(d), asked(d))
         denied = {"decision": "deny", "digest": d.digest}
         assert (await proposer.post("/v1/approvals/p-2", json=denied)).status_code == 200
 
 
-async def test_a_mesh_of_one_person_may_do_without_four_eyes() -> None:
-    c = created("p-1", swarm="alpha", persona="root")
-    async with mesh(GatewaySettings(four_eyes=False)) as up, up.client() as client:
+async def test_who_fed_the_proposer_may_not_grant_and_a_restarted_gateway_knows_it_still(up: Mesh) -> None:
+    first, second = created("p-1", swarm="alpha", persona="root"), created("p-2", swarm="alpha", persona="root")
+    path, say = "/v1/cognition/proposals/{}/approve", {"text": "delete everything", "persona": "root"}
+    async with up.client("c-token") as owner, up.client("all-token") as feeder:
+        await owner.post("/v1/swarm/personas", json=ROOT)
+        await up.put(first, verified(first), asked(first))
+        sent = await feeder.post("/v1/swarm/alpha/observations", json=say)
+        await up.gateway.feed.reached(sent.json()["sequences"][0], 5)
+        early = await feeder.post(path.format("p-1"), json={"digest": first.digest})
+        assert early.status_code == 200, "it was proposed before"
+        await up.put(second, verified(second), asked(second))
+        refused = await feeder.post(path.format("p-2"), json={"digest": second.digest})
+        assert (refused.status_code, refused.json()["reason"]) == (403, "four_eyes")
+        assert "recorded observations" in refused.json()["detail"]
+    restored = Projection()
+    restored.restore(up.gateway.projection.capture())
+    assert restored.feeders.of("alpha", ("root",), 10**6) == {"root"}
+
+
+@pytest.mark.parametrize("four_eyes", [True, False])
+async def test_the_one_person_of_a_mesh_without_keys_may_approve_and_is_told_why(four_eyes: bool) -> None:
+    c, d = created("p-1", swarm="alpha", persona="root"), created("p-2", swarm="alpha", persona="root")
+    async with mesh(GatewaySettings(four_eyes=four_eyes)) as up, up.client() as client:
         await client.post("/v1/swarm/personas", json=ROOT)
-        await up.put(c, verified(c), asked(c))
+        await up.put(c, verified(c), asked(c), d, verified(d), asked(d))
+        assert (await client.get("/v1/cognition/governance")).json()["four_eyes"] is False
         assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        decided = (await client.post("/v1/approvals/p-2", json={"decision": "grant", "digest": d.digest})).json()
+        assert ("the mesh has no keys" in (decided["note"] or "")) is four_eyes
+    (yes, _) = await up.log.read(("approval.granted.*.*.*",))
+    assert yes.event.principal == LOCAL  # type: ignore[union-attr]
+
+
+def test_no_key_may_be_named_as_whoever_is_at_a_mesh_without_keys() -> None:
+    named = HttpKey(sha256="ab" * 32, principal=LOCAL, scopes=("approve",))
+    with pytest.raises(SettingsError, match="'local'"):
+        gateway_settings(Settings(http_keys=(named,)))
 
 
 async def test_a_request_under_another_policy_is_decided_anew(up: Mesh) -> None:
     c = created("p-1")
     await up.put(c, verified(c), asked(c))
-    async with up.client("a-token") as client:
-        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
-        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 409
+    async with up.client("all-token") as client:
+        (first,) = (await client.get("/v1/approvals")).json()
+        grant = {"decision": "grant", "digest": c.digest, "request_id": first["request_id"]}
+        assert (await client.post("/v1/approvals/p-1", json=grant)).status_code == 200
+        assert (await client.post("/v1/approvals/p-1", json=grant)).status_code == 409
         await up.put(asked(c))
-        assert (await client.post("/v1/cognition/proposals/p-1/approve")).status_code == 200
+        refused = await client.post("/v1/approvals/p-1", json=grant)
+        assert (refused.status_code, refused.json()["reason"]) == (409, "request_mismatch")
+        (second,) = (await client.get("/v1/approvals")).json()
+        done = await client.post("/v1/approvals/p-1", json={**grant, "request_id": second["request_id"]})
+        assert done.status_code == 200
+    granted = await up.log.read(("approval.granted.*.*.*",))
+    assert [r.event.request_id for r in granted] == [first["request_id"], second["request_id"]]  # type: ignore[union-attr]
+
+
+async def test_with_keys_what_is_approved_is_said_by_its_digest_or_it_is_428(up: Mesh) -> None:
+    c = created("p-1")
+    await up.put(c, verified(c), asked(c, quorum=2))
+    async with up.client("a-token") as one, up.client("all-token") as two:
+        path = "/v1/cognition/proposals/p-1/approve"
+        for nothing in ({}, {"headers": {"If-Match": "*"}}, {"json": {}}, {"json": {"digest": None}}):
+            refused = await one.post(path, **nothing)  # type: ignore[arg-type]
+            assert (refused.status_code, refused.json()["reason"]) == (428, "digest_required")
+        for other in ({"headers": {"If-Match": f'"{SHA}"'}}, {"json": {"digest": SHA}}):
+            refused = await one.post(path, **other)  # type: ignore[arg-type]
+            assert (refused.status_code, refused.json()["reason"]) == (409, "digest_mismatch")
+        assert (await one.post(path, headers={"If-Match": f'"{c.digest}"'})).status_code == 200
+        assert (await two.post(path, json={"digest": c.digest})).status_code == 200
+
+
+async def test_the_command_says_the_digest_too_where_there_are_keys(up: Mesh) -> None:
+    c = created("p-1")
+    await up.put(c, verified(c), asked(c))
+    target = Target(url=up.url, token="all-token")
+    for wrong, said in (("", "--digest"), (c.digest[:8], c.digest[:16]), ("0" * 64, c.digest[:16])):
+        with pytest.raises(Stop, match=said):
+            await asyncio.to_thread(approve, "p-1", digest=wrong, target=target)
+    assert await asyncio.to_thread(approve, "p-1", digest=c.digest[:16], target=target) == 0
+    assert len(await up.log.read(("approval.granted.*.*.*",))) == 1
 
 
 def test_no_key_beyond_loopback_refuses_to_start() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
+import msgspec
 import pytest
 from gateway_model import Mesh, asked, authorized, claimed, created, executed, mesh, spawned, thought, verified
 
@@ -465,7 +466,17 @@ async def test_an_approval_is_bound_to_its_digest_and_given_once(up: Mesh, api: 
     assert len(await up.log.read(("approval.granted.*.*.*",))) == 1
     granted = next(a.json() for a in answers if a.status_code == 200)
     assert granted["approval"]["granted_by"] == ["local"]
-    await up.put(ApprovalGranted(swarm="s", persona="p", proposal_id="p-1", digest=c.digest, principal="bo"))
+    yes = ApprovalGranted(
+        swarm="s",
+        persona="p",
+        proposal_id="p-1",
+        digest=c.digest,
+        request_id=granted["approval"]["request_id"],
+        principal="bo",
+    )
+    await up.put(msgspec.structs.replace(yes, request_id="another"))
+    assert (await api.get("/v1/approvals")).json()[0]["granted_by"] == ["local"]
+    await up.put(yes)
     assert (await api.get("/v1/approvals")).json() == []
     assert (await api.get("/v1/approvals?state=granted")).json()[0]["granted_by"] == ["local", "bo"]
 
@@ -581,6 +592,56 @@ async def test_the_bus_away_is_503_with_a_time_to_retry(
     problem(answer, 503)
     assert answer.headers["retry-after"] == "1"
     assert (await api.get("/v1/cognition/status")).status_code == 200
+
+
+async def test_while_the_store_is_held_back_observations_are_507_and_decisions_go_on(
+    up: Mesh, api: httpx.AsyncClient
+) -> None:
+    why = "the log has 90.0 MiB of 100.0 MiB; raise SWARM_STORE_BYTES"
+    up.gateway.bus.held = lambda: why
+    one = created("prop-1", swarm="alpha")
+    await up.put(spawned("p", swarm="alpha"), one, verified(one), asked(one))
+    for body in ({"text": "t"}, {"observations": [{"text": "t"}, {"text": "u"}]}):
+        answer = await api.post("/v1/swarm/alpha/observations", json=body)
+        said = problem(answer, 507)
+        assert (said["reason"], said["detail"], answer.headers["retry-after"]) == ("held_back", why, "10")
+    assert [] == await up.log.read(("observation.recorded.>",))
+    assert (await api.post("/v1/swarm/personas", json=ROOT)).status_code == 200
+    assert (await api.post("/v1/cognition/proposals/prop-1/approve")).status_code == 200
+    assert (await api.post("/v1/cognition/stop")).status_code == 200
+    up.gateway.bus.held = lambda: None
+    assert (await api.post("/v1/swarm/alpha/observations", json={"text": "t"})).status_code == 200
+
+
+async def test_while_its_clock_is_off_the_gateway_takes_no_command_and_still_shows_everything() -> None:
+    off = "this clock is 3600.0 s ahead of the broker's"
+    async with mesh(clock_off=lambda: off) as up, up.client() as api:
+        for path, body in (
+            ("/v1/swarm/personas", ROOT),
+            ("/v1/swarm/alpha/observations", {"text": "t"}),
+            ("/v1/cognition/start", {}),
+        ):
+            said = problem(await api.post(path, json=body), 503)
+            assert (said["reason"], said["detail"]) == ("clock_off", off)
+        assert [] == await up.log.read((">",))
+        assert (await api.get("/v1/swarm/personas")).status_code == 200
+
+
+async def test_not_ready_names_every_cause_and_what_is_held_back_is_told(up: Mesh, api: httpx.AsyncClient) -> None:
+    async def problems() -> dict[str, str]:
+        return {"store": "the broker stores nothing: no space left", "streams": "SWARM differs in max_age"}
+
+    up.gateway.problems = problems
+    up.gateway.warnings = lambda: {"held_back": "the log is full"}
+    answer = await api.get("/health/ready")
+    said = answer.json()
+    assert (answer.status_code, said["status"], said["problems"]) == (503, "not_ready", await problems())
+    up.gateway.connected = lambda: False
+    assert ("bus_away", await problems()) == (
+        (said := (await api.get("/health/ready")).json())["status"],
+        said["problems"],
+    )
+    assert {"held_back": "the log is full"} == said["warnings"]
 
 
 async def test_without_the_bus_the_gateway_lives_and_is_not_ready(up: Mesh, api: httpx.AsyncClient) -> None:

@@ -22,7 +22,7 @@ from gateway_model import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.commands.votes import refusal
+from services.gateway.commands.votes import Word, refusal
 from services.gateway.projections.journal import Journal
 from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Ledger
@@ -376,16 +376,19 @@ def test_proposals_of_one_id_in_two_swarms_or_personas_are_two_in_every_view() -
 
 def test_who_may_vote_and_who_may_not() -> None:
     c = created("x")
-    denied = ApprovalDenied(swarm="s", persona="p", proposal_id="x", digest=c.digest, principal="bo")
+    denied = ApprovalDenied(swarm="s", persona="p", proposal_id="x", digest=c.digest, request_id="e-2", principal="bo")
 
-    def reason(*history: AnyEvent, principal: str = "al", digest: str | None = None) -> str | None:
-        problem = refusal(folded(*history).proposals.named("x")[0], principal, digest, NOW)
+    def reason(*history: AnyEvent, principal: str = "al", **shown: str) -> str | None:
+        word = Word(decision="grant", **shown)
+        problem = refusal(folded(*history).proposals.named("x")[0], principal, word, NOW)
         return None if problem is None else problem.details.reason
 
     assert reason(c) == "not_awaiting"
     assert reason(c, asked(c)) is None
     assert reason(c, asked(c), digest=c.digest) is None
     assert reason(c, asked(c), digest=SHA) == "digest_mismatch"
+    assert reason(c, asked(c), request_id="e-2") is None
+    assert reason(c, asked(c), asked(c), request_id="e-2") == "request_mismatch"
     assert reason(c, asked(c, expires_at=NOW)) == "not_awaiting"
     assert reason(c, asked(c), denied) == "not_awaiting"
     assert reason(c, asked(c), denied, principal="bo") == "already_voted"

@@ -108,10 +108,12 @@ class Mesh:
         return thoughts
 
     @asynccontextmanager
-    async def runner(self, name: str, shards: set[int]) -> AsyncIterator[Loop]:
+    async def runner(
+        self, name: str, shards: set[int], held: Callable[[], str | None] = lambda: None
+    ) -> AsyncIterator[Loop]:
         thinker = RuleThinker()
         host = Host(shards=SHARDS, thinker=thinker.name, runner=name)
-        loop = Loop(self.log_of(name), host, performer(thinker))
+        loop = Loop(self.log_of(name), host, performer(thinker), held=held)
         stopping = asyncio.Event()
         await loop.own(shards)
         async with asyncio.TaskGroup() as group:
@@ -195,6 +197,25 @@ async def test_a_burst_in_the_input_becomes_a_cited_proposal(mesh: Mesh) -> None
         assert observed is not None
         assert observed.id == cited.id
         assert isinstance(observed.event, ObservationRecorded)
+
+
+async def test_while_it_is_held_back_nobody_thinks_and_then_everybody_does(mesh: Mesh) -> None:
+    why: str | None = "the log has 90 of 100 MiB"
+    looks = asyncio.Queue[None]()
+
+    def held() -> str | None:
+        looks.put_nowait(None)
+        return why
+
+    await mesh.spawn("ada")
+    async with mesh.answering(), mesh.runner("one", set(range(SHARDS)), held):
+        await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text="a line"))
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                await looks.get()
+        assert [] == await mesh.log.read(("thought.generated.>", "grant.requested.>"))
+        why = None
+        assert [1] == [thought.step for thought in await mesh.until(lambda seen: len(seen) == 1)]
 
 
 async def test_a_shard_that_moves_goes_on_where_it_was(mesh: Mesh) -> None:

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from shared.log.connection import Connection
-from shared.log.streams import ensure
 from shared.runtime.probe import Probe
-from tests.broker import Broker
-
-
-@pytest.fixture
-async def connection(tmp_path: Path) -> AsyncIterator[Connection]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    await ensure(broker.url, None)
-    connection = await Connection.open(broker.url, name="test")
-    yield connection
-    await connection.close()
-    broker.kill()
 
 
 class Clock:

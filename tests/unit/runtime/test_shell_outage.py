@@ -10,7 +10,7 @@ from shared.contracts.events import SpawnRequested
 from shared.contracts.ids import utc_now
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec, LogUnavailable
-from shared.runtime.shell import Shell
+from shared.runtime.shell import HELD_S, Shell
 
 MAX_DELIVER = 100
 EVENT = SpawnRequested(swarm="alpha", persona="p1", name="n", role="r", charter="c", principal="op")
@@ -43,14 +43,27 @@ class Attempt:
 class Attempts:
     """All deliveries there may be before the dead letters."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = MAX_DELIVER - 1) -> None:
         self.waits: list[float] = []
+        self._times = times
 
     async def __aiter__(self) -> AsyncIterator[Attempt]:
-        for attempt in range(1, MAX_DELIVER):
+        for attempt in range(1, self._times + 1):
             yield Attempt(attempt, self.waits)
 
     async def stop(self) -> None: ...
+
+
+async def test_what_was_delivered_before_the_clock_went_off_goes_back_undecided_and_is_decided_later() -> None:
+    log, right = MemoryLog(), False
+    shell = Shell(log, Governor(), service="governor", may_work=lambda: right)
+    spec = ConsumerSpec(name="governor", filters=())
+    one = Attempts(times=1)
+    await shell.consume(one, spec)
+    assert ([HELD_S], []) == (one.waits, await log.read((">",)))
+    right = True
+    await shell.consume(Attempts(times=1), spec)
+    assert 1 == len(await log.read(("persona.spawned.>",)))
 
 
 async def test_a_message_outlasts_three_quarters_of_an_hour_without_a_log_to_write_to() -> None:

@@ -1,0 +1,253 @@
+"""Readiness tests the promise and names what is not kept; liveness asks whether the loop turns, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import threading
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from shared.contracts.envelope import Envelope, Message
+from shared.contracts.events import ObservationRecorded
+from shared.contracts.ids import fresh_id, utc_now
+from shared.log.connection import Connection
+from shared.log.port import LogUnavailable
+from shared.runtime.health import BEAT_S, LONGEST_LAG_S, Health
+from shared.runtime.readiness import ANSWER_S, cached, lax_broker, unwell_broker
+from shared.runtime.service import Service
+from shared.settings import Settings
+from tests.broker import Broker
+
+
+async def asked(health: Health, path: str) -> tuple[int, dict[str, object]]:
+    """Status and body of one GET."""
+    sent: list[dict[str, object]] = []
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    await health.app({"type": "http", "path": path}, None, send)
+    body, status = sent[1]["body"], sent[0]["status"]
+    assert isinstance(body, bytes) and isinstance(status, int)
+    return status, msgspec.json.decode(body)
+
+
+# -- live -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_live_says_how_late_the_loop_is_and_no_when_it_is_stuck() -> None:
+    now = 100.0
+    health = Health(lambda: now)
+    beat = asyncio.create_task(health.beat())
+    await asyncio.sleep(0)
+    assert (200, {"live": True, "lag_s": 0.0}) == await asked(health, "/health/live")
+    now += BEAT_S + LONGEST_LAG_S
+    assert (200, {"live": True, "lag_s": LONGEST_LAG_S}) == await asked(health, "/health/live")
+    now += 1.0
+    assert (503, {"live": False, "lag_s": LONGEST_LAG_S + 1.0}) == await asked(health, "/health/live")
+    beat.cancel()
+
+
+async def test_live_does_not_ask_what_ready_asks() -> None:
+    health = Health()
+
+    async def away() -> str | None:
+        return "S3 is away"
+
+    health.check("cold", away)
+    assert 200 == (await asked(health, "/health/live"))[0]
+
+
+# -- ready ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_ready_names_every_cause_and_tells_warnings_without_a_503() -> None:
+    health = Health()
+    causes: dict[str, str | None] = {"cold": "S3 is away", "store": "no space left"}
+
+    async def cold() -> str | None:
+        return causes["cold"]
+
+    async def store() -> str | None:
+        return causes["store"]
+
+    health.check("cold", cold)
+    health.check("store", store)
+    health.warn("held_back", lambda: "the log is full")
+    warnings = {"held_back": "the log is full"}
+    status, said = await asked(health, "/health/ready")
+    assert (503, {"ready": False, "problems": causes, "warnings": warnings}) == (status, said)
+    causes.update(cold=None, store=None)
+    status, said = await asked(health, "/health/ready")
+    assert (200, {"ready": True, "problems": {}, "warnings": warnings}) == (status, said)
+
+
+async def test_a_second_check_of_a_name_would_silence_the_first_and_is_refused() -> None:
+    health = Health()
+    health.check("log", cached(_fine, 1.0))
+    with pytest.raises(ValueError, match="readiness tests 'log' already"):
+        health.check("log", cached(_fine, 1.0))
+
+
+async def _fine() -> str | None:
+    return None
+
+
+async def test_who_asks_during_a_long_look_is_answered_and_there_is_one_look_at_a_time() -> None:
+    looks = 0
+    seen: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    async def look() -> str | None:
+        nonlocal looks
+        looks += 1
+        return await seen
+
+    check = cached(look, 60.0)
+    waiting = f"it is being looked at, and there is no answer for {ANSWER_S:g} s"
+    async with asyncio.timeout(60):
+        assert [waiting] * 3 == await asyncio.gather(check(), check(), check())
+        seen.set_result("S3 is away")
+        assert ("S3 is away", 1) == (await check(), looks)
+        seen = asyncio.get_running_loop().create_future()
+        assert ("S3 is away", 2) == (await check(), looks)  # what was found before
+        seen.set_result(None)
+        assert [None, None, 2] == [await check(), await check(), looks]
+
+
+async def test_a_look_that_failed_is_not_the_last_one() -> None:
+    answers: list[Exception | None] = [OSError("broken"), None]
+
+    async def look() -> str | None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        return None
+
+    check = cached(look, 60.0)
+    with pytest.raises(OSError, match="broken"):
+        await check()
+    assert await check() is None
+
+
+async def test_checks_that_take_long_are_looked_at_beside_each_other() -> None:
+    health = Health()
+    together = asyncio.Barrier(3)
+
+    async def both() -> str | None:
+        await together.wait()
+        return None
+
+    for name in ("cold", "broker", "streams"):
+        health.check(name, cached(both, 1.0))
+    async with asyncio.timeout(60):
+        assert {} == await health.problems()
+
+
+# -- what every service promises --------------------------------------------------------------------------------------------
+
+
+def service(connection: Connection) -> Service:
+    return Service("verifier", Settings(require_sync_always=False), connection)
+
+
+def observation() -> Message:
+    event_id = fresh_id()
+    envelope = Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id)
+    return Message(event=ObservationRecorded(swarm="alpha", persona="all", text="t"), envelope=envelope)
+
+
+async def test_a_service_is_ready_once_a_test_write_is_stored_and_the_clock_was_compared(
+    connection: Connection,
+) -> None:
+    one = service(connection)
+    assert {"store", "clock"} == (await one.health.problems()).keys()
+    await one.probe.write()
+    assert {} == await one.health.problems()
+
+
+async def test_a_broker_that_went_away_is_named_and_so_is_what_cannot_be_seen_without_it(
+    connection: Connection, broker: Broker
+) -> None:
+    one = service(connection)
+    await one.probe.write()
+    broker.kill()
+    async with asyncio.timeout(30):
+        while connection.is_connected:
+            await asyncio.sleep(0)
+    await one.probe.write()
+    said = await one.health.problems()
+    assert {"nats", "store", "streams"} == said.keys()
+    assert "the connection to NATS is down" == said["nats"]
+    assert said["store"].startswith("the broker stores nothing: ")
+
+
+async def test_a_commit_the_broker_refused_is_told_with_its_words_until_one_went_in(connection: Connection) -> None:
+    one = service(connection)
+    await one.probe.write()
+    config = msgspec.json.decode((await connection.request("$JS.API.STREAM.INFO.SWARM")).data)["config"]
+
+    async def room(max_bytes: int) -> None:
+        update = msgspec.json.encode({**config, "max_bytes": max_bytes})
+        await connection.request("$JS.API.STREAM.UPDATE.SWARM", update)
+
+    await one.log.commit([observation()])
+    await room(1)
+    with pytest.raises(LogUnavailable):
+        await one.log.commit([observation()])
+    said = await one.health.problems()
+    assert "maximum bytes exceeded" in said["log"]
+    await room(config["max_bytes"])
+    await one.log.commit([observation()])
+    assert "log" not in await one.health.problems()
+
+
+async def test_a_log_that_would_forget_by_age_is_not_ready(connection: Connection) -> None:
+    one = service(connection)
+    await one.probe.write()
+    config = msgspec.json.decode((await connection.request("$JS.API.STREAM.INFO.SWARM")).data)["config"]
+    await connection.request("$JS.API.STREAM.UPDATE.SWARM", msgspec.json.encode({**config, "max_age": 3600 * 10**9}))
+    assert {"streams": "SWARM differs in max_age (3600000000000 instead of 0)"} == await one.health.problems()
+
+
+@pytest.fixture
+def monitor() -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
+    """The monitoring door of a broker that says what it is told to, by path."""
+    says: dict[str, tuple[int, bytes]] = {}
+
+    class Door(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = says[self.path]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", says
+    server.shutdown()
+    server.server_close()
+
+
+async def test_the_brokers_own_word_counts_and_is_repeated(monitor: tuple[str, dict[str, tuple[int, bytes]]]) -> None:
+    url, says = monitor
+    says["/healthz"] = (503, b'{"status":"unavailable","error":"JetStream is not current"}')
+    assert "JetStream is not current" in (await unwell_broker(url) or "")
+    says["/healthz"] = (200, b'{"status":"ok"}')
+    assert await unwell_broker(url) is None
+    assert "does not answer" in (await unwell_broker("http://127.0.0.1:9") or "")
+
+
+async def test_a_broker_that_acknowledges_before_it_syncs_is_told_with_the_remedy(
+    monitor: tuple[str, dict[str, tuple[int, bytes]]],
+) -> None:
+    url, says = monitor
+    says["/jsz"] = (200, b'{"config":{"sync_always":false}}')
+    assert "SWARM_REQUIRE_SYNC_ALWAYS=false" in (await lax_broker(url) or "")
+    says["/jsz"] = (200, b'{"config":{"sync_always":true}}')
+    assert await lax_broker(url) is None
+    assert "SWARM_NATS_MONITOR_URL is not set" in (await lax_broker("") or "")
