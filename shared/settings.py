@@ -69,6 +69,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http_allowed_origins: str = ""
     cognition_enabled: bool = True
 
+    # quotas, see shared/quotas.py for all of them
+    swarm_open_requests: Positive = 32
+    observations_per_minute: Annotated[int, msgspec.Meta(ge=1000)] = 120_000
+    recalls_per_minute: Positive = 600
+    swarm_open_actions: Positive = 1000
+
     # cold and warm memory
     s3_endpoint: str = ""
     s3_access_key: str = ""

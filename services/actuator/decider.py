@@ -203,7 +203,7 @@ def decide(state: State, message: Input) -> Decision:
             return _wait_or_inquire(created, state.claim, message.now)
         case Delivered(crowd=crowd) if crowd:
             why = f"{crowd} actions of {created.swarm} wait or are being done already, which is the limit; propose again later"
-            return _refuse(created, [("too_many_waiting", why)])
+            return _refuse(created, [("too_many_actions", why)])
         case _:
             return Decision(effect=Check(authorized=authorized))
 

@@ -47,7 +47,7 @@ async def wire(service: Service) -> None:
         kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,
         instance=service.instance,
     )
-    service.consume(service.shell(decider, perform=effects.perform))
+    service.consume(service.shell(decider, perform=effects.perform, at_most=settings.swarm_open_actions))
     service.every(PRUNE_EVERY_S, prune, "prune-receipts")
     service.on_close(close)
     service.on_close(lots.close)

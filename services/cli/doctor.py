@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import structlog
 
+from services.cli.quotas import Told, lines
 from services.cli.target import Target
 from services.supervisor.mesh import MeshFailed, find_binary
 from services.supervisor.ports import WELL_KNOWN, is_free
@@ -78,7 +79,7 @@ async def examine(target: Target) -> list[Check]:
     checks += [Check(name="mesh", ok=True, detail=f"runs on {record.data}, pid {record.pid}"), _processes(record)]
     async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
         checks += [await _durability(client, record), await _clock(client, record), *await _readiness(client, record)]
-    return [*checks, await _streams(record), *await _disorder(target, record)]
+    return [*checks, await _streams(record), *await _told(target, record)]
 
 
 def _python() -> Check:
@@ -189,19 +190,31 @@ def readiness(said: Mapping[str, Readiness | str]) -> list[Check]:
     return [*checks, Check(name="store", ok=not held, detail=held or "has room")]
 
 
-async def _disorder(target: Target, record: MeshRecord) -> list[Check]:
-    """What reconciliation finds. The governor mends it by itself, so what is open for long is a fault, and told with its reason."""
+async def _told(target: Target, record: MeshRecord) -> list[Check]:
+    """What the gateway tells of the mesh. The governor mends what reconciliation finds by itself, so what is open for long is a fault."""
     headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
-    try:
-        async with httpx.AsyncClient(base_url=record.api_url, headers=headers, timeout=3, trust_env=False) as client:
-            answer = await client.get("/v1/swarm/reconciliation")
-            answer.raise_for_status()
-            said = msgspec.json.decode(answer.content, type=Disorder)
-    except (httpx.HTTPError, msgspec.MsgspecError) as error:
-        return [
-            Check(name="reconciliation", ok=None, detail=f"the gateway does not say: {error or type(error).__name__}")
-        ]
-    return disorder(said, datetime.now(UTC))
+    checks: list[Check] = []
+    async with httpx.AsyncClient(base_url=record.api_url, headers=headers, timeout=3, trust_env=False) as client:
+        try:
+            answer = (await client.get("/v1/swarm/reconciliation")).raise_for_status()
+            checks += disorder(msgspec.json.decode(answer.content, type=Disorder), datetime.now(UTC))
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            checks.append(_untold("reconciliation", error))
+        try:
+            answer = (await client.get("/v1/quotas")).raise_for_status()
+            checks.append(refusals(msgspec.json.decode(answer.content, type=tuple[Told, ...])))
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            checks.append(_untold("quotas", error))
+    return checks
+
+
+def _untold(name: str, error: Exception) -> Check:
+    return Check(name=name, ok=None, detail=f"the gateway does not say: {error or type(error).__name__}")
+
+
+def refusals(told: tuple[Told, ...]) -> Check:
+    """What was refused because a quota was reached. That is no fault of the mesh."""
+    return Check(name="quotas", ok=True, detail="; ".join(lines(told)) or "nothing was refused")
 
 
 def disorder(said: Disorder, now: datetime) -> list[Check]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import ExistingDirectory, ExistingFile
 from cyclopts.validators import Number
@@ -15,13 +16,14 @@ from services.cli import doctor as doctor_
 from services.cli import run as run_
 from services.cli import tap as tap_
 from services.cli import up as up_
-from services.cli.ask import ask, span, wait
+from services.cli.ask import ask, ask_rows, span, wait
 from services.cli.host import readings
 from services.cli.lines import pipe_lines, read_lines
 from services.cli.observing import MAX_BATCH, Observer
 from services.cli.output import emit, say, table
 from services.cli.personas import persona
 from services.cli.proposals import approve, deny, proposals
+from services.cli.quotas import Told, lines
 from services.cli.target import FAILED, HERE, OK, SWARM, USAGE, Stop, Swarm, Target
 from services.supervisor.plan import Options
 
@@ -215,12 +217,14 @@ def _told(target: Target, answer: dict[str, object], line: str) -> int:
 def status(*, target: Target = HERE) -> int:
     """Is the mesh up, does it think, and how many personas are there?"""
     state = ask(target, "GET", "/v1/cognition/status")
+    refused = [row for row in ask_rows(target, "/v1/quotas", {}) if row.get("refused")]
     record = target.record if target.url is None else None
     if target.json:
-        emit({"cognition": state, "api_url": target.api_url, "mesh": record})
+        emit({"cognition": state, "api_url": target.api_url, "mesh": record, "refused": refused})
         return OK
     rows = [{"what": key.replace("_", " "), "value": value} for key, value in state.items()]
     rows.append({"what": "api", "value": target.api_url})
+    rows += [{"what": "refused", "value": line} for line in lines(msgspec.convert(refused, list[Told], strict=False))]
     if record is not None:
         restarts = sum(record.restarts.values())
         rows += [

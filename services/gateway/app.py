@@ -14,6 +14,7 @@ from services.gateway.front.front import Front
 from services.gateway.routes import cognition, swarm
 from services.gateway.settings import assert_safe
 from services.gateway.wire.problems import AnyRequest, Problem, from_error, respond
+from shared.contracts.ids import EVERYONE
 
 log = structlog.get_logger()
 VERSION = "0.1.0"
@@ -54,7 +55,11 @@ def create_app(gateway: Gateway) -> Front:
         request_max_body_size=gateway.settings.max_body_bytes,
         logging_config=None,
     )
-    return Front(app, gateway.settings, lambda: gateway.feed.ready, gateway.clock_off)
+
+    def refused(reason: str, detail: str) -> None:
+        gateway.turned_away.note(reason, EVERYONE, None, detail, gateway.clock())
+
+    return Front(app, gateway.settings, lambda: gateway.feed.ready, gateway.clock_off, refused)
 
 
 def _on_error(request: AnyRequest, error: Exception) -> Response[bytes]:

@@ -11,15 +11,17 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import HeaderParameter, QueryParameter
 
+from services.gateway.commands.admission import Admission
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.front.access import Caller
 from services.gateway.front.stream import EventStream
 from services.gateway.projections.feed import Feed
 from services.gateway.projections.projection import Projection
+from services.gateway.projections.refusals import Refusals
 from services.gateway.settings import GatewaySettings, Scope
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
-from shared.contracts.ids import utc_now
+from shared.contracts.ids import EVERYONE, utc_now
 from shared.log.port import Log
 
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -35,7 +37,8 @@ class Gateway:
     """One gateway over one log; it holds nothing that is not in the log.
 
     `connected` says whether the bus is there now, `problems` what the process is not ready for, by check, and `warnings` what
-    should be known; `held` why no observations are taken now, and `clock_off` why no command is.
+    should be known; `held` why no observations are taken now, and `clock_off` why no command is. `limits`: of each quota, by its
+    setting; `turned_away`: what this process refused for one.
     """
 
     def __init__(
@@ -48,15 +51,25 @@ class Gateway:
         warnings: Callable[[], dict[str, str]] = dict,
         held: Callable[[], str | None] = lambda: None,
         clock_off: Callable[[], str | None] = lambda: None,
+        limits: dict[str, float] | None = None,
     ) -> None:
         self.settings = settings
+        self.limits = limits or {}
+        self.turned_away = Refusals()
         self.connected = connected
         self.problems, self.warnings = problems, warnings
         self.clock_off = clock_off
         self.clock = clock
         self.feed = Feed(log, Projection())
-        four_eyes = settings.four_eyes and not settings.keyless  # whoever is at a mesh without keys is one person
-        self.bus = Bus(log, self.feed, clock, settings.outcome_timeout_s, four_eyes=four_eyes, held=held)
+        self.bus = Bus(
+            log,
+            self.feed,
+            clock,
+            settings.outcome_timeout_s,
+            four_eyes=settings.four_eyes and not settings.keyless,  # whoever is at a mesh without keys is one person
+            held=held,
+            admission=self._admission(),
+        )
         self.stream = EventStream(
             log,
             self.feed,
@@ -64,6 +77,18 @@ class Gateway:
             heartbeat_s=settings.heartbeat_s,
             max_clients=settings.max_streams,
             max_total=settings.max_streams_total,
+            refused=lambda reason, detail: self.turned_away.note(reason, EVERYONE, None, detail, clock()),
+        )
+
+    def _admission(self) -> Admission:
+        return Admission(
+            self.turned_away,
+            open_requests=self.settings.swarm_open_requests,
+            per_minute={
+                "observation_rate": self.settings.observations_per_minute,
+                "recall_rate": self.settings.recalls_per_minute,
+            },
+            wall=self.clock,
         )
 
     @property

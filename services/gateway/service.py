@@ -15,6 +15,7 @@ from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
 from shared.policy.sides import LOCAL
+from shared.quotas import QUOTAS
 from shared.runtime.health import server
 from shared.runtime.service import Service
 from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
@@ -51,9 +52,17 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         approval_ttl_s=settings.approval_ttl_s,
         rate_per_s=settings.http_rate_per_s,
         burst=settings.http_burst,
+        swarm_open_requests=settings.swarm_open_requests,
+        observations_per_minute=settings.observations_per_minute,
+        recalls_per_minute=settings.recalls_per_minute,
         max_streams=settings.http_streams,
         max_streams_total=settings.http_streams * TOTAL_STREAMS,
     )
+
+
+def limits_of(settings: Settings) -> dict[str, float]:
+    """What each quota's setting is."""
+    return {quota.setting: getattr(settings, quota.setting) for quota in QUOTAS if quota.setting is not None}
 
 
 async def wire(service: Service) -> None:
@@ -68,6 +77,7 @@ async def wire(service: Service) -> None:
             warnings=service.health.warnings,
             held=lambda: service.pressure.held,
             clock_off=lambda: service.probe.clock_off,
+            limits=limits_of(service.settings),
         )
         http = server(create_app(gateway), settings.host, settings.port)
     except (SettingsError, Unsafe) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
+from math import ceil
 
 import msgspec
 
@@ -25,6 +26,7 @@ from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256, cl
 from shared.decider import NOTHING, Decision, Delivered, Result, Tick
 
 RATE_WINDOW = timedelta(seconds=60)
+CROWDED_FOR_S = 2
 WITHOUT_SNAPSHOT = "_without_snapshot"
 MAX_REASON = 300
 
@@ -58,7 +60,10 @@ def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limit
     refusal = _refusal(lineage, request, parent, policy, delivered.now, limits)
     if refusal is not None:
         reason, detail = refusal
-        refused = SpawnRefused(swarm=request.swarm, persona=request.persona, reason=reason, detail=detail)
+        again_s = _room_in_s(lineage, delivered.now, limits) if reason == "spawn_rate" else 0
+        refused = SpawnRefused(
+            swarm=request.swarm, persona=request.persona, reason=reason, detail=detail, retry_after_s=again_s
+        )
         return Decision(events=(refused,))
     identity = Identity(
         id=request.persona,
@@ -87,10 +92,14 @@ def crowded(lineage: Lineage, delivered: Delivered, request: SpawnRequested) -> 
     known = lineage.members.get(request.persona)
     if delivered.recorded.id in lineage.refused or (known is not None and known.request == delivered.recorded.id):
         return NOTHING
-    detail = (
-        f"{delivered.crowd} requests of {request.swarm} wait already, more than its share; ask again in a few seconds"
+    detail = f"{delivered.crowd} requests of {request.swarm} wait already, more than its share; ask again in {CROWDED_FOR_S} s"
+    refused = SpawnRefused(
+        swarm=request.swarm,
+        persona=request.persona,
+        reason="too_many_waiting",
+        detail=detail,
+        retry_after_s=CROWDED_FOR_S,
     )
-    refused = SpawnRefused(swarm=request.swarm, persona=request.persona, reason="too_many_waiting", detail=detail)
     return Decision(events=(refused,), guards=())
 
 
@@ -134,10 +143,21 @@ def _refusal(
         return "swarm_limit", f"{lineage.live} personas live in {request.swarm}, the limit is {limits.max_personas}"
     if policy.token_budget_per_minute == 0 and policy.compute_ms_per_minute == 0:
         return "no_budget", "0 tokens and 0 ms of compute a minute: it could never think"
-    quota = limits.spawns_per_minute
-    if len(lineage.recent) >= quota and lineage.recent[-quota] > now - RATE_WINDOW:
-        return "spawn_rate", f"{quota} personas were spawned in the last 60 s, which is the limit"
+    if (again_s := _room_in_s(lineage, now, limits)) > 0:
+        quota = limits.spawns_per_minute
+        return (
+            "spawn_rate",
+            f"{quota} personas were spawned in the last 60 s, which is the limit; ask again in {again_s} s",
+        )
     return None
+
+
+def _room_in_s(lineage: Lineage, now: datetime, limits: Limits) -> int:
+    """Whole seconds until the quota lets another be spawned; 0: now."""
+    quota = limits.spawns_per_minute
+    if len(lineage.recent) < quota:
+        return 0
+    return max(0, ceil((lineage.recent[-quota] + RATE_WINDOW - now).total_seconds()))
 
 
 # -- reap ------------------------------------------------------------------------------------------------------------

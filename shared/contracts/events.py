@@ -311,10 +311,14 @@ class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
 
 class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
     """No persona, and why. Reasons: reserved_id, duplicate_id, parent_missing, parent_not_live, root_limit, depth_limit,
-    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate, too_many_waiting."""
+    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate, too_many_waiting.
+
+    `retry_after_s`: when there may be room again; 0 when waiting brings nothing.
+    """
 
     reason: Reason
     detail: Annotated[str, Meta(max_length=1000)]
+    retry_after_s: Count = 0
 
 
 class PersonaSpawned(Event, frozen=True, kw_only=True, tag="persona.spawned"):

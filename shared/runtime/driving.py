@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Generator
 from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
 from shared.log.port import DuplicateEvent, Log, StaleBoundary
+from shared.quotas import refused
 from shared.runtime.handling import Answer, Commit, Ends, Operation, Perform, Read, Verdict
-from shared.telemetry import COMMITS
+from shared.telemetry import COMMITS, REFUSALS
 
 PerformEffect = Callable[[Effect], Awaitable[Result]]
 
@@ -32,6 +33,9 @@ async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform
                 try:
                     answer = await log_.commit(operation.messages, operation.expect)
                     COMMITS.by["stored"] += 1
+                    for message in operation.messages:
+                        if (reason := refused(message.event)) is not None:
+                            REFUSALS.by[reason] += 1
                 except (StaleBoundary, DuplicateEvent):
                     answer = None
                     COMMITS.by["refused"] += 1

@@ -38,7 +38,7 @@ from shared.runtime.health import Health, ReadyCheck, served
 from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
 from shared.runtime.readiness import promise
-from shared.runtime.shell import Shell
+from shared.runtime.shell import ROOM, Shell
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 
@@ -103,15 +103,25 @@ class Service:
         perform: PerformEffect = no_effects,
         state_type: type[S] | None = None,
         state_version: int = 1,
+        at_most: int = ROOM,
     ) -> Shell[S]:
-        """A shell for a decider; with `state_type`, its folds are checkpointed, and those of another version are not restored."""
+        """A shell for a decider; with `state_type`, its folds are checkpointed, and those of another version are not restored.
+
+        `at_most`: as many of one swarm's messages are held.
+        """
         checkpoints = None
         if state_type is not None:
             prefix = f"{self.name}.{type(decider).__name__.lower()}"
             bucket, writer = self.bucket("checkpoints"), self.instance
             checkpoints = Checkpoints(self.log, bucket, prefix, state_type, version=state_version, writer=writer)
         return Shell(
-            self.log, decider, service=self.name, perform=perform, checkpoints=checkpoints, may_work=self.may_work
+            self.log,
+            decider,
+            service=self.name,
+            perform=perform,
+            checkpoints=checkpoints,
+            may_work=self.may_work,
+            at_most=at_most,
         )
 
     def consume(

@@ -143,9 +143,8 @@ class Shell(Generic[S]):
             assert not isinstance(recorded, Unreadable)
             crowd = self._crowd(swarm) if class_of(recorded.event) in self._refused else 0
             boundary = self._decider.boundary(self._delivered(delivery, crowd))
-            if crowd:
-                REFUSALS.by["waiting"] += 1
             if boundary is None:
+                REFUSALS.by["too_many_waiting"] += crowd > 0
                 self._settle(delivery, Done(), "refused" if crowd else "ignored")
                 return
         lane = delivery.seq if boundary is None else _lane(boundary, swarm)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from services.gateway.commands.admission import Admission
 from services.gateway.projections.feed import Feed
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import subject_of
@@ -42,7 +43,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bus:
-    """The log and the feed, and how a command goes through them. `held` says why nothing new is taken in now, if so."""
+    """The log and the feed, and how a command goes through them. `admission` says how many may, `held`
+    why nothing new is taken in now, if so."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Bus:
         *,
         four_eyes: bool = True,
         held: Callable[[], str | None] = lambda: None,
+        admission: Admission,
     ) -> None:
         self.log = log
         self.feed = feed
@@ -60,6 +63,7 @@ class Bus:
         self.timeout_s = timeout_s
         self.four_eyes = four_eyes
         self.held = held
+        self.admission = admission
 
     def message(
         self,

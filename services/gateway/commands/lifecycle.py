@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.projections.personas import Persona
 from services.gateway.projections.projection import LOOP, Projection
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire.ids import as_given, as_token, token
-from services.gateway.wire.problems import Candidate, Problem, ambiguous
+from services.gateway.wire.problems import RETRY_AFTER_S, Candidate, Problem, ambiguous
 from services.gateway.wire.requests import (
     DEFAULT_SWARM,
     MANUAL,
@@ -39,7 +40,14 @@ MIN_INTERVAL_MS, MAX_INTERVAL_MS = 100, 86_400_000
 ATTEMPTS = 5
 LOOK_S = 0.25
 """So often it is looked whether what is still to drain does so for another reason."""
-REFUSED = {"duplicate_id": 409, "parent_not_live": 409, "parent_missing": 404, "reserved_id": 422}
+REFUSED = {
+    "spawn_rate": 429,
+    "too_many_waiting": 429,
+    "duplicate_id": 409,
+    "parent_not_live": 409,
+    "parent_missing": 404,
+    "reserved_id": 422,
+}
 """Status by the governor's reason; every other reason is a limit, 400."""
 
 
@@ -97,16 +105,20 @@ async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPerson
 async def _spawn(bus: Bus, command: Command, event_id: str, event: SpawnRequested, parent: Persona | None) -> Persona:
     repeated = await bus.repeated(event_id, event)
     if not repeated:
+        bus.admission.assert_not_held(event.swarm)
         _may_spawn(bus.feed.projection, event, parent)
-    with bus.feed.awaiting(event_id) as queue:
+    with bus.admission.open("spawn", event.swarm), bus.feed.awaiting(event_id) as queue:
         await bus.send(command, [bus.message(command, event_id, event)])
         if command.key is not None:
             for recorded in await _answers(bus, event, event_id):
                 queue.put_nowait(recorded)
         recorded, answer = await bus.outcome(queue, (PersonaSpawned, SpawnRefused), event_id, "governor")
     if isinstance(answer, SpawnRefused):
-        status = REFUSED.get(answer.reason, 400)
-        raise Problem(status, answer.detail, reason=answer.reason, event_id=recorded.id)
+        status, again_s = REFUSED.get(answer.reason, 400), answer.retry_after_s or None
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            again_s = again_s or RETRY_AFTER_S
+            bus.admission.hold(event.swarm, answer.reason, answer.detail, again_s)
+        raise Problem(status, answer.detail, reason=answer.reason, event_id=recorded.id, retry_after_s=again_s)
     await bus.feed.reached(recorded.seq, bus.timeout_s)
     return find(bus.feed.projection, event.persona, event.swarm)
 
@@ -161,7 +173,7 @@ async def reap(
     if not target.live:
         raise Problem(409, f"persona {as_given(persona_id)!r} is {target.stage} already", reason="not_live")
     family = bus.feed.projection.personas.live_family(target) if request.cascade else [target]
-    with bus.feed.awaiting(event_id) as queue:
+    with bus.admission.open("reap", swarm), bus.feed.awaiting(event_id) as queue:
         await bus.send(command, [bus.message(command, event_id, event)])
         first, _ = await bus.outcome(queue, (PersonaDraining,), event_id, "governor")
         found = (first.event.persona,)

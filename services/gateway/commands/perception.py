@@ -36,7 +36,9 @@ async def record(bus: Bus, command: Command, swarm: str, request: RecordObservat
     ):
         raise Problem(422, "this Idempotency-Key was used for more observations", reason="idempotency_key_reused")
     messages = [bus.message(command, i, e) for i, e in zip(ids, events, strict=True)]
-    seqs = await bus.send(command, messages, wait=False)
+    bus.admission.take("observation_rate", "observations", command.principal, swarm, len(messages))
+    with bus.admission.open("observe", swarm):
+        seqs = await bus.send(command, messages, wait=False)
     return ObservationsRecorded(sequences=seqs, ids=tuple(ids), count=len(ids))
 
 
@@ -66,6 +68,7 @@ async def recall(
     if not 1 <= len(query) <= MAX_QUERY_CHARS:
         raise Problem(422, f"q: 1 to {MAX_QUERY_CHARS} characters, not {len(query)}")
     persona = find(bus.feed.projection, as_token(persona_id), swarm and as_token(swarm))
+    bus.admission.take("recall_rate", "recalls", command.principal, persona.identity.swarm_id)
     event_id = fresh_id()
     event = RecallRequested(
         swarm=persona.identity.swarm_id,
@@ -74,7 +77,7 @@ async def recall(
         limit=limit,
         principal=command.principal,
     )
-    with bus.feed.awaiting(event_id) as queue:
+    with bus.admission.open("recall", event.swarm), bus.feed.awaiting(event_id) as queue:
         await bus.log.commit([bus.message(command, event_id, event)])
         _, answer = await bus.outcome(queue, (RecallAnswered,), event_id, "memory")
     ranked = sorted(answer.memories, key=lambda m: -m.score)

@@ -45,12 +45,12 @@ class Buckets:
         self._rate_per_s, self._burst = rate_per_s, burst
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def take(self, name: str, now_s: float) -> int:
-        """0 when the request may pass, else whole seconds until it may. `now_s` is a monotonic clock."""
+    def take(self, name: str, now_s: float, count: int = 1) -> int:
+        """0 when `count` may pass, no more than `burst`; else whole seconds until they may. `now_s` is a monotonic clock."""
         tokens, since_s = self._buckets.pop(name, (float(self._burst), now_s))
         tokens = min(float(self._burst), tokens + (now_s - since_s) * self._rate_per_s)
-        allowed = tokens >= 1.0
-        self._buckets[name] = (tokens - 1.0 if allowed else tokens, now_s)
+        allowed = tokens >= count
+        self._buckets[name] = (tokens - count if allowed else tokens, now_s)
         if len(self._buckets) > MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
-        return 0 if allowed else max(1, math.ceil((1.0 - tokens) / self._rate_per_s))
+        return 0 if allowed else max(1, math.ceil((count - tokens) / self._rate_per_s))

@@ -37,8 +37,10 @@ class Front:
         settings: GatewaySettings,
         ready: Callable[[], bool],
         clock_off: Callable[[], str | None] = lambda: None,
+        refused: Callable[[str, str], None] = lambda reason, detail: None,
     ) -> None:
         self._app, self._settings, self._ready, self._clock_off = app, settings, ready, clock_off
+        self._refused = refused
         self._buckets = Buckets(settings.rate_per_s, settings.burst)
         self._origins = Origins(settings.allowed_origins)
 
@@ -87,6 +89,7 @@ class Front:
         )
         if wait_s:
             detail = f"more than {self._settings.rate_per_s:g} requests a second (burst {self._settings.burst})"
+            self._refused("rate_limited", detail)
             raise Problem(429, detail, reason="rate_limited", retry_after_s=wait_s)
         if caller is None:
             raise Problem(401, "send Authorization: Bearer <token>, or ?token=<token>", reason="unauthenticated")

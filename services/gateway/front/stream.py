@@ -14,7 +14,7 @@ Source: WHATWG HTML, section 9.2 (server-sent events).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
 
@@ -129,11 +129,20 @@ class EventStream:
     """Streams to any number of clients, up to `max_clients` of one principal and `max_total` of all, exactly."""
 
     def __init__(
-        self, log: Log, feed: Feed, *, buffer: int, heartbeat_s: float, max_clients: int, max_total: int
+        self,
+        log: Log,
+        feed: Feed,
+        *,
+        buffer: int,
+        heartbeat_s: float,
+        max_clients: int,
+        max_total: int,
+        refused: Callable[[str, str], None] = lambda reason, detail: None,
     ) -> None:
         self._log, self._feed = log, feed
         self._buffer, self._heartbeat_s = buffer, heartbeat_s
         self._max_clients, self._max_total = max_clients, max_total
+        self._refused = refused
         self._clients: Counter[str] = Counter()
 
     async def open(
@@ -145,6 +154,7 @@ class EventStream:
         take the refusal for the last word.
         """
         if full := self._full(principal):
+            self._refused("too_many_streams", full)
             if not again:
                 raise Problem(429, full, reason="too_many_streams", retry_after_s=FULL_RETRY_S)
             return _once(later(full, FULL_RETRY_S))

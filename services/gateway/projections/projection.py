@@ -17,6 +17,7 @@ from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Account, Ledger
 from services.gateway.projections.personas import Persona, Personas
 from services.gateway.projections.proposals import Key, Proposals
+from services.gateway.projections.refusals import Line, Refusals
 from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import (
     AttentionItem,
@@ -70,6 +71,7 @@ class State(msgspec.Struct, array_like=True):
     feeders: Feeders
     snapshot: MemorySnapshot | None
     commands: dict[str, dict[str, int]]
+    refusals: dict[str, Line]
 
 
 class Commands:
@@ -113,6 +115,7 @@ class Projection:
         self.ledger = Ledger()
         self.disorder = Disorder(self.personas)
         self.feeders = Feeders()
+        self.refusals = Refusals()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
 
@@ -132,7 +135,7 @@ class Projection:
         self.updated_at = recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
-        for other in (self.disorder, self.feeders, self.commands):
+        for other in (self.disorder, self.feeders, self.refusals, self.commands):
             other.apply(recorded)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
@@ -157,6 +160,7 @@ class Projection:
             feeders=Feeders(first={whose: dict(first) for whose, first in self.feeders.first.items()}),
             snapshot=self.snapshot,
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
+            refusals=dict(self.refusals.lines),
         )
 
     def restore(self, state: State) -> None:
@@ -175,6 +179,7 @@ class Projection:
         self.disorder.restore(state.disorder)
         self.feeders = state.feeders
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
+        self.refusals.lines = state.refusals
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]

@@ -17,6 +17,7 @@ from services.gateway.context import Gateway, needs
 from services.gateway.projections.personas import by_name
 from services.gateway.projections.personas import lineage as graph
 from services.gateway.projections.proposals import by_age
+from services.gateway.projections.refusals import view
 from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
@@ -29,6 +30,7 @@ from services.gateway.wire.views import (
     ObservationsRecorded,
     PersonaRuntimeState,
     ProposalLife,
+    QuotaView,
     ReapResult,
     Recalled,
     Reconciliation,
@@ -189,6 +191,12 @@ async def budgets(
     return page.of(request, "budgets", found)
 
 
+@get("/v1/quotas", guards=READ)
+async def quotas(gateway: NamedDependency[Gateway]) -> tuple[QuotaView, ...]:
+    """What may be asked for, and what was refused for it."""
+    return view(gateway.limits, gateway.projection.refusals, gateway.turned_away)
+
+
 @get(["/health", "/health/live"])
 async def live(gateway: NamedDependency[Gateway]) -> Health:
     """The process answers."""
@@ -229,6 +237,7 @@ ROUTES: tuple[HTTPRouteHandler, ...] = (
     approvals,
     decide,
     budgets,
+    quotas,
     live,
     ready,
     metrics,

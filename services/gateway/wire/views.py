@@ -41,6 +41,23 @@ class CognitionStatus(View, frozen=True, kw_only=True):
     snapshots_buffered: int
 
 
+class QuotaView(View, frozen=True, kw_only=True):
+    """One quota: its limit, how often it was refused for, and what was refused last. `reason` is what a refusal says; `refused`
+    counts what is in the log, and what this gateway turned away since it started."""
+
+    reason: str
+    what: str
+    per: str
+    by: str
+    setting: str | None
+    limit: float | None
+    refused: int
+    last_at: datetime | None
+    last_swarm_id: str | None
+    last_persona_id: str | None
+    last_detail: str | None
+
+
 class PersonaRuntimeState(View, frozen=True, kw_only=True):
     """One persona. The window is the current minute of the wall clock."""
 

@@ -49,7 +49,7 @@ def test_what_is_beyond_the_share_is_refused_by_one_event_that_says_why_and_when
     match said:
         case ProposalRejected(reasons=reasons, detail=detail):
             assert ("too_many_waiting",) == reasons
-        case ActionExecuted(outcome="failure", error="too_many_waiting", claim_id=None, summary=detail):
+        case ActionExecuted(outcome="failure", error="too_many_actions", claim_id=None, summary=detail):
             pass
         case _:
             pytest.fail(f"{said} is no refusal")

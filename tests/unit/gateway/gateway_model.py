@@ -143,12 +143,15 @@ def executed(c: ProposalCreated, outcome: str = "success") -> ActionExecuted:
 
 
 class Governor:
-    """Answers spawn and reap as the real one does, from the log alone; `silent` leaves everything unanswered."""
+    """Answers spawn and reap as the real one does, from the log alone; `silent` leaves everything unanswered, `deaf_to` what
+    these swarms ask."""
 
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.silent = False
+        self.deaf_to: set[str] = set()
         self.refuse: str | None = None
+        self.again_s = 0
         self.reaps_at_once = 100
         self.rest_follows = asyncio.Event()
         self.living: dict[tuple[str, str], PersonaSpawned] = {}
@@ -161,7 +164,7 @@ class Governor:
                 answers = (self.spawn(event),)
             elif isinstance(event, ReapRequested):
                 answers = self.reap(event)
-            if not self.silent:
+            if not self.silent and event.swarm not in self.deaf_to:
                 messages = [
                     message(a, cause=item, source="governor", event_id=caused_id(item.id, "answer", i))
                     for i, a in enumerate(answers)
@@ -177,7 +180,11 @@ class Governor:
             reason = "duplicate_id"
         if reason is not None:
             return SpawnRefused(
-                swarm=request.swarm, persona=request.persona, reason=reason, detail=f"refused: {reason}"
+                swarm=request.swarm,
+                persona=request.persona,
+                reason=reason,
+                detail=f"refused: {reason}",
+                retry_after_s=self.again_s,
             )
         parent = self.living.get((request.swarm, request.parent_id or ""))
         policy = request.policy or (PersonaPolicy() if parent is None else parent.policy)

@@ -133,7 +133,7 @@ async def test_what_cannot_be_spawned_is_refused_in_the_callers_words(up: Mesh, 
     problem(await api.post("/v1/swarm/personas/none/spawn", json=CHILD), 404)
     problem(await api.post("/v1/swarm/personas", json={**ROOT, "persona_id": "x", "parent_id": "none"}), 404)
     problem(await api.post("/v1/swarm/personas/root/spawn", json={**CHILD, "swarm_id": "beta"}), 422)
-    for reason, status in (("branching_limit", 400), ("no_budget", 400), ("spawn_rate", 400), ("parent_missing", 404)):
+    for reason, status in (("branching_limit", 400), ("no_budget", 400), ("swarm_limit", 400), ("parent_missing", 404)):
         up.governor.refuse = reason
         assert (
             problem(await api.post("/v1/swarm/personas/root/spawn", json={**CHILD, "persona_id": None}), status)[
