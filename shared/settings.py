@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # `swarm up`
     liveness_s: Seconds = 20.0
+    up_wait_s: Seconds = 60.0
 
     # gateway
     http_host: str = "127.0.0.1"

@@ -75,6 +75,13 @@ PolicyDir = Annotated[
 ]
 HttpAllow = Annotated[str, Parameter(help="host:port,… the actuator may ask over HTTP.")]
 Config = Annotated[ExistingFile | None, Parameter(help="TOML file of settings for all services.")]
+Wait = Annotated[
+    float | None,
+    Parameter(
+        validator=Number(gt=0, lte=1e9),
+        help="Give up when nothing has come nearer to being ready for so many seconds. Default: SWARM_UP_WAIT_S, else 60.",
+    ),
+]
 
 
 def _options(
@@ -88,6 +95,7 @@ def _options(
     http_allow: str,
     http_keys: Path | None,
     config: Path | None,
+    wait_s: float | None,
 ) -> Options:
     ports = {name: port for name, port in (("api", api_port), ("nats", nats_port)) if port is not None}
     return Options(
@@ -100,6 +108,7 @@ def _options(
         http_allow=http_allow,
         http_keys_file=str(http_keys.resolve()) if http_keys else None,
         config=str(config.resolve()) if config else None,
+        ready_timeout_s=wait_s,
     )
 
 
@@ -117,6 +126,7 @@ def up(
     http_allow: HttpAllow = "",
     http_keys: Annotated[ExistingFile | None, Parameter(help="TOML file of API keys.")] = None,
     config: Config = None,
+    wait_s: Annotated[Wait, Parameter(name="--wait")] = None,
     quiet: Annotated[
         bool, Parameter(negative="", help="No process output; it is in <data>/logs all the same.")
     ] = False,
@@ -133,6 +143,7 @@ def up(
         http_allow=http_allow,
         http_keys=http_keys,
         config=config,
+        wait_s=wait_s,
     )
     return wait(up_.up(target.data, options, as_json=target.json, quiet=quiet))
 
@@ -154,6 +165,7 @@ def run(
     policy_dir: PolicyDir = None,
     http_allow: HttpAllow = "",
     config: Config = None,
+    wait_s: Annotated[Wait, Parameter(name="--wait")] = None,
     target: Target = HERE,
 ) -> int:
     """The whole thing at work: start a mesh, perceive this machine (or files), show what it thinks, proposes and does."""
@@ -167,6 +179,7 @@ def run(
         http_allow=http_allow,
         http_keys=None,
         config=config,
+        wait_s=wait_s,
     )
     missing = [str(file) for file in observe if not file.is_file()]
     if missing:

@@ -106,5 +106,6 @@ async def wire(service: Service) -> None:
     service.background("http", http.serve)
     service.every(EVERY_S, save, "checkpoint")
     service.ready("projection", behind)
+    service.health.progress = lambda: gateway.feed.position
     service.on_stop(stop)
     log.info("http_listening", host=settings.host, port=settings.port)

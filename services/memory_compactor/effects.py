@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import itertools
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -176,8 +177,10 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-async def restore_all(log: Log, cold: ColdStore, fabric: Fabric) -> int:
-    """Give an empty memory a head start from the last snapshot of every persona; how many were restored.
+async def restore_all(
+    log: Log, cold: ColdStore, fabric: Fabric, *, tell: Callable[[int], None] = lambda restored: None
+) -> int:
+    """Give an empty memory a head start from the last snapshot of every persona; how many were restored, also told meanwhile.
 
     What cannot be read is left to the log, which is replayed anyway. Raises `LogUnavailable`, `ColdUnavailable` and outages of
     the index, and is then to be called again.
@@ -189,6 +192,7 @@ async def restore_all(log: Log, cold: ColdStore, fabric: Fabric) -> int:
             continue
         try:
             restored += await fabric.restore(await cold.get(event.key, event.sha256))
+            tell(restored)
         except (ColdMissing, ColdCorrupt, UnknownVersion) as error:
             _log.warning("snapshot_not_restored", key=event.key, why=str(error), remedy="the log is replayed instead")
     return restored

@@ -40,12 +40,19 @@ class Opening:
         self._effects: asyncio.Future[MemoryEffects | None] = asyncio.get_running_loop().create_future()
         self._stopping = asyncio.Event()
         self._why = "memory is being opened"
+        self._fabric: Fabric | None = None
+        self._restored = 0
 
     @property
     def problem(self) -> str | None:
         """Why memory is not there, or does not move on; None when it does."""
         effects = self._effects.result() if self._effects.done() else None
         return self._why if effects is None else effects.feed.problem
+
+    @property
+    def progress(self) -> int:
+        """How far memory is with what it must read first: personas restored, then the sequence it is at."""
+        return self._restored if self._fabric is None else self._restored + self._fabric.cursor
 
     async def perform(self, effect: Effect) -> Result:
         """As `MemoryEffects.perform`, once memory is open."""
@@ -63,6 +70,7 @@ class Opening:
                 _log.warning("memory_waits", why=str(error), retry_s=delay_s)
                 delay_s = min(LONGEST_RETRY_S, 2 * (await self._pause(delay_s)))
                 continue
+            self._fabric = fabric
             feed = Feed(self._log, fabric)
             self._effects.set_result(MemoryEffects(fabric=fabric, feed=feed, cold=self._cold))
             await feed.run()
@@ -80,10 +88,13 @@ class Opening:
             await self._index.clear()
             fabric = await Fabric.open(self._index, self._embedder)
         if fabric.cursor == 0:
-            restored = await restore_all(self._log, self._cold, fabric)
+            restored = await restore_all(self._log, self._cold, fabric, tell=self._count)
             _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
         fabric.ended(await self._log.read(("persona.reaped.*.*",), upto=fabric.cursor))
         return fabric
+
+    def _count(self, restored: int) -> None:
+        self._restored = restored
 
     async def _pause(self, delay_s: float) -> float:
         try:

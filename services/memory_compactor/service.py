@@ -51,6 +51,7 @@ async def wire(service: Service) -> None:
         return await cold.problem()
 
     service.ready("memory", memory_problem)
+    service.health.progress = lambda: opening.progress
     service.ready("cold", cached(cold_problem, COLD_LOOKED_AT_EVERY_S))
 
     decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)

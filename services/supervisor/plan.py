@@ -50,7 +50,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     and with `well_known` those a person would try first, where they are free.
 
     `services` None is all of them, `runners` how many persona runners, `replicas` how many of each
-    other; an empty tuple and `s3` false leave the broker alone. `env` is added to every process and wins.
+    other; an empty tuple and `s3` false leave the broker alone. `env` is added to every process and wins. `ready_timeout_s` is
+    how long one may come no nearer to being ready; None: as the settings say.
     """
 
     host: str = "127.0.0.1"
@@ -68,7 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     qdrant_url: str = ""
     config: str | None = None
     log_format: str = "json"
-    ready_timeout_s: float = 60.0
+    ready_timeout_s: float | None = None
     env: Mapping[str, str] = {}
 
 

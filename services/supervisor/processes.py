@@ -76,6 +76,8 @@ class Child:
         """How the last run ended; negative is minus the signal."""
         self.came_up = False
         """Whether the present run was seen ready."""
+        self.lines = 0
+        """How many the present run wrote."""
         self._sink, self._on_change, self._clock = sink, on_change, clock
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -159,7 +161,7 @@ class Child:
             self._tell()
 
     async def _spawn(self) -> None:
-        self.came_up = False
+        self.came_up, self.lines = False, 0
         self._process = await asyncio.create_subprocess_exec(
             *self.spec.argv,
             stdin=asyncio.subprocess.DEVNULL,
@@ -190,6 +192,7 @@ class Child:
     async def _read(self, stream: asyncio.StreamReader, lines: Lines) -> None:
         while data := await stream.read(65536):
             for line in lines.feed(data):
+                self.lines += 1
                 self._line(line)
 
     def _line(self, line: str) -> None:

@@ -38,6 +38,8 @@ class Health:
         self._warnings: dict[str, Callable[[], str | None]] = {}
         self._beat_at: float | None = None
         self._lag_s = 0.0
+        self.progress: Callable[[], int] = lambda: 0
+        """How far the process has read what it must know to be ready; who waits for it has patience while this grows."""
         self.starting = False
         self.draining = False
 
@@ -93,7 +95,8 @@ class Health:
                 return (200 if live else 503), "application/json", msgspec.json.encode({"live": live, "lag_s": lag_s})
             case "/health/ready":
                 problems = await self.problems()
-                body = msgspec.json.encode({"ready": not problems, "problems": problems, "warnings": self.warnings()})
+                said = {"ready": not problems, "problems": problems, "warnings": self.warnings()}
+                body = msgspec.json.encode({**said, "progress": self.progress()})
                 return (503 if problems else 200), "application/json", body
             case "/metrics":
                 return 200, CONTENT_TYPE_LATEST, generate_latest()

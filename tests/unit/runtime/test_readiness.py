@@ -77,12 +77,13 @@ async def test_ready_names_every_cause_and_tells_warnings_without_a_503() -> Non
     health.check("cold", cold)
     health.check("store", store)
     health.warn("held_back", lambda: "the log is full")
+    health.progress = lambda: 7
     warnings = {"held_back": "the log is full"}
     status, said = await asked(health, "/health/ready")
-    assert (503, {"ready": False, "problems": causes, "warnings": warnings}) == (status, said)
+    assert (503, {"ready": False, "problems": causes, "warnings": warnings, "progress": 7}) == (status, said)
     causes.update(cold=None, store=None)
     status, said = await asked(health, "/health/ready")
-    assert (200, {"ready": True, "problems": {}, "warnings": warnings}) == (status, said)
+    assert (200, {"ready": True, "problems": {}, "warnings": warnings, "progress": 7}) == (status, said)
 
 
 async def test_a_second_check_of_a_name_would_silence_the_first_and_is_refused() -> None:
