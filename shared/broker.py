@@ -11,6 +11,9 @@ Beside them `bootstrap` (declares streams and consumers), `operator` (people: re
 
 Wildcards in permissions match whole tokens only, so consumer names are fixed: a service's durable is named after the service
 (`<service>-recall` on RECALL); an instance's ordered tails are `tail-<instance>` on SWARM and `tail-<instance>-recall` on RECALL.
+
+Runners' tails are opened for them (`shared/runtime/tails.py`): a consumer may be told to *push* what it reads, and pushed at another
+service's requests it would ask for that service's deliveries in its name. The subject of the request cannot forbid that.
 """
 
 from __future__ import annotations
@@ -41,6 +44,15 @@ _DISCOVERY = ("PING", "INFO", "STATS")
 _SYSTEM_API = ("$JS.API.CONSUMER.CREATE.", "$JS.API.CONSUMER.DELETE.", "$JS.API.CONSUMER.INFO.", "$JS.API.STREAM.INFO.")
 """Requests the system account answers in every account, with "not enabled" in RUN: there they are mapped to a private name and
 imported under it, so that only CORE answers. (`MSG.NEXT` and `DIRECT.GET` are answered by the stream's own account.)"""
+
+
+_CREATE = "$JS.API.CONSUMER.CREATE."
+TAIL_OPEN = "tail.open."
+"""What a runner's request for a tail arrives as in CORE, before the stream and the consumer."""
+
+BATCHES_OPEN, BATCH_IDLE = 16, "100ms"
+"""Atomic batches a stream takes at once, and how long one may wait for its next message. A batch of ours is sent in one go, so a
+client has one open at a time; each that is opened costs the broker some fsyncs, and all of them stand in the way of others."""
 
 
 class Grants(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,10 +123,10 @@ def _letters(service: str) -> tuple[str, ...]:
     return () if service in UNTRUSTED else (f"dead.{UNREADABLE}.>",)
 
 
-def grants(instance: str) -> Grants:
-    """Least privilege of one service instance."""
+def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
+    """Least privilege of one service instance. `runners`: the instances whose tails the governor opens."""
     service = service_of(instance)
-    publish = [*emits(service), f"dead.{service}.>", *_letters(service), f"$KV.checkpoints.{service}.>"]
+    publish = [*emits(service), f"dead.{service}.>", *_letters(service)]
     probe = f"probe.{instance}"
     publish += [probe, f"$JS.API.DIRECT.GET.PROBE.{probe}"]
     if service not in UNTRUSTED:
@@ -130,21 +142,20 @@ def grants(instance: str) -> Grants:
         ]
     for stream, tail in tails(instance):
         publish += [
-            f"$JS.API.CONSUMER.CREATE.{stream}.{tail}",
-            f"$JS.API.CONSUMER.CREATE.{stream}.{tail}.>",
+            f"{_CREATE}{stream}.{tail}",
             f"$JS.API.CONSUMER.DELETE.{stream}.{tail}",
             f"$JS.API.CONSUMER.INFO.{stream}.{tail}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{tail}",
         ]
-    readable = [LOG_STREAM, "KV_checkpoints"]
-    if service in UNTRUSTED:
-        publish.append("$KV.leases.>")
-        readable.append("KV_leases")
-    for stream in readable:
+    publish.append("$KV.leases.>" if service in UNTRUSTED else f"$KV.checkpoints.{service}.>")
+    for stream in (LOG_STREAM, "KV_leases" if service in UNTRUSTED else "KV_checkpoints"):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
     spoken = service.replace("_", "-")
     discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]
-    return Grants(publish=tuple(publish), subscribe=(f"{inbox_prefix(instance)}.>", *discovery))
+    opens = (f"{TAIL_OPEN}*.*",) if service == "governor" else ()
+    if opens:
+        publish += [f"{_CREATE}{stream}.{tail}" for runner in runners for stream, tail in tails(runner)]
+    return Grants(publish=tuple(publish), subscribe=(f"{inbox_prefix(instance)}.>", *discovery, *opens))
 
 
 def operator_grants(instances: Iterable[str] = ()) -> Grants:
@@ -207,6 +218,12 @@ def render(config: BrokerConfig) -> str:
             f"  max_file: {config.max_file}",
             *(["  sync_interval: always"] if config.sync_always else []),
             "  strict: true",
+            "  limits {",
+            "    batch {",
+            f"      max_inflight_per_stream: {BATCHES_OPEN}",
+            f"      timeout: {_quote(BATCH_IDLE)}",
+            "    }",
+            "  }",
             "}",
             "accounts {",
             "  CORE {",
@@ -214,10 +231,13 @@ def render(config: BrokerConfig) -> str:
             "    users: [",
             f"      {{ nkey: {config.keys[BOOTSTRAP]} }}",
             _user(config.keys[OPERATOR], operator_grants(instances), responds=False),
-            *(_user(config.keys[name], grants(name)) for name in core),
+            *(_user(config.keys[name], grants(name, runners)) for name in core),
             "    ]",
             "    exports: [",
-            *(f"      {{ service: {_quote(s)}, accounts: [RUN], response_type: {_responses(s)} }}" for s in exported),
+            *(
+                f"      {{ service: {_quote(_served(s))}, accounts: [RUN], response_type: {_responses(s)} }}"
+                for s in exported
+            ),
             "    ]",
             "    imports: [",
             '      { service: { account: RUN, subject: "$SRV.>" } }',
@@ -260,7 +280,12 @@ def _user(key: str, granted: Grants, *, responds: bool = True) -> str:
 
 def _import(subject: str) -> str:
     to = f", to: {_quote(_renamed(subject))}" if subject.startswith(_SYSTEM_API) else ""
-    return f"      {{ service: {{ account: CORE, subject: {_quote(subject)} }}{to} }}"
+    return f"      {{ service: {{ account: CORE, subject: {_quote(_served(subject))} }}{to} }}"
+
+
+def _served(subject: str) -> str:
+    """Who answers a runner's request in CORE: the broker, but for what opens a tail."""
+    return TAIL_OPEN + subject.removeprefix(_CREATE) if subject.startswith(_CREATE) else subject
 
 
 def _seen_from_run(granted: Grants) -> Grants:

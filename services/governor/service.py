@@ -1,4 +1,4 @@
-"""Wiring: one shell for lineage and ledger, and a tick a swarm for what nobody asks for."""
+"""Wiring: one shell for lineage and ledger, a tick a swarm for what nobody asks for, and runners' tails are opened."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from services.governor.effects import Roster
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import Tick
 from shared.runtime.service import Service
+from shared.runtime.tails import open_tails
 from shared.settings import Settings, SettingsError
 
 STATE_VERSION = 2
@@ -43,7 +44,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 async def wire(service: Service) -> None:
-    """Consume requests, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
+    """Consume requests, open runners' tails, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
     shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State, state_version=STATE_VERSION)
     service.consume(shell)
     every_s = service.settings.reconcile_every_s
@@ -56,4 +57,5 @@ async def wire(service: Service) -> None:
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
 
+    await open_tails(service.connection)
     service.every(every_s, reconcile, "reconcile")

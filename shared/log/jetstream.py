@@ -22,7 +22,7 @@ from shared.contracts.envelope import Message, Recorded, Stored, Unreadable, enc
 from shared.contracts.ids import utc_now
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.dead import bury
-from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
+from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary, jittered
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
 from shared.log.wire import Raw
@@ -30,6 +30,9 @@ from shared.log.wire import Raw
 log = structlog.get_logger()
 
 DUPLICATE_IN_BATCH = 10201
+CROWDED = (10176, 10210)
+"""Too many batches are open: told to the first message of one, which nobody waits for, so that the others find no beginning."""
+CROWDED_S, CROWDED_PAUSE_S, CROWDED_MAX_PAUSE_S = 10.0, 0.01, 0.2
 COMMIT_ATTEMPTS = 4
 DIRECT_GET = "$JS.API.DIRECT.GET.SWARM"
 PAGE, PAGE_BYTES = 500, 8 * 2**20
@@ -107,14 +110,9 @@ class JetStreamLog:
         lost: LogUnavailable | None = None
         for attempt in range(COMMIT_ATTEMPTS):
             if attempt:
-                await asyncio.sleep(0.05 * 2**attempt)
+                await asyncio.sleep(jittered(0.05 * 2**attempt))
             try:
-                if len(encoded) == 1:
-                    subject, lines, body = encoded[0]
-                    answer = await self.connection.ask(subject, body, lines=lines)
-                else:
-                    answer = await self._publish_batch(encoded)
-                ack = _ACK.decode(answer.data)
+                ack = await self._send(encoded)
             except LogUnavailable as error:
                 lost = error
                 continue
@@ -130,6 +128,19 @@ class JetStreamLog:
                 raise StaleBoundary(ack.error.description)
             lost = LogUnavailable(f"refused by the broker: {ack.error.description} ({ack.error.err_code})")
         raise lost or LogUnavailable("the broker gave no answer")
+
+    async def _send(self, encoded: list[_Encoded]) -> _Ack:
+        """The broker's answer. A batch it has no room for has stored nothing and is sent again, for `CROWDED_S` at most."""
+        if len(encoded) == 1:
+            subject, lines, body = encoded[0]
+            return _ACK.decode((await self.connection.ask(subject, body, lines=lines)).data)
+        until, pause_s = time.monotonic() + CROWDED_S, CROWDED_PAUSE_S
+        while True:
+            ack = _ACK.decode((await self._publish_batch(encoded)).data)
+            if ack.error is None or ack.error.err_code not in CROWDED or time.monotonic() > until:
+                return ack
+            await asyncio.sleep(jittered(pause_s))
+            pause_s = min(2 * pause_s, CROWDED_MAX_PAUSE_S)
 
     def _encode(self, message: Message) -> _Encoded:
         subject, lines, body = encode(message)

@@ -12,6 +12,7 @@ Deliveries are at least once; order is the stream's. Nothing here makes an effec
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -37,6 +38,11 @@ class DuplicateEvent(Exception):
 
 class LogUnavailable(Exception):
     """The broker cannot be asked now. Remedy: retry later; a repeated commit is safe, its events keep their ids."""
+
+
+def jittered(pause_s: float) -> float:
+    """A pause, or up to half as much again, so that those who were refused together do not come again together."""
+    return pause_s * random.uniform(1.0, 1.5)
 
 
 class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,17 +90,7 @@ class JetStreamTail:
     async def _ensure(self) -> None:
         api = "$JS.API.CONSUMER"
         await self._connection.request(f"{api}.DELETE.{self._stream}.{self._name}")
-        config = {
-            "name": self._name,
-            "filter_subjects": self._filters,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self.position + 1,
-            "ack_policy": "none",
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": int(60e9),
-        }
-        body = msgspec.json.encode({"stream_name": self._stream, "config": config, "action": "create"})
+        body = create_request(self._stream, self._name, self._filters, self.position + 1)
         answer = await self._connection.request(f"{api}.CREATE.{self._stream}.{self._name}", body)
         created = msgspec.json.decode(answer.data, type=_Created)
         if created.error is not None:
@@ -108,3 +98,18 @@ class JetStreamTail:
         self._expected = 1
         if created.num_pending == 0:
             self._reached.set()
+
+
+def create_request(stream: str, name: str, filters: Sequence[str], first_seq: int) -> bytes:
+    """The broker's request for a tail's consumer, from a sequence on."""
+    config = {
+        "name": name,
+        "filter_subjects": list(filters),
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": first_seq,
+        "ack_policy": "none",
+        "mem_storage": True,
+        "num_replicas": 1,
+        "inactive_threshold": int(60e9),
+    }
+    return msgspec.json.encode({"stream_name": stream, "config": config, "action": "create"})

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
 
 from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
-from shared.log.port import DuplicateEvent, Log, StaleBoundary
+from shared.log.port import DuplicateEvent, Log, StaleBoundary, jittered
 from shared.quotas import refused
 from shared.runtime.handling import Answer, Commit, Ends, Operation, Perform, Read, Verdict
 from shared.telemetry import COMMITS, REFUSALS
 
+REFUSED_PAUSE_S, MAX_REFUSED_PAUSE_S = 0.001, 0.1
+"""After a refused commit, twice as long each time: whoever refused it is at work on the boundary too."""
 PerformEffect = Callable[[Effect], Awaitable[Result]]
 
 
@@ -22,6 +25,7 @@ async def no_effects(effect: Effect) -> Result:
 async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform: PerformEffect) -> Verdict:
     """Do what `handle` asks for until it answers. Raises `LogUnavailable` and whatever an effect raises."""
     answer: Answer = None
+    conflicts = 0
     while True:
         try:
             operation = steps.send(answer)
@@ -39,6 +43,8 @@ async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform
                 except (StaleBoundary, DuplicateEvent):
                     answer = None
                     COMMITS.by["refused"] += 1
+                    conflicts += 1
+                    await asyncio.sleep(jittered(min(REFUSED_PAUSE_S * 2**conflicts, MAX_REFUSED_PAUSE_S)))
             case Read():
                 answer = await log_.stored(operation.filters, operation.after)
             case Ends():

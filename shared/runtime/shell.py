@@ -23,7 +23,7 @@ from shared.contracts.catalog import REFUSED_WHEN_CROWDED, class_of, owner
 from shared.contracts.envelope import Unreadable
 from shared.contracts.ids import utc_now
 from shared.decider import Boundary, Decider, Delivered, Tick
-from shared.log.port import ConsumerSpec, Delivery, Log, LogUnavailable, Puller
+from shared.log.port import ConsumerSpec, Delivery, Log, LogUnavailable, Puller, jittered
 from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, drive, no_effects
 from shared.runtime.handling import Again, Dead, Done, Fold, Verdict, handle
@@ -350,4 +350,4 @@ def _lane(boundary: Boundary, swarm: str) -> Hashable:
 
 def _pause(first_s: float, delivery: Delivery) -> Again:
     """Longer with every delivery of it."""
-    return Again(min(MAX_PAUSE_S, first_s * 2 ** min(delivery.attempt, 10)))
+    return Again(jittered(min(MAX_PAUSE_S, first_s * 2 ** min(delivery.attempt, 10))))

@@ -26,8 +26,10 @@ from shared.contracts.ids import utc_now
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
-from shared.log.port import Expect, StaleBoundary
+from shared.log.port import ConsumerSpec, Expect, StaleBoundary
+from shared.log.puller import create_request
 from shared.log.streams import STREAMS
+from shared.runtime.tails import open_tails
 
 NAMES = (*ROLES, *(f"{service}-1" for service in SERVICES), "persona_runner-2")
 
@@ -61,6 +63,10 @@ class World:
         self._connections.append(connection)
         return JetStreamLog(connection, service=name.rpartition("-")[0], instance=name)
 
+    async def opens_tails(self) -> None:
+        """What the governor does for runners."""
+        await open_tails((await self.log("governor-1")).connection)
+
     async def refused(self, name: str, subject: str) -> bool:
         """Whether the broker refuses the publish; it says so before it answers a ping that came after."""
         client = await self.client(name)
@@ -69,6 +75,13 @@ class World:
         for _ in range(2):  # nats-py's first ping may overtake what is still in its buffer
             await client.flush()
         return len(self.violations.get(name, [])) > before
+
+    async def puller(self, log: JetStreamLog) -> None:
+        """Declares the durable consumer of the log's service, and asks it for nothing."""
+        spec = ConsumerSpec(name=log.service, filters=(class_filter("proposal.created"),))
+        subject = f"$JS.API.CONSUMER.CREATE.SWARM.{log.service}"
+        answer = await log.connection.request(subject, create_request(spec))
+        assert b'"error"' not in answer.data, answer.data
 
     async def subjects(self) -> dict[str, int]:
         client = await self.client("bootstrap")
@@ -182,6 +195,7 @@ async def test_no_service_may_listen_to_others(world: World, service: str) -> No
 
 
 async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: World) -> None:
+    await world.opens_tails()
     runner = await world.client("persona_runner-1")
     await runner.request("thought.generated.a.p", b"{}")
     await runner.publish("thought.generated.a.p", b"{}", reply="proposal.authorized.a.p.q1")
@@ -197,19 +211,52 @@ async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: Wo
     assert await world.subjects() == {"thought.generated.a.p": 3}
 
 
-async def test_a_runner_cannot_have_a_consumer_deliver_into_a_stream(world: World) -> None:
-    runner = await world.client("persona_runner-1")
-    await runner.request("thought.generated.a.p", b"{}")
+async def test_a_runner_cannot_have_what_it_reads_pushed_at_anybody(world: World) -> None:
+    await world.opens_tails()
+    runner, verifier = await world.client("persona_runner-1"), await world.log("verifier-1")
+    await world.puller(verifier)
+    await runner.request("hypothesis.raised.a.p", b'{"batch": 100}')
     tail = "tail-persona_runner-1"
-    config = {"name": tail, "ack_policy": "none", "deliver_policy": "all", "mem_storage": True}
-    for target in ("proposal.authorized.a.p.q", "$KV.checkpoints.policy_gate.x", "recall.answered.a.p"):
-        body = json.dumps({"stream_name": "SWARM", "config": {**config, "deliver_subject": target}}).encode()
-        await runner.request(f"$JS.API.CONSUMER.CREATE.SWARM.{tail}", body)
-        await runner.request("thought.generated.a.p", b"{}")
-        info = json.loads((await runner.request(f"$JS.API.CONSUMER.INFO.SWARM.{tail}", b"")).data)
-        assert info.get("delivered", {}).get("stream_seq", 0) == 0
+    targets = (
+        "$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier",
+        "$JS.API.CONSUMER.DELETE.SWARM.verifier",
+        "$KV.checkpoints.governor.x",
+    )
+    for target in targets:
+        config = {
+            "name": tail,
+            "ack_policy": "explicit",
+            "filter_subjects": ["hypothesis.>"],
+            "deliver_subject": target,
+        }
+        body = json.dumps({"stream_name": "SWARM", "config": {**config, "durable_name": tail}}).encode()
+        created = json.loads((await runner.request(f"$JS.API.CONSUMER.CREATE.SWARM.{tail}", body)).data)
+        assert ("none", ["hypothesis.>"]) == (created["config"]["ack_policy"], created["config"]["filter_subjects"])
+        assert created["config"].get("deliver_subject") is None
         await runner.request(f"$JS.API.CONSUMER.DELETE.SWARM.{tail}", b"")
-    assert set(await world.subjects()) == {"thought.generated.a.p"}
+    bootstrap = await world.client("bootstrap")
+    stolen = json.loads((await bootstrap.request("$JS.API.CONSUMER.INFO.SWARM.verifier", b"")).data)
+    assert 0 == stolen["num_waiting"]
+    assert {"hypothesis.raised.a.p"} == set(await world.subjects())
+
+
+async def test_a_tail_that_asks_for_nothing_readable_is_refused(world: World) -> None:
+    await world.opens_tails()
+    runner = await world.client("persona_runner-1")
+    for body in (
+        b"",
+        b"[]",
+        b'{"config": {"filter_subjects": []}}',
+        b'{"config": {"filter_subjects": ["a"], "opt_start_seq": 0}}',
+    ):
+        answer = json.loads((await runner.request("$JS.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1", body)).data)
+        assert 400 == answer["error"]["code"]
+
+
+async def test_without_a_governor_a_runner_opens_no_tail(world: World) -> None:
+    runner = await world.client("persona_runner-1")
+    with pytest.raises(nats.errors.NoRespondersError):
+        await runner.request("$JS.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1", b"{}")
 
 
 async def test_a_runner_commits_batches_with_a_boundary_across_the_account(world: World) -> None:
@@ -239,6 +286,7 @@ async def test_a_runner_reads_one_many_and_the_last_of_each_subject(world: World
 
 
 async def test_a_runner_tails_the_log_through_its_own_consumer_only(world: World) -> None:
+    await world.opens_tails()
     gateway, log = await world.log("gateway-1"), await world.log("persona_runner-1")
     tail = log.tail((class_filter("cognition.stopped"), class_filter("hypothesis.raised")))
     await log.commit([hypothesis(1)])

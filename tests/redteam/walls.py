@@ -5,6 +5,7 @@ Targets are generated from the catalog, so that a new class, service or stream i
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from shared.broker import ROLES, durables, inbox_prefix
@@ -27,7 +28,7 @@ CREATE = f"$JS.API.CONSUMER.CREATE.SWARM.{TAIL}"
 async def walls(siege: Siege) -> list[Row]:
     """All of them."""
     rows = [await classes(siege), await requests(siege), await buckets(siege), await letters(siege)]
-    rows += [await ears(siege), await replies(siege), *[row async for row in headers(siege)]]
+    rows += [await ears(siege), await replies(siege), *[row async for row in headers(siege)], await pushes(siege)]
     return rows
 
 
@@ -146,6 +147,36 @@ async def headers(siege: Siege) -> AsyncIterator[Row]:
         stored = await siege.judge.stored((f"{verdict}.x", own), before)
         whole = not stored and await siege.judge.get(1) == first
         yield Row(name=what, refused=whole, by=STREAM, seen=_why(answer))
+
+
+async def pushes(siege: Siege) -> Row:
+    """Has its own tail push what it reads, which may be its own words, at others' requests, deliveries and buckets."""
+    targets = [
+        f"$JS.API.CONSUMER.{verb}.{s}.{c}"
+        for service in OTHERS
+        for s, c in durables(service)
+        for verb in ("MSG.NEXT", "DELETE")
+    ]
+    targets += [f"$JS.ACK.SWARM.{service}.1.1.1.1.0" for service in OTHERS]
+    targets += [f"$JS.API.STREAM.{verb}.{stream}" for stream in STREAMS for verb in ("DELETE", "PURGE")]
+    targets += ["$KV.checkpoints.governor.x", f"proposal.verified.{HOME}.{siege.victim.id}.x", "$SRV.PING"]
+    own = own_subject(siege)
+    await siege.attacker.ask(own, b'{"batch":100,"expires":60000000000}')
+    at: set[str] = set()
+    for target in targets:
+        config = {"name": TAIL, "ack_policy": "explicit", "filter_subject": own, "deliver_subject": target}
+        for extra in ({}, {"filter_subjects": [own]}, {"durable_name": TAIL}):
+            body = json.dumps({"stream_name": "SWARM", "config": {**config, **extra}}).encode()
+            for subject in (CREATE, f"{CREATE}.{own}", CREATE.replace("$JS.API", "$JS.CORE.API")):
+                await siege.attacker.say(subject, body, reply=siege.attacker.client.new_inbox())
+        await siege.attacker.ask(CREATE, body)  # by then the others have been looked at
+        info = await siege.judge.connection.request(f"$JS.API.CONSUMER.INFO.SWARM.{TAIL}")
+        if json.loads(info.data).get("config", {}).get("deliver_subject"):
+            at.add(target)
+        await siege.attacker.ask(f"$JS.API.CONSUMER.DELETE.SWARM.{TAIL}")
+    return Row(
+        name=f"have a tail push at {len(targets)} subjects", refused=not at, by="governor opens tails", seen=_named(at)
+    )
 
 
 def own_subject(siege: Siege) -> str:

@@ -23,10 +23,19 @@ def test_a_service_may_say_its_own_classes_and_no_other(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_service_hears_more_than_its_inbox_and_discovery(service: str) -> None:
+def test_no_service_hears_more_than_its_inbox_and_discovery_and_the_governor_who_wants_a_tail(service: str) -> None:
     heard = grants(f"{service}-1").subscribe
     assert heard[0] == f"_INBOX_{service}-1.>"
-    assert all(subject.startswith("$SRV.") for subject in heard[1:])
+    others = {subject for subject in heard[1:] if not subject.startswith("$SRV.")}
+    assert others == ({"tail.open.*.*"} if service == "governor" else set())
+
+
+def test_a_runner_keeps_nothing_and_configures_nothing_with_the_broker() -> None:
+    said = grants("persona_runner-1").publish
+    assert not [s for s in said if s.startswith(("$KV.checkpoints", "$JS.API.DIRECT.GET.KV_checkpoints"))]
+    config = render(CONFIG)
+    assert '{ service: { account: CORE, subject: "tail.open.SWARM.tail-persona_runner-1" }' in config
+    assert 'subject: "$JS.API.CONSUMER.CREATE' not in config
 
 
 def test_no_service_may_change_a_stream_or_anothers_consumer() -> None:
