@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
-from litestar import Litestar, Response
+from litestar import Litestar, Response, route
 from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
@@ -13,7 +16,8 @@ from services.gateway.front.docs import Document, OfflinePage
 from services.gateway.front.front import Front
 from services.gateway.routes import cognition, swarm
 from services.gateway.settings import assert_safe
-from services.gateway.wire.problems import AnyRequest, Problem, from_error, respond
+from services.gateway.wire.bodies import StrictRequest
+from services.gateway.wire.problems import AnyRequest, Problem, allow_of, from_error, respond
 from shared.contracts.ids import EVERYONE
 
 log = structlog.get_logger()
@@ -34,8 +38,9 @@ def create_app(gateway: Gateway) -> Front:
     def provide_gateway() -> Gateway:
         return gateway
 
+    routes = (*cognition.ROUTES, *swarm.ROUTES)
     app = Litestar(
-        [*cognition.ROUTES, *swarm.ROUTES],
+        [*_options(routes), *routes],
         dependencies={
             "gateway": Provide(provide_gateway, sync_to_thread=False),
             "page": Provide(provide_paging, sync_to_thread=False),
@@ -49,9 +54,21 @@ def create_app(gateway: Gateway) -> Front:
             description=DESCRIPTION,
             path="/schema",
             render_plugins=[OfflinePage(), Document()],
-            components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
-            security=[{"bearer": []}],
+            use_handler_docstrings=True,
+            components=Components(
+                security_schemes={
+                    "bearer": SecurityScheme(type="http", scheme="bearer"),
+                    "token": SecurityScheme(
+                        type="apiKey",
+                        security_scheme_in="query",
+                        name="token",
+                        description="the same token, for an EventSource, which cannot set headers",
+                    ),
+                }
+            ),
+            security=[{"bearer": []}, {"token": []}],
         ),
+        request_class=StrictRequest,
         request_max_body_size=gateway.settings.max_body_bytes,
         logging_config=None,
     )
@@ -60,6 +77,23 @@ def create_app(gateway: Gateway) -> Front:
         gateway.turned_away.note(reason, EVERYONE, None, detail, gateway.clock())
 
     return Front(app, gateway.settings, lambda: gateway.feed.ready, gateway.clock_off, refused)
+
+
+def _options(routes: Iterable[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """What OPTIONS answers, for each path; the framework's own names the methods of a path's first route alone."""
+    methods: dict[str, set[str]] = {}
+    for one in routes:
+        for path in one.paths:
+            methods.setdefault(path, {"OPTIONS"}).update(one.http_methods)
+    return [_option(path, allow_of(found)) for path, found in methods.items()]
+
+
+def _option(path: str, allow: str) -> HTTPRouteHandler:
+    @route(path, http_method="OPTIONS", status_code=204, include_in_schema=False)
+    async def options() -> Response[None]:
+        return Response(None, status_code=204, headers={"Allow": allow})
+
+    return options
 
 
 def _on_error(request: AnyRequest, error: Exception) -> Response[bytes]:

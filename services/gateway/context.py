@@ -25,6 +25,8 @@ from shared.contracts.ids import EVERYONE, utc_now
 from shared.log.port import Log
 
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+LIMIT = re.compile(r"0*([1-9][0-9]{0,5})[0-9]*\Z")
+"""Six digits of it tell that it is too many."""
 MAX_KEY_CHARS = 200
 
 
@@ -102,14 +104,24 @@ class Gateway:
 
 def provide_paging(
     limit: Annotated[
-        int | None, QueryParameter(ge=1, required=False, description="how many at most; above 1000 is 1000")
-    ] = None,
+        str | None,
+        QueryParameter(
+            required=False,
+            schema_extra={"type": "integer", "minimum": 1},
+            description="how many at most; above 1000 is 1000",
+        ),
+    ] = None,  # as a number that may be null, the framework takes the word "null" for it
     after: Annotated[
         str | None, QueryParameter(required=False, description="the cursor in the Link of the page before")
     ] = None,
 ) -> Paging:
-    """Which page of a list."""
-    return Paging(limit=limit, after=after)
+    """Which page of a list. Raises `Problem` (422) for a limit that is none."""
+    if limit is None:
+        return Paging(limit=None, after=after)
+    found = LIMIT.match(limit)
+    if found is None:
+        raise Problem(422, f"limit: {limit[:60]!r} is no whole number of 1 or more", reason="bad_limit")
+    return Paging(limit=int(found[1]), after=after)
 
 
 def provide_caller(request: AnyRequest) -> Caller:
@@ -123,13 +135,15 @@ def provide_command(
     idempotency_key: Annotated[
         str | None,
         HeaderParameter(
-            name="Idempotency-Key", required=False, description="the same key is the same command, done once"
+            name="Idempotency-Key",
+            required=False,
+            min_length=1,
+            max_length=MAX_KEY_CHARS,
+            description="the same key is the same command, done once",
         ),
     ] = None,
 ) -> Command:
-    """The command this request is. Raises `Problem` (422) for a key that is too long."""
-    if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY_CHARS:
-        raise Problem(422, f"Idempotency-Key has {len(idempotency_key)} characters, 1 to {MAX_KEY_CHARS} are allowed")
+    """The command this request is."""
     caller = provide_caller(request)
     trace = request.headers.get("traceparent", "")
     return Command(

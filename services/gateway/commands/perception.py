@@ -11,7 +11,7 @@ from services.gateway.commands.lifecycle import find
 from services.gateway.wire.ids import as_given, as_token, token
 from services.gateway.wire.problems import Problem
 from services.gateway.wire.requests import Observation, RecordObservations
-from services.gateway.wire.views import ObservationsRecorded, Recalled
+from services.gateway.wire.views import ObservationsRecorded, Recalled, RecalledMemory
 from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallRequested
 from shared.contracts.ids import EVERYONE, fresh_id
 
@@ -65,8 +65,6 @@ async def recall(
     bus: Bus, command: Command, persona_id: str, query: str, limit: int, swarm: str | None = None
 ) -> Recalled:
     """Asks the persona's own memory and waits for the answer."""
-    if not 1 <= len(query) <= MAX_QUERY_CHARS:
-        raise Problem(422, f"q: 1 to {MAX_QUERY_CHARS} characters, not {len(query)}")
     persona = find(bus.feed.projection, as_token(persona_id), swarm and as_token(swarm))
     bus.admission.take("recall_rate", "recalls", command.principal, persona.identity.swarm_id)
     event_id = fresh_id()
@@ -81,5 +79,5 @@ async def recall(
         await bus.log.commit([bus.message(command, event_id, event)])
         _, answer = await bus.outcome(queue, (RecallAnswered,), event_id, "memory")
     ranked = sorted(answer.memories, key=lambda m: -m.score)
-    memories = tuple(msgspec.structs.replace(m, persona=as_given(m.persona)) for m in ranked)
+    memories = tuple(RecalledMemory(**{**msgspec.structs.asdict(m), "persona": as_given(m.persona)}) for m in ranked)
     return Recalled(persona_id=persona_id, query=query, seq=answer.seq, memories=memories)

@@ -1,8 +1,4 @@
-"""The API's documentation: the OpenAPI document, and one self-contained page rendered from it; no script, no request elsewhere.
-
-The framework's document is corrected where it does not say what this API does: its errors are problem details, and a body
-that may be null may be left out.
-"""
+"""The API's documentation: the OpenAPI document, and one self-contained page rendered from it; no script, no request elsewhere."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from typing import Any
 import msgspec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
-from services.gateway.front.front import OPEN
-from services.gateway.wire.problems import MEDIA_TYPE, AnyRequest, ProblemDetails
+from services.gateway.front.document import truthful
+from services.gateway.wire.problems import AnyRequest
 
 Json = Mapping[str, Any]
 STYLE = """
@@ -42,26 +38,6 @@ class Document(JsonRenderPlugin):
 
     def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
         return self.render_json(request, truthful(openapi_schema))
-
-
-def truthful(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, corrected in place; doing it again changes nothing."""
-    _, shapes = msgspec.json.schema_components([ProblemDetails], ref_template="#/components/schemas/{name}")
-    document["components"]["schemas"].update(shapes)
-    problem = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-    for path, item in document["paths"].items():
-        for operation in item.values():
-            operation["responses"].pop("400", None)
-            operation["responses"]["default"] = {
-                "description": "A problem (RFC 9457)",
-                "content": {MEDIA_TYPE: problem},
-            }
-            if path in OPEN:
-                operation["security"] = []
-            for content in operation.get("requestBody", {}).get("content", {}).values():
-                if {"type": "null"} in content.get("schema", {}).get("oneOf", ()):
-                    operation["requestBody"]["required"] = False
-    return document
 
 
 def page(document: Json) -> str:
@@ -96,10 +72,16 @@ def _operations(document: Json) -> Iterator[str]:
             for media, content in operation.get("requestBody", {}).get("content", {}).items():
                 yield f"<h4>request {_text(media)}</h4>{_pre(content.get('schema', {}))}"
             for status, answer in sorted(operation.get("responses", {}).items()):
+                answer = _resolved(document, answer)
                 yield f"<h4>{_text(status)} {_text(answer.get('description', ''))}</h4>"
                 for content in answer.get("content", {}).values():
                     yield _pre(content.get("schema", {}))
             yield "</details>"
+
+
+def _resolved(document: Json, answer: Json) -> Json:
+    name = answer.get("$ref", "").removeprefix("#/components/responses/")
+    return document["components"]["responses"][name] if name else answer
 
 
 def _shapes(document: Json) -> Iterator[str]:

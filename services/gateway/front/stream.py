@@ -21,6 +21,7 @@ import msgspec
 from services.gateway.projections.feed import Feed, Subscription
 from services.gateway.wire.ids import as_given, shown, token
 from services.gateway.wire.problems import Problem
+from services.gateway.wire.views import ThoughtEvent
 from shared.contracts.catalog import LOG_CLASSES, class_of, has_life
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaSpawned
@@ -98,17 +99,15 @@ def frame(recorded: Recorded) -> bytes:
     for name in ("proposal_id", "parent_id"):
         if isinstance(payload.get(name), str):
             payload[name] = as_given(payload[name])
-    data = msgspec.json.encode(
-        {
-            "id": recorded.id,
-            "event_type": class_of(event).replace(".", "_"),
-            "persona_id": as_given(event.persona),
-            "swarm_id": as_given(event.swarm),
-            "timestamp": recorded.envelope.time,
-            "payload": payload,
-        }
+    shaped = ThoughtEvent(
+        id=recorded.id,
+        event_type=class_of(event).replace(".", "_"),
+        persona_id=as_given(event.persona),
+        swarm_id=as_given(event.swarm),
+        timestamp=recorded.envelope.time,
+        payload=msgspec.Raw(msgspec.json.encode(payload)),
     )
-    return b"id: %d\nevent: cognition\ndata: %b\n\n" % (recorded.seq, data)
+    return b"id: %d\nevent: cognition\ndata: %b\n\n" % (recorded.seq, msgspec.json.encode(shaped))
 
 
 def at(position: int) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 
 from services.gateway.projections.proposals import Life, attention_id
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import AttentionItem, AttentionSource, Belief, BeliefStatus
+from services.gateway.wire.views import AttentionItem, AttentionSource, Belief
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionExecuted,
@@ -51,12 +51,12 @@ class Beliefs:
 
     def select(
         self,
-        status: BeliefStatus | None = None,
+        status: str | None = None,
         persona: str | None = None,
         after: tuple[float, str] | None = None,
     ) -> list[Belief]:
-        """By confidence, highest first; those behind the place `after`."""
-        found = (b for b in self.by_id.values() if status in (None, b.status) and persona in (None, b.asserted_by))
+        """By confidence, highest first; those behind the place `after`. `status` is a part of the word."""
+        found = (b for b in self.by_id.values() if (status or "") in b.status and persona in (None, b.asserted_by))
         return sorted((b for b in found if after is None or by_confidence(b) > after), key=by_confidence)
 
     def apply(self, recorded: Recorded) -> None:

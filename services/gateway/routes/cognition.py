@@ -26,7 +26,6 @@ from services.gateway.wire.views import (
     AttentionItem,
     AuditEntry,
     Belief,
-    BeliefStatus,
     CognitionStatus,
     DecisionReceipt,
     GlobalWorkspace,
@@ -114,10 +113,10 @@ async def beliefs(
     gateway: NamedDependency[Gateway],
     request: AnyRequest,
     page: NamedDependency[Paging],
-    status: FromQuery[BeliefStatus | None] = None,
+    status: FromQuery[str | None] = None,
     persona: FromQuery[str | None] = None,
 ) -> Response[list[Belief]]:
-    """By confidence, highest first."""
+    """By confidence, highest first; `status` matches a part of the word."""
     found = gateway.projection.beliefs.select(status, persona, page.place("beliefs", tuple[float, str]))
     return page.of(request, "beliefs", ((by_confidence(b), b) for b in found), MANY)
 
@@ -206,7 +205,7 @@ async def audit(
     gateway: NamedDependency[Gateway],
     request: AnyRequest,
     page: NamedDependency[Paging],
-    category: FromQuery[str | None] = None,
+    category: Annotated[str | None, QueryParameter(schema_extra={"enum": list(ENTITIES)})] = None,
 ) -> Response[list[AuditEntry]]:
     """Newest first; 100 by default."""
     if category is not None and category not in ENTITIES:

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.gateway.commands import lifecycle, perception, votes
 from services.gateway.commands.bus import Command
+from services.gateway.commands.perception import MAX_QUERY_CHARS
 from services.gateway.context import Gateway, needs
 from services.gateway.projections.personas import by_name
 from services.gateway.projections.personas import lineage as graph
@@ -96,7 +97,7 @@ async def memory(
     gateway: NamedDependency[Gateway],
     command: NamedDependency[Command],
     persona_id: FromPath[str],
-    q: FromQuery[str],
+    q: Annotated[str, QueryParameter(min_length=1, max_length=MAX_QUERY_CHARS)],
     swarm: FromQuery[str | None] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=100)] = 8,
 ) -> Recalled:

@@ -12,6 +12,7 @@ import re
 import msgspec
 
 from services.gateway.wire.problems import Problem
+from services.gateway.wire.views import PersonaIdentity
 from shared.contracts.ids import is_token
 from shared.contracts.persona import Identity
 
@@ -34,15 +35,14 @@ def as_token(given: str) -> str:
     return _PREFIX + "".join(_ESCAPES.get(c) or (f"-{c.lower()}" if c.isupper() else c) for c in given)
 
 
-def shown(identity: Identity) -> Identity:
+def shown(identity: Identity) -> PersonaIdentity:
     """The identity with its ids as they were given."""
-    parent = identity.parent_id
-    return msgspec.structs.replace(
-        identity,
-        id=as_given(identity.id),
-        swarm_id=as_given(identity.swarm_id),
-        parent_id=None if parent is None else as_given(parent),
-    )
+    given = {
+        name: as_given(token)
+        for name in ("id", "swarm_id", "parent_id")
+        if (token := getattr(identity, name)) is not None
+    }
+    return PersonaIdentity(**{**msgspec.structs.asdict(identity), **given})
 
 
 def _decoded(escaped: str) -> str | None:

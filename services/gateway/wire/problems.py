@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 
 import msgspec
@@ -113,9 +114,13 @@ def from_http(error: HTTPException) -> Problem:
     )
     detail = "; ".join(f"{f.field}: {f.message}" for f in fields) or error.detail
     allow = (error.headers or {}).get("allow")
-    if allow and "GET" in allow:
-        allow = f"{allow}, HEAD"
-    return Problem(status, detail, errors=fields, allow=allow)
+    return Problem(status, detail, errors=fields, allow=None if allow is None else allow_of(allow.split(", ")))
+
+
+def allow_of(methods: Iterable[str]) -> str:
+    """The header `Allow` of a resource with these methods; GET brings HEAD."""
+    found = set(methods)
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 def from_error(error: Exception) -> Problem | None:

@@ -5,14 +5,14 @@ Part A of the HTTP contract first, then ours. The structs are the schema: OpenAP
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from shared.contracts.action import Scalar
-from shared.contracts.events import AnyEvent, Credits, Memory, Risk
-from shared.contracts.persona import Identity, PersonaPolicy
+from shared.contracts.events import AnyEvent, Credits, Risk
+from shared.contracts.ids import Instant
+from shared.contracts.persona import PersonaPolicy
 
 PersonaStatus = Literal["active", "idle", "draining", "reaped", "error"]
 ProposalStatus = Literal["created", "verified", "rejected", "executed"]
@@ -20,6 +20,9 @@ Vote = Literal["approve", "reject", "veto", "abstain"]
 BeliefStatus = Literal["active", "stale", "invalidated", "archived"]
 ApprovalState = Literal["pending", "granted", "denied", "expired"]
 AttentionSource = Literal["contested_belief", "failed_check", "stale_belief", "proposal_timeout", "failed_execution"]
+
+Anything = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+"""An encoded JSON object."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +36,8 @@ class CognitionStatus(View, frozen=True, kw_only=True):
     enabled: bool
     running: bool
     loop_interval_ms: int
-    started_at: datetime | None
-    last_tick_at: datetime | None
+    started_at: Instant | None
+    last_tick_at: Instant | None
     persona_count: int
     active_persona_count: int
     events_buffered: int
@@ -52,25 +55,39 @@ class QuotaView(View, frozen=True, kw_only=True):
     setting: str | None
     limit: float | None
     refused: int
-    last_at: datetime | None
+    last_at: Instant | None
     last_swarm_id: str | None
     last_persona_id: str | None
     last_detail: str | None
 
 
+class PersonaIdentity(View, frozen=True, kw_only=True):
+    """Ids as they were given; everything here stays for the persona's whole life."""
+
+    id: str
+    name: str
+    role: str
+    charter: str
+    swarm_id: str
+    parent_id: str | None
+    depth: int
+    created_at: Instant
+    tags: tuple[str, ...]
+
+
 class PersonaRuntimeState(View, frozen=True, kw_only=True):
     """One persona. The window is the current minute of the wall clock."""
 
-    identity: Identity
+    identity: PersonaIdentity
     policy: PersonaPolicy
     status: PersonaStatus
     thought_count: int
-    last_tick_at: datetime | None
-    updated_at: datetime
+    last_tick_at: Instant | None
+    updated_at: Instant
     tokens_this_window: int
     compute_ms_this_window: int
-    window_started_at: datetime
-    last_progress_at: datetime
+    window_started_at: Instant
+    last_progress_at: Instant
     budget_paused: bool
 
 
@@ -107,7 +124,7 @@ class MemorySnapshot(View, frozen=True, kw_only=True):
     snapshots of this persona in cold storage, this one included."""
 
     id: str
-    generated_at: datetime
+    generated_at: Instant
     swarm_id: str
     persona_scope: tuple[str, ...]
     summary: str
@@ -128,9 +145,9 @@ class Proposal(View, frozen=True, kw_only=True):
     evidence_refs: tuple[str, ...]
     risk: Risk
     status: ProposalStatus
-    created_at: datetime
+    created_at: Instant
     votes: dict[str, Vote]
-    vote_deadline: datetime
+    vote_deadline: Instant
     votes_requested: bool
     quorum_needed: int
 
@@ -150,9 +167,9 @@ class Belief(View, frozen=True, kw_only=True):
     confirmed_by: tuple[str, ...]
     contested_by: tuple[str, ...]
     contradicts: tuple[str, ...]
-    created_at: datetime
-    updated_at: datetime
-    review_after: datetime
+    created_at: Instant
+    updated_at: Instant
+    review_after: Instant
     status: BeliefStatus
 
 
@@ -166,8 +183,8 @@ class AttentionItem(View, frozen=True, kw_only=True):
     source_type: AttentionSource
     source_id: str
     assigned_persona: str | None
-    created_at: datetime
-    resolved_at: datetime | None
+    created_at: Instant
+    resolved_at: Instant | None
 
 
 class GlobalWorkspace(View, frozen=True, kw_only=True):
@@ -178,7 +195,7 @@ class GlobalWorkspace(View, frozen=True, kw_only=True):
     top_uncertainties: tuple[str, ...]
     top_attention: tuple[str, ...]
     active_objectives: tuple[str, ...]
-    updated_at: datetime | None
+    updated_at: Instant | None
 
 
 class SwarmGovernance(View, frozen=True, kw_only=True):
@@ -203,7 +220,7 @@ class ToolInvocation(View, frozen=True, kw_only=True):
     result: str
     success: bool
     lease_id: str
-    invoked_at: datetime
+    invoked_at: Instant
 
 
 class Success(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="success"):
@@ -225,7 +242,7 @@ class DecisionReceipt(View, frozen=True, kw_only=True):
     capability_leases: tuple[str, ...]
     tool_invocations: tuple[ToolInvocation, ...]
     outcome: Success | Failure
-    created_at: datetime
+    created_at: Instant
 
 
 class AuditEntry(View, frozen=True, kw_only=True):
@@ -233,7 +250,7 @@ class AuditEntry(View, frozen=True, kw_only=True):
 
     id: str
     seq: int
-    timestamp: datetime
+    timestamp: Instant
     category: str
     action: str
     principal: str | None
@@ -241,6 +258,17 @@ class AuditEntry(View, frozen=True, kw_only=True):
     detail: str
     swarm_id: str
     persona_id: str
+
+
+class ThoughtEvent(View, frozen=True, kw_only=True):
+    """What an event of the stream brings as `data`. `event_type` is the event's class in snake_case, `payload` what it says."""
+
+    id: str
+    event_type: str
+    persona_id: str
+    swarm_id: str
+    timestamp: Instant
+    payload: Anything
 
 
 # -- Part B ----------------------------------------------------------------------------------------------------------
@@ -261,7 +289,7 @@ class LifeEvent(View, frozen=True, kw_only=True):
     seq: int
     type: str
     source: str
-    time: datetime
+    time: Instant
     causation_id: str | None
     correlation_id: str
     data: AnyEvent
@@ -297,8 +325,8 @@ class Approval(View, frozen=True, kw_only=True):
     quorum: int
     granted_by: tuple[str, ...]
     denied_by: tuple[str, ...]
-    requested_at: datetime
-    expires_at: datetime
+    requested_at: Instant
+    expires_at: Instant
     state: ApprovalState
 
 
@@ -312,20 +340,36 @@ class Decided(View, frozen=True, kw_only=True):
     note: str | None = None
 
 
+class RecalledMemory(View, frozen=True, kw_only=True):
+    """One memory with its provenance; `score` is for ranking only."""
+
+    id: str
+    seq: int
+    kind: str
+    text: str
+    at: Instant
+    score: float
+    semantic: float
+    recency: float
+    importance: float
+    persona: str
+    tainted: bool
+
+
 class Recalled(View, frozen=True, kw_only=True):
     """Memories by score, highest first; `seq` is the stream sequence the memory is at."""
 
     persona_id: str
     query: str
     seq: int
-    memories: tuple[Memory, ...]
+    memories: tuple[RecalledMemory, ...]
 
 
 class SwarmBudget(View, frozen=True, kw_only=True):
     """What a swarm was granted and what was settled in the newest minute it asked for any; `outstanding` is unsettled, all minutes."""
 
     swarm_id: str
-    window_started_at: datetime
+    window_started_at: Instant
     granted: Credits
     settled: Credits
     outstanding: Credits
@@ -341,7 +385,7 @@ class Finding(View, frozen=True, kw_only=True):
     kind: FindingKind
     swarm_id: str
     persona_id: str
-    at: datetime
+    at: Instant
     reason: str
 
 

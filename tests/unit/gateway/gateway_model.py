@@ -205,8 +205,8 @@ class Governor:
 
     def reap(self, request: ReapRequested) -> Sequence[AnyEvent]:
         family = [request.persona]
-        for _, name in self.living if request.cascade else ():
-            if self.living[(request.swarm, name)].identity.parent_id in family:
+        for (swarm, name), one in self.living.items() if request.cascade else ():
+            if swarm == request.swarm and one.identity.parent_id in family:
                 family.append(name)
         return [
             PersonaDraining(

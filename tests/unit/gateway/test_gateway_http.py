@@ -163,6 +163,26 @@ async def test_a_body_that_does_not_match_is_422(api: httpx.AsyncClient, body: o
     problem(await api.post("/v1/swarm/personas", json=body), 422)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"policy": {"share_memory": "true"}}, "policy.share_memory"),
+        ({"policy": {"max_spawn_depth": "4"}}, "policy.max_spawn_depth"),
+        ({"policy": "null"}, "policy"),
+        ({"tags": [1]}, "tags[0]"),
+    ],
+)
+async def test_a_body_is_not_made_to_fit(api: httpx.AsyncClient, wrong: dict[str, object], where: str) -> None:
+    said = problem(await api.post("/v1/swarm/personas", json={**ROOT, **wrong}), 422)
+    assert [e["field"] for e in said["errors"]] == [where]  # type: ignore[attr-defined]
+
+
+async def test_the_word_null_is_no_limit_and_a_huge_one_is_the_highest(api: httpx.AsyncClient) -> None:
+    for wrong in ("null", "0", "-1", "1.5", "x", "%D9%A3"):
+        assert problem(await api.get(f"/v1/audit?limit={wrong}"), 422)["reason"] == "bad_limit"
+    assert (await api.get(f"/v1/audit?limit={'9' * 5000}")).status_code == 200
+
+
 async def test_an_id_that_is_no_token_names_the_pattern(api: httpx.AsyncClient) -> None:
     said = problem(await api.post("/v1/swarm/personas", json={**ROOT, "swarm_id": "A B"}), 422)
     assert GIVEN_PATTERN.partition("$")[0] in str(said["detail"])
@@ -390,7 +410,8 @@ async def test_beliefs_are_folded_and_filtered(up: Mesh, api: httpx.AsyncClient)
     assert [b["id"] for b in (await api.get("/v1/cognition/beliefs?status=active&persona=a")).json()] == ["a"]
     assert (await api.get("/v1/cognition/beliefs/a")).json()["confidence"] == 0.2
     problem(await api.get("/v1/cognition/beliefs/none"), 404)
-    problem(await api.get("/v1/cognition/beliefs?status=odd"), 422)
+    assert (await api.get("/v1/cognition/beliefs?status=odd")).json() == []
+    assert [b["id"] for b in (await api.get("/v1/cognition/beliefs?status=act&persona=a")).json()] == ["a"]
 
 
 async def test_governance_is_what_the_gate_goes_by() -> None:
@@ -537,26 +558,12 @@ async def test_budgets_show_what_is_granted(up: Mesh, api: httpx.AsyncClient) ->
     assert account["granted"] == account["outstanding"] == {"tokens": 7, "compute_ms": 0, "actions": 0}
 
 
-def _references(node: object) -> set[str]:
-    if isinstance(node, dict):
-        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
-        return own.union(*(_references(v) for v in node.values()))
-    return set().union(*map(_references, node)) if isinstance(node, list) else set()
-
-
 async def test_operations_and_contracts_are_served_without_reaching_out(api: httpx.AsyncClient) -> None:
     for path in ("/health", "/health/live", "/health/ready"):
         assert (await api.get(path)).json()["status"] == "ok"
     metrics = await api.get("/metrics")
     assert "swarm_http_requests_total" in metrics.text
     assert metrics.headers["content-type"].count("charset") == 1
-    document = (await api.get("/schema/openapi.json")).json()
-    assert "/v1/swarm/personas/{persona_id}/reap" in document["paths"]
-    reap = document["paths"]["/v1/swarm/personas/{persona_id}/reap"]["post"]
-    assert reap["requestBody"]["required"] is False
-    assert set(reap["responses"]) == {"200", "default"}
-    assert {"bearer"} == set(document["components"]["securitySchemes"])
-    assert _references(document) <= {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     page = (await api.get("/schema")).text
     assert "/v1/cognition/start" in page
     assert "http://" not in page
@@ -568,6 +575,7 @@ async def test_unknown_paths_methods_types_and_sizes_have_their_statuses(api: ht
     refused = await api.get("/v1/cognition/start")
     problem(refused, 405)
     assert set(refused.headers["allow"].split(", ")) == {"OPTIONS", "POST"}
+    assert (await api.options("/v1/swarm/personas")).headers["allow"] == "GET, HEAD, OPTIONS, POST"
     problem(await api.post("/v1/swarm/personas", content=b"a=b", headers={"content-type": "text/plain"}), 415)
     big = b'{"name":"' + b"x" * (256 * 1024) + b'"}'
     problem(await api.post("/v1/swarm/personas", content=big, headers={"content-type": "application/json"}), 413)

@@ -1,0 +1,140 @@
+"""One example of each shape in the API's document, all of one small story: a watcher of a web tier finds a burst of errors."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from services.gateway.wire import requests, views
+from services.gateway.wire.problems import ProblemDetails
+from shared.contracts.events import Credits
+from shared.contracts.persona import PersonaPolicy
+
+NOW = datetime(2026, 11, 22, 12, 0, 30, tzinfo=UTC)
+LATER = datetime(2026, 11, 22, 13, 0, 30, tzinfo=UTC)
+EVENT, PROPOSAL = "0192f3c1-7a55-7c3e-9a51-2f1f4f7f9a10", "restart-checkout"
+DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+CHARTER = "Watch the web tier; say what is out of the ordinary."
+
+_IDENTITY = views.PersonaIdentity(
+    id="watcher", name="watcher", role="analyst", charter=CHARTER, swarm_id="web", parent_id=None, depth=0,
+    created_at=NOW, tags=(),
+)  # fmt: skip
+_BELIEF = views.Belief(
+    id="b-1", belief_key="checkout-errors", claim="checkout answers 500 since 11:58", confidence=0.8,
+    evidence_refs=(EVENT,), asserted_by="watcher", confirmed_by=(), contested_by=(), contradicts=(), created_at=NOW,
+    updated_at=NOW, review_after=LATER, status="active",
+)  # fmt: skip
+_PROPOSAL = views.Proposal(
+    id=PROPOSAL, persona_id="watcher", title="Write the findings down", rationale="60 errors in 2.5 minutes",
+    evidence_refs=(EVENT,), risk="high", status="verified", created_at=NOW, votes={}, vote_deadline=LATER,
+    votes_requested=True, quorum_needed=1,
+)  # fmt: skip
+_APPROVAL = views.Approval(
+    proposal_id=PROPOSAL, request_id=EVENT, persona_id="watcher", swarm_id="web", title="Write the findings down",
+    summary="write findings/web/watcher/a.md", risk="high", digest=DIGEST, action_kind="file.write",
+    action_target="findings/web/watcher/a.md", params={"content": "60 errors"}, policy_version="1",
+    policy_ids=("high-needs-people",), quorum=1, granted_by=(), denied_by=(), requested_at=NOW, expires_at=LATER,
+    state="pending",
+)  # fmt: skip
+
+EXAMPLES: tuple[msgspec.Struct, ...] = (
+    requests.StartCognition(loop_interval_ms=750),
+    requests.StopCognition(reason="maintenance"),
+    requests.CreatePersona(persona_id="watcher", name="watcher", role="analyst", charter=CHARTER, swarm_id="web"),
+    requests.SpawnPersona(persona_id="reviewer", name="reviewer", role="reviewer", charter="Doubt what is found."),
+    requests.ReapPersona(cascade=True, reason="no longer needed"),
+    requests.RecordObservations(text="GET /checkout 500", source="nginx", tags=("prod",)),
+    requests.Approve(digest=DIGEST),
+    requests.DecideApproval(decision="grant", digest=DIGEST, request_id=EVENT, reason="seen, go on"),
+    views.CognitionStatus(
+        enabled=True, running=True, loop_interval_ms=2000, started_at=NOW, last_tick_at=None, persona_count=1,
+        active_persona_count=1, events_buffered=12, snapshots_buffered=0,
+    ),
+    views.PersonaRuntimeState(
+        identity=_IDENTITY, policy=PersonaPolicy(), status="active", thought_count=3, last_tick_at=NOW, updated_at=NOW,
+        tokens_this_window=210, compute_ms_this_window=40, window_started_at=NOW, last_progress_at=NOW,
+        budget_paused=False,
+    ),
+    views.ReapResult(reaped_ids=("watcher", "reviewer"), count=2),
+    views.LineageGraph(
+        nodes=(
+            views.LineageNode(persona_id="reviewer", parent_id="watcher", children=(), depth=1, status="active"),
+            views.LineageNode(persona_id="watcher", parent_id=None, children=("reviewer",), depth=0, status="active"),
+        ),
+        roots=("watcher",), total_edges=1,
+    ),
+    views.MemorySnapshot(
+        id="s-1", generated_at=NOW, swarm_id="web", persona_scope=("watcher",), summary="a burst of 500s at checkout",
+        hot_event_count=8, warm_fact_count=3, cold_snapshot_count=1, metadata={"phase": "compress", "source": "rules"},
+    ),
+    _BELIEF,
+    views.AttentionItem(
+        id="a-1", topic="checkout-errors", topic_tags=("web",), priority=0.4, source_type="stale_belief",
+        source_id="b-1", assigned_persona=None, created_at=NOW, resolved_at=None,
+    ),
+    _PROPOSAL,
+    views.Approved(approved=True, proposal_id=PROPOSAL),
+    views.DecisionReceipt(
+        id="r-1", proposal_id=PROPOSAL, inputs=(EVENT,), governance_decision="allowed by low-risk-writes",
+        capability_leases=(),
+        tool_invocations=(
+            views.ToolInvocation(
+                tool_name="file.write", arguments={"content": "60 errors"}, result="wrote 9 bytes", success=True,
+                lease_id="", invoked_at=NOW,
+            ),
+        ),
+        outcome=views.Success(summary="wrote 9 bytes"), created_at=NOW,
+    ),
+    views.GlobalWorkspace(
+        top_beliefs=("b-1",), top_uncertainties=(), top_attention=("a-1",), active_objectives=(CHARTER,),
+        updated_at=NOW,
+    ),
+    views.SwarmGovernance(
+        quorum_fraction=0.0, required_approvers_by_role={}, veto_roles=("approve",), vote_timeout_secs=3600,
+        quorum_by_risk={"high": 1, "critical": 2}, four_eyes=True,
+    ),
+    views.AuditEntry(
+        id=EVENT, seq=42, timestamp=NOW, category="persona", action="persona.spawned", principal="ada",
+        outcome="success", detail="watcher", swarm_id="web", persona_id="watcher",
+    ),
+    views.ThoughtEvent(
+        id=EVENT, event_type="thought_generated", persona_id="watcher", swarm_id="web", timestamp=NOW,
+        payload=msgspec.Raw(b'{"phase": "observe", "text": "60 of 1 177 lines are errors"}'),
+    ),
+    views.ObservationsRecorded(sequences=(41,), ids=(EVENT,), count=1),
+    views.ProposalLife(
+        proposal=_PROPOSAL, swarm_id="web", digest=DIGEST, action_kind="file.write",
+        action_target="findings/web/watcher/a.md", policy_ids=("high-needs-people",), policy_version="1", events=(),
+    ),
+    _APPROVAL,
+    views.Decided(proposal_id=PROPOSAL, decision="grant", event_id=EVENT, approval=_APPROVAL),
+    views.Recalled(
+        persona_id="watcher", query="checkout", seq=44,
+        memories=(
+            views.RecalledMemory(
+                id=EVENT, seq=41, kind="thought", text="checkout answers 500", at=NOW, score=0.9, semantic=0.9,
+                recency=1.0, importance=0.5, persona="watcher", tainted=True,
+            ),
+        ),
+    ),
+    views.SwarmBudget(
+        swarm_id="web", window_started_at=NOW, granted=Credits(tokens=2000), settled=Credits(tokens=210),
+        outstanding=Credits(tokens=0), paused_personas=(),
+    ),
+    views.QuotaView(
+        reason="spawn_rate", what="personas spawned a minute", per="swarm", by="governor",
+        setting="SWARM_SPAWNS_PER_MINUTE", limit=60, refused=1, last_at=NOW, last_swarm_id="web",
+        last_persona_id="watcher", last_detail="60 were spawned in this minute",
+    ),
+    views.Reconciliation(
+        open=(views.Finding(kind="orphan", swarm_id="web", persona_id="reviewer", at=NOW, reason="its parent is reaped"),),
+        open_count=1, mended=(),
+    ),
+    views.Health(status="ok", position=44),
+    ProblemDetails(
+        type="about:blank", title="Not Found", status=404, detail="there is no persona 'watcher'",
+        reason="persona_missing",
+    ),
+)  # fmt: skip
