@@ -147,8 +147,11 @@ def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
             f"$JS.API.CONSUMER.INFO.{stream}.{tail}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{tail}",
         ]
+    own = "KV_leases" if service in UNTRUSTED else "KV_checkpoints"
     publish.append("$KV.leases.>" if service in UNTRUSTED else f"$KV.checkpoints.{service}.>")
-    for stream in (LOG_STREAM, "KV_leases" if service in UNTRUSTED else "KV_checkpoints"):
+    if service == "policy_gate":
+        publish.append("$KV.policies.>")
+    for stream in (LOG_STREAM, own, *(("KV_policies",) if service == "policy_gate" else ())):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
     spoken = service.replace("_", "-")
     discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]

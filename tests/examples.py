@@ -48,6 +48,7 @@ from shared.contracts.events import (
     PersonaDraining,
     PersonaReaped,
     PersonaSpawned,
+    PolicyActivated,
     ProposalAuthorized,
     ProposalCreated,
     ProposalRejected,
@@ -254,6 +255,7 @@ _BUDGET: tuple[AnyEvent, ...] = (
     ),
     CognitionStarted(**OF, loop_interval_ms=750, principal="ada"),
     CognitionStopped(**OF, reason="maintenance", principal="ada"),
+    PolicyActivated(**OF, digest=DIGEST, revokes=True, gate="policy_gate-1"),
     MeshHalted(
         **OF,
         cause="log_went_back",

@@ -26,6 +26,7 @@ from shared.crypto import verify_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.log.port import Log
+from shared.policy.activations import Followed
 
 MAX_INSTANCE = 60
 
@@ -33,7 +34,7 @@ MAX_INSTANCE = 60
 class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the actuator's effects.
 
-    `trusted_keys` are public nkeys of policy gates. `knows_policy` says whether a policy version is, or lately was, in force.
+    `trusted_keys` are public nkeys of policy gates. `policies` says which versions are good.
     `kill_switch` is a path: while something is there, or nobody can tell, nothing is done. `instance` names this process in claims.
     """
 
@@ -42,7 +43,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     outbound: Outbound
     lots: Lots
     trusted_keys: frozenset[str]
-    knows_policy: Callable[[str], bool]
+    policies: Followed
     kill_switch: Path | None = None
     instance: str = "actuator"
     clock: Callable[[], datetime] = utc_now
@@ -50,7 +51,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     async def perform(self, effect: Effect) -> Result:
         match effect:
             case Check():
-                return self.check(effect)
+                return await self.check(effect)
             case Allot(job=job):
                 return await self.lots.take(job.swarm, job.persona, job.key)
             case Execute():
@@ -60,13 +61,13 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             case _:
                 raise TypeError(f"the actuator has no effect {type(effect).__name__}")
 
-    def check(self, effect: Check) -> Checked:
+    async def check(self, effect: Check) -> Checked:
         """Signature, policy version, kill switch; and a mark no other attempt has."""
         verdict, problems = effect.authorized, []
         if not verify_verdict(verdict, self.trusted_keys):
             problems.append(("bad_signature", "no trusted key signed this authorisation"))
-        if not self.knows_policy(verdict.policy_version):
-            problems.append(("policy_version_unknown", f"policy version {verdict.policy_version[:12]} is not in force"))
+        if (trouble := (await self.policies.look()).trouble(verdict.policy_version)) is not None:
+            problems.append(trouble)
         if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))
         mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"

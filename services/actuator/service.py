@@ -10,7 +10,7 @@ from services.actuator.effects import ActuatorEffects
 from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
-from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
+from shared.policy.activations import Followed
 from shared.runtime.service import Service
 from shared.settings import SettingsError, listed
 
@@ -18,16 +18,10 @@ PRUNE_EVERY_S = 3600.0
 
 
 async def wire(service: Service) -> None:
-    """Consume authorisations. Raises `SettingsError`, and `BadBundle` when there is no good policy to compare with."""
+    """Consume authorisations. Raises `SettingsError`."""
     settings = service.settings
     if not settings.verdict_keys:
         raise SettingsError("SWARM_VERDICT_KEYS is not set; list the public nkeys of the policy gates to be believed")
-    policies = ActiveBundle(Path(settings.policy_dir) if settings.policy_dir else DEFAULT_BUNDLE)
-
-    def knows_policy(version: str) -> bool:
-        """The gate may have reloaded a moment before us: look once more before saying no."""
-        return policies.knows(version) or (policies.reload() is None and policies.knows(version))
-
     workspace = Workspace(Path(settings.workspace))
 
     async def close() -> None:
@@ -43,7 +37,7 @@ async def wire(service: Service) -> None:
         outbound=Outbound(frozenset(listed(settings.http_allow)), frozenset(listed(settings.http_allow_private))),
         lots=lots,
         trusted_keys=frozenset(listed(settings.verdict_keys)),
-        knows_policy=knows_policy,
+        policies=Followed(service.log),
         kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,
         instance=service.instance,
     )

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from services.policy_gate.decider import Evaluate, Evaluated, Grant, Sign, Signed, eligible
+from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
 from shared.contracts.events import Risk
 from shared.crypto import sign_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
-from shared.policy.bundle import ActiveBundle
 from shared.policy.types import QUORUM, PolicyRequest
 
 
@@ -28,7 +28,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sides: Sides
-    policies: ActiveBundle
+    policies: Policies
     seed: str
     environment: str = "local"
     allowed_hosts: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"the policy gate has no effect {type(effect).__name__}")
 
     async def _evaluate(self, effect: Evaluate) -> Evaluated:
-        bundle = self.policies.bundle
+        bundle = await self.policies.current()
         counted: tuple[Grant, ...] = ()
         if effect.grants and effect.bound_version == bundle.version:
             side: frozenset[str] | None = frozenset()

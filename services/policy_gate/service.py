@@ -8,10 +8,11 @@ import structlog
 
 from services.policy_gate import decider
 from services.policy_gate.effects import PolicyGateEffects
+from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
 from shared.contracts.catalog import TIMERS
 from shared.crypto import public_key
-from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
+from shared.policy.bundle import DEFAULT_BUNDLE, BadBundle
 from shared.runtime.service import Service
 from shared.settings import SettingsError, listed
 
@@ -21,22 +22,21 @@ RELOAD_EVERY_S = 5.0
 
 
 async def wire(service: Service) -> None:
-    """Consume verified proposals and what people say. Raises `SettingsError`, and `BadBundle` when there is no good policy."""
+    """Consume verified proposals and what people say. Raises `SettingsError`, also when there is no good policy."""
     settings = service.settings
     if not settings.verdict_seed:
         raise SettingsError(
             "SWARM_VERDICT_SEED_FILE is not set; the gate signs its verdicts with the nkey seed in that file"
         )
-    policies = ActiveBundle(Path(settings.policy_dir) if settings.policy_dir else DEFAULT_BUNDLE)
-    log.info("policies_active", version=policies.bundle.version, signer=public_key(settings.verdict_seed))
-
-    async def reload() -> None:
-        before = policies.bundle.version
-        problem = policies.reload()
-        if problem is not None:
-            log.error("policies_refused", kept=before, why=problem)
-        elif policies.bundle.version != before:
-            log.info("policies_active", version=policies.bundle.version, was=before)
+    folder = Path(settings.policy_dir) if settings.policy_dir else DEFAULT_BUNDLE
+    policies = Policies(service.log, service.bucket("policies"), folder, gate=service.instance)
+    try:
+        await policies.begin()
+    except BadBundle as error:
+        raise SettingsError(f"SWARM_POLICY_DIR: {error}") from error
+    log.info("gate_signs", signer=public_key(settings.verdict_seed))
+    service.ready("policies", policies.unready)
+    service.health.warn("policies", lambda: policies.trouble)
 
     effects = PolicyGateEffects(
         sides=Sides(service.log),
@@ -52,4 +52,4 @@ async def wire(service: Service) -> None:
     service.consume(service.shell(decider, perform=effects.perform))
     timers = service.shell(decider, perform=effects.perform)
     service.consume(timers, classes=TIMERS[service.name], suffix="-timers", max_ack_pending=100_000)
-    service.every(RELOAD_EVERY_S, reload, "policy-reload")
+    service.every(RELOAD_EVERY_S, policies.look, "policy-reload")

@@ -37,6 +37,7 @@ _PRIVATE = {
     "SWARM_QDRANT_API_KEY": ("memory_compactor",),
     "SWARM_S3_": ("memory_compactor",),
     "SWARM_VERDICT_SEED": ("policy_gate",),
+    "SWARM_POLICY_DIR": ("policy_gate",),
     "SWARM_HTTP_KEY": ("gateway",),
     "SWARM_CORE_SECRET": SINGLE,
 }

@@ -49,6 +49,7 @@ EMITTERS: dict[str, tuple[str, ...]] = {
     "lot.granted": ("governor",),
     "cognition.started": ("gateway",),
     "cognition.stopped": ("gateway",),
+    "policy.activated": ("policy_gate",),
     "mesh.halted": ("gateway", "actuator", "policy_gate", "governor"),
     "mesh.resumed": ("gateway",),
     "recall.requested": ("gateway", "persona_runner", "verifier"),

@@ -509,6 +509,19 @@ class CognitionStopped(Event, frozen=True, kw_only=True, tag="cognition.stopped"
     principal: Short = ""
 
 
+class PolicyActivated(Event, frozen=True, kw_only=True, tag="policy.activated"):
+    """From here on the bundle of this digest decides. Of the whole mesh: swarm and persona are `all`.
+
+    The bundle itself is in the bucket `policies` under its digest. `mode` shadow decides nothing. `revokes`: what was authorised under
+    earlier bundles is void, else it is good to its expiry. `gate` is the instance whose folder it came from.
+    """
+
+    digest: Sha256
+    mode: Literal["active", "shadow"] = "active"
+    revokes: bool = False
+    gate: Word = ""
+
+
 class LostAction(msgspec.Struct, frozen=True, kw_only=True):
     """An action that was claimed, and perhaps done, in a part of the log that is gone. `known`: its proposal is still there."""
 
@@ -670,6 +683,7 @@ AnyEvent = (
     | LotGranted
     | CognitionStarted
     | CognitionStopped
+    | PolicyActivated
     | MeshHalted
     | MeshResumed
     | RecallRequested

@@ -146,7 +146,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class KeyValue(Protocol):
-    """A bucket: `leases` (entries may expire) or `checkpoints`."""
+    """A bucket: `leases` (entries may expire), `checkpoints` or `policies`."""
 
     async def get(self, key: str) -> Entry | None: ...
     async def put(self, key: str, value: bytes, *, revision: int | None = None, ttl_s: int | None = None) -> int:

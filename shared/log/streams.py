@@ -1,7 +1,7 @@
 """Streams and buckets, declared once and reconciled at boot by whoever holds the bootstrap key.
 
 `SWARM` is the log; `HOT` the ring buffer of thoughts; `RECALL` short-lived questions to memory; `DEAD` the dead letters;
-`PROBE` holds the last test write of each service (`shared/runtime/probe.py`).
+`KV_policies` has the bundles of policies by digest, `PROBE` the last test write of each service (`shared/runtime/probe.py`).
 All are on disk: a stream in memory would be gone, with its consumers, after every restart of a single broker.
 A subject of no known class is nobody's: the broker tells the publisher that nobody responds.
 Every stream has its share of the store, so that none can take the room of another; a full log refuses, it forgets nothing.
@@ -29,6 +29,7 @@ _SHARES = {
     "DEAD": (0.05, 8 * 2**20),
     "KV_leases": (0.0015, 2**20),
     "KV_checkpoints": (0.05, 16 * 2**20),
+    "KV_policies": (0.005, 2 * 2**20),
     "PROBE": (0.0, 2**20),
 }
 """Of the store, and the least bytes: what streams beside the log may take. The log has the rest."""
@@ -77,6 +78,14 @@ STREAMS: dict[str, _Config] = {
     },
     "KV_checkpoints": {
         "subjects": ["$KV.checkpoints.>"],
+        "storage": "file",
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "discard": "new",
+    },
+    "KV_policies": {
+        "subjects": ["$KV.policies.>"],
         "storage": "file",
         "max_msgs_per_subject": 1,
         "allow_direct": True,

@@ -4,17 +4,19 @@ Theory of operation. Cedar evaluates every policy; a `forbid` whose evaluation e
 value of the wrong type or an unknown entity can turn a deny into an Allow. Hence the rule here: permit only when Cedar says Allow
 **and** reports no errors **and** names at least one policy that has an `@id`. Everything else is a deny.
 
-A bundle is a folder: `*.cedar` (each policy with a unique `@id`), `schema.cedarschema`, `golden.json`. Loading parses once
+A bundle is a folder: `*.cedar` (each policy with a unique `@id`), `schema.cedarschema`, `golden.json`, and perhaps `bundle.json`
+(`{"revoke": true}`). Loading parses once
 (handles are kept: 0.1 ms a decision against 1.4 ms when text is parsed again), validates the policies strictly against
 the schema, and runs the golden decisions: a bundle that decides one of them differently is refused. `version` is SHA-256 over all of it.
 
-Invariants: an active bundle has passed its golden decisions; a reload either swaps one reference or changes nothing.
+A bundle is stored under its version, and what is found there is that bundle or none, whoever may write to the store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import cedarpy
@@ -26,11 +28,20 @@ from shared.policy.types import PolicyDecision, PolicyRequest
 DEFAULT_BUNDLE = Path(__file__).with_name("default")
 SCHEMA_FILE = "schema.cedarschema"
 GOLDEN_FILE = "golden.json"
-VERSIONS_KEPT = 16
+OPTIONS_FILE = "bundle.json"
+MAX_BYTES = 512 * 1024
+Contents = Mapping[str, bytes]
+"""The files of a bundle by name."""
 
 
 class BadBundle(Exception):
     """The bundle cannot be used; the message says which file, which policy or which golden decision."""
+
+
+class BundleOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`revoke`: with this bundle, what was authorised under earlier ones is void, instead of good to its expiry."""
+
+    revoke: bool = False
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,8 +56,11 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Bundle:
     """One loaded, validated, immutable version of the policies."""
 
-    def __init__(self, version: str, policies: cedarpy.PolicySet, schema: cedarpy.Schema, ids: dict[str, str]) -> None:
+    def __init__(
+        self, version: str, policies: cedarpy.PolicySet, schema: cedarpy.Schema, ids: dict[str, str], *, revokes: bool
+    ) -> None:
         self.version = version
+        self.revokes = revokes
         self._policies = policies
         self._schema = schema
         self._ids = ids  # Cedar's positional id → our @id
@@ -54,23 +68,31 @@ class Bundle:
     @classmethod
     def load(cls, folder: Path) -> Bundle:
         """Read, validate and prove the bundle in `folder`. Raises `BadBundle`, nothing else."""
+        return cls.of(read_folder(folder), str(folder))
+
+    @classmethod
+    def of(cls, contents: Contents, where: str) -> Bundle:
+        """Validate and prove these files. Raises `BadBundle`, nothing else; `where` is for its message."""
+        size = sum(map(len, contents.values()))
+        if size > MAX_BYTES:
+            raise BadBundle(f"{where}: {size} bytes, a bundle may have {MAX_BYTES}")
         try:
-            contents = _contents(folder)
             text = "\n".join(contents[name].decode() for name in sorted(contents) if name.endswith(".cedar"))
             golden = msgspec.json.decode(contents[GOLDEN_FILE], type=tuple[Golden, ...])
+            options = msgspec.json.decode(contents.get(OPTIONS_FILE, b"{}"), type=BundleOptions)
             schema = cedarpy.Schema.from_str(contents[SCHEMA_FILE].decode())
             policies = cedarpy.PolicySet.from_str(text)
             validation = cedarpy.validate_policies(text, schema)
             ids = _policy_ids(text)
-        except (OSError, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
-            raise BadBundle(f"{folder}: {error}") from error
+        except (KeyError, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
+            raise BadBundle(f"{where}: {error}") from error
         if not validation.validation_passed:
-            raise BadBundle(f"{folder}: " + "; ".join(str(error) for error in validation.errors))
+            raise BadBundle(f"{where}: " + "; ".join(str(error) for error in validation.errors))
         if not golden:
-            raise BadBundle(f"{folder / GOLDEN_FILE}: there are no golden decisions, so nothing proves the bundle")
-        bundle = cls(_version(contents), policies, schema, ids)
+            raise BadBundle(f"{where}: there are no golden decisions in {GOLDEN_FILE}, so nothing proves the bundle")
+        bundle = cls(version_of(contents), policies, schema, ids, revokes=options.revoke)
         for case in golden:
-            bundle._prove(case)
+            bundle._prove(case, where)
         return bundle
 
     def decide(self, request: PolicyRequest) -> PolicyDecision:
@@ -103,46 +125,46 @@ class Bundle:
             errors=errors,
         )
 
-    def _prove(self, case: Golden) -> None:
+    def _prove(self, case: Golden, where: str) -> None:
         got = self.decide(case.request)
         if got.allow != case.allow or (case.policy_ids is not None and set(got.policy_ids) != set(case.policy_ids)):
             wanted = f"allow={case.allow} by {case.policy_ids}"
-            raise BadBundle(f"golden decision {case.name!r}: wanted {wanted}, got {got}")
+            raise BadBundle(f"{where}: golden decision {case.name!r}: wanted {wanted}, got {got}")
 
 
-class ActiveBundle:
-    """The bundle in force, and which versions were in force since the process began."""
-
-    def __init__(self, folder: Path) -> None:
-        """Raises `BadBundle`: without one good bundle there is no gate."""
-        self.folder = folder
-        self.bundle = Bundle.load(folder)
-        self._versions = [self.bundle.version]
-
-    def reload(self) -> str | None:
-        """Load the folder again. None when the new bundle is in force (or is the same one); else why the old one stays.
-
-        Cheap when nothing changed: then the files are read and hashed, no more.
-        """
-        try:
-            if _version(_contents(self.folder)) == self.bundle.version:
-                return None
-            fresh = Bundle.load(self.folder)
-        except (BadBundle, OSError) as error:
-            return str(error)
-        self.bundle = fresh
-        self._versions = [*self._versions, fresh.version][-VERSIONS_KEPT:]
-        return None
-
-    def knows(self, version: str) -> bool:
-        """Whether this version is in force, or was lately."""
-        return version in self._versions
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    """Every file of the bundle by name. Raises `OSError`."""
+def read_folder(folder: Path) -> Contents:
+    """Every file of the bundle in the folder, by name. Raises `BadBundle`."""
     files = [*folder.glob("*.cedar"), folder / SCHEMA_FILE, folder / GOLDEN_FILE]
-    return {file.name: file.read_bytes() for file in files}
+    if (folder / OPTIONS_FILE).exists():
+        files.append(folder / OPTIONS_FILE)
+    try:
+        return {file.name: file.read_bytes() for file in files}
+    except OSError as error:
+        raise BadBundle(f"{folder}: {error}") from error
+
+
+def version_of(contents: Contents) -> str:
+    """SHA-256 over names, lengths and bytes of all files."""
+    digest = hashlib.sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def packed(contents: Contents) -> bytes:
+    """As a bundle is stored, under its version."""
+    return msgspec.msgpack.encode(dict(sorted(contents.items())))
+
+
+def unpacked(stored: bytes, version: str) -> Contents:
+    """What was stored under the version. Raises `BadBundle` when it is anything else, whoever put it there."""
+    try:
+        contents = msgspec.msgpack.decode(stored, type=dict[str, bytes])
+    except msgspec.MsgspecError as error:
+        raise BadBundle(f"the bundle stored as {version[:12]} cannot be read: {error}") from error
+    if version_of(contents) != version:
+        raise BadBundle(f"what is stored as {version[:12]} is not that bundle")
+    return contents
 
 
 def _policy_ids(text: str) -> dict[str, str]:
@@ -157,14 +179,6 @@ def _policy_ids(text: str) -> dict[str, str]:
             raise ValueError(f"{position} needs an @id of its own; it has {name!r}")
         ids[position] = name
     return ids
-
-
-def _version(contents: dict[str, bytes]) -> str:
-    """SHA-256 over names, lengths and bytes of all files."""
-    digest = hashlib.sha256()
-    for name, content in sorted(contents.items()):
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
 
 
 def _cedar(request: PolicyRequest) -> tuple[dict[str, object], list[dict[str, object]]]:

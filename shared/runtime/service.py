@@ -93,7 +93,7 @@ class Service:
         return self.probe.clock_off or self.pressure.held
 
     def bucket(self, name: str) -> KeyValue:
-        """The bucket `leases` or `checkpoints`."""
+        """The bucket `leases`, `checkpoints` or `policies`."""
         return JetStreamKeyValue(self.connection, name)
 
     def shell(

@@ -320,6 +320,15 @@ async def test_runners_share_leases_that_expire_and_nobody_else_does(world: Worl
     assert await world.refused("persona_runner-1", "$KV.checkpoints.policy_gate.x")
 
 
+async def test_the_gate_alone_stores_policies(world: World) -> None:
+    policies = JetStreamKeyValue((await world.log("policy_gate-1")).connection, "policies")
+    await policies.put("a" * 64, b"bundle")
+    assert (await policies.get("a" * 64)) is not None
+    await policies.delete("a" * 64)
+    for other in ("actuator-1", "gateway-1", "verifier-1", "persona_runner-1", "operator"):
+        assert await world.refused(other, f"$KV.policies.{'a' * 64}")
+
+
 async def test_the_operator_reads_everything_discovers_every_service_and_says_nothing(world: World) -> None:
     runner, verifier = await world.client("persona_runner-1"), await world.client("verifier-1")
     services = [

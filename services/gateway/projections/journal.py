@@ -34,6 +34,7 @@ from shared.contracts.events import (
     PersonaDraining,
     PersonaReaped,
     PersonaSpawned,
+    PolicyActivated,
     ProposalCreated,
     ProposalRejected,
     ProposalVerified,
@@ -149,6 +150,8 @@ def detail_of(event: AnyEvent) -> str:
             return (
                 f"{event.reason}: no action of {event.scope} is left before {event.until.isoformat(timespec='seconds')}"
             )
+        case PolicyActivated():
+            return f"{event.digest[:12]} by {event.gate or 'a gate'}" + (", revoking what was before" * event.revokes)
         case CognitionStarted():
             return f"every {event.loop_interval_ms} ms"
         case _:

@@ -32,6 +32,7 @@ from shared.contracts.catalog import class_of, matches
 from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
 from shared.log.marks import Trail
+from shared.policy.activations import BOUNDARY, Activations
 from shared.policy.sides import Feeders
 
 KEEP_COMMANDS = 20_000
@@ -69,6 +70,7 @@ class State(msgspec.Struct, array_like=True):
     accounts: dict[str, Account]
     disorder: Kept
     feeders: Feeders
+    policies: Activations
     snapshot: MemorySnapshot | None
     commands: dict[str, dict[str, int]]
     refusals: dict[str, Line]
@@ -116,6 +118,7 @@ class Projection:
         self.disorder = Disorder(self.personas)
         self.feeders = Feeders()
         self.refusals = Refusals()
+        self.policies = Activations()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
 
@@ -127,6 +130,8 @@ class Projection:
         self.trail.add(message)
         if matches(LOOP, message.subject):
             self.loop.seq = message.seq
+        if message.subject == BOUNDARY:
+            self.policies.apply(message)
         if isinstance(message, Recorded):
             self._fold(message)
         return True
@@ -158,6 +163,7 @@ class Projection:
             accounts=self.ledger.capture(),
             disorder=self.disorder.capture(),
             feeders=Feeders(first={whose: dict(first) for whose, first in self.feeders.first.items()}),
+            policies=msgspec.structs.replace(self.policies, last=dict(self.policies.last)),
             snapshot=self.snapshot,
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
             refusals=dict(self.refusals.lines),
@@ -177,7 +183,7 @@ class Projection:
         self.journal.restore(state.journal)
         self.ledger.restore(state.accounts)
         self.disorder.restore(state.disorder)
-        self.feeders = state.feeders
+        self.feeders, self.policies = state.feeders, state.policies
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
         self.refusals.lines = state.refusals
 

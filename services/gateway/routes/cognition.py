@@ -197,6 +197,7 @@ async def governance(gateway: NamedDependency[Gateway]) -> SwarmGovernance:
         vote_timeout_secs=round(gateway.settings.approval_ttl_s),
         quorum_by_risk=dict(QUORUM),
         four_eyes=gateway.bus.four_eyes,
+        policy_version=gateway.projection.policies.active or None,
     )
 
 

@@ -93,7 +93,7 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     ),
     views.SwarmGovernance(
         quorum_fraction=0.0, required_approvers_by_role={}, veto_roles=("approve",), vote_timeout_secs=3600,
-        quorum_by_risk={"high": 1, "critical": 2}, four_eyes=True,
+        quorum_by_risk={"high": 1, "critical": 2}, four_eyes=True, policy_version=DIGEST,
     ),
     views.AuditEntry(
         id=EVENT, seq=42, timestamp=NOW, category="persona", action="persona.spawned", principal="ada",

@@ -212,6 +212,7 @@ class SwarmGovernance(View, frozen=True, kw_only=True):
     vote_timeout_secs: int
     quorum_by_risk: dict[Risk, int]
     four_eyes: bool
+    policy_version: str | None
 
 
 class ToolInvocation(View, frozen=True, kw_only=True):

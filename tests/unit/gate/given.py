@@ -17,11 +17,13 @@ from shared.contracts.events import (
     EvidenceRef,
     ObservationRecorded,
     PersonaSpawned,
+    PolicyActivated,
     ProposalAuthorized,
     ProposalCreated,
     ProposalVerified,
     Risk,
 )
+from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
 from shared.crypto import new_seed, public_key
 from shared.decider import Decider, Delivered, Effect
@@ -37,7 +39,7 @@ IDENTITY = Identity(
     id=PERSONA, name=PERSONA, role="watcher", charter="Watch the log", swarm_id=SWARM, created_at=T0 - timedelta(days=1)
 )
 CHARTER = charter_sha256(IDENTITY)
-VERSION = "policies-1"
+VERSION = "1" * 64
 WHOSE = {"swarm": SWARM, "persona": PERSONA}
 LIFE = {**WHOSE, "proposal_id": PROPOSAL}
 
@@ -142,6 +144,10 @@ def authorized(created: ProposalCreated, **changed: Any) -> ProposalAuthorized:
         "signature": "",
     }
     return ProposalAuthorized(**{**fields, **changed})
+
+
+def activated(version: str = VERSION, *, revokes: bool = False, gate: str = "policy_gate-1") -> PolicyActivated:
+    return PolicyActivated(swarm=EVERYONE, persona=EVERYONE, digest=version, revokes=revokes, gate=gate)
 
 
 class Mesh:

@@ -16,12 +16,13 @@ from services.actuator.effects import ActuatorEffects
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import RECEIPTS, Workspace
 from shared.contracts.action import Action
-from shared.contracts.events import ActionClaimed, ActionExecuted
+from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated
 from shared.crypto import new_seed, sign_verdict
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect, StaleBoundary
+from shared.policy.activations import Followed
 from shared.runtime.handling import Again, Done
-from tests.unit.gate.given import FINDING, KEY, POST, SEED, VERSION, Mesh, Plenty, at, authorized, proposed, replaced
+from tests.unit.gate.given import FINDING, KEY, POST, SEED, Mesh, Plenty, activated, at, authorized, proposed, replaced
 from tests.unit.gate.test_outbound import sink
 
 GET = Action(kind="http.request", target="http://replaced.example.org/", params={"method": "GET"})
@@ -40,7 +41,6 @@ class Act(Mesh):
         super().__init__()
         self.root = root
         self.opened: list[Workspace] = []
-        self.known = VERSION
 
     def actuator(self, name: str = "one", root: Path | None = None, **changed: Any) -> ActuatorEffects:
         workspace = Workspace(root or self.root)
@@ -51,7 +51,7 @@ class Act(Mesh):
             "outbound": Outbound(),
             "lots": Plenty(),
             "trusted_keys": frozenset({KEY}),
-            "knows_policy": lambda version: version == self.known,
+            "policies": Followed(self.log),
             "instance": name,
             "clock": lambda: self.now,
         }
@@ -59,6 +59,7 @@ class Act(Mesh):
 
     async def authorize(self, action: Action = FINDING, seed: str = SEED, **changed: Any) -> Any:
         created = proposed(action)
+        await self.say(activated(), "b1")
         await self.say(created, "p1")
         draft = authorized(created, key="", **changed)
         key, signature = sign_verdict(seed, draft)
@@ -96,11 +97,22 @@ async def test_what_is_authorised_is_claimed_done_and_recorded_once_however_ofte
     assert act.newest(ActionClaimed).event.actuator.startswith(f"one/{actuator.workspace.identity}/")
 
 
+@pytest.mark.parametrize(("revokes", "error"), [(False, None), (True, "policy_version_revoked")])
+async def test_what_was_authorised_under_earlier_policies_is_good_unless_they_were_revoked(
+    act: Act, revokes: bool, error: str | None
+) -> None:
+    message = await act.authorize()
+    actuator = act.actuator()
+    await act.say(activated("2" * 64, revokes=revokes), "b2")
+    await act.deliver(message, actuator)
+    assert error == act.outcome.error
+
+
 @pytest.mark.parametrize(
     ("how", "error"),
     [
         ({"seed": new_seed()}, "bad_signature"),
-        ({"policy_version": "policies-0"}, "policy_version_unknown"),
+        ({"policy_version": "0" * 64}, "policy_version_unknown"),
         ({"expires_at": at(0)}, "authorization_expired"),
         ({"digest": "0" * 64}, "digest_mismatch"),
     ],
@@ -280,7 +292,7 @@ async def test_nothing_begins_after_its_time(act: Act) -> None:
 async def test_without_a_claim_in_the_log_nothing_is_done(act: Act) -> None:
     actuator = act.actuator()
     message = await act.authorize()
-    created = next(r.event for r in act.log.store.records)
+    (created,) = act.events(ProposalCreated)
     job = decider._job(created)  # type: ignore[arg-type]
     assert isinstance(await actuator.perform(Execute(job=job, actuator="x", deadline=at(60))), decider.NotOurs)
     claim = decider.Claim(id="e9", actuator="x", at=at(0), timeout_ms=1)

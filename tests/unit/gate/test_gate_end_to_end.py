@@ -10,6 +10,7 @@ from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from services.policy_gate import decider as policy_gate
 from services.policy_gate.effects import PolicyGateEffects
+from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
 from services.verifier import decider as verifier
 from services.verifier.answers import Answers
@@ -17,12 +18,16 @@ from services.verifier.effects import VerifierEffects
 from shared.contracts.catalog import class_of
 from shared.contracts.events import EvidenceRef
 from shared.decider import Delivered
-from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
+from shared.log.memory import MemoryKeyValue
+from shared.policy.activations import Followed
+from shared.policy.bundle import DEFAULT_BUNDLE
 from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, Plenty, observed, proposed, spawned
 
 
 async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cause(tmp_path: Path) -> None:
-    mesh, workspace, policies = Mesh(), Workspace(tmp_path / "workspace"), ActiveBundle(DEFAULT_BUNDLE)
+    mesh, workspace = Mesh(), Workspace(tmp_path / "workspace")
+    policies = Policies(mesh.log, MemoryKeyValue(), DEFAULT_BUNDLE, gate="policy_gate-1")
+    await policies.begin()
     services = [
         (verifier, VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform),
         (policy_gate, PolicyGateEffects(sides=Sides(mesh.log), policies=policies, seed=SEED).perform),
@@ -34,7 +39,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
                 outbound=Outbound(),
                 lots=Plenty(),
                 trusted_keys=frozenset({KEY}),
-                knows_policy=policies.knows,
+                policies=Followed(mesh.log),
                 clock=lambda: mesh.now,
             ).perform,
         ),
@@ -50,7 +55,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
             if decider.boundary(Delivered(recorded=recorded, now=mesh.now)) is not None:
                 for attempt in (1, 2):
                     await mesh.handle(decider, perform, recorded, attempt)  # type: ignore[arg-type]
-    life = mesh.log.store.records[2:]
+    life = mesh.log.store.records[3:]
     assert [
         "proposal.created", "proposal.verified", "proposal.authorized", "action.claimed", "action.executed",
     ] == [class_of(r.event) for r in life]  # fmt: skip

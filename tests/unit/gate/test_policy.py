@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle, BadBundle, Bundle
+from shared.contracts.events import PolicyActivated
+from shared.policy.activations import KEPT, Activations
+from shared.policy.bundle import DEFAULT_BUNDLE, BadBundle, Bundle, packed, read_folder, unpacked, version_of
 from shared.policy.types import PolicyRequest
-from tests.unit.gate.given import replaced
+from tests.unit.gate.given import activated, record, replaced
 
 BASE = PolicyRequest(
     swarm="alpha",
@@ -166,13 +168,9 @@ BAD: dict[str, tuple[str, Callable[[str], str]]] = {
 
 
 @pytest.mark.parametrize(("file", "change"), BAD.values(), ids=BAD.keys())
-def test_a_bad_bundle_is_refused_and_the_old_one_stays(folder: Path, file: str, change: Callable[[str], str]) -> None:
-    active = ActiveBundle(folder)
-    before = active.bundle
+def test_a_bad_bundle_is_refused(folder: Path, file: str, change: Callable[[str], str]) -> None:
     edit(folder, file, change)
-    problem = active.reload()
-    assert problem and active.bundle is before and active.bundle.decide(BASE).allow
-    with pytest.raises(BadBundle):
+    with pytest.raises(BadBundle, match=str(folder)):
         Bundle.load(folder)
 
 
@@ -180,19 +178,58 @@ def test_a_bad_bundle_is_refused_and_the_old_one_stays(folder: Path, file: str, 
 def test_a_bundle_with_a_file_missing_is_refused(folder: Path, gone: str) -> None:
     (folder / gone).unlink()
     with pytest.raises(BadBundle):
-        ActiveBundle(folder)
+        Bundle.load(folder)
 
 
-def test_a_good_reload_swaps_the_bundle_and_both_versions_are_known(folder: Path) -> None:
-    active = ActiveBundle(folder)
-    old = active.bundle.version
-    assert active.reload() is None and old == active.bundle.version
-    policy = '@id("quiet") forbid (principal, action, resource) when { context.environment == "quiet" };'
-    edit(folder, "gate.cedar", lambda text: f"{text}\n{policy}\n")
-    assert active.reload() is None
-    assert old != active.bundle.version and active.knows(old) and active.knows(active.bundle.version)
-    assert not active.knows("f" * 64) and not active.knows("")
-    assert ("quiet",) == active.bundle.decide(replaced(BASE, environment="quiet")).policy_ids
+@pytest.mark.parametrize("options", ["{", '{"revoke": 1}', '{"revok": true}', "[]"])
+def test_options_nobody_knows_are_refused(folder: Path, options: str) -> None:
+    (folder / "bundle.json").write_text(options)
+    with pytest.raises(BadBundle):
+        Bundle.load(folder)
+
+
+def test_a_bundle_of_any_size_is_not_a_bundle(folder: Path) -> None:
+    edit(folder, "gate.cedar", lambda text: text + "// so much more\n" * 40_000)
+    with pytest.raises(BadBundle, match="524288"):
+        Bundle.load(folder)
+
+
+def test_what_is_stored_is_that_bundle_or_none(folder: Path) -> None:
+    contents = read_folder(folder)
+    version = version_of(contents)
+    assert contents == unpacked(packed(contents), version)
+    for stored in (b"", b"\xff", packed({}), packed({**contents, "gate.cedar": b""})):
+        with pytest.raises(BadBundle):
+            unpacked(stored, version)
+
+
+def test_a_version_is_good_once_it_was_in_force_and_until_a_later_one_revokes() -> None:
+    def trouble(version: str, *events: PolicyActivated) -> str | None:
+        known = Activations()
+        for seq, event in enumerate(events, start=1):
+            known.apply(record(event, seq))
+        found = known.trouble(version)
+        return None if found is None else found[0]
+
+    a, b, c = "a" * 64, "b" * 64, "c" * 64
+    assert "policy_version_unknown" == trouble(a) == trouble(a, activated(b)) == trouble("", activated(b))
+    assert "policy_version_unknown" == trouble(a, replaced(activated(a), mode="shadow"))
+    assert trouble(a, activated(a)) is None is trouble(a, activated(a), activated(b), activated(c))
+    revoking = activated(b, revokes=True)
+    assert (
+        "policy_version_revoked"
+        == trouble(a, activated(a), revoking)
+        == trouble(a, activated(a), revoking, activated(c))
+    )
+    assert trouble(b, activated(a), revoking, activated(c)) is None
+    assert trouble(a, activated(a), revoking, activated(a)) is None
+
+
+def test_so_many_versions_are_remembered() -> None:
+    known = Activations()
+    for n in range(KEPT + 1):
+        known.apply(record(activated(f"{n:064x}"), n + 1))
+    assert known.trouble(f"{0:064x}") and not known.trouble(f"{1:064x}")
 
 
 def test_the_version_covers_every_file(folder: Path) -> None:
@@ -200,4 +237,6 @@ def test_the_version_covers_every_file(folder: Path) -> None:
     for name, more in [("gate.cedar", "// more\n"), ("schema.cedarschema", "// more\n"), ("golden.json", "\n")]:
         edit(folder, name, lambda text, more=more: text + more)  # type: ignore[misc]
         versions.add(Bundle.load(folder).version)
-    assert 4 == len(versions)
+    (folder / "bundle.json").write_text('{"revoke": true}')
+    revoking = Bundle.load(folder)
+    assert revoking.revokes and 5 == len(versions | {revoking.version})

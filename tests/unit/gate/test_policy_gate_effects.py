@@ -11,6 +11,7 @@ import pytest
 from services.policy_gate import decider
 from services.policy_gate import sides as sides_module
 from services.policy_gate.effects import PolicyGateEffects
+from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
 from shared.contracts.action import Action
 from shared.contracts.events import (
@@ -23,7 +24,8 @@ from shared.contracts.events import (
 )
 from shared.contracts.persona import Identity
 from shared.crypto import verify_verdict
-from shared.policy.bundle import DEFAULT_BUNDLE, ActiveBundle
+from shared.log.memory import MemoryKeyValue
+from shared.policy.bundle import DEFAULT_BUNDLE
 from shared.policy.sides import LOCAL
 from shared.runtime.handling import Again, Done
 from tests.unit.gate.given import (
@@ -51,7 +53,7 @@ class Gate(Mesh):
 
     def __init__(self, folder: Path = DEFAULT_BUNDLE, **settings: Any) -> None:
         super().__init__()
-        self.policies = ActiveBundle(folder)
+        self.policies = Policies(self.log, MemoryKeyValue(), folder, gate="policy_gate-1")
         self.effects = PolicyGateEffects(
             sides=Sides(self.log), policies=self.policies, **{"seed": SEED, "allowed_hosts": HOSTS, **settings}
         )
@@ -60,6 +62,7 @@ class Gate(Mesh):
         return await self.handle(decider, self.effects.perform, recorded, attempt)
 
     async def propose(self, action: Action, risk: Risk, *, spawner: str = "ann", **changed: Any) -> None:
+        await self.policies.begin()
         await self.say(spawned(spawner), "s1")
         created = proposed(action)
         await self.say(created, "p1")
@@ -81,7 +84,9 @@ async def test_a_finding_is_authorized_with_a_signature_that_verifies() -> None:
     await gate.propose(FINDING, "low")
     (verdict,) = gate.verdicts
     assert isinstance(verdict, ProposalAuthorized) and verify_verdict(verdict, {KEY})
-    assert ("file-findings",) == verdict.policy_ids and gate.policies.bundle.version == verdict.policy_version
+    assert ("file-findings",) == verdict.policy_ids and (
+        await gate.policies.current()
+    ).version == verdict.policy_version
     assert at(300) == verdict.expires_at and proposed(FINDING).digest == verdict.digest
 
 
@@ -182,10 +187,12 @@ async def test_policies_changed_while_waiting_ask_again(tmp_path: Path) -> None:
     await gate.propose(NOTE, "medium")
     with (folder / "gate.cedar").open("a") as file:
         file.write("// reviewed\n")
-    assert gate.policies.reload() is None
+    await gate.policies.look()
     await gate.vote("bob")
     first, second = gate.events(ApprovalRequested)
-    assert first.policy_version != second.policy_version == gate.policies.bundle.version and not gate.verdicts
+    assert (
+        first.policy_version != second.policy_version == (await gate.policies.current()).version and not gate.verdicts
+    )
     await gate.vote("cid")
     assert second.policy_version == gate.verdicts[0].policy_version
 

@@ -21,10 +21,11 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 from shared.log.streams import ensure
+from shared.policy.activations import Followed
 from shared.runtime.driving import drive
 from shared.runtime.handling import Fold, handle
 from tests.broker import Broker
-from tests.unit.gate.given import KEY, PROPOSAL, SEED, VERSION, Plenty, authorized, message_of, proposed, replaced
+from tests.unit.gate.given import KEY, PROPOSAL, SEED, Plenty, activated, authorized, message_of, proposed, replaced
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
     created = proposed()
     draft = authorized(created, key="", expires_at=utc_now().replace(year=2100))
     key, signature = sign_verdict(SEED, draft)
+    await log.commit([message_of(activated(), id="b1", time=utc_now())])
     await log.commit([message_of(created, id="p1", time=utc_now())])
     (seq,) = await log.commit([message_of(replaced(draft, key=key, signature=signature), id="a1", time=utc_now())])
     message = Delivered(recorded=await log.get(seq), now=utc_now())  # type: ignore[arg-type]
@@ -59,7 +61,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
             outbound=Outbound(),
             lots=Plenty(),
             trusted_keys=frozenset({KEY}),
-            knows_policy=lambda version: version == VERSION,
+            policies=Followed(log),
             instance=name,
         )
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from gateway_model import Mesh, asked, authorized, claimed, created, executed, mesh, spawned, thought, verified
 
+from services.gateway.projections.projection import Projection
 from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire.ids import GIVEN_PATTERN
@@ -21,6 +22,7 @@ from shared.contracts.events import (
     Credits,
     ObservationRecorded,
     PersonaReaped,
+    PolicyActivated,
     SnapshotCompressed,
     SnapshotCounts,
     SpawnRequested,
@@ -420,8 +422,14 @@ async def test_governance_is_what_the_gate_goes_by() -> None:
         assert (await client.get("/v1/cognition/governance")).json() == {
             "quorum_fraction": 0.0, "required_approvers_by_role": {}, "veto_roles": ["approve"],
             "vote_timeout_secs": 120, "quorum_by_risk": {"low": 1, "medium": 1, "high": 1, "critical": 2},
-            "four_eyes": False,
+            "four_eyes": False, "policy_version": None,
         }  # fmt: skip
+        for mode, version in (("active", "ab" * 32), ("shadow", "cd" * 32)):
+            await up.put(PolicyActivated(swarm="all", persona="all", digest=version, mode=mode, gate="policy_gate-1"))
+        assert (await client.get("/v1/cognition/governance")).json()["policy_version"] == "ab" * 32
+        restored = Projection()
+        restored.restore(up.gateway.projection.capture())
+        assert restored.policies == up.gateway.projection.policies
 
 
 async def test_a_workspace_of_nothing_was_never_updated(up: Mesh, api: httpx.AsyncClient) -> None:

@@ -1,0 +1,68 @@
+"""Which policies are in force, and which were: the fold of `policy.activated`, and how to be up to date with it.
+
+A verdict stays good to its expiry under any bundle that was ever in force, unless a later one revokes what came before it.
+Nobody reads another's folder of policies: whoever needs the version asks the log, each time it matters, for what came since.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.contracts.envelope import Recorded, Stored
+from shared.contracts.events import PolicyActivated
+from shared.contracts.ids import EVERYONE
+from shared.log.port import Log
+
+BOUNDARY = f"policy.activated.{EVERYONE}.{EVERYONE}"
+KEPT = 64
+"""Of the bundles that were in force, so many are remembered, and kept in the store."""
+
+
+class Activations(msgspec.Struct, kw_only=True):
+    """`active` is the digest of the bundle in force, "" before the first; `gate` who activated it; `last` has for each bundle the
+    sequence of its last activation, the newest last; `revoking` is the sequence of the last one that revoked."""
+
+    position: int = 0
+    active: str = ""
+    gate: str = ""
+    last: dict[str, int] = {}
+    revoking: int = 0
+
+    def apply(self, message: Stored) -> None:
+        """Take a message of `BOUNDARY`; one that cannot be read moves the boundary all the same."""
+        self.position = message.seq
+        if not isinstance(message, Recorded) or not isinstance(event := message.event, PolicyActivated):
+            return
+        if event.mode != "active":
+            return
+        self.active, self.gate = event.digest, event.gate
+        self.last.pop(event.digest, None)
+        self.last[event.digest] = message.seq
+        if event.revokes:
+            self.revoking = message.seq
+        while len(self.last) > KEPT:
+            del self.last[next(iter(self.last))]
+
+    def trouble(self, version: str) -> tuple[str, str] | None:
+        """Why a verdict under this version is not good (any more), as a reason code and a sentence."""
+        activated = self.last.get(version)
+        if activated is None:
+            return "policy_version_unknown", f"policy version {version[:12]} was never in force"
+        if activated < self.revoking:
+            return "policy_version_revoked", f"policy version {version[:12]} was revoked at {self.revoking}"
+        return None
+
+
+class Followed:
+    """The activations of a log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._known = Activations()
+
+    async def look(self) -> Activations:
+        """All up to now. Raises `LogUnavailable`."""
+        for message in await self._log.stored((BOUNDARY,), self._known.position):
+            if message.seq > self._known.position:
+                self._known.apply(message)
+        return self._known
