@@ -5,7 +5,8 @@ they reach the log only through service exports, so that even a forbidden subjec
 account (permissions by subject alone do not stop that: the server's answer would be stored under it). SYS is the system's.
 
 One nkey user per service instance (`verifier-1`), each with
-- publish: its own event classes, its dead letters, its checkpoints, and the JetStream requests its reading needs;
+- publish: its own event classes (in its own slot, where their subjects end with one), its dead letters, its checkpoints, and the
+  JetStream requests its reading needs;
 - subscribe: its own inbox prefix and the discovery subjects of nats.micro (`$SRV`), which it may answer.
 Beside them `bootstrap` (declares streams and consumers), `operator` (people: reads everything, says nothing) and `sys`.
 
@@ -24,6 +25,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from shared.contracts.catalog import CONSUMES, EMITTERS, SERVICES, TIMERS, class_filter
+from shared.contracts.ids import CORE, slot_of
 from shared.log.dead import UNREADABLE
 from shared.log.streams import STREAMS
 
@@ -113,9 +115,11 @@ def tails(instance: str) -> tuple[tuple[str, str], ...]:
     return ((LOG_STREAM, f"tail-{instance}"), (RECALL_STREAM, f"tail-{instance}-recall"))
 
 
-def emits(service: str) -> tuple[str, ...]:
-    """Subject filters of the classes the service says."""
-    return tuple(class_filter(name) for name, emitters in EMITTERS.items() if service in emitters)
+def emits(instance: str) -> tuple[str, ...]:
+    """Subject filters of the classes the instance says: in its own slot where subjects have one, which for all but runners is CORE's."""
+    service = service_of(instance)
+    slot = slot_of(instance) if service in UNTRUSTED else CORE
+    return tuple(class_filter(name, slot=slot) for name, emitters in EMITTERS.items() if service in emitters)
 
 
 def _letters(service: str) -> tuple[str, ...]:
@@ -126,7 +130,7 @@ def _letters(service: str) -> tuple[str, ...]:
 def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
     """Least privilege of one service instance. `runners`: the instances whose tails the governor opens."""
     service = service_of(instance)
-    publish = [*emits(service), f"dead.{service}.>", *_letters(service)]
+    publish = [*emits(instance), f"dead.{service}.>", *_letters(service)]
     probe = f"probe.{instance}"
     publish += [probe, f"$JS.API.DIRECT.GET.PROBE.{probe}"]
     if service not in UNTRUSTED:

@@ -18,6 +18,7 @@ import nats
 import uvloop
 from nats.aio.msg import Msg
 
+from shared.contracts.boundaries import life, said
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ActionExecuted, ProposalAuthorized, ProposalCreated, ProposalVerified
@@ -54,7 +55,6 @@ class PassOn:
 
     def __init__(self, stage: str) -> None:
         self._ends = (ProposalVerified, ProposalAuthorized, ActionExecuted)[STAGES.index(stage)]
-        self._guards = "action" if stage == "act" else "proposal"
         says: dict[str, Callable[[Heard], Said]] = {"verify": _verified, "policy": _authorized, "act": _executed}
         self._says = says[stage]
 
@@ -65,9 +65,9 @@ class PassOn:
         assert isinstance(message, Delivered)
         event = message.recorded.event
         assert isinstance(event, Heard)
-        life = f"{event.swarm}.{event.persona}.{event.proposal_id}"
-        guard = f"{self._guards}.*.{life}"
-        return Boundary(reads=(f"*.*.{life}",) if self._guards == "action" else (guard,), guards=(guard,), opens=True)
+        guard = life(event.swarm, event.persona, event.proposal_id)
+        asked = said("proposal.created", event.swarm, event.persona, event.proposal_id)
+        return Boundary(reads=(guard, asked), guards=(guard,), opens=True)
 
     def decide(self, state: State, message: Input) -> Decision:
         if state.settled or not isinstance(message, Delivered):
@@ -144,7 +144,7 @@ async def bare(stage: str, url: str, prefix: str, batch: int) -> None:
     stopping = _on_sigterm()
 
     async def pass_on(message: Msg) -> None:
-        life = message.subject.split(".", 3)[3]
+        life = ".".join(message.subject.split(".")[3:6])
         await js.publish(f"{prefix}{_IN[hop + 1]}.{life}", message.data)
         await message.ack()
 

@@ -184,7 +184,7 @@ async def _pulls(log: JetStreamLog, js: JetStreamContext, count: int) -> Figures
 
 
 async def _pull_ours(log: JetStreamLog, name: str, count: int) -> float:
-    puller = log.pull(ConsumerSpec(name=name, filters=("thought.generated.bench.pulled",), ack_wait_s=30))
+    puller = log.pull(ConsumerSpec(name=name, filters=("thought.generated.bench.pulled.*",), ack_wait_s=30))
     taken = 0
     began = time.perf_counter()
     async for delivery in puller:
@@ -198,7 +198,7 @@ async def _pull_ours(log: JetStreamLog, name: str, count: int) -> float:
 
 
 async def _pull_bare(js: JetStreamContext, name: str, count: int) -> float:
-    subscription = await js.pull_subscribe("thought.generated.bench.pulled", durable=name, stream="SWARM")
+    subscription = await js.pull_subscribe("thought.generated.bench.pulled.*", durable=name, stream="SWARM")
     taken = 0
     began = time.perf_counter()
     while taken < count:

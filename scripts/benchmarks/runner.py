@@ -136,7 +136,7 @@ class Bench:
         asked: asyncio.Queue[str] = asyncio.Queue()
 
         async def listen() -> None:
-            async for recorded in self.log.tail(("grant.requested.bench.*",)):
+            async for recorded in self.log.tail(("grant.requested.bench.*.*",)):
                 assert isinstance(recorded.event, GrantRequested)
                 if recorded.event.need != Credits():
                     asked.put_nowait(recorded.event.persona)
@@ -203,7 +203,7 @@ async def _bare(url: str, count: int) -> int:
     js = client.jetstream()
     began = time.perf_counter()
     for n in range(count):
-        await js.publish(f"thought.generated.bare.p{n % ACTIVE}", b"x" * 600)
+        await js.publish(f"thought.generated.bare.p{n % ACTIVE}.r1", b"x" * 600)
     rate = count / (time.perf_counter() - began)
     await client.close()
     return round(rate)

@@ -1,8 +1,8 @@
 """Claim, execute once, record the outcome; and after a crash, find out instead of trying again.
 
 Theory of operation. Only the id is taken from the message: what is done is the action of `proposal.created` in the log. `Check`
-re-verifies everything the gate promised; a refusal is an outcome without a claim. Then the claim is committed on a boundary
-that must be empty (`action.*` of the proposal), and only then is the action executed, under the claim's id as idempotency key.
+re-verifies everything the gate promised; a refusal is an outcome without a claim. Then the claim is committed, guarded by all
+that CORE has said in the proposal's life, and only then is the action executed, under the claim's id as idempotency key.
 
     authorized ─ Check ─ refused ────────────────────────────────────────→ executed (failure, no claim)
                    └─ fit ─ Allot ─ none left → delayed, until the next minute or its expiry
@@ -31,6 +31,7 @@ import msgspec
 
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import KINDS, Problem, read
+from shared.contracts.boundaries import life, said
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionClaimed,
@@ -150,12 +151,13 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """The proposal's whole life is read; its claim and outcome guard it."""
+    """The proposal is read, and its life, which guards it."""
     if isinstance(message, Tick) or not isinstance(message.recorded.event, ProposalAuthorized):
         return None
     event = message.recorded.event
-    whose = f"{event.swarm}.{event.persona}.{event.proposal_id}"
-    return Boundary(reads=(f"*.*.{whose}",), guards=(f"action.*.{whose}",))
+    guard = life(event.swarm, event.persona, event.proposal_id)
+    created = said("proposal.created", event.swarm, event.persona, event.proposal_id)
+    return Boundary(reads=(guard, created), guards=(guard,))
 
 
 def evolve(state: State, recorded: Recorded) -> State:

@@ -9,6 +9,8 @@ import msgspec
 
 from services.governor.decider import LastThoughts
 from services.governor.ledger import Spent
+from shared.contracts.boundaries import said
+from shared.contracts.catalog import class_filter
 from shared.contracts.events import (
     CognitionStarted,
     Credits,
@@ -24,7 +26,9 @@ from shared.log.port import Log
 MAX_AUDITED = 20_000
 """Thoughts of one swarm looked at in one turn; the rest is for the next."""
 MAX_COUNT = 2**53
-PERSONAS = ("persona.spawned.*.*", "persona.draining.*.*", "persona.reaped.*.*", "thought.sealed.*.*")
+PERSONAS = tuple(
+    class_filter(name) for name in ("persona.spawned", "persona.draining", "persona.reaped", "thought.sealed")
+)
 WATCHED = timedelta(minutes=15)
 """So long after its seal a persona's thoughts are looked at: a runner that stood still wakes within, or its step is refused."""
 
@@ -78,7 +82,7 @@ class Roster:
 
     async def last_thoughts(self, swarm: str) -> LastThoughts:
         """The facts of one swarm's tick."""
-        subjects = [f"thought.generated.{swarm}.{persona}" for persona in sorted(self.live.get(swarm, ()))]
+        subjects = [said("thought.generated", swarm, persona) for persona in sorted(self.live.get(swarm, ()))]
         last = await self._log.last(subjects)
         self._thought_at[swarm] = max((r.seq for r in last), default=0)
         useful_at = {r.event.persona: r.event.useful_at for r in last if isinstance(r.event, ThoughtGenerated)}
@@ -97,7 +101,7 @@ class Roster:
         ended = self._ended.get(swarm, {})
         for name in [n for n, e in ended.items() if e.sealed_seq and now - e.at > WATCHED]:
             del ended[name]
-        last = await self._log.last([f"thought.generated.{swarm}.{name}" for name in ended]) if ended else []
+        last = await self._log.last([said("thought.generated", swarm, name) for name in ended]) if ended else []
         late = {r.event.persona for r in last if r.seq > ended[r.event.persona].sealed_seq}
         return tuple(name for name, e in ended.items() if name in late or not e.sealed_seq)
 
@@ -110,7 +114,7 @@ class Roster:
         after = self._audited.setdefault(swarm, newest)
         if newest <= after:
             return ()
-        records = await self._log.read((f"thought.generated.{swarm}.>",), after, limit=MAX_AUDITED)
+        records = await self._log.read((class_filter("thought.generated", swarm),), after, limit=MAX_AUDITED)
         self._audited[swarm] = records[-1].seq if records else newest
         found = ((r.seq, r.event) for r in records if isinstance(r.event, ThoughtGenerated))
         return tuple(

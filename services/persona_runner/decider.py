@@ -3,8 +3,8 @@
 Theory of operation. The state is the fold of the persona's own events (`state.py`). A `Tick` with `Percepts` asks whether the
 persona is due (`cadence.py`); if so, the decision is the effect `Think`, with everything the thinker may know. Its result
 comes back as `Performed` and becomes one commit: the thought and what follows from it (`drafts.py`), guarded by
-`thought.*.<swarm>.<persona>`, which the reap seals. Ids derive from persona and step, so a step thought twice is one event and two runners
-cannot fork a history. Every call is paid from a grant the thought cites (`spending.py`), and made only if its worst case
+`thought.*.<swarm>.<persona>.*`, which the reap seals. Ids derive from persona and step, so a step thought twice is one event and
+two runners cannot fork a history. Every call is paid from a grant the thought cites (`spending.py`), and made only if its worst case
 fits what is left; the shell answers `Unaffordable` otherwise, and more is asked for.
 
 Invariants: no step before the loop interval after the last; no spending beyond a grant; nothing after the final thought;
@@ -31,10 +31,9 @@ from services.persona_runner.steps import (
     Thoughtful,
     Thoughtless,
     Unaffordable,
-    filters,
-    grant_subject,
 )
-from shared.contracts.boundaries import thoughts
+from shared.contracts import boundaries
+from shared.contracts.catalog import about
 from shared.contracts.events import (
     AnyEvent,
     Credits,
@@ -66,7 +65,7 @@ def boundary(message: Delivered | Tick) -> Boundary | None:
     """A tick's id names the persona: its own events are read, its thoughts are the guard. Events decide nothing."""
     if not isinstance(message, Tick):
         return None
-    return Boundary(reads=filters(message.swarm, message.id), guards=(thoughts(message.swarm, message.id),))
+    return Boundary(reads=about(message.swarm, message.id), guards=(boundaries.thoughts(message.swarm, message.id),))
 
 
 def decide(state: State, message: Input) -> Decision:
@@ -146,7 +145,9 @@ def _performed(state: State, think: Think, result: Result, now: datetime, facts:
             busy = think.context.phase == "observe" or not state.resting
             wanted = ask(state, result.worst, facts.limits.grant_thoughts if busy else 1)
             return Decision(
-                events=(wanted,), guards=(grant_subject(state.swarm, state.persona),), charter=state.charter
+                events=(wanted,),
+                guards=(boundaries.said("grant.requested", state.swarm, state.persona),),
+                charter=state.charter,
             )
         case _:
             return NOTHING
@@ -212,10 +213,10 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
             ),
         )
     events: tuple[AnyEvent, ...] = (thought, *follows)
-    guards: tuple[str, ...] = (thoughts(state.swarm, state.persona),)
+    guards: tuple[str, ...] = (boundaries.thoughts(state.swarm, state.persona),)
     closing = close(state, thought, worst, now, facts.loop_interval_ms, facts.limits)
     if closing is not None:
-        events, guards = (closing, *events), (grant_subject(state.swarm, state.persona), *guards)
+        events, guards = (closing, *events), (boundaries.said("grant.requested", state.swarm, state.persona), *guards)
     return Decision(events=events, guards=guards, charter=state.charter)
 
 

@@ -25,7 +25,7 @@ from services.persona_runner.steps import Percepts
 from shared.contracts.catalog import owner
 from shared.contracts.envelope import Message, Recorded, Stored, Unreadable
 from shared.contracts.events import CognitionStarted, CognitionStopped, ObservationRecorded, PersonaSpawned
-from shared.contracts.ids import EVERYONE
+from shared.contracts.ids import EVERYONE, slot_of
 from shared.log.marks import Trail
 from shared.thinker.perception import Perception
 from shared.thinker.port import Percept
@@ -89,7 +89,10 @@ class Hosted(msgspec.Struct, array_like=True):
 
 
 class Host:
-    """See the module's theory. Synchronous: it waits for nothing and does nothing outside."""
+    """See the module's theory. Synchronous: it waits for nothing and does nothing outside.
+
+    `runner` is the instance it is in, whose number is its slot: raises `ValueError` where there is none.
+    """
 
     def __init__(self, *, shards: int, thinker: str, runner: str, limits: Limits | None = None) -> None:
         self.shard_count = shards
@@ -97,6 +100,7 @@ class Host:
         self.shards: set[int] = set()
         self.position = 0
         self.trail = Trail()
+        self.slot = slot_of(runner)
         self._thinker, self._runner = thinker, runner
         self._swarms: dict[str, Swarm] = {}
         self._controls: dict[str, tuple[int, int]] = {}

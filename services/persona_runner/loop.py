@@ -11,8 +11,7 @@ import structlog
 
 from services.persona_runner.host import Host, Key
 from services.persona_runner.stepping import stepping
-from services.persona_runner.steps import filters
-from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_filter
+from shared.contracts.catalog import CONSUMES, SHORT_LIVED, about, class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaReaped, PersonaSpawned, ThoughtGenerated
 from shared.contracts.ids import utc_now
@@ -25,7 +24,7 @@ log = structlog.get_logger()
 
 SOURCE = "persona_runner"
 FILTERS = tuple(class_filter(c) for c in CONSUMES[SOURCE] if c not in SHORT_LIVED)
-LIFECYCLE = ("persona.spawned.*.*", "persona.reaped.*.*")
+LIFECYCLE = (class_filter("persona.spawned"), class_filter("persona.reaped"))
 AWAY_S, FAILED_S, HELD_S = 1.0, 5.0, 1.0
 SLICE_S = 0.02
 """The longest that events are taken in without letting others run: leases are to be renewed meanwhile."""
@@ -111,7 +110,7 @@ class Loop:
 
         async def load(key: Key) -> None:
             async with slots:
-                self._host.install(await self._log.stored(filters(*key), upto=upto))
+                self._host.install(await self._log.stored(about(*key), upto=upto))
 
         loads = [asyncio.create_task(load(key)) for key, alive in lives.items() if alive]
         try:

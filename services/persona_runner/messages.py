@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
+import msgspec
+
 from services.persona_runner.state import State
-from services.persona_runner.steps import grant_subject
-from shared.contracts.boundaries import thoughts
+from shared.contracts import boundaries
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import GrantRequested, ThoughtGenerated
@@ -25,8 +26,8 @@ def thought_id(state: State) -> str:
     return caused_id(f"{state.swarm}.{state.persona}.{state.step + 1}", "thought.generated")
 
 
-def messages(state: State, decision: Decision, now: datetime, source: str) -> tuple[Message, ...]:
-    """The decision's events in their envelopes. `now` is the time of the step."""
+def messages(state: State, decision: Decision, now: datetime, source: str, slot: str) -> tuple[Message, ...]:
+    """The decision's events in their envelopes, said in this slot. `now` is the time of the step."""
     this = thought_id(state)
     thought = next((e for e in decision.events if isinstance(e, ThoughtGenerated)), None)
     cause = state.thought_id if thought is None else _cause(state, thought)
@@ -53,15 +54,15 @@ def messages(state: State, decision: Decision, now: datetime, source: str) -> tu
             causation=causation,
             charter=decision.charter,
         )
-        made.append(Message(event=event, envelope=envelope))
+        made.append(Message(event=msgspec.structs.replace(event, slot=slot), envelope=envelope))
     return tuple(made)
 
 
 def guards(state: State, decision: Decision) -> tuple[Expect, ...]:
     """The boundaries of the decision's events, at the sequences this state rests on."""
     last = {
-        thoughts(state.swarm, state.persona): state.thought_seq,
-        grant_subject(state.swarm, state.persona): state.ask_seq,
+        boundaries.thoughts(state.swarm, state.persona): state.thought_seq,
+        boundaries.said("grant.requested", state.swarm, state.persona): state.ask_seq,
     }
     return tuple(Expect(subject, last[subject]) for subject in decision.guards or ())
 

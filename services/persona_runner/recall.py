@@ -10,6 +10,7 @@ import asyncio
 
 import structlog
 
+from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Envelope, Message, Unreadable
 from shared.contracts.events import Memory, RecallAnswered, RecallRequested
 from shared.contracts.ids import fresh_id, utc_now
@@ -27,10 +28,11 @@ MAX_WAITING = 256
 class Recaller:
     """One process's questions to memory. `follow` must run for answers to come."""
 
-    def __init__(self, log_: Log, *, source: str) -> None:
+    def __init__(self, log_: Log, *, source: str, slot: str) -> None:
         self._log = log_
+        self._slot = slot
         self._source = source
-        self._tail = log_.tail(("recall.answered.*.*",), stream="RECALL")
+        self._tail = log_.tail((class_filter("recall.answered"),), stream="RECALL")
         self._waiting: dict[str, asyncio.Future[tuple[Memory, ...]]] = {}
         self._unanswered = 0
         self._silent_until = 0.0
@@ -74,6 +76,8 @@ class Recaller:
 
     async def _ask(self, event_id: str, context: Context, query: str) -> None:
         identity = context.identity
-        request = RecallRequested(swarm=identity.swarm_id, persona=identity.id, query=query[:2000], limit=LIMIT)
+        request = RecallRequested(
+            swarm=identity.swarm_id, persona=identity.id, query=query[:2000], limit=LIMIT, slot=self._slot
+        )
         envelope = Envelope(id=event_id, source=self._source, time=utc_now(), correlation=event_id)
         await self._log.commit([Message(event=request, envelope=envelope)])

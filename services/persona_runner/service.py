@@ -56,8 +56,11 @@ async def wire(service: Service) -> None:
     """Host this instance's share of the personas; the share is looked at anew every third of the lease."""
     settings = service.settings
     thinker = thinker_of(settings)
-    host = Host(shards=settings.shards, thinker=thinker.name, runner=service.instance)
-    recaller = Recaller(service.log, source=SOURCE)
+    try:
+        host = Host(shards=settings.shards, thinker=thinker.name, runner=service.instance)
+    except ValueError as error:
+        raise SettingsError(f"SWARM_INSTANCE: {error}") from error
+    recaller = Recaller(service.log, source=SOURCE, slot=host.slot)
     placement = Placement(
         service.bucket("leases"), service.instance, shards=settings.shards, ttl_s=settings.lease_ttl_s
     )

@@ -13,7 +13,8 @@ from services.persona_runner.host import Host, Key
 from services.persona_runner.messages import guards, messages
 from services.persona_runner.spending import ask_at
 from services.persona_runner.state import State
-from services.persona_runner.steps import Percepts, Think, filters
+from services.persona_runner.steps import Percepts, Think
+from shared.contracts.catalog import about
 from shared.contracts.envelope import Recorded, Unreadable
 from shared.decider import Performed, Tick
 from shared.runtime.handling import Again, Answer, Commit, Done, Operation, Perform, Read, Verdict
@@ -38,12 +39,12 @@ def stepping(host: Host, key: Key, clock: Callable[[], datetime], source: str) -
     if not decision.events:
         _rest(host, key, state, facts, now)
         return Done()
-    batch = messages(state, decision, now, source)
+    batch = messages(state, decision, now, source, host.slot)
     seqs = yield Commit(batch, guards(state, decision))
     if seqs is None:
         # somebody else took this step: learn of it from the log itself
         upto = host.begin(key)
-        answer = yield Read(filters(*key), 0)
+        answer = yield Read(about(*key), 0)
         host.install([m for m in answer if isinstance(m, Recorded | Unreadable) and m.seq <= upto])  # type: ignore[union-attr]
         host.end(key)
         host.settle(key, now, not_before_s=pause_s)

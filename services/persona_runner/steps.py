@@ -54,13 +54,3 @@ class Unaffordable(Result, frozen=True, kw_only=True):
     """The worst case does not fit what is left of the grant; nothing was called."""
 
     worst: Usage
-
-
-def filters(swarm: str, persona: str) -> tuple[str, ...]:
-    """Where everything about one persona is."""
-    return f"*.*.{swarm}.{persona}", f"*.*.{swarm}.{persona}.*"
-
-
-def grant_subject(swarm: str, persona: str) -> str:
-    """The boundary of one persona's asking."""
-    return f"grant.requested.{swarm}.{persona}"

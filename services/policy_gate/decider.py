@@ -14,8 +14,8 @@ policy version the request was made under, and never from the proposal's side (`
 persona or one of its ancestors). A changed policy makes a new request; old grants do not carry over. An authorisation ends with
 its time to live or the proposal's deadline, whichever is sooner; so does a request.
 
-Invariants: at most one of authorized / rejected after verified (guarded by `proposal.*`, and by the whole life once people are
-involved, so a denial can never slip in unseen); the digest signed is the digest of the action as it stands in the log.
+Invariants: at most one of authorized / rejected after verified (guarded by all that CORE says in the proposal's life, so a
+denial can never slip in unseen); the digest signed is the digest of the action as it stands in the log.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import msgspec
 
 from shared.contracts.action import Action, action_digest
 from shared.contracts.approvals import answered
+from shared.contracts.boundaries import life, said
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ApprovalDenied,
@@ -34,7 +35,6 @@ from shared.contracts.events import (
     ApprovalRequested,
     ProposalAuthorized,
     ProposalCreated,
-    ProposalEvent,
     ProposalRejected,
     ProposalVerified,
     Risk,
@@ -114,14 +114,15 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """The proposal's whole life is read; its verdicts guard it, or the whole life does."""
+    """The proposal is read, and its life, which guards it."""
     if isinstance(message, Tick):
         return None
     event = message.recorded.event
     if not isinstance(event, ProposalVerified | ApprovalRequested | ApprovalGranted | ApprovalDenied):
         return None
-    verdicts, life = _filters(event)
-    return Boundary(reads=(life,), guards=(verdicts, life))
+    guard = life(event.swarm, event.persona, event.proposal_id)
+    created = said("proposal.created", event.swarm, event.persona, event.proposal_id)
+    return Boundary(reads=(guard, created), guards=(guard,))
 
 
 def evolve(state: State, recorded: Recorded) -> State:
@@ -162,17 +163,17 @@ def decide(state: State, message: Input) -> Decision:
         waits = isinstance(cause.recorded.event, ProposalVerified)
         return Decision(retry_s=NOT_YET_READABLE_S) if waits else NOTHING
     if not verified.digest == created.digest == _digest(created):
-        return _reject(state, created, "policy", "digest_mismatch", "the action is not the one that was verified")
+        return _reject(created, "policy", "digest_mismatch", "the action is not the one that was verified")
     if state.denied_by is not None:
-        return _reject(state, created, "approval", "denied", f"denied by {state.denied_by}")
+        return _reject(created, "approval", "denied", f"denied by {state.denied_by}")
     now = message.now
     if isinstance(message, Delivered) and message.crowd:
         why = f"{message.crowd} verified proposals of {created.swarm} wait already, more than its share; propose again later"
-        return _reject(state, created, "policy", "too_many_waiting", why)
+        return _reject(created, "policy", "too_many_waiting", why)
     if state.request is not None and now >= state.request.expires_at:
-        return _reject(state, created, "approval", "approval_expired", "nobody decided in time")
+        return _reject(created, "approval", "approval_expired", "nobody decided in time")
     if now >= created.deadline:
-        return _reject(state, created, "policy", "deadline_passed", f"it was due before {created.deadline.isoformat()}")
+        return _reject(created, "policy", "deadline_passed", f"it was due before {created.deadline.isoformat()}")
     match message:
         case Delivered(recorded=recorded):
             return _delivered(state, created, verified, recorded, now)
@@ -183,7 +184,7 @@ def decide(state: State, message: Input) -> Decision:
         case Performed(effect=Sign(), result=Signed(verdict=verdict)):
             if verdict.digest != created.digest:
                 return NOTHING
-            return Decision(events=(verdict,), guards=_guards(state, created), charter=created.charter)
+            return Decision(events=(verdict,), charter=created.charter)
         case _:
             return NOTHING
 
@@ -261,7 +262,7 @@ def _judge(
         detail = (
             "; ".join(decision.errors) or f"{created.action.kind} on {created.action.target} at {verified.risk} risk"
         )
-        return _reject(state, created, "policy", decision.reason, detail, decision)
+        return _reject(created, "policy", decision.reason, detail, decision)
     request = state.request
     if request is not None and request.policy_version == answer.with_people.version:
         cause = message.cause
@@ -278,11 +279,10 @@ def _judge(
         expires_at=_until(message.now, answer.approval_ttl_s, created.deadline),
         summary=f"{created.title}: {created.action.kind} on {created.action.target}, {verified.risk} risk"[:1000],
     )
-    return Decision(events=(asked,), guards=(_filters(created)[1],), charter=created.charter)
+    return Decision(events=(asked,), charter=created.charter)
 
 
 def _reject(
-    state: State,
     created: ProposalCreated,
     stage: Literal["policy", "approval"],
     reason: str,
@@ -300,18 +300,7 @@ def _reject(
         policy_ids=decision.policy_ids if decision else (),
         policy_version=decision.version if decision else "",
     )
-    return Decision(events=(rejected,), guards=_guards(state, created), charter=created.charter)
-
-
-def _guards(state: State, created: ProposalCreated) -> tuple[str, ...]:
-    """Verdicts alone suffice until people are asked; from then on nothing in the proposal's life may go unseen."""
-    verdicts, life = _filters(created)
-    return (verdicts,) if state.request is None else (life,)
-
-
-def _filters(event: ProposalEvent) -> tuple[str, str]:
-    whose = f"{event.swarm}.{event.persona}.{event.proposal_id}"
-    return f"proposal.*.{whose}", f"*.*.{whose}"
+    return Decision(events=(rejected,), charter=created.charter)
 
 
 def _until(now: datetime, ttl_s: float, deadline: Instant) -> datetime:

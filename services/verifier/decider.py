@@ -17,6 +17,7 @@ import msgspec
 
 from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import RISKS, Problem, classify, read
+from shared.contracts.boundaries import life, said
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     CheckRequested,
@@ -38,17 +39,17 @@ MAX_EVIDENCE = 256
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether this proposal has its verdict, or this check its result."""
+    """Whether the proposal of this id has its verdict, and the check of this id its result."""
 
-    settled: bool = False
+    judged: bool = False
+    answered: bool = False
 
 
 class Resolve(Effect, frozen=True, kw_only=True):
-    """Look up the cited events, and whose they are, the persona that cites them, and whether there is a verdict already."""
+    """Look up the cited events, and whose they are, and the persona that cites them."""
 
     swarm: Token
     persona: Token
-    proposal_id: Token
     evidence: tuple[EvidenceRef, ...]
 
 
@@ -57,7 +58,6 @@ class Resolved(Result, frozen=True, kw_only=True):
 
     `missing`: no such event under that id. `foreign`: another swarm's, or private to another persona. `independent` counts
     found events that are neither tainted observations nor the persona's own words. `charter` is None for an unknown persona.
-    `settled`: there is a verdict; a runner may create the same proposal twice, and the second does not open its life.
     """
 
     found: tuple[EvidenceRef, ...] = ()
@@ -67,7 +67,6 @@ class Resolved(Result, frozen=True, kw_only=True):
     live: bool = False
     charter: Sha256 | None = None
     allowed_tools: tuple[str, ...] = ()
-    settled: bool = False
 
 
 class RunProbe(Effect, frozen=True, kw_only=True):
@@ -97,47 +96,48 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """A proposal's verdicts, or a check's result; the message opens it."""
+    """A proposal's verdicts, or a check's result, and what asks for it; the message opens it."""
     if isinstance(message, Tick):
         return None
     event = message.recorded.event
     match event:
         case ProposalCreated():
-            subjects = (f"proposal.*.{event.swarm}.{event.persona}.{event.proposal_id}",)
+            life_id, name = event.proposal_id, "proposal.created"
         case CheckRequested():
-            subjects = (f"check.*.{event.swarm}.{event.persona}.{event.check_id}",)
+            life_id, name = event.check_id, "check.requested"
         case _:
             return None
-    return Boundary(reads=subjects, guards=subjects, opens=True)
+    guard = life(event.swarm, event.persona, life_id)
+    return Boundary(reads=(guard, said(name, event.swarm, event.persona, life_id)), guards=(guard,), opens=True)
 
 
 def evolve(state: State, recorded: Recorded) -> State:
     """Settled by a verdict of this stage, or by any later one (which rests on it)."""
     match recorded.event:
-        case ProposalVerified() | ProposalRejected() | CheckResult():
-            return State(settled=True)
+        case ProposalVerified() | ProposalRejected():
+            return msgspec.structs.replace(state, judged=True)
+        case CheckResult():
+            return msgspec.structs.replace(state, answered=True)
         case _:
             return state
 
 
 def decide(state: State, message: Input) -> Decision:
     """See the module's theory of operation."""
-    if state.settled:
-        return NOTHING
     match message:
         case Delivered(recorded=recorded, crowd=crowd) if crowd:
             return _crowded(recorded, crowd)
         case Delivered(recorded=recorded):
             match recorded.event:
-                case ProposalCreated() as proposal:
+                case ProposalCreated() as proposal if not state.judged:
                     return _examine(proposal, message)
-                case CheckRequested() as check:
+                case CheckRequested() as check if not state.answered:
                     return _ask(check, message)
         case Performed(cause=Delivered(recorded=recorded), result=result):
             match recorded.event, result:
-                case ProposalCreated() as proposal, Resolved() as facts:
-                    return NOTHING if facts.settled else _judge(proposal, facts)
-                case CheckRequested() as check, Measured() as measured:
+                case ProposalCreated() as proposal, Resolved() as facts if not state.judged:
+                    return _judge(proposal, facts)
+                case CheckRequested() as check, Measured() as measured if not state.answered:
                     return _report(check, measured, recorded.envelope.charter)
     return NOTHING
 
@@ -175,8 +175,7 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
     if problems:
         return _reject(proposal, problems)
     cited = tuple({(ref.seq, ref.id): ref for ref in proposal.evidence}.values())
-    resolve = Resolve(swarm=proposal.swarm, persona=proposal.persona, proposal_id=proposal.proposal_id, evidence=cited)
-    return Decision(effect=resolve)
+    return Decision(effect=Resolve(swarm=proposal.swarm, persona=proposal.persona, evidence=cited))
 
 
 def _judge(proposal: ProposalCreated, facts: Resolved) -> Decision:

@@ -25,8 +25,6 @@ from shared.contracts.events import (
     MemoryRecall,
     ObservationRecorded,
     PersonaSpawned,
-    ProposalRejected,
-    ProposalVerified,
     RecallRequested,
 )
 from shared.contracts.ids import EVERYONE, fresh_id
@@ -118,9 +116,9 @@ async def resolve(log: Log, effect: Resolve, known: Known) -> Resolved:
     found, missing, foreign, independent = [], [], [], 0
     whose = f"{effect.swarm}.{effect.persona}"
     ends = (f"persona.draining.{whose}", f"persona.reaped.{whose}")
-    spawned, about, looked_up = await asyncio.gather(
+    spawned, ended, looked_up = await asyncio.gather(
         known.birth(log, whose),
-        log.last([*ends, f"proposal.*.{whose}.{effect.proposal_id}"]),
+        log.last(ends),
         asyncio.gather(*(known.event(log, ref.seq) for ref in effect.evidence)),
     )
     for ref, recorded in zip(effect.evidence, looked_up, strict=True):
@@ -136,10 +134,9 @@ async def resolve(log: Log, effect: Resolve, known: Known) -> Resolved:
         missing=tuple(missing),
         foreign=tuple(foreign),
         independent=independent,
-        live=spawned is not None and not any(r.subject in ends for r in about),
+        live=spawned is not None and not ended,
         charter=None if spawned is None else charter_sha256(spawned.identity),
         allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
-        settled=any(isinstance(r.event, ProposalVerified | ProposalRejected) for r in about),
     )
 
 

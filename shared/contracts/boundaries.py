@@ -8,8 +8,18 @@ from __future__ import annotations
 
 
 def thoughts(swarm: str, persona: str) -> str:
-    """One history per persona; the governor's seal ends it."""
-    return f"thought.*.{swarm}.{persona}"
+    """One history per persona, whichever runner makes it; the governor's seal ends it."""
+    return f"thought.*.{swarm}.{persona}.*"
+
+
+def life(swarm: str, persona: str, life_id: str) -> str:
+    """What CORE says in the life of one proposal or check: nothing a runner says has five tokens and ends in its id."""
+    return f"*.*.{swarm}.{persona}.{life_id}"
+
+
+def said(event_class: str, swarm: str, persona: str, life_id: str | None = None) -> str:
+    """What runners say of one class about a persona, or in one life, with whoever's slot."""
+    return f"{event_class}.{swarm}.{persona}.*" if life_id is None else f"{event_class}.{swarm}.{persona}.{life_id}.*"
 
 
 def lots(swarm: str) -> str:

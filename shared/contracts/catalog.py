@@ -1,7 +1,8 @@
 """Who says what: the one table of classes, subjects, emitters and streams.
 
 A subject is `<entity>.<verb>.<swarm>.<persona>`, and one more token for what has a life of its own: the proposal id for
-everything in a proposal's life, the check id for a check. Broker permissions, streams, schemas and docs come from here.
+everything in a proposal's life, the check id for a check. What a runner may say has one more, the last: the slot of who said
+it, which the broker enforces. Broker permissions, streams, schemas and docs come from here.
 """
 
 from __future__ import annotations
@@ -127,13 +128,15 @@ ENTITIES = tuple(sorted({name.partition(".")[0] for name in LOG_CLASSES}))
 
 
 def _life_field(cls: type[events.Event]) -> str | None:
-    """The field that is the fifth token of the class's subjects, where there is one."""
+    """The field that is the token behind the persona in the class's subjects, where there is one."""
     if issubclass(cls, ProposalEvent):
         return "proposal_id"
     return "check_id" if issubclass(cls, CheckRequested | CheckResult) else None
 
 
-_ADDRESS: dict[type[events.Event], tuple[str, str | None]] = {c: (name, _life_field(c)) for name, c in CLASSES.items()}
+_ADDRESS: dict[type[events.Event], tuple[str, str | None, bool]] = {
+    c: (name, _life_field(c), "slot" in c.__struct_fields__) for name, c in CLASSES.items()
+}
 
 
 def class_of(event: events.Event) -> str:
@@ -143,27 +146,41 @@ def class_of(event: events.Event) -> str:
 
 def subject_of(event: events.Event) -> str:
     """The subject the event belongs on."""
-    name, life = _ADDRESS[type(event)]
-    if life is None:
-        return f"{name}.{event.swarm}.{event.persona}"
-    return f"{name}.{event.swarm}.{event.persona}.{getattr(event, life)}"
+    name, life, slotted = _ADDRESS[type(event)]
+    subject = f"{name}.{event.swarm}.{event.persona}"
+    if life is not None:
+        subject = f"{subject}.{getattr(event, life)}"
+    return f"{subject}.{event.slot}" if slotted else subject  # type: ignore[attr-defined]
 
 
 def has_life(event_class: str) -> bool:
-    """Whether subjects of this class carry a fifth token."""
+    """Whether subjects of this class carry the id of a proposal or a check."""
     return _ADDRESS[CLASSES[event_class]][1] is not None
 
 
-def class_filter(event_class: str) -> str:
-    """The subject filter for all events of one class."""
-    return f"{event_class}.*.*.*" if has_life(event_class) else f"{event_class}.*.*"
+def has_slot(event_class: str) -> bool:
+    """Whether subjects of this class end with the slot of who said it."""
+    return _ADDRESS[CLASSES[event_class]][2]
+
+
+def class_filter(event_class: str, swarm: str = "*", persona: str = "*", *, slot: str = "*") -> str:
+    """The subject filter for all events of one class, or for those of a swarm, of a persona, of a slot where there is one."""
+    tail = (".*" if has_life(event_class) else "") + (f".{slot}" if has_slot(event_class) else "")
+    return f"{event_class}.{swarm}.{persona}{tail}"
+
+
+def about(swarm: str, persona: str) -> tuple[str, ...]:
+    """The subject filters for everything about one persona; either may be `*`."""
+    return f"*.*.{swarm}.{persona}", f"*.*.{swarm}.{persona}.*", f"*.*.{swarm}.{persona}.*.*"
 
 
 def is_subject(subject: str) -> bool:
     """Whether `subject` is one an event of a known class may have."""
     parts = subject.split(".")
     name = ".".join(parts[:2])
-    return name in CLASSES and len(parts) == (5 if has_life(name) else 4) and all(is_token(p) for p in parts[2:])
+    if name not in CLASSES or len(parts) != 4 + has_life(name) + has_slot(name):
+        return False
+    return all(is_token(p) for p in parts[2:])
 
 
 def owner(subject: str) -> tuple[str, str] | None:

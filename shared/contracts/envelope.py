@@ -17,7 +17,7 @@ import msgspec
 from shared.contracts.bounds import bound_of, in_bounds
 from shared.contracts.catalog import CLASSES, class_of, subject_of
 from shared.contracts.events import AnyEvent
-from shared.contracts.ids import EventId, Instant, Sha256
+from shared.contracts.ids import CORE, EventId, Instant, Sha256
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ID = 64
@@ -152,7 +152,10 @@ def _envelope(attributes: Mapping[str, str | None]) -> Envelope:
 
 
 def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq: int, stored_at: datetime) -> Recorded:
-    """The event stored at `subject`. Raises `Malformed` and nothing else."""
+    """The event stored at `subject`. Raises `Malformed` and nothing else.
+
+    What was stored before subjects had slots has none, and is read as CORE's: no stream takes such a subject any more.
+    """
     if not headers or "ce-type" not in headers:
         raise Malformed("not_an_event", "there are no CloudEvents headers; publish with ce-specversion, ce-id, ce-type")
     if "Nats-Stream" in headers or "Nats-Subject" in headers:
@@ -161,8 +164,12 @@ def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
     if name not in CLASSES:
         raise Malformed("unknown_class", f"{name[:80]!r} is no event class")
     event = _event(name, body)
-    if subject_of(event) != subject:  # an event's own subject is a valid one: its tokens were checked as it was decoded
-        raise Malformed("wrong_address", f"the body belongs on {subject_of(event)}, it came on {subject}")
+    address = subject_of(event)
+    if address not in (
+        subject,
+        f"{subject}.{CORE}",
+    ):  # an event's own subject is valid: its tokens were checked as it was decoded
+        raise Malformed("wrong_address", f"the body belongs on {address}, it came on {subject}")
     envelope = _envelope({field: headers[header] for field, header in _HEADERS if header in headers})
     return Recorded(event=event, envelope=envelope, seq=seq, stored_at=stored_at, subject=subject)
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.contracts.action import Action
-from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.contracts.ids import CORE, EventId, Instant, LifeId, Sha256, Slot, Token
 from shared.contracts.persona import Identity, Name, PersonaPolicy, Tags, Text
 
 Phase = Literal["observe", "reflect", "test", "compress"]
@@ -31,16 +31,16 @@ MAX_REFS = 1024
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What every event says: whose it is."""
+    """What every event says: whose it is. What runners may say also has a `slot`, the last token of its subject: who said it."""
 
     swarm: Token
     persona: Token
 
 
 class ProposalEvent(Event, frozen=True, kw_only=True):
-    """An event in one proposal's life; the proposal's id is the last token of its subject."""
+    """An event in one proposal's life; the proposal's id is the fifth token of its subject."""
 
-    proposal_id: Token
+    proposal_id: LifeId
 
 
 class EvidenceRef(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,6 +103,7 @@ class ThoughtGenerated(Event, frozen=True, kw_only=True, tag="thought.generated"
     runner: Annotated[str, Meta(max_length=120)] = ""
     notice: Short = ""
     final: bool = False
+    slot: Slot = CORE
 
 
 class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"):
@@ -113,6 +114,7 @@ class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"
     claim: Annotated[str, Meta(min_length=1, max_length=2000)]
     confidence: Ratio
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)]
+    slot: Slot = CORE
 
 
 class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.count"):
@@ -148,9 +150,10 @@ Probe = LogCount | LogResolve | MemoryRecall
 class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
     """What would confirm or refute a hypothesis: a read-only probe."""
 
-    check_id: Token
+    check_id: LifeId
     hypothesis_id: Token
     probe: Probe
+    slot: Slot = CORE
 
 
 class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
@@ -159,7 +162,7 @@ class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
     `tainted` when all it rests on is the word of outsiders: counting their lines makes them no truer.
     """
 
-    check_id: Token
+    check_id: LifeId
     hypothesis_id: Token
     outcome: Literal["confirmed", "refuted", "inconclusive"]
     findings: Annotated[str, Meta(max_length=2000)]
@@ -182,6 +185,7 @@ class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.cr
     charter: Sha256
     digest: Sha256
     deadline: Instant
+    slot: Slot = CORE
 
 
 class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.verified"):
@@ -362,6 +366,7 @@ class ThoughtSealed(Event, frozen=True, kw_only=True, tag="thought.sealed"):
     """
 
     reason: Reason = "reaped"
+    slot: Slot = CORE
 
 
 class SnapshotCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -416,6 +421,7 @@ class GrantRequested(Event, frozen=True, kw_only=True, tag="grant.requested"):
     need: Credits
     closing: EventId | None = None
     used: Credits = Credits()
+    slot: Slot = CORE
 
 
 class BudgetGranted(Event, frozen=True, kw_only=True, tag="budget.granted"):
@@ -577,6 +583,7 @@ class RecallRequested(Event, frozen=True, kw_only=True, tag="recall.requested"):
     query: Annotated[str, Meta(min_length=1, max_length=2000)]
     limit: Annotated[int, Meta(ge=1, le=100)] = 8
     principal: Short = ""
+    slot: Slot = CORE
 
 
 class RecallAnswered(Event, frozen=True, kw_only=True, tag="recall.answered"):

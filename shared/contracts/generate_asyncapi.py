@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shared.contracts.catalog import CLASSES, CONSUMES, EMITTERS, SHORT_LIVED, class_filter, has_life
+from shared.contracts.catalog import CLASSES, CONSUMES, EMITTERS, SHORT_LIVED, class_filter, has_life, has_slot
 from shared.contracts.envelope import MAX_BODY_BYTES, SCHEMA_PREFIX
 from shared.contracts.ids import TOKEN_PATTERN
 
@@ -21,6 +21,9 @@ PARAMETERS: Json = {
     "persona": {"description": "The persona the event is about; `all` for everyone in the swarm."},
     "proposal": {"description": "The proposal whose life the event is part of."},
     "check": {"description": "The check that is asked for or answered."},
+    "slot": {
+        "description": "Who said it: the slot of a runner, `r1`, `r2` and so on, else `core`. The broker enforces it."
+    },
 }
 HEADERS: Json = {
     "type": "object",
@@ -77,7 +80,7 @@ def _plain(node: Any) -> Any:
 
 
 def life_parameter(event_class: str) -> str | None:
-    """What the fifth token of the class's subject is called, where it has one."""
+    """What the token behind the persona is called, where there is one that names a life."""
     if not has_life(event_class):
         return None
     return "check" if event_class.startswith("check.") else "proposal"
@@ -85,7 +88,7 @@ def life_parameter(event_class: str) -> str | None:
 
 def _channel(name: str) -> Json:
     life = life_parameter(name)
-    parameters = ["swarm", "persona", *([] if life is None else [life])]
+    parameters = ["swarm", "persona", *([] if life is None else [life]), *(["slot"] if has_slot(name) else [])]
     return {
         "address": ".".join([name, *(f"{{{parameter}}}" for parameter in parameters)]),
         "summary": f"Subscribe to all with `{class_filter(name)}`.",

@@ -47,7 +47,7 @@ STREAMS: dict[str, _Config] = {
         "discard": "new",
     },
     "HOT": {
-        "sources": [{"name": "SWARM", "filter_subject": "thought.generated.*.*"}],
+        "sources": [{"name": "SWARM", "filter_subject": class_filter("thought.generated")}],
         "storage": "file",
         "max_msgs_per_subject": 64,
         "allow_direct": True,

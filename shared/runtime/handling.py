@@ -112,6 +112,12 @@ class Fold(Generic[S]):
                 if self._is_own_guard or matches(guard, message.subject):
                     self.guards[guard] = message.seq
 
+    def restart(self) -> None:
+        """Before everything: the message that opened the boundary was not the first of it."""
+        self.boundary = msgspec.structs.replace(self.boundary, opens=False)
+        self.state, self.position, self.trail = self.decider.initial(), 0, Trail()
+        self.guards.clear()
+
     def last(self, guard: str) -> int:
         return self.guards.get(guard, 0)
 
@@ -155,7 +161,11 @@ def _catch_up(fold: Fold[S]) -> Generator[Operation, Answer, None]:
 
 def _refused(fold: Fold[S], guards: tuple[str, ...]) -> Generator[Operation, Answer, None]:
     """Catch up. Where that brings nothing, the guards are taken from what is stored: their last message may have left the log,
-    or be one that is not read. It is read on once more after them, so that the state has all they stand for."""
+    or be one that is not read. It is read on once more after them, so that the state has all they stand for.
+
+    A boundary the message was said to open is read from its beginning."""
+    if fold.boundary.opens:
+        fold.restart()
     began = fold.position
     yield from _catch_up(fold)
     if fold.position > began or not guards:

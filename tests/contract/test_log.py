@@ -410,7 +410,7 @@ async def test_a_dead_letter_is_not_delivered_again(log: Log) -> None:
 async def test_recall_events_live_on_their_own_stream(log: Log) -> None:
     await log.commit([message(RecallRequested(swarm="alpha", persona="p1", query="what"))])
     assert [] == await log.read(("recall.>",))
-    tail = log.tail(("recall.requested.*.*",), stream="RECALL")
+    tail = log.tail(("recall.requested.*.*.*",), stream="RECALL")
     (asked,) = await take(tail, 1)
     assert "what" == asked.event.query  # type: ignore[union-attr]
 

@@ -18,8 +18,8 @@ from nats.micro.service import ServiceConfig
 from services.supervisor.keys import ensure_keys
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
-from shared.broker import ROLES, BrokerConfig, inbox_prefix, render
-from shared.contracts.catalog import EMITTERS, SERVICES, SHORT_LIVED, class_filter
+from shared.broker import ROLES, UNTRUSTED, BrokerConfig, inbox_prefix, render
+from shared.contracts.catalog import EMITTERS, SERVICES, SHORT_LIVED, class_filter, has_slot
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import CognitionStopped, Credits, GrantRequested, HypothesisRaised
 from shared.contracts.ids import utc_now
@@ -124,13 +124,13 @@ def message(event: object, event_id: str) -> Message:
 
 def hypothesis(number: int) -> Message:
     event = HypothesisRaised(
-        swarm="a", persona="p", hypothesis_id=f"h{number}", topic="t", claim="c", confidence=0.5, evidence=()
+        swarm="a", persona="p", hypothesis_id=f"h{number}", topic="t", claim="c", confidence=0.5, evidence=(), slot="r1"
     )
     return message(event, f"hypothesis-{number}")
 
 
 def asking(number: int) -> Message:
-    event = GrantRequested(swarm="a", persona=f"child-{number}", need=Credits(tokens=1))
+    event = GrantRequested(swarm="a", persona=f"child-{number}", need=Credits(tokens=1), slot="r1")
     return message(event, f"grant-{number}")
 
 
@@ -149,13 +149,23 @@ async def test_every_service_publishes_its_own_classes_and_is_refused_all_others
     for service in SERVICES:
         name = f"{service}-1"
         client = await world.client(name)
+        slot = "r1" if service in UNTRUSTED else "core"
         for event_class, emitters in EMITTERS.items():
-            subject = class_filter(event_class).replace("*", "x")
+            subject = class_filter(event_class, slot=slot).replace("*", "x")
             if service in emitters:
                 ack = json.loads((await client.request(subject, b"{}", timeout=5)).data)
                 assert ack["stream"] == ("RECALL" if event_class in SHORT_LIVED else "SWARM")
             else:
                 assert await world.refused(name, subject), f"{service} must not publish {event_class}"
+
+
+@pytest.mark.parametrize("instance", [name for name in NAMES if name not in ROLES])
+async def test_nobody_speaks_in_anothers_slot(world: World, instance: str) -> None:
+    own = f"r{instance[-1]}" if instance.startswith(UNTRUSTED) else "core"
+    for event_class in filter(has_slot, EMITTERS):
+        for slot in {"r1", "r2", "r3", "core"} - {own}:
+            subject = class_filter(event_class, "a", "p", slot=slot).replace("*", "x")
+            assert await world.refused(instance, subject), f"{instance} must not publish {subject}"
 
 
 FORBIDDEN = [
@@ -185,7 +195,7 @@ async def test_no_service_may_listen_to_others(world: World, service: str) -> No
     name = f"{service}-1"
     client = await world.client(name)
     other = "verifier" if service != "verifier" else "actuator"
-    subjects = [">", "$SRV.>", "$JS.>", "$KV.>", "thought.generated.*.*", "proposal.>", "dead.>", "_INBOX.>"]
+    subjects = [">", "$SRV.>", "$JS.>", "$KV.>", "thought.generated.*.*.*", "proposal.>", "dead.>", "_INBOX.>"]
     for subject in (*subjects, f"_INBOX_{other}-1.>", f"$SRV.PING.{other}", f"$SRV.PING.{other}.*"):
         before = len(world.violations.get(name, []))
         await client.subscribe(subject)
@@ -197,8 +207,8 @@ async def test_no_service_may_listen_to_others(world: World, service: str) -> No
 async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: World) -> None:
     await world.opens_tails()
     runner = await world.client("persona_runner-1")
-    await runner.request("thought.generated.a.p", b"{}")
-    await runner.publish("thought.generated.a.p", b"{}", reply="proposal.authorized.a.p.q1")
+    await runner.request("thought.generated.a.p.r1", b"{}")
+    await runner.publish("thought.generated.a.p.r1", b"{}", reply="proposal.authorized.a.p.q1")
     await runner.publish("$JS.API.DIRECT.GET.SWARM", b'{"seq":1}', reply="approval.granted.a.p.q2")
     await runner.publish("$JS.API.STREAM.INFO.SWARM", b"", reply="persona.spawned.a.p")
     await runner.publish("$SRV.PING", b"", reply="action.claimed.a.p.q3")
@@ -207,15 +217,17 @@ async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: Wo
     body = json.dumps({"stream_name": "SWARM", "config": config}).encode()
     await runner.request(f"$JS.API.CONSUMER.CREATE.SWARM.{tail}", body)
     await runner.publish(f"$JS.API.CONSUMER.MSG.NEXT.SWARM.{tail}", b'{"batch": 1}', reply="approval.granted.a.p.q4")
-    await runner.request("thought.generated.a.p", b"{}")  # everything before it was handled when this is acknowledged
-    assert await world.subjects() == {"thought.generated.a.p": 3}
+    await runner.request(
+        "thought.generated.a.p.r1", b"{}"
+    )  # everything before it was handled when this is acknowledged
+    assert await world.subjects() == {"thought.generated.a.p.r1": 3}
 
 
 async def test_a_runner_cannot_have_what_it_reads_pushed_at_anybody(world: World) -> None:
     await world.opens_tails()
     runner, verifier = await world.client("persona_runner-1"), await world.log("verifier-1")
     await world.puller(verifier)
-    await runner.request("hypothesis.raised.a.p", b'{"batch": 100}')
+    await runner.request("hypothesis.raised.a.p.r1", b'{"batch": 100}')
     tail = "tail-persona_runner-1"
     targets = (
         "$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier",
@@ -237,7 +249,7 @@ async def test_a_runner_cannot_have_what_it_reads_pushed_at_anybody(world: World
     bootstrap = await world.client("bootstrap")
     stolen = json.loads((await bootstrap.request("$JS.API.CONSUMER.INFO.SWARM.verifier", b"")).data)
     assert 0 == stolen["num_waiting"]
-    assert {"hypothesis.raised.a.p"} == set(await world.subjects())
+    assert {"hypothesis.raised.a.p.r1"} == set(await world.subjects())
 
 
 async def test_a_tail_that_asks_for_nothing_readable_is_refused(world: World) -> None:
@@ -261,12 +273,12 @@ async def test_without_a_governor_a_runner_opens_no_tail(world: World) -> None:
 
 async def test_a_runner_commits_batches_with_a_boundary_across_the_account(world: World) -> None:
     log = await world.log("persona_runner-1")
-    free = Expect("hypothesis.raised.a.p", 0)
+    free = Expect("hypothesis.raised.a.p.r1", 0)
     assert await log.commit([hypothesis(1), asking(1), asking(2)], [free]) == (1, 2, 3)
     with pytest.raises(StaleBoundary):
         await log.commit([hypothesis(2), asking(3)], [free])
     wildcard = Expect("grant.*.a.>", 3)
-    assert await log.commit([hypothesis(2), asking(3)], [Expect("hypothesis.raised.a.p", 1), wildcard]) == (4, 5)
+    assert await log.commit([hypothesis(2), asking(3)], [Expect("hypothesis.raised.a.p.r1", 1), wildcard]) == (4, 5)
     assert await log.commit([asking(9)]) == (6,)
     assert len(await world.subjects()) == 5
 
@@ -277,8 +289,8 @@ async def test_a_runner_reads_one_many_and_the_last_of_each_subject(world: World
     await log.commit([hypothesis(2)])
     one = await log.get(2)
     assert one is not None
-    assert one.subject == "grant.requested.a.child-1"
-    assert [r.seq for r in await log.read(("*.*.a.p",))] == [1, 3]
+    assert one.subject == "grant.requested.a.child-1.r1"
+    assert [r.seq for r in await log.read(("*.*.a.p.*",))] == [1, 3]
     assert [r.seq for r in await log.last(("hypothesis.>", "grant.>"))] == [2, 3]
     runner = await world.client("persona_runner-2")
     batch = b'{"batch": 2, "seq": 1, "next_by_subj": ">"}'
@@ -298,7 +310,7 @@ async def test_a_runner_tails_the_log_through_its_own_consumer_only(world: World
                 await gateway.commit([message(CognitionStopped(swarm="a", persona="all"), "stop-1")])
             else:
                 await tail.stop()
-    assert seen == ["hypothesis.raised.a.p", "cognition.stopped.a.all"]
+    assert seen == ["hypothesis.raised.a.p.r1", "cognition.stopped.a.all"]
     assert await world.refused("persona_runner-1", "$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier")
     assert await world.refused("persona_runner-1", "$JS.API.CONSUMER.DELETE.SWARM.tail-persona_runner-2")
     assert await world.refused("persona_runner-1", "$JS.API.STREAM.DELETE.SWARM")
@@ -343,10 +355,10 @@ async def test_the_operator_reads_everything_discovers_every_service_and_says_no
     await operator.publish("$SRV.PING", b"", reply=inbox)
     named = {json.loads((await subscription.next_msg(timeout=5)).data)["name"] for _ in services}
     assert named == {"persona-runner", "verifier"}
-    await runner.request("thought.generated.a.p", b"{}")
+    await runner.request("thought.generated.a.p.r1", b"{}")
     stream = operator.jetstream()
     pull = await stream.pull_subscribe("thought.>", stream="SWARM")
-    assert [m.subject for m in await pull.fetch(1)] == ["thought.generated.a.p"]
+    assert [m.subject for m in await pull.fetch(1)] == ["thought.generated.a.p.r1"]
     assert await world.refused("operator", "approval.granted.a.p.q")
     for consumer in ("verifier", "tail-gateway-1", "tail-persona_runner-2"):
         for verb in ("CREATE", "DELETE", "MSG.NEXT"):

@@ -207,16 +207,16 @@ async def test_a_killed_runner_is_taken_over_and_no_history_forks(
     for n in range(12):
         await create(api, f"many{n}", "takeover")
     await until(api, "persona=many11&type=thought_generated", "thought_generated")
-    before = {r.event.persona: r.event.step for r in await log.last(("thought.generated.takeover.*",))}  # type: ignore[union-attr]
+    before = {r.event.persona: r.event.step for r in await log.last(("thought.generated.takeover.*.*",))}  # type: ignore[union-attr]
     await mesh.kill("persona_runner-1")
     await observe(api, "takeover", ["wake up, all of you"])
     async with asyncio.timeout(60):
         while True:
-            last = {r.event.persona: r.event.step for r in await log.last(("thought.generated.takeover.*",))}  # type: ignore[union-attr]
+            last = {r.event.persona: r.event.step for r in await log.last(("thought.generated.takeover.*.*",))}  # type: ignore[union-attr]
             if len(last) == 12 and all(step > before.get(persona, 0) for persona, step in last.items()):
                 break
     steps: dict[str, int] = {}
-    for recorded in await log.read(("thought.generated.takeover.*",)):
+    for recorded in await log.read(("thought.generated.takeover.*.*",)):
         thought = recorded.event
         assert isinstance(thought, ThoughtGenerated)
         assert steps.get(thought.persona, 0) + 1 == thought.step
@@ -226,13 +226,13 @@ async def test_a_killed_runner_is_taken_over_and_no_history_forks(
 async def test_a_malformed_message_ends_in_the_dead_letters_and_the_mesh_goes_on(
     api: httpx.AsyncClient, log: JetStreamLog
 ) -> None:
-    await log.connection.request("proposal.created.burst.watch1.bad", b"{", headers={"ce-type": "proposal.created"})
+    await log.connection.request("proposal.created.burst.watch1.bad.r1", b"{", headers={"ce-type": "proposal.created"})
     async with asyncio.timeout(30):
         while True:
             answer = await log.connection.request(
                 "$JS.API.STREAM.INFO.DEAD", b'{"subjects_filter":"dead.unreadable.>"}'
             )
-            if b"proposal.created.burst.watch1.bad" in answer.data:
+            if b"proposal.created.burst.watch1.bad.r1" in answer.data:
                 break
     assert 200 == (await api.get("/v1/cognition/status")).status_code
 

@@ -38,7 +38,7 @@ class Colony:
         """Gives them something new, and waits until each has thought about it, and each of the runners has hosted one."""
         since = await self.put(ObservationRecorded(swarm="alpha", persona="all", text="something new"))
         waiting, quiet = set(PERSONAS), set(runners)
-        tail = self.log.tail(["thought.generated.alpha.*"], since)
+        tail = self.log.tail(["thought.generated.alpha.*.*"], since)
         async with asyncio.timeout(40):
             async for recorded in tail:
                 event = recorded.event
@@ -86,7 +86,7 @@ async def test_runners_go_on_from_their_checkpoints_and_leave_one_history_each(t
         await colony.think({"persona_runner-1", "persona_runner-2"})
         assert LINES < await followed_from(broker, "persona_runner-2")
         steps = Counter[str]()
-        for recorded in await colony.log.read(["thought.generated.alpha.*"]):
+        for recorded in await colony.log.read(["thought.generated.alpha.*.*"]):
             event = recorded.event
             assert isinstance(event, ThoughtGenerated)
             steps[event.persona] += 1

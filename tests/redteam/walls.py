@@ -181,7 +181,7 @@ async def pushes(siege: Siege) -> Row:
 
 def own_subject(siege: Siege) -> str:
     """One it may publish on."""
-    return f"hypothesis.raised.{HOME}.{siege.own.id}"
+    return f"hypothesis.raised.{HOME}.{siege.own.id}.r2"
 
 
 async def _all_refused(siege: Siege, name: str, subjects: Sequence[str]) -> Row:

@@ -21,8 +21,6 @@ from shared.contracts.events import (
     LotGranted,
     LotRequested,
     LotShare,
-    ProposalRejected,
-    ProposalVerified,
     SnapshotCounts,
 )
 from shared.decider import Effect, Result
@@ -55,11 +53,7 @@ class Hands:
                 missing = tuple(e for e in effect.evidence if e not in found)
                 life = self._store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
                 charter = life[0].envelope.charter if life else None
-                known = self._store.read((f"proposal.*.{effect.swarm}.{effect.persona}.{effect.proposal_id}",))
-                settled = any(isinstance(r.event, ProposalVerified | ProposalRejected) for r in known)
-                return verifier.Resolved(
-                    found=found, missing=missing, live=len(life) == 1, charter=charter, settled=settled
-                )
+                return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
             case _:
                 return verifier.Measured(value=self._dice.randrange(3))
 

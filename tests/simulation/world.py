@@ -21,6 +21,7 @@ from services.persona_runner.stepping import stepping
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.action import Action, action_digest
+from shared.contracts.boundaries import life
 from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_of
 from shared.contracts.envelope import Message
 from shared.contracts.events import (
@@ -435,7 +436,7 @@ class World:
 
     def approve(self, event: ApprovalGranted | ApprovalDenied) -> None:
         """As the gateway does it: at most one word of each principal, guarded by what it has read."""
-        boundary = f"approval.*.{event.swarm}.{event.persona}.{event.proposal_id}"
+        boundary = life(event.swarm, event.persona, event.proposal_id)
         seen = self.store.read((boundary,))
         if any(getattr(r.event, "principal", None) == event.principal for r in seen):
             return

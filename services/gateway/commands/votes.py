@@ -11,8 +11,10 @@ from services.gateway.commands.bus import Bus, Command
 from services.gateway.projections.proposals import Life, by_age, fold_lives
 from services.gateway.wire.ids import as_given, as_token
 from services.gateway.wire.problems import Candidate, Problem, ambiguous
+from shared.contracts.boundaries import life as life_of
+from shared.contracts.boundaries import said
 from shared.contracts.events import AnyEvent, ApprovalDenied, ApprovalGranted
-from shared.contracts.ids import EventId, Sha256, is_token
+from shared.contracts.ids import EventId, Sha256, is_life, is_token
 from shared.log.port import Expect, StaleBoundary
 
 ATTEMPTS = 20
@@ -60,10 +62,10 @@ async def find(bus: Bus, which: Which, *, fresh: bool = False) -> Life:
     """
     proposal_id = which.proposal_id
     found = [] if fresh else bus.feed.projection.proposals.named(proposal_id, which.swarm, which.persona)
-    words = (which.swarm or "*", which.persona or "*", proposal_id)
-    if not found and all(w == "*" or is_token(w) for w in words):
-        life = ".".join(words)
-        found = fold_lives(await bus.log.stored((f"*.*.{life}", f"*.*.{life}.*")), proposal_id)
+    whose = (which.swarm or "*", which.persona or "*")
+    if not found and is_life(proposal_id) and all(w == "*" or is_token(w) for w in whose):
+        filters = (life_of(*whose, proposal_id), said("proposal.created", *whose, proposal_id))
+        found = fold_lives(await bus.log.stored(filters), proposal_id)
     if not found:
         raise Problem(404, f"there is no proposal {as_given(proposal_id)[:60]!r}", reason="proposal_missing")
     if len(found) > 1:
@@ -114,7 +116,7 @@ async def vote(bus: Bus, command: Command, which: Which, word: Word) -> tuple[Li
         )
         message = bus.message(command, event_id, event, cause=life.requested, charter=life.created.charter)
         try:
-            (seq,) = await bus.log.commit([message], [Expect(life.boundary, life.approval_seq)])
+            (seq,) = await bus.log.commit([message], [Expect(life.boundary, life.seq)])
         except StaleBoundary:
             life = await find(bus, which, fresh=True)
             continue

@@ -22,7 +22,7 @@ from services.gateway.projections.feed import Feed, Subscription
 from services.gateway.wire.ids import as_given, shown, token
 from services.gateway.wire.problems import Problem
 from services.gateway.wire.views import ThoughtEvent
-from shared.contracts.catalog import LOG_CLASSES, class_of, has_life
+from shared.contracts.catalog import LOG_CLASSES, about, class_filter, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaSpawned
 from shared.log.port import Log, LogUnavailable
@@ -58,10 +58,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def subjects(self) -> tuple[str, ...]:
-        who = f"{self.swarm or '*'}.{self.persona or '*'}"
+        swarm, persona = self.swarm or "*", self.persona or "*"
         if self.types:
-            return tuple(f"{t}.{who}.*" if has_life(t) else f"{t}.{who}" for t in self.types)
-        return (f"*.*.{who}", f"*.*.{who}.*") if self.swarm or self.persona else (ANYTHING,)
+            return tuple(class_filter(t, swarm, persona) for t in self.types)
+        return about(swarm, persona) if self.swarm or self.persona else (ANYTHING,)
 
 
 def parse_filter(swarm: str | None, persona: str | None, types: str | None) -> Filter:

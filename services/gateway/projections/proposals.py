@@ -27,6 +27,7 @@ from services.gateway.wire.views import (
     ToolInvocation,
     Vote,
 )
+from shared.contracts import boundaries
 from shared.contracts.action import Scalar
 from shared.contracts.approvals import answered
 from shared.contracts.catalog import class_of, matches
@@ -55,7 +56,7 @@ UNASSESSED: Risk = "medium"
 
 
 class Life(msgspec.Struct, kw_only=True):
-    """One proposal, mutable, owned by `Proposals`. `approval_seq` is the last sequence on its `approval.*` boundary."""
+    """One proposal, mutable, owned by `Proposals`. `seq` is the last sequence on its `boundary`."""
 
     created: ProposalCreated
     events: list[Recorded]
@@ -68,7 +69,7 @@ class Life(msgspec.Struct, kw_only=True):
     executed: ActionExecuted | None = None
     granted_by: list[str] = []
     denied_by: list[str] = []
-    approval_seq: int = 0
+    seq: int = 0
 
     @property
     def done(self) -> bool:
@@ -98,7 +99,7 @@ class Life(msgspec.Struct, kw_only=True):
     @property
     def boundary(self) -> str:
         """What guards a vote."""
-        return f"approval.*.{self.created.swarm}.{self.created.persona}.{self.created.proposal_id}"
+        return boundaries.life(*self.key)
 
     def approval_state(self, now: datetime) -> ApprovalState | None:
         """None when nobody was asked."""
@@ -113,6 +114,7 @@ class Life(msgspec.Struct, kw_only=True):
     def add(self, recorded: Recorded) -> None:
         event = recorded.event
         self.events.append(recorded)
+        self.seq = recorded.seq
         match event:
             case ProposalVerified():
                 self.verified = event
@@ -121,14 +123,12 @@ class Life(msgspec.Struct, kw_only=True):
             case ProposalAuthorized():
                 self.authorized = event
             case ApprovalRequested():
-                self.request, self.requested, self.approval_seq = event, recorded, recorded.seq
+                self.request, self.requested = event, recorded
                 self.granted_by = []  # another policy asks anew; the gate carries no grant over either
             case ApprovalGranted():
-                self.approval_seq = recorded.seq
                 if self._asked(recorded) and event.principal not in self.granted_by:
                     self.granted_by.append(event.principal)
             case ApprovalDenied():
-                self.approval_seq = recorded.seq
                 if self._asked(recorded) and event.principal not in self.denied_by:
                     self.denied_by.append(event.principal)
             case ActionClaimed():
@@ -256,7 +256,9 @@ class Proposals:
         life = self.lives.get(key)
         if isinstance(event, ProposalCreated):
             if life is None and key not in self.gone:
-                self.lives[key] = Life(created=event, events=[recorded])
+                life = self.lives[key] = Life(created=event, events=[recorded])
+                if matches(life.boundary, recorded.subject):  # it is of before slots
+                    life.seq = recorded.seq
                 self._by_id.setdefault(event.proposal_id, []).append(key)
                 self._evict()
             return
@@ -312,7 +314,7 @@ def fold_lives(messages: Sequence[Stored], proposal_id: str) -> list[Life]:
     lives = proposals.named(proposal_id)
     for life in lives:
         on_it = (m.seq for m in messages if isinstance(m, Unreadable) and matches(life.boundary, m.subject))
-        life.approval_seq = max(life.approval_seq, max(on_it, default=0))
+        life.seq = max(life.seq, max(on_it, default=0))
     return lives
 
 

@@ -127,6 +127,20 @@ def test_a_body_on_anothers_subject_is_malformed(subject: str) -> None:
     assert reason_of(subject=subject) == "wrong_address"
 
 
+def test_what_was_stored_before_subjects_had_slots_is_read_as_cores() -> None:
+    older = BODY.replace(b',"slot":"core"', b"")
+    assert older != BODY
+    assert EXAMPLES["hypothesis.raised"] == read("hypothesis.raised.alpha.p01", body=older).event
+
+
+@pytest.mark.parametrize("slot", ["r2", "core"])
+def test_a_body_in_anothers_slot_is_malformed(slot: str) -> None:
+    event = msgspec.structs.replace(EXAMPLES["hypothesis.raised"], slot="r1")
+    _, headers, body = on_the_wire(Message(event=event, envelope=ENVELOPE))
+    assert reason_of(subject_of(msgspec.structs.replace(event, slot=slot)), headers, body) == "wrong_address"
+    assert reason_of(subject_of(event).rpartition(".")[0], headers, body) == "wrong_address"
+
+
 def test_a_proposal_on_another_proposals_subject_is_malformed() -> None:
     event = EXAMPLES["proposal.created"]
     assert isinstance(event, ProposalCreated)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shared.contracts import catalog
 from shared.contracts.action import Action, action_digest
 from shared.contracts.catalog import CLASSES, CONSUMES, EMITTERS, class_filter, is_subject, matches, subject_of
-from shared.contracts.ids import caused_id, caused_token, fresh_id, is_token, utc_now
+from shared.contracts.ids import caused_id, caused_token, fresh_id, is_life, is_token, slot_of, utc_now
 from shared.contracts.persona import PersonaPolicy, charter_sha256, clamp
 from tests.examples import ACTION, CHARTER, EXAMPLES, IDENTITY
 
@@ -43,16 +43,15 @@ def test_a_class_name_is_its_struct_and_the_head_of_its_subject(name: str) -> No
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if catalog.has_life(name)])
 def test_a_life_of_its_own_is_the_fifth_token(name: str) -> None:
     subject = subject_of(EXAMPLES[name])
-    assert subject.split(".")[4:] == [
-        getattr(EXAMPLES[name], "check_id" if name.startswith("check.") else "proposal_id")
-    ]
+    assert subject.split(".")[4] == getattr(EXAMPLES[name], "check_id" if name.startswith("check.") else "proposal_id")
+    assert len(subject.split(".")) == 5 + catalog.has_slot(name)
     assert not is_subject(subject.rpartition(".")[0])
 
 
 @pytest.mark.parametrize(
     "subject",
-    ["", ".", "thought.generated", "thought.generated.a", "thought.generated.a.b.c", "thought.generated.A.b",
-     "thought.generated.a.b ", "thought.generated.a.>", "thought.stolen.a.b", "proposal.created.a.b", "thought.generated..b"],
+    ["", ".", "thought.generated", "thought.generated.a", "thought.generated.a.b.r1.c", "thought.generated.A.b.r1",
+     "thought.generated.a.b ", "thought.generated.a.>", "thought.stolen.a.b", "proposal.created.a.b", "thought.generated..b.r1"],
 )  # fmt: skip
 def test_what_is_no_subject_of_ours(subject: str) -> None:
     assert not is_subject(subject)
@@ -210,3 +209,25 @@ def test_a_clamped_policy_is_nowhere_wider_than_the_parents(child: PersonaPolicy
     assert not parent.allowed_tools or set(clamped.allowed_tools) <= set(parent.allowed_tools)
     assert not parent.allowed_tools or clamped.allowed_tools
     assert clamp(clamped, parent) == clamped
+
+
+@pytest.mark.parametrize("word", ["core", "r1", "r42"])
+def test_no_proposal_and_no_check_is_named_as_a_slot(word: str) -> None:
+    """Its life would be what that runner says of the persona."""
+    assert is_token(word) and not is_life(word)
+    for name in filter(catalog.has_life, CLASSES):
+        field = "check_id" if name.startswith("check.") else "proposal_id"
+        body = msgspec.json.encode(msgspec.structs.replace(EXAMPLES[name], **{field: word}))
+        with pytest.raises(msgspec.ValidationError, match=field):
+            msgspec.json.decode(body, type=CLASSES[name])
+
+
+def test_what_only_begins_or_ends_as_a_slot_names_a_proposal() -> None:
+    assert all(map(is_life, ["r", "r1x", "cores", "p-1", "1", "ra"]))
+
+
+def test_a_runner_is_told_apart_by_the_number_of_its_instance() -> None:
+    assert ["r1", "r12"] == [slot_of("persona_runner-1"), slot_of("persona_runner-12")]
+    for instance in ("persona_runner", "persona_runner-x", "persona_runner-", "persona_runner-1234567"):
+        with pytest.raises(ValueError, match="no number"):
+            slot_of(instance)

@@ -46,7 +46,6 @@ NEVER = Evaluated(as_is=NO, with_people=NO)
 CREATED = proposed(NOTE)
 VERIFIED = verified(CREATED, "medium")
 ASKED = asked(CREATED)
-PROPOSAL, WHOLE = "proposal.*.alpha.p01.p-1", "*.*.alpha.p01.p-1"
 
 
 def granted(principal: str = "bob", digest: str = CREATED.digest, request: str = "e3") -> ApprovalGranted:
@@ -84,7 +83,7 @@ def test_a_verified_proposal_is_put_to_the_policies_as_it_stands_in_the_log() ->
     )  # fmt: skip
 
 
-def test_what_is_permitted_is_signed_and_then_authorized_guarded_by_the_verdicts() -> None:
+def test_what_is_permitted_is_signed_and_then_authorized() -> None:
     state = folded(decider, CREATED, VERIFIED)
     effect = judged(state, VERIFIED, 2, FREE).effect
     assert isinstance(effect, Sign)
@@ -94,7 +93,7 @@ def test_what_is_permitted_is_signed_and_then_authorized_guarded_by_the_verdicts
     )  # fmt: skip
     signed = replaced(verdict, key="U", signature="s")
     message = Performed(cause=delivered(VERIFIED, 2), effect=effect, result=Signed(verdict=signed), now=T0)
-    assert Decision(events=(signed,), guards=(PROPOSAL,), charter=CREATED.charter) == decider.decide(state, message)
+    assert Decision(events=(signed,), charter=CREATED.charter) == decider.decide(state, message)
 
 
 def test_an_authorisation_never_outlives_the_deadline() -> None:
@@ -103,10 +102,10 @@ def test_an_authorisation_never_outlives_the_deadline() -> None:
     assert isinstance(effect, Sign) and at(60) == effect.verdict.expires_at
 
 
-def test_what_needs_people_is_put_to_people_guarded_by_the_whole_life() -> None:
+def test_what_needs_people_is_put_to_people() -> None:
     decision = judged(folded(decider, CREATED, VERIFIED), VERIFIED, 2, replaced(PEOPLE, quorum=2))
     (event,) = decision.events
-    assert isinstance(event, ApprovalRequested) and (WHOLE,) == decision.guards
+    assert isinstance(event, ApprovalRequested)
     assert (2, CREATED.digest, VERSION, at(3600)) == (
         event.quorum,
         event.digest,
@@ -170,12 +169,21 @@ def test_a_quorum_of_grants_is_evaluated_with_the_version_it_was_asked_under() -
     assert (Grant(event_id="e4", principal="bob"),) == effect.grants
 
 
-def test_approved_and_permitted_is_authorized_naming_the_approvals_guarded_by_the_whole_life() -> None:
+def test_approved_and_permitted_is_authorized_naming_the_approvals() -> None:
     state = folded(decider, *WAITING, granted())
     effect = judged(state, granted(), 4, replaced(FREE, approvals=("e4",))).effect
     assert isinstance(effect, Sign) and ("e4",) == effect.verdict.approvals
     message = Performed(cause=delivered(granted(), 4), effect=effect, result=Signed(verdict=effect.verdict), now=T0)
-    assert (WHOLE,) == decider.decide(state, message).guards
+    assert Decision(events=(effect.verdict,), charter=CREATED.charter) == decider.decide(state, message)
+
+
+def test_the_proposal_is_read_and_all_that_core_says_in_its_life_guards_it() -> None:
+    boundary = decider.boundary(delivered(VERIFIED, 2))
+    assert boundary is not None and not boundary.opens
+    assert (("*.*.alpha.p01.p-1", "proposal.created.alpha.p01.p-1.*"), ("*.*.alpha.p01.p-1",)) == (
+        boundary.reads,
+        boundary.guards,
+    )
 
 
 def test_the_same_person_twice_is_one_person() -> None:

@@ -20,7 +20,7 @@ from tests.unit.gate.given import T0, WHOSE
 
 async def remember(log: JetStreamLog) -> None:
     """What memory does: every question is answered with a memory that scores what the question says."""
-    async for asked in log.tail(("recall.requested.*.*",), stream="RECALL"):
+    async for asked in log.tail(("recall.requested.*.*.*",), stream="RECALL"):
         assert isinstance(asked.event, RecallRequested)
         semantic = float(asked.event.query)
         memory = Memory(

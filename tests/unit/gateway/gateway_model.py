@@ -221,7 +221,7 @@ class Governor:
 
 async def remember(log: MemoryLog) -> None:
     """Answers every recall with one memory that repeats the query."""
-    async for item in log.tail(("recall.requested.*.*",), stream="RECALL"):
+    async for item in log.tail(("recall.requested.*.*.*",), stream="RECALL"):
         event = item.event
         if isinstance(event, RecallRequested):
             memory = Memory(

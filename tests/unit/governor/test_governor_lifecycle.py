@@ -249,7 +249,7 @@ def test_nobody_is_given_up_while_anybody_leaves_a_final_snapshot() -> None:
     for second in (700, 1200, 1800):
         assert swarm.replica.handle(tick(second, LastThoughts(snapshot_at=at(second - 600)))) == []
     ended = swarm.replica.handle(tick(1801, LastThoughts(snapshot_at=at(1200))))
-    assert subjects(ended) == ["persona.reaped.s.root", "thought.sealed.s.root"]
+    assert subjects(ended) == ["persona.reaped.s.root", "thought.sealed.s.root.core"]
 
 
 def test_a_reap_and_its_seal_are_one_commit_however_small_the_batch() -> None:
@@ -258,7 +258,7 @@ def test_a_reap_and_its_seal_are_one_commit_however_small_the_batch() -> None:
     for name in names:
         swarm.ask(reap(name))
     ended = [subjects(swarm.replica.handle(tick(100 + n))) for n in range(4)]
-    assert ended == [*([f"persona.reaped.s.{n}", f"thought.sealed.s.{n}"] for n in names), []]
+    assert ended == [*([f"persona.reaped.s.{n}", f"thought.sealed.s.{n}.core"] for n in names), []]
 
 
 def test_the_idle_end_with_their_descendants_and_the_useful_stay() -> None:

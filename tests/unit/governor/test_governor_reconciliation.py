@@ -87,4 +87,4 @@ def test_zombies_do_not_hold_up_what_else_is_to_be_mended() -> None:
     swarm = family(("root", None), ("child", "root"), limits=Limits(batch=2))
     swarm.record(PersonaDraining(swarm="s", persona="root", reason="x", deadline=at(20)))
     mended = swarm.replica.handle(tick(1, LastThoughts(zombies=("gone-1", "gone-2", "gone-3"))))
-    assert subjects(mended) == ["persona.draining.s.child", "thought.sealed.s.gone-1"]
+    assert subjects(mended) == ["persona.draining.s.child", "thought.sealed.s.gone-1.core"]

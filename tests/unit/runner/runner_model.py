@@ -15,8 +15,9 @@ from services.persona_runner.decider import decide, evolve, initial
 from services.persona_runner.messages import guards, messages
 from services.persona_runner.spending import affordable
 from services.persona_runner.state import State
-from services.persona_runner.steps import Percepts, Think, Thoughtful, Thoughtless, Unaffordable, filters
+from services.persona_runner.steps import Percepts, Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.action import Action
+from shared.contracts.catalog import about
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -225,7 +226,7 @@ class Runner:
         self.pending: tuple[Tick, Think] | None = None
 
     def catch_up(self, upto: int | None = None) -> State:
-        for recorded in self.world.store.read(filters(SWARM, PERSONA), self.seen):
+        for recorded in self.world.store.read(about(SWARM, PERSONA), self.seen):
             if upto is not None and recorded.seq > upto:
                 break
             self.state = evolve(self.state, recorded)
@@ -263,7 +264,7 @@ class Runner:
     def commit(self, decision: Decision) -> bool:
         if not decision.events:
             return False
-        batch = messages(self.state, decision, self.world.now, "persona_runner")
+        batch = messages(self.state, decision, self.world.now, "persona_runner", "r1")
         try:
             self.world.store.append(batch, guards(self.state, decision))
         except (StaleBoundary, DuplicateEvent):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from services.persona_runner.decider import decide
 from services.persona_runner.host import Host, Hosted, Key, shard_of
 from services.persona_runner.messages import guards, messages
-from services.persona_runner.steps import Think, filters
+from services.persona_runner.steps import Think
+from shared.contracts.catalog import about
 from shared.contracts.events import CognitionStopped, ObservationRecorded, PersonaDraining, PersonaReaped
 from shared.decider import Performed, Tick
 from tests.unit.runner.runner_model import SWARM, RulesOfThumb
@@ -29,7 +30,7 @@ def copy_of(host: Host) -> Hosted:
 
 def successor(host: Host, shards: set[int]) -> Host:
     """Another process's host, from this one's checkpoint."""
-    new = Host(shards=SHARDS, thinker="t", runner="r")
+    new = Host(shards=SHARDS, thinker="t", runner="runner-1")
     new.restore(copy_of(host), shards)
     return new
 
@@ -40,7 +41,7 @@ def own(site: Site, host: Host, shards: set[int]) -> None:
     for shard in shards - host.shards:
         upto = host.begin(shard)
         for name in NAMES:
-            records = [r for r in site.store.read(filters(SWARM, name)) if r.seq <= upto]
+            records = [r for r in site.store.read(about(SWARM, name)) if r.seq <= upto]
             if shard_of(SWARM, name, SHARDS) == shard and records:
                 host.install(records)
         host.end(shard)
@@ -48,7 +49,7 @@ def own(site: Site, host: Host, shards: set[int]) -> None:
 
 def full(site: Site, shards: set[int]) -> Host:
     """A host that read the whole log."""
-    host = Host(shards=SHARDS, thinker="t", runner="r")
+    host = Host(shards=SHARDS, thinker="t", runner="runner-1")
     own(site, host, shards)
     for recorded in site.store.records:
         host.feed(recorded)
@@ -115,7 +116,7 @@ def ponder(site: Site) -> None:
             result = RulesOfThumb().result(effect)
             decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=site.now))
             if decision.events:
-                batch = messages(state, decision, site.now, "persona_runner")
+                batch = messages(state, decision, site.now, "persona_runner", "r1")
                 site.host.committed(key, batch, site.store.append(batch, guards(state, decision)), site.now)
         site.host.settle(key, site.now)
 
@@ -159,7 +160,7 @@ def test_a_stale_checkpoint_is_just_an_earlier_position(seed: int, events: int) 
     happen(site, rng, events)
     stale = copy_of(site.host)
     happen(site, rng, events)
-    heir = Host(shards=SHARDS, thinker="t", runner="r")
+    heir = Host(shards=SHARDS, thinker="t", runner="runner-1")
     heir.restore(stale, range(SHARDS))
     for recorded in site.store.records:
         heir.feed(recorded)
@@ -185,11 +186,11 @@ def test_another_number_of_shards_keeps_what_was_perceived_and_loads_the_persona
     site.spawn("a")
     site.put(ObservationRecorded(swarm=SWARM, persona="all", text="line"))
     site.feed()
-    heir = Host(shards=SHARDS + 1, thinker="t", runner="r")
+    heir = Host(shards=SHARDS + 1, thinker="t", runner="runner-1")
     heir.restore(copy_of(site.host), range(SHARDS + 1))
     assert (heir.position, heir.shards, len(heir)) == (2, set(), 0)
     heir.begin(shard_of(SWARM, "a", SHARDS + 1))
-    heir.install(site.store.read(filters(SWARM, "a")))
+    heir.install(site.store.read(about(SWARM, "a")))
     assert heir.percepts((SWARM, "a")).percept.last_seq == 2
 
 

@@ -10,7 +10,8 @@ from services.persona_runner.decider import decide
 from services.persona_runner.guard import digest_of
 from services.persona_runner.host import Host, Key, merged, shard_of
 from services.persona_runner.messages import guards, messages
-from services.persona_runner.steps import Think, Thoughtful, filters
+from services.persona_runner.steps import Think, Thoughtful
+from shared.contracts.catalog import about
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -41,7 +42,7 @@ class Site:
     def __init__(self, shards: int = SHARDS) -> None:
         self.now = START
         self.store = Store(clock=lambda: self.now)
-        self.host = Host(shards=SHARDS, thinker="t", runner="r")
+        self.host = Host(shards=SHARDS, thinker="t", runner="runner-1")
         for shard in range(shards):
             self.host.begin(shard)
             self.host.end(shard)
@@ -90,7 +91,7 @@ class Site:
         assert isinstance(effect, Think)
         result = Thoughtful(thought=Thought(text=text, usage=Usage(compute_ms=1)), worst=WORST)
         decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=self.now))
-        batch = messages(state, decision, self.now, "persona_runner")
+        batch = messages(state, decision, self.now, "persona_runner", "r1")
         self.host.committed(key, batch, self.store.append(batch, guards(state, decision)), self.now)
         self.host.settle(key, self.now)
 
@@ -183,7 +184,7 @@ def test_a_commit_the_tail_brought_first_is_not_applied_twice() -> None:
     assert isinstance(effect, Think)
     result = Thoughtful(thought=Thought(text="hm", usage=Usage(compute_ms=7)), worst=WORST)
     decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=site.now))
-    batch = messages(state, decision, site.now, "persona_runner")
+    batch = messages(state, decision, site.now, "persona_runner", "r1")
     seqs = site.store.append(batch, guards(state, decision))
     site.feed()
     site.host.committed(key, batch, seqs, site.now)
@@ -221,7 +222,7 @@ def test_a_shard_is_gained_without_gap_or_duplicate() -> None:
     site.feed()
     shard = shard_of(SWARM, "a", SHARDS)
     upto = site.host.begin(shard)
-    before = [r for r in site.store.read(filters(SWARM, "a")) if r.seq <= upto]
+    before = [r for r in site.store.read(about(SWARM, "a")) if r.seq <= upto]
     heard = site.put(ObservationRecorded(swarm=SWARM, persona="a", text="meanwhile"))
     site.feed()
     site.host.install(before)
@@ -240,7 +241,7 @@ def test_a_persona_that_was_asked_for_before_it_was_born_is_loaded_as_the_tail_b
     site.start()
     site.feed()
     by_tail, percepts = site.host.state((SWARM, "a")), site.host.percepts((SWARM, "a"))
-    site.host.install(site.store.read(filters(SWARM, "a")))
+    site.host.install(site.store.read(about(SWARM, "a")))
     assert by_tail is not None
     assert site.host.state((SWARM, "a")) == by_tail
     assert site.host.percepts((SWARM, "a")) == percepts
@@ -254,7 +255,7 @@ def test_a_lost_shard_is_forgotten_even_while_loading() -> None:
     site.feed()
     site.host.begin((SWARM, "a"))
     site.host.lose(range(SHARDS))
-    site.host.install(site.store.read(filters(SWARM, "a")))
+    site.host.install(site.store.read(about(SWARM, "a")))
     site.host.end((SWARM, "a"))
     assert len(site.host) == 0
     assert site.due() == []
@@ -269,7 +270,7 @@ def test_percepts_of_two_senses_are_one() -> None:
 def test_an_idle_persona_takes_less_than_twenty_kilobytes() -> None:
     """Events go straight to the host, so that only what the host keeps is measured; long thoughts, twelve of them each."""
     count = 2_000
-    host = Host(shards=1, thinker="t", runner="r")
+    host = Host(shards=1, thinker="t", runner="runner-1")
     host.begin(0)
     host.end(0)
     now = START

@@ -67,7 +67,7 @@ class Mesh:
 
     async def answer(self) -> None:
         """Grant every request and confirm every check."""
-        async for recorded in self.log_of("answers-1").tail(["grant.requested.*.*", "check.requested.*.*.*"]):
+        async for recorded in self.log_of("answers-1").tail(["grant.requested.*.*.*", "check.requested.*.*.*.*"]):
             match recorded.event:
                 case GrantRequested(swarm=swarm, persona=persona, need=need) if need != Credits():
                     await self.put(
@@ -98,7 +98,7 @@ class Mesh:
         """The thoughts, as soon as they are such."""
         thoughts: list[ThoughtGenerated] = []
         async with asyncio.timeout(20):
-            tail = self.log.tail(["thought.generated.*.*"])
+            tail = self.log.tail(["thought.generated.*.*.*"])
             async for recorded in tail:
                 assert isinstance(recorded.event, ThoughtGenerated)
                 thoughts.append(recorded.event)
@@ -163,7 +163,7 @@ async def test_two_runners_of_the_same_personas_leave_one_history_each(mesh: Mes
     for name in names:
         await mesh.spawn(name)
     both = set(range(SHARDS))
-    async with mesh.answering(), mesh.runner("one", both), mesh.runner("two", both):
+    async with mesh.answering(), mesh.runner("runner-1", both), mesh.runner("runner-2", both):
         for n in range(3):
             await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=f"line {n}"))
         thoughts = await mesh.until(lambda seen: len(seen) >= 30)
@@ -174,7 +174,7 @@ async def test_two_runners_of_the_same_personas_leave_one_history_each(mesh: Mes
 
 async def test_a_burst_in_the_input_becomes_a_cited_proposal(mesh: Mesh) -> None:
     await mesh.spawn("ada")
-    async with mesh.answering(), mesh.runner("one", set(range(SHARDS))):
+    async with mesh.answering(), mesh.runner("runner-1", set(range(SHARDS))):
         at = START
         for n in range(400):
             at += timedelta(seconds=3)
@@ -185,7 +185,7 @@ async def test_a_burst_in_the_input_becomes_a_cited_proposal(mesh: Mesh) -> None
             text = f"ERROR payment service refused order {n}: connection timed out"
             await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=text, observed_at=at))
         async with asyncio.timeout(20):
-            tail = mesh.log.tail(["proposal.created.*.*.*"])
+            tail = mesh.log.tail(["proposal.created.*.*.*.*"])
             async for recorded in tail:
                 proposal = recorded.event
                 break
@@ -208,7 +208,7 @@ async def test_while_it_is_held_back_nobody_thinks_and_then_everybody_does(mesh:
         return why
 
     await mesh.spawn("ada")
-    async with mesh.answering(), mesh.runner("one", set(range(SHARDS)), held):
+    async with mesh.answering(), mesh.runner("runner-1", set(range(SHARDS)), held):
         await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text="a line"))
         async with asyncio.timeout(20):
             for _ in range(3):
@@ -221,20 +221,20 @@ async def test_while_it_is_held_back_nobody_thinks_and_then_everybody_does(mesh:
 async def test_a_shard_that_moves_goes_on_where_it_was(mesh: Mesh) -> None:
     await mesh.spawn("ada")
     mine = {shard_of("alpha", "ada", SHARDS)}
-    async with mesh.answering(), mesh.runner("one", mine) as one, mesh.runner("two", set()) as two:
+    async with mesh.answering(), mesh.runner("runner-1", mine) as one, mesh.runner("runner-2", set()) as two:
         await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text="a line"))
         await mesh.until(lambda seen: len(seen) >= 2)
         await one.own(set())
         await two.own(mine)
         await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text="another line"))
-        thoughts = await mesh.until(lambda seen: seen[-1].runner == "two" and len(seen) >= 5)
+        thoughts = await mesh.until(lambda seen: seen[-1].runner == "runner-2" and len(seen) >= 5)
     steps = [t.step for t in thoughts]
     assert steps == list(range(1, len(steps) + 1))
 
 
 async def test_a_drained_persona_has_a_last_thought(mesh: Mesh) -> None:
     await mesh.spawn("ada")
-    async with mesh.answering(), mesh.runner("one", set(range(SHARDS))):
+    async with mesh.answering(), mesh.runner("runner-1", set(range(SHARDS))):
         await mesh.until(lambda seen: len(seen) >= 1)
         deadline = utc_now() + timedelta(seconds=10)
         await mesh.put(PersonaDraining(swarm="alpha", persona="ada", reason="test", deadline=deadline))
@@ -341,7 +341,7 @@ async def test_a_long_backlog_lets_others_run_while_it_is_taken_in() -> None:
     mesh = Mesh(lambda name: memory)
     for n in range(200):
         await mesh.put(ObservationRecorded(swarm="alpha", persona="all", text=f"line {n}"))
-    host = Slow(shards=1, thinker="rules", runner="r1")
+    host = Slow(shards=1, thinker="rules", runner="runner-1")
     loop = Loop(mesh.log, host, performer(RuleThinker()))
     feeding = asyncio.create_task(loop.follow())
     turns = 0

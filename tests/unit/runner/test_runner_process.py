@@ -69,7 +69,7 @@ async def ready(port: int) -> None:
 
 async def thought(log: JetStreamLog, step: int) -> ThoughtGenerated:
     """The thought of this step, as soon as it is there."""
-    tail = log.tail(["thought.generated.*.*"])
+    tail = log.tail(["thought.generated.*.*.*"])
     async with asyncio.timeout(30):
         async for recorded in tail:
             event = recorded.event
@@ -112,7 +112,7 @@ async def test_the_process_thinks_through_a_restart_of_the_broker_and_ends_clean
         assert rss_mb < MAX_RSS_MB
         broker.kill()
         await broker.start()
-        step = (await patient(lambda: log.read(["thought.generated.alpha.ada"])))[-1].event
+        step = (await patient(lambda: log.read(["thought.generated.alpha.ada.*"])))[-1].event
         assert isinstance(step, ThoughtGenerated)
         await put(log, ObservationRecorded(swarm="alpha", persona="all", text="another line"))
         assert (await thought(log, step.step + 1)).runner == "persona_runner-1"

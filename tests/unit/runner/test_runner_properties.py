@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from services.persona_runner.decider import decide, evolve, initial
 from services.persona_runner.drafts import well_formed
 from services.persona_runner.state import KEPT_NOTES, KEPT_TOPICS, MAX_OPEN_HYPOTHESES, State
-from services.persona_runner.steps import filters
+from shared.contracts.catalog import about
 from shared.contracts.events import (
     BudgetExhausted,
     BudgetGranted,
@@ -183,7 +183,7 @@ class TwoRunners(RuleBasedStateMachine):
 
 def fold(world: World, upto: int) -> State:
     state = initial()
-    for recorded in world.store.read(filters(SWARM, PERSONA)):
+    for recorded in world.store.read(about(SWARM, PERSONA)):
         if recorded.seq <= upto:
             state = evolve(state, recorded)
     return state
@@ -213,7 +213,7 @@ def test_an_event_delivered_twice_changes_nothing_of_the_history(seed: list[str]
             case _:
                 world.pass_time(3)
     once, twice = initial(), initial()
-    for recorded in world.store.read(filters(SWARM, PERSONA)):
+    for recorded in world.store.read(about(SWARM, PERSONA)):
         once = evolve(once, recorded)
         twice = evolve(evolve(twice, recorded), recorded)
     loose = {"asks": 0, "unanswered": 0, "grant": None}
