@@ -42,6 +42,7 @@ from shared.contracts.events import (
     Receipt,
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
 MARGIN_S = 2.0
@@ -289,7 +290,7 @@ def _record(created: ProposalCreated, outcome: Outcome, claim: Claim | None) -> 
         proposal_id=created.proposal_id,
         digest=created.digest,
         outcome=outcome.outcome,
-        summary=outcome.summary[:1000],
+        summary=plain(outcome.summary, 1000),
         error=outcome.error,
         claim_id=claim.id if claim else None,
         receipt=outcome.receipt,

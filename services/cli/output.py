@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+from shared.contracts.text import escaped, lines, plain
 
 
 def emit(value: object) -> None:
@@ -26,22 +25,21 @@ def emit_line(value: object) -> None:
 
 
 def _write(document: bytes) -> None:
-    """UTF-8 whatever the terminal speaks (RFC 8259 section 8.1)."""
-    sys.stdout.buffer.write(document + b"\n")
+    """UTF-8 whatever the terminal speaks (RFC 8259 section 8.1), and nothing it would obey."""
+    sys.stdout.buffer.write(escaped(document.decode()).encode() + b"\n")
     sys.stdout.flush()
 
 
-def say(text: str) -> None:
-    """A line for people on stderr, beside the output. Where nobody reads it any more, the work goes on unsaid."""
+def say(text: str, *, prefix: str = "") -> None:
+    """Lines for people on stderr, beside the output, after a prefix of ours. Where nobody reads it any more, the work goes on unsaid."""
     with suppress(OSError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(f"{prefix}{lines(text)}\n")
         sys.stderr.flush()
 
 
 def safe(text: object, limit: int = 0) -> str:
-    """`text` on one line, without control characters or bidirectional overrides, cut to `limit` characters (0: not)."""
-    clean = _UNSAFE.sub(" ", str(text)).replace("\n", " ").replace("\t", " ")
-    return clean if not limit or len(clean) <= limit else clean[: limit - 1] + "…"
+    """On one line, with nothing a terminal would obey, cut to `limit` characters (0: not)."""
+    return plain(str(text), limit)
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str], *, nothing: str) -> None:

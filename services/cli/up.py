@@ -117,7 +117,7 @@ def prefixed() -> LineSink:
         prefix = f"{name:<18}|"
         if colour:
             prefix = f"\x1b[{_COLOURS[crc32(name.encode()) % len(_COLOURS)]}m{prefix}\x1b[0m"
-        say(f"{prefix} {readable(line)}")
+        say(readable(line), prefix=f"{prefix} ")
 
     return sink
 

@@ -20,7 +20,7 @@ import msgspec
 
 from services.persona_runner import context as contexts
 from services.persona_runner.cadence import due_at, next_phase, rest_ms
-from services.persona_runner.drafts import clean, follow_ups
+from services.persona_runner.drafts import follow_ups
 from services.persona_runner.guard import digest_of, notice_for, novelty, saying
 from services.persona_runner.messages import thought_id
 from services.persona_runner.spending import MAX_COUNT, ask, close, may_ask, usable
@@ -43,6 +43,7 @@ from shared.contracts.events import (
     ThoughtGenerated,
     Usage,
 )
+from shared.contracts.text import lines, plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Result, Tick
 from shared.thinker.port import Context, Percept, Thought
 
@@ -161,10 +162,10 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
         case Thoughtful():
             spoken, worst, usage = result.thought, result.worst, result.thought.usage
             context = msgspec.structs.replace(context, memories=result.memories)
-            text = clean(spoken.text, MAX_TEXT)
+            text = lines(spoken.text.strip(), MAX_TEXT)
             status = "ok" if text else "empty"
         case Thoughtless():
-            status, text, worst, usage = result.status, clean(result.detail, 300), result.worst, result.usage
+            status, text, worst, usage = result.status, plain(result.detail, 300), result.worst, result.usage
             retry_after_s = result.retry_after_s
     thinker = facts.thinker
     if think.final and status != "ok":

@@ -24,6 +24,7 @@ from shared.contracts.catalog import CLASSES, class_of
 from shared.contracts.envelope import MAX_BODY_BYTES
 from shared.contracts.events import AnyEvent, CheckRequested, EvidenceRef, HypothesisRaised, ProposalCreated
 from shared.contracts.ids import caused_token
+from shared.contracts.text import lines, plain
 from shared.thinker.port import CheckDraft, Context, HypothesisDraft, ProposalDraft, Thought
 
 _DECODERS = {name: msgspec.json.Decoder(cls) for name, cls in CLASSES.items()}
@@ -56,11 +57,6 @@ def well_formed(event: AnyEvent) -> bool:
     return len(body) <= MAX_BODY_BYTES
 
 
-def clean(text: str, limit: int) -> str:
-    """At most `limit` characters that UTF-8 can carry, without space around them."""
-    return text.strip()[:limit].encode("utf-8", "replace").decode()
-
-
 def ratio(value: float) -> float:
     """Into [0, 1]; what is no number is 0."""
     return min(1.0, max(0.0, value)) if value == value else 0.0
@@ -75,7 +71,7 @@ def _hypotheses(
     open_topics = {h.topic for h in state.hypotheses}
     events: list[HypothesisRaised] = []
     for i, draft in enumerate(drafts[: 4 * MAX_OPEN_HYPOTHESES]):
-        topic, evidence = clean(draft.topic, 300), cited(draft.evidence, known)
+        topic, evidence = plain(draft.topic, 300), cited(draft.evidence, known)
         newest = max((ref.seq for ref in evidence), default=0)
         before = raised_at.get(topic_key(topic))
         old = before is not None and min(newest, grown.get(topic, newest)) <= before
@@ -86,7 +82,7 @@ def _hypotheses(
             persona=state.persona,
             hypothesis_id=caused_token(thought_id, "h", i),
             topic=topic,
-            claim=clean(draft.claim, 2000),
+            claim=plain(draft.claim, 2000),
             confidence=ratio(draft.confidence),
             evidence=evidence,
         )
@@ -150,8 +146,8 @@ def _proposal(
         swarm=state.swarm,
         persona=state.persona,
         proposal_id=caused_token(held.id, "p"),
-        title=clean(draft.title, 72),
-        rationale=clean(draft.rationale, 900),
+        title=plain(draft.title, 72),
+        rationale=lines(draft.rationale.strip(), 900),
         action=draft.action,
         evidence=evidence,
         hypothesis_id=held.id,

@@ -40,6 +40,7 @@ from shared.contracts.events import (
     Risk,
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 from shared.policy.sides import LOCAL
 from shared.policy.types import PolicyDecision
@@ -277,7 +278,7 @@ def _judge(
         policy_ids=answer.with_people.policy_ids,
         quorum=answer.quorum,
         expires_at=_until(message.now, answer.approval_ttl_s, created.deadline),
-        summary=f"{created.title}: {created.action.kind} on {created.action.target}, {verified.risk} risk"[:1000],
+        summary=plain(f"{created.title}: {created.action.kind} on {created.action.target}, {verified.risk} risk", 1000),
     )
     return Decision(events=(asked,), charter=created.charter)
 
@@ -295,7 +296,7 @@ def _reject(
         proposal_id=created.proposal_id,
         stage=stage,
         reasons=(reason,),
-        detail=detail[:2000],
+        detail=plain(detail, 2000),
         digest=created.digest,
         policy_ids=decision.policy_ids if decision else (),
         policy_version=decision.version if decision else "",

@@ -32,6 +32,7 @@ from shared.contracts.events import (
     ProposalVerified,
 )
 from shared.contracts.ids import Instant, Sha256, Token
+from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
 MAX_EVIDENCE = 256
@@ -226,7 +227,7 @@ def _reject(proposal: ProposalCreated, problems: list[tuple[str, str]]) -> Decis
         proposal_id=proposal.proposal_id,
         stage="verify",
         reasons=tuple(dict.fromkeys(code for code, _ in problems)),
-        detail="; ".join(detail for _, detail in problems)[:2000],
+        detail=plain("; ".join(detail for _, detail in problems), 2000),
         digest=proposal.digest,
     )
     return Decision(events=(rejected,), charter=proposal.charter)

@@ -15,6 +15,7 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import Risk
+from shared.contracts.text import trouble as hidden_trouble
 
 MAX_CONTENT_BYTES = 48 * 1024
 MAX_TARGET_BYTES = 1024
@@ -23,10 +24,15 @@ MAX_NAME_BYTES = 200
 """Per path component: below the 255 of common file systems, so that names derived from it still fit."""
 
 LOW_RISK_FOLDER = "findings"
+MARKDOWN = (".md", ".markdown")
 
 
 class FileWrite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Write text to a file of the workspace, whole or not at all. `create` refuses when the file exists."""
+    """Write text to a file of the workspace, whole or not at all. `create` refuses when the file exists.
+
+    The text is shown as it is: no control or hidden characters, and in Markdown no raw HTML, links or images
+    (`shared.contracts.text` makes it so).
+    """
 
     content: str
     mode: Literal["create", "create_or_replace"] = "create_or_replace"
@@ -116,6 +122,8 @@ def read(action: Action) -> Params | Problem:
     match params:
         case FileWrite(content=text):
             trouble = path_trouble(action.target)
+            if hidden := hidden_trouble(text, is_markdown=action.target.lower().endswith(MARKDOWN)):
+                return Problem(code="bad_params", detail=hidden)
         case HttpRequest(body=body, content_type=content_type):
             text = body or ""
             trouble = url_trouble(action.target)

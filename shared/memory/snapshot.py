@@ -13,6 +13,7 @@ import msgspec
 import zstandard
 
 from shared.contracts.events import SnapshotCounts
+from shared.contracts.text import plain
 from shared.memory.port import ColdCorrupt, MemoryItem
 
 VERSION = 1
@@ -104,8 +105,7 @@ def distil(items: tuple[MemoryItem, ...]) -> str:
     pinned = [item for item in recent if item.pinned]
     lines, room = [], MAX_SUMMARY_CHARS
     for item in (*thoughts, *pinned):
-        line = f"[{item.kind}] {' '.join(item.text.split())}"
-        line = line if len(line) <= _LINE_CHARS else line[: _LINE_CHARS - 1] + "…"
+        line = plain(f"[{item.kind}] {' '.join(item.text.split())}", _LINE_CHARS)
         if len(line) + 1 > room:
             break
         lines.append(line)

@@ -15,6 +15,7 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Phase, Probe
+from shared.contracts.text import lines, markdown, plain
 from shared.thinker.port import CheckDraft, Context, HypothesisDraft, OpenHypothesis, ProposalDraft, Thought
 from shared.thinker.rules import slug_of
 from shared.thinker.schema import Answer, Asked, Claimed, Compressed, Intended, Observed, Reflected, Tested
@@ -102,16 +103,16 @@ def interpret(prompt: Prompt, answer: Answer) -> Thought:
     """The thought an answer stands for: numbers become evidence, unknown ones and what has no substance are dropped."""
     match answer:
         case Observed():
-            return Thought(text=_clip(answer.text, 8000))
+            return Thought(text=lines(answer.text.strip(), 8000))
         case Reflected():
             drafts = [draft for one in answer.hypotheses[:MOST] if (draft := _hypothesis(prompt, one)) is not None]
-            return Thought(text=_clip(answer.text, 8000), hypotheses=tuple(drafts))
+            return Thought(text=lines(answer.text.strip(), 8000), hypotheses=tuple(drafts))
         case Tested():
             checks = [check for one in answer.checks[:MOST] if (check := _check(prompt, one)) is not None]
-            return Thought(text=_clip(answer.text, 8000), checks=tuple(checks))
+            return Thought(text=lines(answer.text.strip(), 8000), checks=tuple(checks))
         case Compressed():
             proposals = [wanted for one in answer.proposals[:MOST] if (wanted := _proposal(prompt, one)) is not None]
-            return Thought(text=_clip(answer.text, 8000), proposals=tuple(proposals))
+            return Thought(text=lines(answer.text.strip(), 8000), proposals=tuple(proposals))
 
 
 def _hypothesis(prompt: Prompt, said: Claimed) -> HypothesisDraft | None:
@@ -120,7 +121,7 @@ def _hypothesis(prompt: Prompt, said: Claimed) -> HypothesisDraft | None:
         return None
     confidence = min(1.0, max(0.0, said.confidence))
     return HypothesisDraft(
-        topic=_clip(said.topic, 300), claim=_clip(said.claim, 2000), confidence=confidence, evidence=evidence
+        topic=plain(said.topic, 300), claim=plain(said.claim, 2000), confidence=confidence, evidence=evidence
     )
 
 
@@ -134,7 +135,7 @@ def _check(prompt: Prompt, asked: Asked) -> CheckDraft | None:
     elif asked.template.strip() and hypothesis.evidence:
         first = min(ref.seq for ref in hypothesis.evidence)
         probe = LogCount(
-            template=_clip(asked.template, 2000),
+            template=asked.template.strip()[:2000].encode("utf-8", "replace").decode(),
             first_seq=first,
             last_seq=max(first, prompt.context.percept.last_seq, *(ref.seq for ref in hypothesis.evidence)),
             at_least=max(1, min(asked.at_least, 2**53)),
@@ -151,12 +152,12 @@ def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | None:
         return None
     name = slug_of(said.path.rpartition("/")[2].removesuffix(".md"))
     return ProposalDraft(
-        title=_clip(said.title, 72),
-        rationale=_clip(said.rationale, 900),
+        title=plain(said.title, 72),
+        rationale=lines(said.rationale.strip(), 900),
         action=Action(
             kind=said.kind,
             target=f"findings/{prompt.context.identity.id}/{name}.md",
-            params={"content": _clip(said.content, MAX_CONTENT), "mode": "create_or_replace"},
+            params={"content": markdown(said.content.strip(), MAX_CONTENT), "mode": "create_or_replace"},
         ),
         evidence=_evidence(prompt, said.evidence) or hypothesis.evidence[:16],
         hypothesis_id=hypothesis.hypothesis_id,
@@ -172,8 +173,3 @@ def _evidence(prompt: Prompt, numbers: Sequence[int]) -> tuple[EvidenceRef, ...]
     """The cited lines, each once, at most 16, in the order cited."""
     known = dict.fromkeys(prompt.cited[n - 1] for n in numbers if 1 <= n <= len(prompt.cited))
     return tuple(known)[:16]
-
-
-def _clip(text: str, limit: int) -> str:
-    """At most `limit` characters, and only such as can be stored: a lone surrogate becomes `?`."""
-    return text.strip()[:limit].encode("utf-8", "replace").decode()

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Probe
+from shared.contracts.text import plain
 from shared.thinker.lines import CRITICAL, ERROR, SEVERITY_NAMES
 from shared.thinker.port import Finding
 from shared.thinker.templates import REST, SHAPE, Words, shown
@@ -80,7 +81,7 @@ class Record(msgspec.Struct, array_like=True):
             topic=self.topic,
             kind=self.kind,
             seq=self.seq,
-            claim=self.claim(),
+            claim=plain(self.claim(), 2000),
             confidence=round(self.confidence(), 2),
             evidence=tuple(refs),
             probe=self.probe(tuple(refs)),
@@ -154,8 +155,8 @@ def topic_of(kind: str, source: str, program: str, words: Iterable[str]) -> str:
     """A stable key, readable as a file name: program, up to five plain words, and six hex digits that tell topics apart."""
     told = tuple(words)
     digest = zlib.crc32("\0".join((source, *told)).encode("utf-8", "surrogatepass")) & 0xFFFFFF
-    plain = [word for word in told if SHAPE not in word and REST not in word and word.strip(":") != program]
-    name = "-".join(re.findall(r"[a-z0-9_]+", " ".join((program or source, *plain[:6])).lower()))[:60].strip("-_")
+    ordinary = [word for word in told if SHAPE not in word and REST not in word and word.strip(":") != program]
+    name = "-".join(re.findall(r"[a-z0-9_]+", " ".join((program or source, *ordinary[:6])).lower()))[:60].strip("-_")
     return f"{kind.replace('_', '-')}-{name or 'input'}-{digest:06x}".replace("_", "-")
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Probe, Usage
+from shared.contracts.text import code, markdown, plain
 from shared.thinker.port import (
     CheckDraft,
     Context,
@@ -185,9 +186,9 @@ def _proposal(context: Context, hypothesis: OpenHypothesis) -> ProposalDraft:
     found = result.findings if result is not None else ""
     slug = slug_of(hypothesis.topic)
     return ProposalDraft(
-        title=_cut(f"Report: {hypothesis.claim}", 72),
-        rationale=_cut(
-            f"{hypothesis.claim}. Checked independently: {_cut(found, 300)}. "
+        title=plain(f"Report: {hypothesis.claim}", 72),
+        rationale=plain(
+            f"{hypothesis.claim}. Checked independently: {plain(found, 300)}. "
             "The report is written to the workspace so that a person finds it; nothing else is changed.",
             900,
         ),
@@ -202,25 +203,25 @@ def _proposal(context: Context, hypothesis: OpenHypothesis) -> ProposalDraft:
 
 
 def report(context: Context, hypothesis: OpenHypothesis) -> str:
-    """The findings report, as Markdown; what came from outside is fenced or inline code."""
-    finding, result = hypothesis.finding, hypothesis.result
+    """The findings report, as Markdown; what came from outside, and names people gave, are inline code."""
+    finding, result, who = hypothesis.finding, hypothesis.result, context.identity
     kind = "claim" if finding is None else finding.kind
-    lines = [
+    told = [
         f"# {_KINDS.get(kind, 'Finding')}",
         "",
-        f"{_code(hypothesis.claim)}",
+        code(hypothesis.claim),
         "",
-        f"- Found by: {context.identity.name} (`{context.identity.id}`, swarm `{context.identity.swarm_id}`), by rules, not by a model",
+        f"- Found by: {code(who.name)} (`{who.id}`, swarm `{who.swarm_id}`), by rules, not by a model",
         f"- Reported: {context.now.isoformat(timespec='seconds')}, cycle {context.cycle}",
         f"- Confidence: {hypothesis.confidence:.2f}",
-        f"- Topic: `{hypothesis.topic}`, hypothesis `{hypothesis.hypothesis_id}`",
+        f"- Topic: {code(hypothesis.topic)}, hypothesis `{hypothesis.hypothesis_id}`",
         *_numbers(finding),
         "",
         "## Check",
         "",
         "None."
         if result is None
-        else f"{result.outcome}, measured {result.measured}: {_code(result.findings)} (check `{result.check_id}`)",
+        else f"{result.outcome}, measured {result.measured}: {code(result.findings)} (check `{result.check_id}`)",
         "",
         "## Evidence",
         "",
@@ -231,30 +232,25 @@ def report(context: Context, hypothesis: OpenHypothesis) -> str:
         NEXT_STEP.get(kind, "Read the cited events and decide whether the claim matters."),
         "",
     ]
-    return "\n".join(lines)
+    return markdown("\n".join(told))
 
 
 def _numbers(finding: Finding | None) -> list[str]:
     if finding is None:
         return []
-    told = [f"- Source: {_code(finding.source or 'unnamed')}"]
+    told = [f"- Source: {code(finding.source or 'unnamed')}"]
     if isinstance(finding.probe, LogCount):
         probe = finding.probe
         told.append(
-            f"- Counted: at least {probe.at_least}, sequence {probe.first_seq} to {probe.last_seq}, lines {_code(probe.template)}"
+            f"- Counted: at least {probe.at_least}, sequence {probe.first_seq} to {probe.last_seq}, lines {code(probe.template)}"
         )
     if finding.sample:
-        told.append(f"- For example: {_code(finding.sample)}")
+        told.append(f"- For example: {code(finding.sample)}")
     return told
 
 
 def _cited(ref: EvidenceRef) -> str:
     return f"- sequence {ref.seq}, event `{ref.id}`"
-
-
-def _code(text: str) -> str:
-    """As inline code: text from outside cannot become a heading, a link or an image."""
-    return "`" + " ".join(text.replace("`", "'").split()) + "`"
 
 
 def _remembered(context: Context) -> str:
@@ -263,10 +259,6 @@ def _remembered(context: Context) -> str:
 
 def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count} lines"
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def slug_of(topic: str) -> str:

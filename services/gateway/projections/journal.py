@@ -45,6 +45,7 @@ from shared.contracts.events import (
     SpawnRequested,
     ThoughtGenerated,
 )
+from shared.contracts.text import plain
 
 KEEP = 1000
 DETAIL_CHARS = 200
@@ -89,7 +90,7 @@ class Journal:
                 action=name,
                 principal=principal_of(event),
                 outcome=outcome_of(event),
-                detail=detail_of(event)[:DETAIL_CHARS],
+                detail=plain(detail_of(event), DETAIL_CHARS),
                 swarm_id=as_given(event.swarm),
                 persona_id=as_given(event.persona),
             )

@@ -20,6 +20,7 @@ from shared.contracts.events import (
     HypothesisRaised,
     ProposalRejected,
 )
+from shared.contracts.text import plain
 
 KEEP = 1000
 PRIORITY: dict[AttentionSource, float] = {
@@ -127,7 +128,7 @@ class Attention:
     def _raise(self, recorded: Recorded, source: AttentionSource, source_id: str, topic: str, persona: str) -> None:
         item = AttentionItem(
             id=attention_id(recorded.id),
-            topic=topic or source,
+            topic=plain(topic) or source,
             topic_tags=(as_given(source_id),),
             priority=PRIORITY[source],
             source_type=source,

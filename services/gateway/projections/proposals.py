@@ -46,6 +46,7 @@ from shared.contracts.events import (
     Risk,
 )
 from shared.contracts.ids import caused_id
+from shared.contracts.text import lines, plain
 
 KEEP_DONE = 1000
 KEEP_OPEN = 5000
@@ -148,8 +149,8 @@ class Life(msgspec.Struct, kw_only=True):
         return Proposal(
             id=as_given(self.created.proposal_id),
             persona_id=as_given(self.created.persona),
-            title=self.created.title,
-            rationale=self.created.rationale,
+            title=plain(self.created.title),
+            rationale=lines(self.created.rationale),
             evidence_refs=tuple(e.id for e in self.created.evidence),
             risk=self.risk,
             status=self.status,
@@ -180,8 +181,8 @@ class Life(msgspec.Struct, kw_only=True):
             proposal_id=as_given(self.created.proposal_id),
             persona_id=as_given(self.created.persona),
             swarm_id=as_given(self.created.swarm),
-            title=self.created.title,
-            summary=self.request.summary,
+            title=plain(self.created.title),
+            summary=plain(self.request.summary),
             risk=self.request.risk,
             digest=self.request.digest,
             action_kind=self.created.action.kind,

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from services.cli import main as command_line
-from services.cli.output import say, table
+from services.cli.output import emit, emit_line, say, table
 from services.cli.target import Stop, Target
 from services.cli.up import with_mesh
 from services.supervisor.mesh import Mesh
@@ -118,6 +118,15 @@ def test_a_file_that_cannot_be_read_is_said_without_a_traceback(
     out, err = capsys.readouterr()
     assert "no whole gzip file" in json.loads(out)["error"]
     assert f"swarm: {file} is no whole gzip file" in err
+
+
+def test_json_for_a_terminal_has_nothing_it_would_obey(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    hostile = {"title": "a\x1b[2J\x9b2J\u202eb é"}
+    emit(hostile)
+    emit_line(hostile)
+    out = capfdbinary.readouterr().out.decode()
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out) and "é" in out
+    assert hostile == json.loads(out.splitlines()[-1])
 
 
 @pytest.mark.parametrize("width", [30, 80])

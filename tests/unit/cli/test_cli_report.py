@@ -104,7 +104,7 @@ def test_the_percentile_is_the_nearest_rank() -> None:
 
 
 def test_text_from_outside_cannot_move_the_cursor_or_turn_the_line() -> None:
-    assert safe("a\x1b[2Jb\u202ec\nd") == "a [2Jb c d"
+    assert safe("a\x1b[2Jb\u202ec\nd") == "a\ufffd[2Jb\ufffdc d"
     assert safe("abcdef", 4) == "abc…"
 
 

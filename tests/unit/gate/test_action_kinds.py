@@ -47,6 +47,10 @@ def test_declared_actions_are_read_into_their_parameters() -> None:
         (write(content="x" * (MAX_CONTENT_BYTES + 1)), "bad_params"),
         (write(content="é" * (MAX_CONTENT_BYTES // 2 + 1)), "bad_params"),
         (write(content="\ud800"), "bad_params"),
+        (write(content="a <img src=x>"), "bad_params"),
+        (write("Notes.MARKDOWN", content="[here](http://example.org)"), "bad_params"),
+        (write("notes.txt", content="a\x1b[31m"), "bad_params"),
+        (write("notes.txt", content="\u202eexe.txt"), "bad_params"),
         (Action(kind="file.write", schema_version=2, target="a", params={"content": ""}), "bad_params"),
         (http(method="TRACE"), "bad_params"),
         (http(content_type="text/plain\r\nX-Evil: 1"), "bad_params"),
@@ -59,6 +63,14 @@ def test_what_is_not_declared_has_a_problem_with_a_name_and_is_critical(action: 
     problem = read(action)
     assert isinstance(problem, Problem) and code == problem.code and problem.detail
     assert classify(action) == "critical"
+
+
+def test_what_is_shown_as_it_is_may_be_written() -> None:
+    for target, content in (
+        ("notes.txt", "a <b> [c](d)\r\n\tfine\r\n"),
+        ("findings/a.md", "1 < 2 &lt;b> [x]\n"),
+    ):
+        assert isinstance(read(write(target, content=content)), FileWrite)
 
 
 def test_content_may_be_as_large_as_the_limit() -> None:

@@ -115,6 +115,12 @@ def test_what_needs_people_is_put_to_people() -> None:
     assert "file.write on notes/report.md" in event.summary
 
 
+def test_what_people_are_asked_has_nothing_hidden_in_it_whatever_a_runner_said() -> None:
+    created = proposed(NOTE, title="fine\u202e\x1b[2J\nreally")
+    (event,) = judged(folded(decider, created, verified(created)), verified(created), 2, PEOPLE).events
+    assert isinstance(event, ApprovalRequested) and event.summary.startswith("fine\ufffd\ufffd[2J really: file.write")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

@@ -374,6 +374,19 @@ def test_proposals_of_one_id_in_two_swarms_or_personas_are_two_in_every_view() -
     assert projection.proposal_counts() == {"rejected": 1, "executed": 1, "created": 1}
 
 
+def test_what_people_are_shown_of_a_proposal_has_nothing_hidden_in_it() -> None:
+    said = msgspec.structs.replace(created("x"), title="a\x1b[2J\u202eb", rationale="one\ntwo\x07")
+    projection = folded(said, msgspec.structs.replace(asked(said), summary="c\u202ed"))
+    (life,) = projection.proposals.named("x")
+    approval = life.approval_view(NOW)
+    assert approval is not None
+    assert ("a\ufffd[2J\ufffdb", "one\ntwo\ufffd") == (life.view().title, life.view().rationale)
+    assert ("a\ufffd[2J\ufffdb", "c\ufffdd") == (approval.title, approval.summary)
+    assert "\u202e" not in repr(
+        [entry.detail for _, entry in zip(range(9), projection.journal.newest(None), strict=False)]
+    )
+
+
 def test_who_may_vote_and_who_may_not() -> None:
     c = created("x")
     denied = ApprovalDenied(swarm="s", persona="p", proposal_id="x", digest=c.digest, request_id="e-2", principal="bo")
