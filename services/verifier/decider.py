@@ -125,22 +125,29 @@ def evolve(state: State, recorded: Recorded) -> State:
 
 def decide(state: State, message: Input) -> Decision:
     """See the module's theory of operation."""
+    cause = message.cause if isinstance(message, Performed) else message
+    if isinstance(cause, Tick) or _settled(state, cause.recorded):
+        return NOTHING
     match message:
         case Delivered(recorded=recorded, crowd=crowd) if crowd:
             return _crowded(recorded, crowd)
         case Delivered(recorded=recorded):
             match recorded.event:
-                case ProposalCreated() as proposal if not state.judged:
+                case ProposalCreated() as proposal:
                     return _examine(proposal, message)
-                case CheckRequested() as check if not state.answered:
+                case CheckRequested() as check:
                     return _ask(check, message)
         case Performed(cause=Delivered(recorded=recorded), result=result):
             match recorded.event, result:
-                case ProposalCreated() as proposal, Resolved() as facts if not state.judged:
+                case ProposalCreated() as proposal, Resolved() as facts:
                     return _judge(proposal, facts)
-                case CheckRequested() as check, Measured() as measured if not state.answered:
+                case CheckRequested() as check, Measured() as measured:
                     return _report(check, measured, recorded.envelope.charter)
     return NOTHING
+
+
+def _settled(state: State, recorded: Recorded) -> bool:
+    return state.answered if isinstance(recorded.event, CheckRequested) else state.judged
 
 
 def _crowded(recorded: Recorded, crowd: int) -> Decision:
