@@ -32,7 +32,7 @@ log = structlog.get_logger()
 DUPLICATE_IN_BATCH = 10201
 CROWDED = (10176, 10210)
 """Too many batches are open: told to the first message of one, which nobody waits for, so that the others find no beginning."""
-CROWDED_S, CROWDED_PAUSE_S, CROWDED_MAX_PAUSE_S = 10.0, 0.01, 0.2
+CROWDED_S, CROWDED_PAUSE_S, CROWDED_MAX_PAUSE_S = 10.0, 0.005, 0.1
 COMMIT_ATTEMPTS = 4
 DIRECT_GET = "$JS.API.DIRECT.GET.SWARM"
 PAGE, PAGE_BYTES = 500, 8 * 2**20
