@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import structlog
 
+from services.cli.halting import sentence
 from services.cli.quotas import Told, lines
 from services.cli.target import Target
 from services.supervisor.mesh import MeshFailed, find_binary
@@ -207,6 +208,11 @@ async def _told(target: Target, record: MeshRecord) -> list[Check]:
             checks.append(refusals(msgspec.json.decode(answer.content, type=tuple[Told, ...])))
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             checks.append(_untold("quotas", error))
+        try:
+            state = (await client.get("/v1/halt")).raise_for_status().json()
+            checks.append(Check(name="actions", ok=not state["halted"], detail=sentence(state)))
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            checks.append(_untold("actions", error))
     return checks
 
 

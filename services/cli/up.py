@@ -109,7 +109,7 @@ def where(mesh: Mesh) -> list[str]:
         f"API   {mesh.api_url}",
         f"NATS  {mesh.nats_url}  (key {mesh.key('operator')})",
         f"data  {mesh.data}",
-        f"halt  touch {mesh.places.kill_switch}  (while it is there, nothing acts)",
+        f"halt  `swarm halt`, or touch {mesh.places.kill_switch}  (while it is there, nothing acts)",
     ]
 
 

@@ -15,6 +15,7 @@ import structlog
 from services.memory_compactor.decider import Unavailable
 from services.memory_compactor.effects import FIRST_RETRY_S, LONGEST_RETRY_S, Feed, MemoryEffects, restore_all
 from shared.decider import Effect, Result
+from shared.log.marks import foreign
 from shared.log.port import Log, LogUnavailable
 from shared.memory.fabric import Fabric
 from shared.memory.port import ColdStore, ColdUnavailable, Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
@@ -83,7 +84,7 @@ class Opening:
         if self._index is None:
             self._index = await self._ports.index(self._embedder)
         fabric = await Fabric.open(self._index, self._embedder)
-        if fabric.cursor and await self._log.get(fabric.cursor) is None:
+        if fabric.cursor and not await self._is_ours(fabric):
             _log.error("index_of_another_log", cursor=fabric.cursor, remedy="cleared, rebuilt from the log")
             await self._index.clear()
             fabric = await Fabric.open(self._index, self._embedder)
@@ -95,6 +96,10 @@ class Opening:
 
     def _count(self, restored: int) -> None:
         self._restored = restored
+
+    async def _is_ours(self, fabric: Fabric) -> bool:
+        """Whether the index was made from this log: its marks must still be there. Raises `LogUnavailable`."""
+        return bool(fabric.marks) and await foreign(self._log, fabric.marks) is None
 
     async def _pause(self, delay_s: float) -> float:
         try:

@@ -8,13 +8,14 @@ way out.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from shared.log.marks import Mark
 from shared.memory.dedup import exact_key
-from shared.memory.port import MemoryItem
+from shared.memory.port import LOG, MemoryItem
 
 KEYWORDS = ("owner", "ids", "hash", "meta")
 """Payload keys with a keyword index."""
@@ -22,6 +23,7 @@ KEYWORDS = ("owner", "ids", "hash", "meta")
 CURSOR, TOMBSTONE = "cursor", "tombstone"
 _SPACE = uuid.UUID("0f0c6e0a-8f0f-5a53-8f5a-b0a4d1a1c001")
 _DECODER = msgspec.json.Decoder(MemoryItem)
+_MARKS = msgspec.json.Decoder(tuple[Mark, ...])
 
 Payload = dict[str, Any]
 """Qdrant's own JSON; typed again by `item_of` and `cursor_of`."""
@@ -50,9 +52,19 @@ def item_of(payload: Mapping[str, Any] | None) -> MemoryItem:
     return _DECODER.decode((payload or {})["item"])
 
 
-def cursor_payload(scope: str, seq: int) -> Payload:
-    return {"meta": CURSOR, "scope": scope, "seq": seq}
+def cursor_payload(scope: str, seq: int, marks: Sequence[Mark] = ()) -> Payload:
+    """The log's own cursor carries the marks."""
+    payload: Payload = {"meta": CURSOR, "scope": scope, "seq": seq}
+    return {**payload, "marks": msgspec.json.encode(marks).decode()} if scope == LOG else payload
 
 
 def cursor_of(payload: Mapping[str, Any] | None) -> tuple[str, int]:
     return str((payload or {})["scope"]), int((payload or {})["seq"])
+
+
+def marks_of(payload: Mapping[str, Any] | None) -> tuple[Mark, ...]:
+    """The marks of a cursor; none of one that carries none, or none that can be read."""
+    try:
+        return _MARKS.decode((payload or {}).get("marks", "[]"))
+    except msgspec.MsgspecError:
+        return ()
