@@ -76,6 +76,8 @@ STREAM_CLIENTS = Gauge("swarm_stream_clients", "open event streams")
 STORE_USED = Gauge("swarm_store_used_ratio", "the log's bytes by the most it may have, 0 to 1")
 HELD_BACK = Gauge("swarm_held_back", "1 while the store is so full that nothing new is taken in")
 CLOCK_OFF = Gauge("swarm_clock_off_seconds", "this clock minus the broker's; positive: it is ahead")
+MEMORY_BEHIND = Gauge("swarm_memory_behind_events", "events in the log that memory has not taken in yet")
+MEMORY_BEHIND_S = Gauge("swarm_memory_behind_seconds", "how long the oldest of them has waited")
 LOOP_LAG = Gauge("swarm_loop_lag_seconds", "how late the event loop was at its last beat")
 
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
@@ -102,6 +104,5 @@ def configure_logging(*, service: str, instance: str, form: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service, instance=instance)
-    for library in ("nats", "urllib3"):  # they warn of each try again; what came of it is said by who asked
-        logging.getLogger(library).setLevel(logging.ERROR)
+    logging.getLogger("nats").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

@@ -1,4 +1,4 @@
-"""Recall at 10 000 and 100 000 thoughts, through the memory fabric: embedding the question, Qdrant Edge, ranking.
+"""Whether memory keeps up (`remembering.py`), and recall at 10 000 and 100 000 thoughts: embedding the question, Qdrant Edge, ranking.
 
 The thoughts belong to `PERSONAS` personas in equal parts, and a recall sees only its persona's. They are made, embedded and
 written as the fabric would write them, but without folding duplicates, so that the number is exact. Baseline: the same vectors
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.benchmarks.measure import Figures, latency, run_async, say
+from scripts.benchmarks.remembering import keeping_up
 from shared.contracts.envelope import Envelope, Recorded
 from shared.contracts.events import ThoughtGenerated
 from shared.memory.edge import EdgeIndex
@@ -24,7 +25,7 @@ from shared.memory.fabric import Fabric
 from shared.memory.items import draft
 from shared.memory.port import owner_of
 
-KEYS = ("recall_p95_ms",)
+KEYS = ("recall_p95_ms", "memory_keeps_up_ratio")
 PERSONAS = 10
 SEED = 7
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,7 +51,8 @@ def run(*, quick: bool) -> Figures:
 
 
 async def _run(quick: bool) -> Figures:
-    figures: Figures = {"seed": SEED, "personas": PERSONAS}
+    figures: Figures = {"keeping_up": await keeping_up(quick=quick), "seed": SEED, "personas": PERSONAS}
+    figures["memory_keeps_up_ratio"] = figures["keeping_up"]["ratio"]
     for count in (10_000,) if quick else (10_000, 100_000):
         say(f"memory: {count} thoughts")
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:

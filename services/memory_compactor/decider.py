@@ -1,11 +1,12 @@
 """Theory of operation: when memory is written down, and that a persona's last snapshot is taken exactly once.
 
-Indexing is an effect without events (`Remember`): the index is a projection fed in stream order, the effect only waits until
-it has reached the message. So an acknowledged message is a remembered one, and a second delivery finds nothing to do.
+Indexing is no decision: the index is a projection of the log, fed in stream order from the cursor it carries itself. So only what
+may be followed by a snapshot is decided on, and an acknowledged message says nothing about memory; the cursor does.
 
 Snapshots have a boundary, `snapshot.*.<swarm>.<persona>`, beside the lifecycle that is read with it:
-- a compressing thought, at least `every_thoughts` steps after the step of the last snapshot, is written down once; when
-  cold storage is away it is passed over, and the next such thought is due;
+- a compressing thought, enough steps after the step of the last snapshot, is written down once; when cold storage is away it is
+  passed over, and the next such thought is due. A snapshot holds all there is, so enough is more the more there is: writing
+  memory down costs each thought the same, however long a persona lives;
 - a draining persona whose snapshot cannot be written waits for it, and it is said why, once (`snapshot.delayed`);
 - a draining persona leaves exactly one final snapshot per draining: with its final thought, or, if none came by the
   deadline, then (`persona.draining` is handed back until the deadline and so is its own durable timer), for a dead runner must
@@ -41,6 +42,9 @@ from shared.contracts.persona import charter_sha256
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
 SNAPSHOT_EVERY_THOUGHTS = 20
+GROWN_BY = 2
+"""A snapshot is due once a persona has thought half as much as the last one held."""
+
 LONGEST_RETRY_S = 30.0
 SOONEST_RETRY_S = 0.05
 MAX_DETAIL = 1000
@@ -49,21 +53,17 @@ _FRAME_BYTES = 512
 
 
 class State(msgspec.Struct, kw_only=True):
-    """One persona's lifecycle and snapshots. `draining_id` is the event that began the draining `final` refers to."""
+    """One persona's lifecycle and snapshots. `draining_id` is the event that began the draining `final` refers to; `kept` is how
+    many memories the last snapshot held."""
 
     role: str = ""
     charter: str | None = None
     last_step: int = 0
+    kept: int = 0
     draining_id: str | None = None
     delayed: bool = False
     final: bool = False
     reaped: bool = False
-
-
-class Remember(Effect, frozen=True, kw_only=True):
-    """Wait until memory has reached a stream sequence."""
-
-    seq: int
 
 
 class TakeSnapshot(Effect, frozen=True, kw_only=True):
@@ -82,10 +82,6 @@ class Recall(Effect, frozen=True, kw_only=True):
     query: str
     limit: int
     now: datetime
-
-
-class Remembered(Result, frozen=True, kw_only=True):
-    """Memory is at least there."""
 
 
 class Written(Result, frozen=True, kw_only=True):
@@ -129,9 +125,14 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
             case ThoughtGenerated(phase="compress") | ThoughtGenerated(final=True) | PersonaDraining():
                 event = message.recorded.event
                 snapshots = f"snapshot.*.{event.swarm}.{event.persona}"
-                return Boundary(reads=(f"persona.*.{event.swarm}.{event.persona}", snapshots), guards=(snapshots,))
-            case _:
+                reads = (f"persona.*.{event.swarm}.{event.persona}", snapshots)
+                # a snapshot, a final one and an end make others less due, and a persona lives once: what is not due stays so
+                lags = isinstance(event, ThoughtGenerated) and not event.final
+                return Boundary(reads=reads, guards=(snapshots,), lags=lags)
+            case RecallRequested():
                 return Boundary(reads=(), guards=())
+            case _:
+                return None
 
     def decide(self, state: State, message: Input) -> Decision:
         match message:
@@ -154,7 +155,7 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
                 if self._is_due(state, recorded):
                     of = recorded.event
                     return Decision(effect=TakeSnapshot(seq=recorded.seq, swarm=of.swarm, persona=of.persona))
-                return Decision(effect=Remember(seq=recorded.seq))
+                return NOTHING
 
     def _performed(self, state: State, cause: Delivered, result: Result, now: datetime) -> Decision:
         recorded = cause.recorded
@@ -164,7 +165,7 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
             case Written() as written if self._is_due(state, recorded):
                 return Decision(events=(_compressed(state, recorded, written),), charter=_charter(state, recorded))
             case Unavailable() if isinstance(recorded.event, ThoughtGenerated) and not recorded.event.final:
-                return NOTHING  # it is remembered; the next compressing thought is due in its place
+                return NOTHING  # the next compressing thought is due in its place
             case Unavailable() as away:
                 retry_s = min(LONGEST_RETRY_S, 0.5 * 2.0 ** min(cause.attempt, 10))
                 return Decision(events=self._delayed(state, recorded, away), retry_s=retry_s)
@@ -185,7 +186,8 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
             case ThoughtGenerated(final=True):
                 return state.draining_id is not None and not state.final and not state.reaped
             case ThoughtGenerated(phase="compress", status="ok", step=step):
-                return not state.final and not state.reaped and step - state.last_step >= self.every_thoughts
+                enough = max(self.every_thoughts, state.kept // GROWN_BY)
+                return not state.final and not state.reaped and step - state.last_step >= enough
             case PersonaDraining():
                 return _pending(state, recorded)
             case _:
@@ -204,6 +206,7 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
             case SnapshotCompressed() as e:
                 step = e.metadata.get("step", "")
                 state.last_step = int(step) if step.isascii() and step.isdigit() else state.last_step
+                state.kept = e.counts.kept
                 state.final = state.final or e.final
             case _:
                 pass

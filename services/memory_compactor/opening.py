@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import msgspec
 import structlog
 
 from services.memory_compactor.decider import Unavailable
-from services.memory_compactor.effects import FIRST_RETRY_S, LONGEST_RETRY_S, Feed, MemoryEffects, restore_all
+from services.memory_compactor.effects import MemoryEffects, restore_all
+from services.memory_compactor.feed import FIRST_RETRY_S, LONGEST_RETRY_S, Behind, Feed
+from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
-from shared.log.marks import foreign
 from shared.log.port import Log, LogUnavailable
 from shared.memory.fabric import Fabric
 from shared.memory.port import ColdStore, ColdUnavailable, Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
 
 _log = structlog.get_logger()
+BEHIND_S = 30.0
+"""Memory that is so far behind says so."""
+
 AWAY = (ColdUnavailable, EmbedderUnavailable, IndexUnavailable, LogUnavailable)
 
 
@@ -34,8 +39,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 class Opening:
     """One memory on a log, opened and then fed by `run`, until `stop`."""
 
-    def __init__(self, log: Log, cold: ColdStore, ports: Ports) -> None:
-        self._log, self._cold, self._ports = log, cold, ports
+    def __init__(self, log: Log, cold: ColdStore, ports: Ports, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._log, self._cold, self._ports, self._clock = log, cold, ports, clock
         self._embedder: Embedder | None = None
         self._index: VectorIndex | None = None
         self._effects: asyncio.Future[MemoryEffects | None] = asyncio.get_running_loop().create_future()
@@ -55,6 +60,21 @@ class Opening:
         """How far memory is with what it must read first: personas restored, then the sequence it is at."""
         return self._restored if self._fabric is None else self._restored + self._fabric.cursor
 
+    def behind(self) -> Behind:
+        """As `Feed.behind`; of a memory that is not open nobody knows."""
+        effects = self._effects.result() if self._effects.done() else None
+        return Behind() if effects is None else effects.feed.behind()
+
+    def warning(self) -> str | None:
+        """That memory does not keep up, although it moves on; None when it does."""
+        behind = self.behind()
+        if behind.seconds < BEHIND_S or self.problem is not None:
+            return None
+        return (
+            f"memory is {behind.events} events and {behind.seconds:.0f} s behind the log: what was thought since is not recalled "
+            "yet and snapshots wait; it catches up by itself when less is thought, a longer loop interval helps at once"
+        )
+
     async def perform(self, effect: Effect) -> Result:
         """As `MemoryEffects.perform`, once memory is open."""
         effects = await asyncio.shield(self._effects)
@@ -72,7 +92,7 @@ class Opening:
                 delay_s = min(LONGEST_RETRY_S, 2 * (await self._pause(delay_s)))
                 continue
             self._fabric = fabric
-            feed = Feed(self._log, fabric)
+            feed = Feed(self._log, fabric, clock=self._clock)
             self._effects.set_result(MemoryEffects(fabric=fabric, feed=feed, cold=self._cold))
             await feed.run()
             return
@@ -84,7 +104,7 @@ class Opening:
         if self._index is None:
             self._index = await self._ports.index(self._embedder)
         fabric = await Fabric.open(self._index, self._embedder)
-        if fabric.cursor and not await self._is_ours(fabric):
+        if fabric.cursor and await self._log.get(fabric.cursor) is None:
             _log.error("index_of_another_log", cursor=fabric.cursor, remedy="cleared, rebuilt from the log")
             await self._index.clear()
             fabric = await Fabric.open(self._index, self._embedder)
@@ -96,10 +116,6 @@ class Opening:
 
     def _count(self, restored: int) -> None:
         self._restored = restored
-
-    async def _is_ours(self, fabric: Fabric) -> bool:
-        """Whether the index was made from this log: its marks must still be there. Raises `LogUnavailable`."""
-        return bool(fabric.marks) and await foreign(self._log, fabric.marks) is None
 
     async def _pause(self, delay_s: float) -> float:
         try:

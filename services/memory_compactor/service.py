@@ -16,8 +16,11 @@ from shared.memory.port import Embedder, VectorIndex
 from shared.runtime.readiness import cached
 from shared.runtime.service import Service
 from shared.settings import Settings, SettingsError
+from shared.telemetry import MEMORY_BEHIND, MEMORY_BEHIND_S
 
 COLD_LOOKED_AT_EVERY_S = 10.0
+SNAPSHOTTED = ("persona.draining", "thought.generated")
+"""What may be followed by a snapshot. The rest only memory's own tail needs."""
 
 
 async def wire(service: Service) -> None:
@@ -52,12 +55,15 @@ async def wire(service: Service) -> None:
 
     service.ready("memory", memory_problem)
     service.health.progress = lambda: opening.progress
+    service.health.warn("memory_behind", opening.warning)
+    MEMORY_BEHIND.set_function(lambda: opening.behind().events)
+    MEMORY_BEHIND_S.set_function(lambda: opening.behind().seconds)
     service.ready("cold", cached(cold_problem, COLD_LOOKED_AT_EVERY_S))
 
     decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)
     shell = service.shell(decider, perform=opening.perform, state_type=State)
     # a draining persona is pending till its deadline, and as long as cold storage is away: many may drain at once, for days
-    service.consume(shell, max_deliver=10_000)
+    service.consume(shell, classes=SNAPSHOTTED, max_deliver=10_000)
     service.consume(service.shell(decider, perform=opening.perform), stream="RECALL", suffix="-recall")
     service.on_stop(opening.stop)  # after the consumers: what is in flight may still wait for it
 

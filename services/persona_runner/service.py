@@ -105,8 +105,7 @@ async def wire(service: Service) -> None:
         changed.set()
         await loop.stop()
         await recaller.stop()
-        if service.keeps:
-            await checkpoint.offer(host, events=1)
+        await checkpoint.offer(host, events=1)
 
     async def save() -> None:
         await checkpoint.offer(host)

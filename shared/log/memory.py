@@ -186,6 +186,7 @@ class MemoryTail:
     def __init__(self, log: MemoryLog, filters: Sequence[str], after: int, stream: str) -> None:
         self._log, self._filters, self._store = log, filters, log.store_of(stream)
         self.position = after
+        self.pending = 0
         self._goal = len(self._store.messages)
         self._stopped = False
         self._reached = asyncio.Event()
@@ -196,7 +197,8 @@ class MemoryTail:
     async def _messages(self) -> AsyncIterator[Stored]:
         while not self._stopped:
             upto = len(self._store.messages)
-            for message in self._store.stored(self._filters, self.position):
+            found = self._store.stored(self._filters, self.position)
+            for self.pending, message in zip(reversed(range(len(found))), found, strict=True):
                 yield message
                 self.position = message.seq
             self.position = max(self.position, upto)

@@ -92,6 +92,9 @@ class Tail(Protocol):
     position: int
     """Every matching message up to this stream sequence has been yielded."""
 
+    pending: int
+    """How many more matched when the last one that was yielded came from the broker."""
+
     def __aiter__(self) -> AsyncIterator[Stored]: ...
     async def caught_up(self) -> None:
         """Returns once everything that was in the log when the tail began has been yielded and taken."""

@@ -63,18 +63,11 @@ class JetStreamPuller:
     """The one puller of a durable consumer in this process."""
 
     def __init__(
-        self,
-        connection: Connection,
-        spec: ConsumerSpec,
-        *,
-        service: str,
-        may_ask: Callable[[], bool] = lambda: True,
-        seen: Callable[[Stored], None] = lambda _: None,
+        self, connection: Connection, spec: ConsumerSpec, *, service: str, may_ask: Callable[[], bool] = lambda: True
     ) -> None:
         self._connection = connection
         self._service = service
         self._spec = spec
-        self._seen = seen
         self._pull = Pull(
             connection,
             spec.stream,
@@ -92,9 +85,7 @@ class JetStreamPuller:
 
     async def _deliveries(self) -> AsyncIterator[JetStreamDelivery]:
         async for message in self._pull.messages():
-            delivery = JetStreamDelivery(self._connection, self._service, self._spec.stream, message)
-            self._seen(delivery.recorded)
-            yield delivery
+            yield JetStreamDelivery(self._connection, self._service, self._spec.stream, message)
 
     async def _ensure(self) -> None:
         subject = f"$JS.API.CONSUMER.CREATE.{self._spec.stream}.{self._spec.name}"

@@ -7,7 +7,7 @@ the last event that was yielded. So a projection fed by it sees every event once
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -31,28 +31,19 @@ class _Created(msgspec.Struct):
 class JetStreamTail:
     """See `shared.log.port.Tail`. One tail per stream and process: its consumer's name is fixed.
 
-    With `buries`, what cannot be read is in the dead letters before it is yielded; an onlooker leaves that to others. `seen` is told
-    of each message before it is yielded.
+    With `buries`, what cannot be read is in the dead letters before it is yielded; an onlooker leaves that to others.
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        stream: str,
-        name: str,
-        filters: Sequence[str],
-        after: int,
-        *,
-        buries: bool,
-        seen: Callable[[Stored], None] = lambda _: None,
+        self, connection: Connection, stream: str, name: str, filters: Sequence[str], after: int, *, buries: bool
     ) -> None:
         self._connection = connection
-        self._seen = seen
         self._buries = buries
         self._stream = stream
         self._name = name
         self._filters = list(filters)
         self.position = after
+        self.pending = 0
         self._expected = 1
         self._reached = asyncio.Event()
         self._pull = Pull(connection, stream, lambda: name, self._ensure, batch=500)
@@ -74,6 +65,7 @@ class JetStreamTail:
                 await self._pull.reset()
                 continue
             self._expected += 1
+            self.pending = pending
             if seq <= self.position:
                 continue
             stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
@@ -81,7 +73,6 @@ class JetStreamTail:
             if isinstance(taken, Unreadable) and self._buries and not await self._bury(message, taken):
                 self._expected = 0  # nothing counts until the reading has begun again before it
                 continue
-            self._seen(taken)
             yield taken
             self.position = seq
             if pending == 0:
@@ -107,6 +98,7 @@ class JetStreamTail:
         if created.error is not None:
             raise LogUnavailable(f"tail {self._name} cannot be declared: {created.error.get('description')}")
         self._expected = 1
+        self.pending = created.num_pending
         if created.num_pending == 0:
             self._reached.set()
 

@@ -9,8 +9,10 @@ those of the other with some left out, in the same order. A replaced or swapped 
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -30,6 +32,7 @@ _TURNING_WORDS = """
     above below over under up down off on in out
 """
 _EMPTY_WORDS = "a an the is are be been being has have that this these those it its and of very so then now there"
+_NO_DIGITS = re.compile(r"\D+")
 _TURNING, _EMPTY = frozenset(_TURNING_WORDS.split()), frozenset(_EMPTY_WORDS.split())
 
 
@@ -52,10 +55,13 @@ def exact_key(owner: str, kind: str, about: str, text: str) -> str:
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def parts(text: str) -> Parts:
-    """Numbers (any word with a digit), turning words, and the other words that carry content, each in order."""
+def parts(normal: str) -> Parts:
+    """Numbers (any word with a digit), turning words, and the other words that carry content, each in order.
+
+    Of a text as `normalise` gives it.
+    """
     numbers, turning, content = [], [], []
-    for raw in normalise(text).split():
+    for raw in normal.split():
         word = raw.strip(_EDGE_PUNCTUATION) or raw
         if any(c.isdigit() for c in word):
             numbers.append(word)
@@ -66,18 +72,36 @@ def parts(text: str) -> Parts:
     return Parts(tuple(numbers), tuple(turning), tuple(content))
 
 
-def guard(a: str, b: str) -> bool:
+class Said:
+    """A text to be compared with many: taken apart once, and only as far as is asked for."""
+
+    def __init__(self, text: str) -> None:
+        self.normal = normalise(text)
+
+    @cached_property
+    def digits(self) -> str:
+        """All digits in order. Where they differ the numbers differ, and no word need be looked at."""
+        return _NO_DIGITS.sub("", self.normal)
+
+    @cached_property
+    def parts(self) -> Parts:
+        return parts(self.normal)
+
+
+def guard(a: Said, b: Said) -> bool:
     """Whether nothing that turns a meaning differs; see the module."""
-    left, right = parts(a), parts(b)
+    if a.digits != b.digits:
+        return False
+    left, right = a.parts, b.parts
     if left.numbers != right.numbers or left.turning != right.turning:
         return False
     short, long = sorted((left.content, right.content), key=len)
     return bool(short or not long) and _is_subsequence(short, long)
 
 
-def compare(a: str, b: str, cosine: float) -> Verdict:
+def compare(a: Said, b: Said, cosine: float) -> Verdict:
     """Same: may be merged. Similar: worth an edge. `cosine` is that of their embeddings."""
-    if normalise(a) == normalise(b) or (cosine >= SAME_COSINE and guard(a, b)):
+    if a.normal == b.normal or (cosine >= SAME_COSINE and guard(a, b)):
         return "same"
     return "similar" if cosine >= SIMILAR_COSINE else "different"
 

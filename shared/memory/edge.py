@@ -19,13 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import qdrant_edge as q
 import structlog
 
-from shared.log.marks import Mark
 from shared.memory import points
-from shared.memory.port import LOG, Hit, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector
+from shared.memory.port import Hit, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector
 
 T = TypeVar("T")
 _QUERY_BATCH = 16
@@ -47,6 +45,7 @@ class EdgeIndex:
         self._lock_fd = lock_fd
         self._flush_s = flush_s
         self._worker = worker
+        self._items = points.Items()
         self._flushing: asyncio.Task[None] | None = None
         self._unflushed = False
 
@@ -68,14 +67,13 @@ class EdgeIndex:
         *,
         drop: Sequence[str] = (),
         cursors: Mapping[str, int] | None = None,
-        marks: Sequence[Mark] = (),
     ) -> None:
         """One record of the engine's write-ahead log: rows, tombstones and cursors. The tombstones are removed afterwards."""
         gone = [points.point_id(i) for i in drop]
         batch = [q.Point(points.point_id(item.id), vector.tolist(), points.payload_of(item)) for item, vector in rows]
         batch += [q.Point(i, {}, {"meta": points.TOMBSTONE}) for i in gone]
         for scope, seq in (cursors or {}).items():
-            batch.append(q.Point(points.cursor_point_id(scope), {}, points.cursor_payload(scope, seq, marks)))
+            batch.append(q.Point(points.cursor_point_id(scope), {}, points.cursor_payload(scope, seq)))
         if not batch:
             return
         if self._unflushed:
@@ -98,22 +96,32 @@ class EdgeIndex:
     def _query(self, queries: Sequence[Query]) -> list[list[Hit]]:
         requests = [
             q.QueryRequest(
-                limit=query.limit,
+                limit=query.limit if query.ties is None else query.most,
                 query=q.Query.Nearest(query.vector.tolist()),
                 filter=_any("owner", query.owners),
                 score_threshold=query.min_score,
-                with_payload=True,
-                with_vector=True,
+                with_payload=query.ties is None,
             )
             for query in queries
         ]
+        found = list(zip(queries, self._shard.query_batch(q.QueryBatchRequest(requests)), strict=True))
+        near = {i: self._near(query, answer) for i, (query, answer) in enumerate(found) if query.ties is not None}
+        wanted = {point: None for cut in near.values() for point, _ in cut}
+        there = {p.id: p for p in self._shard.retrieve(list(wanted), True, True)} if wanted else {}
         return [
             [
-                Hit(item=points.item_of(p.payload), vector=np.array(p.vector, np.float32), score=float(p.score))
-                for p in answer
+                Hit(item=item, score=score, vector=points.vector_of(there[point].vector))
+                for point, score in near[i]
+                if point in there and (item := self._items.of(there[point].payload)) is not None
             ]
-            for answer in self._shard.query_batch(q.QueryBatchRequest(requests))
+            if i in near
+            else [Hit(item=item, score=p.score) for p in answer if (item := self._items.of(p.payload)) is not None]
+            for i, (_, answer) in enumerate(found)
         ]
+
+    @staticmethod
+    def _near(query: Query, answer: Sequence[q.ScoredPoint]) -> list[tuple[q.PointId, float]]:
+        return [(p.id, p.score) for p in answer[: points.asked_for(query, [p.score for p in answer])]]
 
     async def retrieve(self, ids: Sequence[str]) -> list[MemoryItem]:
         return await self._run(self._scroll, _any("ids", ids)) if ids else []
@@ -125,36 +133,32 @@ class EdgeIndex:
         return await self._run(self._scroll, _any("owner", (owner,)))
 
     def _scroll(self, where: q.Filter) -> list[MemoryItem]:
-        items: list[MemoryItem] = []
+        payloads: list[points.Payload | None] = []
         offset = None
         while True:
             page, offset = self._shard.scroll(
                 q.ScrollRequest(offset=offset, limit=_PAGE, filter=where, with_payload=True)
             )
-            items += [points.item_of(record.payload) for record in page]
+            payloads += [record.payload for record in page]
             if offset is None:
-                return sorted(items, key=lambda item: (item.seq, item.id))
+                return self._items.all(payloads)
 
     async def count(self, owner: str | None = None) -> int:
         where = q.Filter(must_not=[q.IsEmptyCondition("owner")]) if owner is None else _any("owner", (owner,))
         return await self._run(self._shard.count, q.CountRequest(exact=True, filter=where))
 
     async def cursors(self) -> dict[str, int]:
-        return dict(map(points.cursor_of, await self._run(self._cursors)))
+        return await self._run(self._cursors)
 
-    async def marks(self) -> tuple[Mark, ...]:
-        found = await self._run(self._cursors)
-        return next((points.marks_of(payload) for payload in found if points.cursor_of(payload)[0] == LOG), ())
-
-    def _cursors(self) -> list[points.Payload]:
-        found: list[points.Payload] = []
+    def _cursors(self) -> dict[str, int]:
+        found: dict[str, int] = {}
         offset = None
         while True:
             request = q.ScrollRequest(
                 offset=offset, limit=_PAGE, filter=_any("meta", (points.CURSOR,)), with_payload=True
             )
             page, offset = self._shard.scroll(request)
-            found += [record.payload or {} for record in page]
+            found.update(points.cursor_of(record.payload) for record in page)
             if offset is None:
                 return found
 

@@ -20,19 +20,18 @@ import msgspec
 from shared.contracts.catalog import EMITTERS, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import Memory, PersonaReaped, ThoughtGenerated
-from shared.log.marks import Mark, Trail
 from shared.memory import compaction
 from shared.memory.dedup import SIMILAR_COSINE, exact_key
 from shared.memory.fold import CROWD, MARGIN, NEIGHBOURS, TIE, Transaction
 from shared.memory.items import Draft, draft
-from shared.memory.port import LOG, Embedder, Hit, MemoryItem, Query, VectorIndex, owner_of
+from shared.memory.port import LOG, Embedder, MemoryItem, Query, VectorIndex, owner_of
 from shared.memory.score import recency, score
 from shared.memory.snapshot import Captured, capture, decode
 
 TRANSACTION_EVENTS = 256
 YIELD_EVERY = 16
-COMPACT_EVERY_CYCLES = 64
-"""A compressing thought of every such cycle of a persona starts a compaction pass over its memory."""
+COMPACT_EVERY_STEPS = 256
+"""Every such step of a persona starts a compaction pass over its memory: steps have no gaps, so none can be missed."""
 
 _CANDIDATES = 4
 """Recall ranks this many times the wanted number of semantic neighbours."""
@@ -50,15 +49,22 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int = 0
     refused: tuple[str, ...] = ()
 
+    def __add__(self, later: Remembered) -> Remembered:
+        return Remembered(
+            cursor=later.cursor,
+            added=self.added + later.added,
+            merged=self.merged + later.merged,
+            linked=self.linked + later.linked,
+            dropped=self.dropped + later.dropped,
+            refused=self.refused + later.refused,
+        )
+
 
 class Fabric:
     """One index and its embedder. Make it with `Fabric.open`; the caller closes both ports."""
 
-    def __init__(
-        self, index: VectorIndex, embedder: Embedder, cursors: dict[str, int], marks: Sequence[Mark] = ()
-    ) -> None:
+    def __init__(self, index: VectorIndex, embedder: Embedder, cursors: dict[str, int]) -> None:
         self._index = index
-        self._trail = Trail(marks)
         self._embedder = embedder
         self._cursor = cursors.pop(LOG, 0)
         self._floors = cursors
@@ -70,12 +76,7 @@ class Fabric:
         """Raises `ValueError` when the index holds vectors of another size than the embedder makes, `IndexUnavailable`."""
         if index.dim != embedder.dim:
             raise ValueError(f"the index has {index.dim} dimensions, {embedder.name} makes {embedder.dim}")
-        return cls(index, embedder, await index.cursors(), await index.marks())
-
-    @property
-    def marks(self) -> tuple[Mark, ...]:
-        """What the log must still hold for this memory to be of it, the newest first."""
-        return self._trail.marks
+        return cls(index, embedder, await index.cursors())
 
     @property
     def cursor(self) -> int:
@@ -91,16 +92,14 @@ class Fabric:
         self.ended(events)
         async with self._lock:
             for chunk in _chunks([e for e in events if e.seq > self._cursor]):
-                part = await self._transact(chunk)
-                total = Remembered(
-                    cursor=part.cursor,
-                    added=total.added + part.added,
-                    merged=total.merged + part.merged,
-                    linked=total.linked + part.linked,
-                    dropped=total.dropped + part.dropped,
-                    refused=total.refused + part.refused,
-                )
+                total += await self._transact(chunk)
         return total
+
+    async def skip(self, seq: int) -> None:
+        """Go on after `seq` without what is there; for an event that cannot be remembered. Raises `IndexUnavailable`."""
+        async with self._lock:
+            await self._index.write(cursors={LOG: seq})
+            self._cursor = seq
 
     async def _transact(self, events: Sequence[Recorded]) -> Remembered:
         """One transaction; a compaction pass can only be its last event."""
@@ -108,10 +107,17 @@ class Fabric:
         tx = await self._begin(drafts)
         drafts = [d for d in drafts if not tx.knows(d.item.id)]
         vectors = await self._embedder.embed([d.item.text for d in drafts])
-        hits = await self._neighbours(
+        hits = await self._index.query(
             [
-                Query(vector=v, owners=(d.item.owner,), limit=2 * NEIGHBOURS, min_score=SIMILAR_COSINE - MARGIN)
-                for d, v in zip(drafts, vectors, strict=True)
+                Query(
+                    vector=vector,
+                    owners=(d.item.owner,),
+                    limit=NEIGHBOURS,
+                    min_score=SIMILAR_COSINE - MARGIN,
+                    ties=TIE,
+                    most=CROWD + NEIGHBOURS,
+                )
+                for d, vector in zip(drafts, vectors, strict=True)
             ]
         )
         for n, (d, vector, near) in enumerate(zip(drafts, vectors, hits, strict=True), 1):
@@ -125,9 +131,7 @@ class Fabric:
             drop, refused = await self._compact(events[-1], tx)
         rows = [(tx.items[i], tx.vectors[i]) for i in tx.changed if i not in drop]
         cursor = events[-1].seq
-        for event in events:
-            self._trail.note(event)
-        await self._index.write(rows, drop=drop, cursors={LOG: cursor}, marks=self._trail.marks)
+        await self._index.write(rows, drop=drop, cursors={LOG: cursor})
         self._cursor = cursor
         done = tx.outcome
         return Remembered(
@@ -138,22 +142,6 @@ class Fabric:
             dropped=len(drop),
             refused=refused,
         )
-
-    async def _neighbours(self, queries: Sequence[Query]) -> list[list[Hit]]:
-        """At least the nearest `NEIGHBOURS`, and whatever ties with the last of them, unless it is a crowd: then so much of it.
-
-        Which of several equally near ones an engine leaves out depends on how its segments lie; what is folded must not.
-        """
-        hits = await self._index.query(queries)
-        cut = [
-            i
-            for i, (query, near) in enumerate(zip(queries, hits, strict=True))
-            if len(near) == query.limit and near[-1].score > near[NEIGHBOURS - 1].score - TIE
-        ]
-        wider = [msgspec.structs.replace(queries[i], limit=CROWD + NEIGHBOURS) for i in cut]
-        for i, near in zip(cut, await self._index.query(wider), strict=True):
-            hits[i] = near
-        return hits
 
     async def _begin(self, drafts: Sequence[Draft]) -> Transaction:
         """A transaction that knows what the index holds of the drafts, their sources and their twins."""
@@ -244,14 +232,7 @@ def _chunks(events: Sequence[Recorded]) -> list[list[Recorded]]:
 
 
 def _starts_pass(recorded: Recorded) -> bool:
-    event = recorded.event
-    return (
-        isinstance(event, ThoughtGenerated)
-        and event.phase == "compress"
-        and event.status == "ok"
-        and event.cycle > 0
-        and event.cycle % COMPACT_EVERY_CYCLES == 0
-    )
+    return isinstance(recorded.event, ThoughtGenerated) and recorded.event.step % COMPACT_EVERY_STEPS == 0
 
 
 def _memory(item: MemoryItem, cosine: float, now: datetime) -> Memory:

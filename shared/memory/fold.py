@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
-from shared.memory.dedup import SIMILAR_COSINE, compare, exact_key
+from shared.memory.dedup import SIMILAR_COSINE, Said, compare, exact_key
 from shared.memory.items import MAX_LINKS, Draft
 from shared.memory.port import Edge, Hit, MemoryItem, Vector
 
@@ -50,6 +50,7 @@ class Transaction:
         self._holder: dict[str, str] = {}
         self._changed_of: dict[str, list[str]] = {}
         self._by_key: dict[str, list[str]] = {}
+        self._said: dict[str, Said] = {}
         self.read(read)
 
     def read(self, items: Iterable[MemoryItem]) -> None:
@@ -71,14 +72,16 @@ class Transaction:
     def fold(self, draft: Draft, vector: Vector, hits: Sequence[Hit]) -> None:
         """Add the drafted item, or merge it into the one that says the same. `hits` are the index's nearest of the same owner."""
         self.read(hit.item for hit in hits)
-        self.vectors.update({hit.item.id: hit.vector for hit in hits if hit.item.id not in self.vectors})
+        for hit in hits:
+            if hit.vector is not None:
+                self.vectors.setdefault(hit.item.id, hit.vector)
         item = self._complete(draft)
         key = _key(item)
         twin = self._twin(key)
         if twin is None:
             similar = []
             for cosine, near in self._nearest(item, vector, hits):
-                match compare(item.text, near.text, cosine):
+                match compare(self._text(item), self._text(near), cosine):
                     case "same" if _may_merge(item, near):
                         twin = near
                         break
@@ -129,6 +132,12 @@ class Transaction:
             if sum(abs(cosine - last) < TIE / 2 for cosine, _ in scored) >= CROWD:
                 return [pair for pair in nearest if pair[0] - last >= TIE / 2]
         return nearest
+
+    def _text(self, item: MemoryItem) -> Said:
+        """An item's text, which never changes, taken apart once."""
+        if (said := self._said.get(item.id)) is None:
+            said = self._said[item.id] = Said(item.text)
+        return said
 
     def _of(self, any_id: str, owner: str | None = None) -> MemoryItem | None:
         item = self.items.get(self._holder.get(any_id, ""))

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.contracts.ids import EventId, Instant, Token
-from shared.log.marks import Mark
 
 Vector = NDArray[np.float32]
 """One unit vector, `(dim,) float32`; or rows of them, `(n, dim) float32`, where that is said."""
@@ -71,20 +70,26 @@ class MemoryItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """The `limit` items nearest to `vector` among those of `owners`, none below `min_score` (cosine)."""
+    """The `limit` items nearest to `vector` among those of `owners`, none below `min_score` (cosine).
+
+    With `ties`: also what is less than that further away than the last of them, `most` in all, and their vectors. Which of several
+    equally near ones an engine leaves out depends on how its segments lie; who must not depend on that asks for all of them.
+    """
 
     vector: Vector
     owners: tuple[str, ...]
     limit: int
     min_score: float | None = None
+    ties: float | None = None
+    most: int = 0
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """An item near a query. `vector` is the stored one, bit for bit."""
+    """An item near a query. `vector` is the stored one, bit for bit; None unless the query has `ties`."""
 
     item: MemoryItem
-    vector: Vector
     score: float
+    vector: Vector | None = None
 
 
 class IndexUnavailable(Exception):
@@ -122,7 +127,6 @@ class VectorIndex(Protocol):
         *,
         drop: Sequence[str] = (),
         cursors: Mapping[str, int] | None = None,
-        marks: Sequence[Mark] = (),
     ) -> None:
         """Insert or replace items by id, drop others, move cursors: one step, so after a crash all of it is there or none.
 
@@ -146,9 +150,6 @@ class VectorIndex(Protocol):
 
     async def cursors(self) -> dict[str, int]:
         """The sequence of each scope that has one; see `LOG`."""
-
-    async def marks(self) -> tuple[Mark, ...]:
-        """What was last written as marks, with the cursor `LOG`: what the log must still hold for the index to be of it."""
 
     async def clear(self) -> None:
         """Forget everything, cursors too. After a crash in between it may be half gone, and is to be called again."""

@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from shared.log.marks import Mark
 from shared.memory import points
-from shared.memory.port import LOG, Hit, IndexUnavailable, MemoryItem, Query, Vector
+from shared.memory.port import Hit, IndexUnavailable, MemoryItem, Query, Vector
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -34,6 +31,7 @@ class ServerIndex:
         self._client = client
         self._collection = collection
         self._m = models
+        self._items = points.Items()
 
     @classmethod
     async def open(
@@ -68,16 +66,13 @@ class ServerIndex:
         *,
         drop: Sequence[str] = (),
         cursors: Mapping[str, int] | None = None,
-        marks: Sequence[Mark] = (),
     ) -> None:
         point = self._m.PointStruct
         gone = [points.point_id(i) for i in drop]
         batch = [point(id=points.point_id(i.id), vector=v.tolist(), payload=points.payload_of(i)) for i, v in rows]
         batch += [point(id=i, vector={}, payload={"meta": points.TOMBSTONE}) for i in gone]
         for scope, seq in (cursors or {}).items():
-            batch.append(
-                point(id=points.cursor_point_id(scope), vector={}, payload=points.cursor_payload(scope, seq, marks))
-            )
+            batch.append(point(id=points.cursor_point_id(scope), vector={}, payload=points.cursor_payload(scope, seq)))
         if batch:
             await self._call(self._client.upsert(self._collection, batch, wait=True))
         if gone:
@@ -86,20 +81,37 @@ class ServerIndex:
     async def query(self, queries: Sequence[Query]) -> list[list[Hit]]:
         found: list[list[Hit]] = []
         for i in range(0, len(queries), _QUERY_BATCH):
+            part = queries[i : i + _QUERY_BATCH]
             requests = [
                 self._m.QueryRequest(
                     query=query.vector.tolist(),
                     filter=self._any("owner", query.owners),
-                    limit=query.limit,
+                    limit=query.limit if query.ties is None else query.most,
                     score_threshold=query.min_score,
-                    with_payload=True,
-                    with_vector=True,
+                    with_payload=query.ties is None,
                 )
-                for query in queries[i : i + _QUERY_BATCH]
+                for query in part
             ]
             answers = await self._call(self._client.query_batch_points(self._collection, requests))
-            found += [[_hit(point) for point in answer.points] for answer in answers]
+            for query, answer in zip(part, answers, strict=True):
+                found.append(await self._hits(query, answer.points))
         return found
+
+    async def _hits(self, query: Query, near: Sequence[m.ScoredPoint]) -> list[Hit]:
+        if query.ties is None:
+            read = [(self._items.of(p.payload), p.score) for p in near]
+            return [Hit(item=item, score=score) for item, score in read if item is not None]
+        cut = [(str(p.id), p.score) for p in near[: points.asked_for(query, [p.score for p in near])]]
+        records = await self._call(
+            self._client.retrieve(self._collection, [i for i, _ in cut], with_payload=True, with_vectors=True)
+        )
+        there = {str(r.id): r for r in records}
+        hits = [(self._items.of(there[i].payload), score, there[i].vector) for i, score in cut if i in there]
+        return [
+            Hit(item=item, score=score, vector=points.vector_of(vector))
+            for item, score, vector in hits
+            if item is not None
+        ]
 
     async def retrieve(self, ids: Sequence[str]) -> list[MemoryItem]:
         return await self._scroll(self._any("ids", ids)) if ids else []
@@ -111,8 +123,7 @@ class ServerIndex:
         return await self._scroll(self._any("owner", (owner,)))
 
     async def _scroll(self, where: m.Filter) -> list[MemoryItem]:
-        items = [points.item_of(record.payload) for record in await self._records(where)]
-        return sorted(items, key=lambda item: (item.seq, item.id))
+        return self._items.all(record.payload for record in await self._records(where))
 
     async def _records(self, where: m.Filter) -> list[m.Record]:
         records: list[m.Record] = []
@@ -135,10 +146,6 @@ class ServerIndex:
         records = await self._records(self._any("meta", (points.CURSOR,)))
         return dict(points.cursor_of(record.payload) for record in records)
 
-    async def marks(self) -> tuple[Mark, ...]:
-        records = await self._records(self._any("meta", (points.CURSOR,)))
-        return next((points.marks_of(r.payload) for r in records if points.cursor_of(r.payload)[0] == LOG), ())
-
     async def clear(self) -> None:
         await self._call(self._client.delete_collection(self._collection))
         await self.prepare()
@@ -159,7 +166,3 @@ class ServerIndex:
             return await call
         except (ApiException, OSError) as error:
             raise IndexUnavailable(f"the Qdrant server failed: {error!r}") from error
-
-
-def _hit(point: m.ScoredPoint) -> Hit:
-    return Hit(item=points.item_of(point.payload), vector=np.array(point.vector, np.float32), score=float(point.score))

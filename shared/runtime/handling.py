@@ -22,7 +22,7 @@ import msgspec
 from shared.contracts.catalog import matches, subject_of
 from shared.contracts.envelope import Envelope, Message, Recorded, Stored
 from shared.contracts.ids import caused_id
-from shared.decider import Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick
+from shared.decider import NOTHING, Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick
 from shared.log.marks import Mark, Trail
 from shared.log.port import Expect
 
@@ -130,6 +130,8 @@ def handle(
     if boundary.opens and fold.position == 0 and isinstance(message, Delivered):
         fold.absorb([message.recorded])
         fresh = message.attempt == 1
+    if boundary.lags and fold.position and fold.decider.decide(fold.state, message) == NOTHING:
+        return Done()
     if not fresh:
         yield from _catch_up(fold)
     current: Delivered | Tick | Performed = message

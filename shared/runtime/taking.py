@@ -17,8 +17,13 @@ async def take(log_: Log, fold: Callable[[Stored], None], message: Stored) -> No
     try:
         fold(message)
     except Exception as error:
-        log.exception("event_not_taken", seq=message.seq, subject=message.subject)
         try:
-            await log_.bury(message.seq, "not_taken", f"{type(error).__name__}: {error}")
+            await put_aside(log_, message, error)
         except LogUnavailable as away:
             log.warning("dead_letter_lost", seq=message.seq, why=str(away))
+
+
+async def put_aside(log_: Log, message: Stored, error: Exception) -> None:
+    """Send a message that `error` kept from being taken to the dead letters, with that as its reason. Raises `LogUnavailable`."""
+    log.error("event_not_taken", seq=message.seq, subject=message.subject, exc_info=error)
+    await log_.bury(message.seq, "not_taken", f"{type(error).__name__}: {error}")

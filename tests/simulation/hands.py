@@ -124,10 +124,9 @@ class Hands:
         return actuator.Allotted()
 
     def remember(self, effect: Effect) -> Result:
-        if isinstance(effect, compactor.TakeSnapshot):
-            if self._faulty() and self._dice.random() < 0.2:
-                return compactor.Unavailable(detail="S3 is away", reason="cold_unavailable")
-            return compactor.Written(
-                key="k", sha256="0" * 64, seq=effect.seq, summary="s", counts=SnapshotCounts(), ratio=1.0, size_bytes=1
-            )
-        return compactor.Remembered()
+        assert isinstance(effect, compactor.TakeSnapshot)
+        if self._faulty() and self._dice.random() < 0.2:
+            return compactor.Unavailable(detail="S3 is away", reason="cold_unavailable")
+        return compactor.Written(
+            key="k", sha256="0" * 64, seq=effect.seq, summary="s", counts=SnapshotCounts(), ratio=1.0, size_bytes=1
+        )

@@ -14,11 +14,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from shared.log.marks import Mark
 from shared.memory import points
 from shared.memory.dedup import exact_key
 from shared.memory.edge import EdgeIndex
-from shared.memory.port import LOG, Edge, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector, VectorIndex
+from shared.memory.port import Edge, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector, VectorIndex
 from shared.memory.server import ServerIndex
 
 DIM = 8
@@ -62,7 +61,7 @@ async def test_a_stored_vector_comes_back_bit_for_bit(index: VectorIndex, reques
     rows = np.random.default_rng(5).standard_normal((200, DIM))
     unit = np.asarray(rows / np.linalg.norm(rows, axis=1)[:, None], np.float32)
     await index.write([(item(n), unit[n]) for n in range(200)])
-    (hits,) = await index.query([Query(vector=unit[0], owners=("alpha/ada",), limit=200)])
+    (hits,) = await index.query([Query(vector=unit[0], owners=("alpha/ada",), limit=200, ties=1e-4, most=200)])
     assert len(hits) == 200
     assert all(np.array_equal(h.vector, unit[h.item.seq]) for h in hits)
 
@@ -76,6 +75,35 @@ async def test_the_nearest_come_first_and_none_below_the_least_score(index: Vect
     first, second = await index.query([near, strict])
     assert [h.item.seq for h in first] == [1, 2]
     assert [h.item.seq for h in second] == [3, 2]
+
+
+async def test_with_ties_what_is_as_near_as_the_last_comes_too_with_its_vector_and_no_more(index: VectorIndex) -> None:
+    await index.write(
+        [(item(1), vector(1, 0)), *((item(n), vector(1, 1)) for n in range(2, 7)), (item(7), vector(0, 1))]
+    )
+    near = Query(vector=vector(1, 0), owners=("alpha/ada",), limit=2)
+    asked = [near, msgspec.structs.replace(near, ties=1e-4, most=9), msgspec.structs.replace(near, ties=1e-4, most=4)]
+    plain, tied, bounded = await index.query(asked)
+    assert [h.vector for h in plain] == [None, None]
+    assert sorted(h.item.seq for h in tied) == [1, 2, 3, 4, 5, 6]
+    assert tied[0].item.seq == 1
+    assert all(h.vector is not None and h.vector.shape == (DIM,) for h in tied)
+    assert len(bounded) == 4
+
+
+async def test_what_is_no_item_is_left_out_and_hides_nothing(index: VectorIndex) -> None:
+    bad = item(1, id="x" * 65, merged=("event-9",))
+    await index.write([(bad, vector(1)), (item(2), vector(1))], cursors={"": 2})
+    near = Query(vector=vector(1), owners=("alpha/ada",), limit=2)
+    for found in await index.query([near, msgspec.structs.replace(near, ties=1e-4, most=9)]):
+        assert [h.item.seq for h in found] == [2]
+    assert [i.seq for i in await index.scan("alpha/ada")] == [2]
+    assert await index.retrieve(["event-9"]) == []
+    assert [i.seq for i in await index.matching([points_hash(bad), points_hash(item(2))])] == [2]
+
+
+def points_hash(item: MemoryItem) -> str:
+    return exact_key(item.owner, item.kind, item.about, item.text)
 
 
 async def test_a_query_sees_its_owners_only_and_no_owner_sees_nothing(index: VectorIndex) -> None:
@@ -106,16 +134,6 @@ async def test_cursors_move_with_what_is_written_and_are_no_items(index: VectorI
     assert await index.count() == 1
     await index.write()
     assert await index.cursors() == {"": 6, "alpha/ada": 4}
-
-
-async def test_marks_are_written_with_the_cursor_of_the_log_and_forgotten_with_it(index: VectorIndex) -> None:
-    assert () == await index.marks()
-    marks = (Mark(6, "event-6", datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)), Mark(4, "event-4"))
-    await index.write([(item(1), vector(1))], cursors={LOG: 6, "alpha/ada": 4}, marks=marks)
-    await index.write(cursors={"alpha/ada": 5})
-    assert (marks, {LOG: 6, "alpha/ada": 5}) == (await index.marks(), await index.cursors())
-    await index.clear()
-    assert () == await index.marks()
 
 
 async def test_a_cleared_index_is_empty_and_takes_what_comes(index: VectorIndex) -> None:

@@ -17,8 +17,6 @@ from services.memory_compactor.decider import (
     Compactor,
     Recall,
     Recalled,
-    Remember,
-    Remembered,
     State,
     TakeSnapshot,
     Unavailable,
@@ -39,12 +37,13 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import caused_id
 from shared.contracts.persona import charter_sha256
-from shared.decider import NOTHING, Decision, Delivered, Effect, Performed, Result, Tick
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Performed, Result, Tick
 from shared.log.port import Expect
 from shared.runtime.handling import Answer, Commit, Done, Fold, Perform, Read, Verdict, handle
 from shared.runtime.handling import recorded as as_recorded
 
 DECIDER = Compactor(every_thoughts=4)
+REAPED = PersonaReaped(swarm="alpha", persona="ada", reason="manual_reap")
 WRITTEN = Written(
     key="k",
     sha256=SHA,
@@ -75,18 +74,47 @@ def then(state: State, event: AnyEvent, effect: Effect, result: Result, *, seq: 
 TAKE = TakeSnapshot(seq=50, swarm="alpha", persona="ada")
 
 
-def test_everything_but_snapshots_is_remembered() -> None:
-    assert when(folded(spawned()), thought("hm", step=9)) == Decision(effect=Remember(seq=50))
-    assert when(State(), hypothesis("x", "h-1")) == Decision(effect=Remember(seq=50))
-    assert then(State(), thought("hm"), Remember(seq=50), Remembered()) == NOTHING
+def boundary_of(event: AnyEvent) -> Boundary | None:
+    return DECIDER.boundary(Delivered(recorded=record(event, 50), now=at(50)))
+
+
+def test_what_no_snapshot_can_follow_is_not_looked_at() -> None:
+    assert [boundary_of(e) for e in (thought("hm", step=9), hypothesis("x", "h-1"), spawned())] == [None, None, None]
+    assert when(folded(spawned()), thought("hm", step=9)) == NOTHING
+    of_ada = ("persona.*.alpha.ada", "snapshot.*.alpha.ada")
+    assert boundary_of(thought("so", phase="compress")) == Boundary(reads=of_ada, guards=of_ada[1:], lags=True)
+    assert boundary_of(thought("", phase="reflect", final=True)) == Boundary(reads=of_ada, guards=of_ada[1:])
+    assert boundary_of(draining(60)) == Boundary(reads=of_ada, guards=of_ada[1:])
+
+
+def test_the_more_a_persona_remembers_the_more_it_thinks_from_one_snapshot_to_the_next() -> None:
+    large = msgspec.structs.replace(snapshotted(step=100), counts=SnapshotCounts(kept=400))
+    past = folded(spawned(), large)
+    assert when(past, thought("so", phase="compress", step=299)) == NOTHING
+    assert when(past, thought("so", phase="compress", step=300)) == Decision(effect=TAKE)
+
+
+@given(
+    steps=st.lists(st.integers(1, 80), max_size=4, unique=True),
+    end=st.sampled_from([(), (draining(60),), (draining(60), snapshotted(final=True)), (draining(60), REAPED)]),
+    cut=st.integers(0, 6),
+    step=st.integers(1, 90),
+)
+def test_what_decides_nothing_on_an_older_state_decides_nothing_on_a_later_one(
+    steps: list[int], end: tuple[AnyEvent, ...], cut: int, step: int
+) -> None:
+    past = [spawned(), *(snapshotted(step=s) for s in sorted(steps)), *end]
+    event = thought("so", phase="compress", step=step)
+    if when(folded(*past[: 1 + cut]), event) == NOTHING:
+        assert when(folded(*past), event) == NOTHING
 
 
 def test_a_distillation_is_written_down_when_enough_was_thought_since_the_last_one() -> None:
     past = folded(spawned(), snapshotted(step=3))
-    assert when(past, thought("so", phase="compress", step=6)) == Decision(effect=Remember(seq=50))
+    assert when(past, thought("so", phase="compress", step=6)) == NOTHING
     assert when(past, thought("so", phase="compress", step=7)) == Decision(effect=TAKE)
-    assert when(past, thought("so", phase="reflect", step=70)) == Decision(effect=Remember(seq=50))
-    assert when(past, thought("", phase="compress", step=7, status="model_error")) == Decision(effect=Remember(seq=50))
+    assert when(past, thought("so", phase="reflect", step=70)) == NOTHING
+    assert when(past, thought("", phase="compress", step=7, status="model_error")) == NOTHING
 
 
 def test_the_snapshot_says_where_it_comes_from() -> None:
@@ -156,17 +184,17 @@ def test_a_dead_runner_does_not_keep_its_persona_from_ending() -> None:
 def test_whoever_comes_second_finds_the_final_snapshot_taken() -> None:
     past = folded(spawned(), draining(60), snapshotted(final=True))
     last = thought("goodbye", phase="compress", step=90, final=True)
-    assert when(past, last).effect == Remember(seq=50)
+    assert when(past, last) == NOTHING
     assert then(past, last, TAKE, WRITTEN) == NOTHING
-    assert when(past, draining(60), seq=2, now=at(99)).effect == Remember(seq=2)
+    assert when(past, draining(60), seq=2, now=at(99)) == NOTHING
     assert then(past, draining(60), TAKE, WRITTEN, seq=2) == NOTHING
-    assert when(past, thought("so", phase="compress", step=91)).effect == Remember(seq=50)
+    assert when(past, thought("so", phase="compress", step=91)) == NOTHING
 
 
 def test_a_draining_of_an_earlier_life_is_over() -> None:
     reaped = PersonaReaped(swarm="alpha", persona="ada", reason="manual_reap")
     past = folded(spawned(), draining(60), snapshotted(final=True), reaped, spawned(), draining(90))
-    assert when(past, draining(60), seq=2, now=at(99)).effect == Remember(seq=2)
+    assert when(past, draining(60), seq=2, now=at(99)) == NOTHING
     assert when(past, draining(90), seq=6, now=at(99)).effect == msgspec.structs.replace(TAKE, seq=6)
 
 
@@ -245,7 +273,7 @@ EVENTS = st.one_of(
     st.just(asked("x")),
 )
 RESULTS = st.sampled_from(
-    [WRITTEN, Remembered(), Recalled(memories=(), seq=3), Unavailable(detail="away", reason="cold_unavailable")]
+    [WRITTEN, Recalled(memories=(), seq=3), Unavailable(detail="away", reason="cold_unavailable")]
 )
 
 
@@ -338,10 +366,9 @@ def _performed(effect: Effect) -> Result:
     match effect:
         case TakeSnapshot():
             return WRITTEN
-        case Recall():
-            return Recalled(memories=(), seq=1)
         case _:
-            return Remembered()
+            assert isinstance(effect, Recall)
+            return Recalled(memories=(), seq=1)
 
 
 def _check_finals(log: Sequence[Recorded]) -> None:
@@ -365,4 +392,4 @@ def test_a_second_delivery_of_what_was_written_down_decides_no_event(attempt: in
     past = folded(spawned())
     (snapshot,) = then(past, event, TAKE, WRITTEN).events
     after = DECIDER.evolve(past, record(snapshot, 51))
-    assert when(after, event, attempt=attempt) == Decision(effect=Remember(seq=50))
+    assert when(after, event, attempt=attempt) == NOTHING

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.memory.dedup import compare, exact_key, guard, normalise
+from shared.memory.dedup import Said, exact_key, guard, normalise
+from shared.memory.dedup import compare as compare_said
 from shared.memory.embeddings import WordLlamaEmbedder
 
 OPPOSITES = [
@@ -85,8 +86,8 @@ async def test_paraphrases_are_never_merged(embedder: WordLlamaEmbedder, a: str,
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_the_guard_is_total_and_does_not_care_for_the_order_of_its_texts(a: str, b: str) -> None:
-    assert guard(a, b) == guard(b, a)
-    assert guard(a, a)
+    assert guard(Said(a), Said(b)) == guard(Said(b), Said(a))
+    assert guard(Said(a), Said(a))
 
 
 @given(st.text(max_size=200))
@@ -103,6 +104,10 @@ def test_exact_keys_differ_by_owner_kind_and_subject() -> None:
     }
     assert len(keys) == 8
     assert exact_key("a/x", "thought", "", " Nothing  NEW. ") in keys
+
+
+def compare(a: str, b: str, cosine: float) -> str:
+    return compare_said(Said(a), Said(b), cosine)
 
 
 async def cosine(embedder: WordLlamaEmbedder, a: str, b: str) -> float:

@@ -11,7 +11,8 @@ from pathlib import Path
 from memory_model import asked, at, draining, record, spawned, thought
 
 from services.memory_compactor.decider import Compactor, Recall, Recalled, TakeSnapshot, Unavailable, Written
-from services.memory_compactor.effects import Feed, MemoryEffects, restore_all
+from services.memory_compactor.effects import MemoryEffects, restore_all
+from services.memory_compactor.feed import Feed
 from shared.contracts.envelope import Message
 from shared.contracts.events import AnyEvent, RecallAnswered, SnapshotCompressed
 from shared.log.memory import MemoryLog
@@ -102,7 +103,7 @@ async def test_a_rebuild_is_announced_and_then_memory_is_ready(fabric: Fabric) -
     log = MemoryLog()
     await say(log, spawned(), *(thought(f"thought number {n}", step=n) for n in range(1, 700)))
     feed = Feed(log, fabric)
-    assert feed.problem == "memory is being brought up to date with the log"
+    assert feed.problem == "memory is being brought up to date with the log: 0 events to go"
     running = asyncio.create_task(feed.run())
     await feed.caught_up()
     assert fabric.cursor == 700

@@ -254,7 +254,7 @@ async def test_a_distillation_supersedes_the_thoughts_it_was_made_from(fabric: F
 async def test_an_index_rebuilt_from_the_log_equals_the_one_that_was_lost(
     tmp_path: Path, embedder: WordLlamaEmbedder, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(fabric_module, "COMPACT_EVERY_CYCLES", 8)
+    monkeypatch.setattr(fabric_module, "COMPACT_EVERY_STEPS", 32)
     day_s = 3600.0 * 2  # two hours an event: compaction passes find stale memories
     log = life(seed, 400, 4, seconds_per_event=day_s)
     one_by_one = await EdgeIndex.open(tmp_path / "live", 256)
@@ -279,7 +279,7 @@ async def test_an_index_rebuilt_from_the_log_equals_the_one_that_was_lost(
 async def test_a_snapshot_and_the_log_after_it_give_the_same_bytes(
     tmp_path: Path, embedder: WordLlamaEmbedder, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
-    monkeypatch.setattr(fabric_module, "COMPACT_EVERY_CYCLES", 8)
+    monkeypatch.setattr(fabric_module, "COMPACT_EVERY_STEPS", 32)
     log = life(5, 300, 3, seconds_per_event=7200)
     first = await EdgeIndex.open(tmp_path / "first", 256)
     whole = await Fabric.open(first, embedder)
@@ -339,7 +339,7 @@ async def test_stale_thoughts_leave_and_pinned_and_cited_ones_stay(fabric: Fabri
     done = await fabric.remember(
         [
             record(
-                thought("so much for today", phase="compress", cycle=fabric_module.COMPACT_EVERY_CYCLES),
+                thought("so much for today", step=fabric_module.COMPACT_EVERY_STEPS),
                 7,
                 seconds=40 * 86400,
             )

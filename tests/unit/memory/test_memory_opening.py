@@ -6,14 +6,13 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from memory_model import record, spawned, thought
+from memory_model import at, record, spawned, thought
 from test_memory_effects import DictCold, say
 
-from services.memory_compactor.decider import Recall, Recalled, Remember, Remembered, TakeSnapshot, Unavailable, Written
+from services.memory_compactor.decider import Recall, Recalled, TakeSnapshot, Unavailable, Written
 from services.memory_compactor.opening import Opening, Ports
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import SnapshotCompressed
@@ -60,6 +59,10 @@ async def opening(
     await opened.close()
 
 
+def take(seq: int) -> TakeSnapshot:
+    return TakeSnapshot(seq=seq, swarm="alpha", persona="ada")
+
+
 async def snapshotted(log: MemoryLog, cold: DictCold) -> None:
     """A log of one persona with a snapshot in cold storage."""
     await say(log, spawned(), thought("the disk fills"))
@@ -83,8 +86,7 @@ async def test_cold_storage_that_is_away_at_the_start_is_waited_for_and_readines
         await cold.asked.wait()
         assert opened.problem == "memory waits for what is away: away"
         cold.away = False
-        assert Remembered() == await opened.perform(Remember(seq=2))
-        taken = await opened.perform(TakeSnapshot(seq=2, swarm="alpha", persona="ada"))
+        taken = await opened.perform(take(2))
         assert isinstance(taken, Written) and taken.counts.kept == 2
 
 
@@ -94,33 +96,14 @@ async def test_with_an_index_at_hand_memory_works_while_cold_storage_is_away(
     log, cold = MemoryLog(), DictCold()
     await snapshotted(log, cold)
     async with opening(log, cold, tmp_path, embedder) as opened:
-        await opened.perform(Remember(seq=2))
+        await opened.perform(take(2))
     cold.away = True
     async with opening(log, cold, tmp_path, embedder) as opened:
         seq = await say(log, thought("the disk is full"))
-        assert Remembered() == await opened.perform(Remember(seq=seq))
-        taken = await opened.perform(TakeSnapshot(seq=seq, swarm="alpha", persona="ada"))
+        taken = await opened.perform(take(seq))
         assert Unavailable(detail="away", reason="cold_unavailable") == taken
-
-
-async def test_an_index_of_a_log_that_was_cut_and_has_grown_past_it_again_is_begun_anew(
-    tmp_path: Path, embedder: WordLlamaEmbedder
-) -> None:
-    """What was decided again has the same ids at the same sequences; the times it was stored tell."""
-
-    async def told(log: MemoryLog, *texts: str) -> set[str]:
-        seq = await say(log, spawned(), *(thought(text) for text in texts))
-        async with opening(log, DictCold(), tmp_path, embedder) as opened:
-            await opened.perform(Remember(seq=seq))
-            recalled = await opened.perform(
-                Recall(swarm="alpha", persona="ada", query="what", limit=9, now=datetime.now(UTC))
-            )
-            assert isinstance(recalled, Recalled)
-            return {memory.text for memory in recalled.memories if memory.kind == "thought"}
-
-    old, new = MemoryLog(lambda: datetime(2026, 1, 1, tzinfo=UTC)), MemoryLog(lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    assert {"the disk fills", "the door is open"} == await told(old, "the disk fills", "the door is open")
-    assert {"the disk fills", "it rains", "it snows"} == await told(new, "the disk fills", "it rains", "it snows")
+        found = await opened.perform(Recall(swarm="alpha", persona="ada", query="disk", limit=3, now=at(9)))
+        assert isinstance(found, Recalled) and found.seq == seq
 
 
 async def test_an_embedder_that_is_away_at_the_start_is_waited_for(tmp_path: Path, embedder: WordLlamaEmbedder) -> None:
@@ -128,12 +111,12 @@ async def test_an_embedder_that_is_away_at_the_start_is_waited_for(tmp_path: Pat
     seq = await say(log, spawned())
     async with opening(log, DictCold(), tmp_path, embedder, away=2) as opened:
         assert opened.problem == "memory is being opened"
-        assert Remembered() == await opened.perform(Remember(seq=seq))
+        assert isinstance(await opened.perform(take(seq)), Written)
 
 
 async def test_who_stops_while_it_waits_lets_nobody_wait_for_ever(tmp_path: Path, embedder: WordLlamaEmbedder) -> None:
     async with opening(MemoryLog(), DictCold(), tmp_path, embedder, away=10**6) as opened:
-        waiting = asyncio.create_task(opened.perform(Remember(seq=1)))
+        waiting = asyncio.create_task(opened.perform(take(1)))
         await asyncio.sleep(0)
     assert Unavailable(detail="stopping") == await waiting
 

@@ -158,6 +158,21 @@ def test_a_guard_whose_last_message_left_the_log_or_is_not_read_is_taken_from_wh
         assert ["Read", "Commit", "Read", "Ends", "Read", "Commit"] == world.kinds()
 
 
+def test_what_decides_nothing_on_a_fold_that_may_lag_is_not_read_for() -> None:
+    def decide(state: tuple[str, ...], message: Input) -> Decision:
+        return NOTHING if state else Decision(events=(reaped(),))
+
+    world = World()
+    boundary = Boundary(reads=(REAPED, SEEN), guards=(REAPED,), lags=True)
+    fold: Fold[tuple[str, ...]] = Fold(Scripted(decide), boundary)
+    first, second = delivered(world.say("a")), delivered(world.say("b"))
+    assert [Done(0), Done(0)] == [world.handle(fold, first), world.handle(fold, second)]
+    assert ["Read"] == world.kinds()
+    unknown: Fold[tuple[str, ...]] = Fold(Scripted(lambda state, message: NOTHING), boundary)
+    world.handle(unknown, first)
+    assert ["Read", "Read"] == world.kinds(), "a state nobody has read is no state"
+
+
 def test_what_was_absorbed_is_not_absorbed_again() -> None:
     world = World()
     records = [world.say("a"), world.say("b")]
