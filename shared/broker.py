@@ -52,7 +52,7 @@ _CREATE = "$JS.API.CONSUMER.CREATE."
 TAIL_OPEN = "tail.open."
 """What a runner's request for a tail arrives as in CORE, before the stream and the consumer."""
 
-BATCHES_OPEN, BATCH_IDLE = 16, "100ms"
+BATCHES_OPEN, BATCH_IDLE = 4, "50ms"
 """Atomic batches a stream takes at once, and how long one may wait for its next message. A batch of ours is sent in one go, so a
 client has one open at a time; each that is opened costs the broker some fsyncs, and all of them stand in the way of others."""
 

@@ -104,5 +104,6 @@ def configure_logging(*, service: str, instance: str, form: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service, instance=instance)
-    logging.getLogger("nats").setLevel(logging.ERROR)
+    for library in ("nats", "urllib3"):  # they warn of each try again; what came of it is said by who asked
+        logging.getLogger(library).setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

@@ -19,6 +19,9 @@ Two actuators may both be told that their claim is stored: its event id derives 
 whoever lost an answer and looks again finds "its" event in the log. So each attempt marks its claim (`ActionClaimed.actuator` ends
 in fresh random digits), and `Execute` first reads from the log whose claim it is. The log's word counts, not the ack's.
 
+While the mesh is halted nothing is claimed; it waits. What was authorised before the log went back is void, a failure. What this or
+another actuator has claimed in a part of the log that is gone (`journal.py`, `mesh.halted`) is `unknown`, whoever authorises it.
+
 Invariants: no execution without a claim in the log that bears this attempt's mark; at most one outcome; never a second execution.
 """
 
@@ -49,6 +52,7 @@ MARGIN_S = 2.0
 """Beyond a claim's time-out before anyone inquires: clock skew between machines, and the commit on its way."""
 
 NOT_YET_READABLE_S = 0.5
+HALTED_S = 2.0
 NO_LOT_S = 1.0
 """After this an action that got no answer asks again."""
 
@@ -67,21 +71,27 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     created: ProposalCreated | None = None
     authorized: ProposalAuthorized | None = None
+    authorized_seq: int = 0
     claim: Claim | None = None
     delayed: bool = False
     executed: bool = False
 
 
 class Check(Effect, frozen=True, kw_only=True):
-    """Verify the signature against the trusted keys, the policy version, and that no kill switch is on."""
+    """Verify the signature against the trusted keys, the policy version, that no kill switch is on and the mesh not halted, that it
+    is not void, and that it was not claimed before in what is lost."""
 
     authorized: ProposalAuthorized
+    seq: int = 0
 
 
 class Checked(Result, frozen=True, kw_only=True):
-    """What is wrong, as (reason code, sentence), and the mark under which to claim if nothing is."""
+    """What is wrong, as (reason code, sentence), and the mark under which to claim if nothing is. `lost`: it was claimed before, in a
+    part of the log that is gone."""
 
     problems: tuple[tuple[str, str], ...] = ()
+    halted: bool = False
+    lost: bool = False
     actuator: str
 
 
@@ -142,6 +152,13 @@ class Outcome(Result, frozen=True, kw_only=True):
     duration_ms: int = 0
 
 
+LOST = Outcome(
+    outcome="unknown",
+    summary="it was claimed, and perhaps done, in a part of the log that is gone; a person decides",
+    error="claim_lost",
+)
+
+
 class NotOurs(Result, frozen=True, kw_only=True):
     """The claim in the log is another attempt's; nothing was done."""
 
@@ -168,7 +185,7 @@ def evolve(state: State, recorded: Recorded) -> State:
         case ProposalCreated() as event:
             return state if state.created else replace(state, created=event)
         case ProposalAuthorized() as event:
-            return state if state.authorized else replace(state, authorized=event)
+            return state if state.authorized else replace(state, authorized=event, authorized_seq=recorded.seq)
         case ActionClaimed() as event if state.claim is None:
             at = max(recorded.stored_at, recorded.envelope.time)
             claim = Claim(id=recorded.id, actuator=event.actuator, at=at, timeout_ms=event.timeout_ms)
@@ -194,6 +211,10 @@ def decide(state: State, message: Input) -> Decision:
         case Performed(effect=Execute() | Inquire(), result=Outcome() as outcome) if state.claim is not None:
             return _record(created, outcome, state.claim)
         case Performed(effect=Check(), result=Checked() as checked) if state.claim is None:
+            if checked.halted:
+                return Decision(retry_s=HALTED_S)
+            if checked.lost:
+                return _record(created, LOST, None)
             refused = _refused(created, authorized, checked, message.now)
             return refused or Decision(effect=Allot(job=_job(created), actuator=checked.actuator))
         case Performed(effect=Allot(actuator=actuator), result=Allotted() as allotted) if state.claim is None:
@@ -208,7 +229,7 @@ def decide(state: State, message: Input) -> Decision:
             why = f"{crowd} actions of {created.swarm} wait or are being done already, which is the limit; propose again later"
             return _refuse(created, [("too_many_actions", why)])
         case _:
-            return Decision(effect=Check(authorized=authorized))
+            return Decision(effect=Check(authorized=authorized, seq=state.authorized_seq))
 
 
 def _refused(
@@ -272,7 +293,8 @@ def _claim(created: ProposalCreated, actuator: str, lot_id: EventId, now: dateti
         timeout_ms=timeout_ms,
         lot_id=lot_id,
     )
-    execute = Execute(job=_job(created), actuator=actuator, deadline=now + timedelta(milliseconds=timeout_ms))
+    deadline = now + timedelta(milliseconds=timeout_ms)
+    execute = Execute(job=_job(created), actuator=actuator, deadline=deadline)
     return Decision(events=(claimed,), effect=execute, charter=created.charter)
 
 

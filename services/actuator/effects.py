@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from services.actuator.decider import Allot, Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from services.actuator.journal import Entry, Journal
 from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import KEEP_RECEIPTS_S, Workspace
@@ -27,6 +28,7 @@ from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.log.port import Log
 from shared.policy.activations import Followed
+from shared.runtime.halting import Halting
 
 MAX_INSTANCE = 60
 
@@ -42,6 +44,8 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     workspace: Workspace
     outbound: Outbound
     lots: Lots
+    journal: Journal
+    halting: Halting
     trusted_keys: frozenset[str]
     policies: Followed
     kill_switch: Path | None = None
@@ -62,8 +66,14 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"the actuator has no effect {type(effect).__name__}")
 
     async def check(self, effect: Check) -> Checked:
-        """Signature, policy version, kill switch; and a mark no other attempt has."""
+        """Signature, policy version, kill switch, halts and what is lost; and a mark no other attempt has."""
         verdict, problems = effect.authorized, []
+        halts = await self.halting.look()
+        key = f"{verdict.swarm}.{verdict.persona}.{verdict.proposal_id}"
+        lost = key in halts.lost or key in self.journal.entries
+        if effect.seq < halts.epoch:
+            said = f"it was authorised at {effect.seq}, before the log went back; what is before {halts.epoch} is void"
+            problems.append(("void_after_rollback", said))
         if not verify_verdict(verdict, self.trusted_keys):
             problems.append(("bad_signature", "no trusted key signed this authorisation"))
         if (trouble := (await self.policies.look()).trouble(verdict.policy_version)) is not None:
@@ -71,7 +81,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))
         mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"
-        return Checked(problems=tuple(problems), actuator=mark)
+        return Checked(problems=tuple(problems), halted=halts.halt is not None, lost=lost, actuator=mark)
 
     async def execute(self, effect: Execute) -> Outcome | NotOurs:
         """Do it once, if the log says the claim is this attempt's."""
@@ -81,8 +91,26 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             return _cannot_tell("what cannot be read may have claimed it, and done it")
         if claim is None or not isinstance(claim.event, ActionClaimed) or claim.event.actuator != effect.actuator:
             return NotOurs()
-        outcome = await self._act(effect, claim.id)
+        outcome = await self._begun(effect.job, claim.event.digest, claim.id) or await self._act(effect, claim.id)
         return msgspec.structs.replace(outcome, duration_ms=round((time.monotonic() - began) * 1000))
+
+    async def _begun(self, job: Job, digest: str, claim_id: str) -> Outcome | None:
+        """On disk before anything is done; why it may not be done, if so."""
+        await self.halting.look()
+        entry = Entry(
+            swarm=job.swarm,
+            persona=job.persona,
+            proposal_id=job.proposal_id,
+            digest=digest,
+            claim_id=claim_id,
+            at=self.clock(),
+        )
+        try:
+            await asyncio.to_thread(self.journal.put, entry)
+        except OSError as error:
+            said = f"the journal of claims cannot be written: {error.strerror or error}"
+            return Outcome(outcome="failure", summary=said, error="journal_unwritable")
+        return None
 
     async def _act(self, effect: Execute, claim_id: str) -> Outcome:
         action = effect.job.action
@@ -141,6 +169,8 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         """Why nothing may begin any more, if so. Asked again right before the effect: it may have waited for its turn."""
         if is_on(self.kill_switch):
             return Outcome(outcome="failure", summary="the kill switch is on", error="kill_switch")
+        if self.halting.why is not None:
+            return Outcome(outcome="failure", summary=self.halting.why[:1000], error="halted")
         if self.clock() >= deadline:
             return Outcome(outcome="failure", summary="the time-out passed before it began", error="too_late")
         return None

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import structlog
+
 from services.actuator import decider
 from services.actuator.effects import ActuatorEffects
+from services.actuator.journal import Journal
+from services.actuator.losses import say_lost
 from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
+from shared.contracts.ids import utc_now
 from shared.policy.activations import Followed
 from shared.runtime.service import Service
 from shared.settings import SettingsError, listed
+
+log = structlog.get_logger()
 
 PRUNE_EVERY_S = 3600.0
 
@@ -26,16 +33,23 @@ async def wire(service: Service) -> None:
 
     async def close() -> None:
         workspace.close()
+        journal.close()
 
     async def prune() -> None:
         await asyncio.to_thread(workspace.prune)
 
+    journal = await asyncio.to_thread(Journal, Path(settings.data_dir) / f"claims-{service.instance}.jsonl", utc_now())
+    lost = await say_lost(service.log, journal, source=service.name)
+    if lost:
+        log.error("claims_lost", count=lost)
     lots = Lots(service.log, service.instance)
     effects = ActuatorEffects(
         log=service.log,
         workspace=workspace,
         outbound=Outbound(frozenset(listed(settings.http_allow)), frozenset(listed(settings.http_allow_private))),
         lots=lots,
+        journal=journal,
+        halting=service.obeys_halts(),
         trusted_keys=frozenset(listed(settings.verdict_keys)),
         policies=Followed(service.log),
         kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,

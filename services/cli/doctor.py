@@ -15,9 +15,12 @@ import httpx
 import msgspec
 import structlog
 
+from services.cli.halting import sentence
 from services.cli.quotas import Told, lines
 from services.cli.target import Target
 from services.supervisor.mesh import MeshFailed, find_binary
+from services.supervisor.object_store import open_doors
+from services.supervisor.plan import S3
 from services.supervisor.ports import WELL_KNOWN, is_free
 from services.supervisor.state import Lock, MeshRecord, MeshRunning, identify
 from shared.broker import BOOTSTRAP, inbox_prefix
@@ -79,7 +82,7 @@ async def examine(target: Target) -> list[Check]:
     checks += [Check(name="mesh", ok=True, detail=f"runs on {record.data}, pid {record.pid}"), _processes(record)]
     async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
         checks += [await _durability(client, record), await _clock(client, record), *await _readiness(client, record)]
-    return [*checks, await _streams(record), *await _told(target, record)]
+    return [*checks, await _object_store(record), await _streams(record), *await _told(target, record)]
 
 
 def _python() -> Check:
@@ -205,6 +208,11 @@ async def _told(target: Target, record: MeshRecord) -> list[Check]:
             checks.append(refusals(msgspec.json.decode(answer.content, type=tuple[Told, ...])))
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             checks.append(_untold("quotas", error))
+        try:
+            state = (await client.get("/v1/halt")).raise_for_status().json()
+            checks.append(Check(name="actions", ok=not state["halted"], detail=sentence(state)))
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            checks.append(_untold("actions", error))
     return checks
 
 
@@ -230,6 +238,17 @@ def disorder(said: Disorder, now: datetime) -> list[Check]:
         detail = f"{len(found)} open" + "".join(f"; {line}" for line in lines)
         checks.append(Check(name=kind.replace("_", " ") + "s", ok=not overdue, detail=detail))
     return checks
+
+
+async def _object_store(record: MeshRecord) -> Check:
+    """Whether the embedded object store's inner ports are closed to other users of this machine."""
+    if S3 not in record.processes:
+        return Check(name="object store", ok=None, detail="none of this mesh's own")
+    opened = await open_doors(record.ports)
+    if opened:
+        detail = f"{', '.join(opened)} take reads and writes from anybody on this machine; start the mesh anew"
+        return Check(name="object store", ok=False, detail=detail)
+    return Check(name="object store", ok=True, detail="its inner ports answer nobody without its certificate")
 
 
 async def _streams(record: MeshRecord) -> Check:

@@ -17,6 +17,7 @@ from services.cli import run as run_
 from services.cli import tap as tap_
 from services.cli import up as up_
 from services.cli.ask import ask, ask_rows, span, wait
+from services.cli.halting import halt, resume, sentence
 from services.cli.host import readings
 from services.cli.lines import pipe_lines, read_lines
 from services.cli.observing import MAX_BATCH, Observer
@@ -39,7 +40,7 @@ Begin with `swarm run` (a mesh that watches this machine) or `swarm up` (a mesh 
 Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no mesh can be reached.""",
 )
 app.command(persona)
-for command in (proposals, approve, deny):
+for command in (proposals, approve, deny, halt, resume):
     app.command(command)
 
 
@@ -231,11 +232,13 @@ def status(*, target: Target = HERE) -> int:
     """Is the mesh up, does it think, and how many personas are there?"""
     state = ask(target, "GET", "/v1/cognition/status")
     refused = [row for row in ask_rows(target, "/v1/quotas", {}) if row.get("refused")]
+    actions = ask(target, "GET", "/v1/halt")
     record = target.record if target.url is None else None
     if target.json:
-        emit({"cognition": state, "api_url": target.api_url, "mesh": record, "refused": refused})
+        emit({"cognition": state, "api_url": target.api_url, "mesh": record, "refused": refused, "actions": actions})
         return OK
     rows = [{"what": key.replace("_", " "), "value": value} for key, value in state.items()]
+    rows.append({"what": "actions", "value": sentence(actions) if actions["halted"] else "go on"})
     rows.append({"what": "api", "value": target.api_url})
     rows += [{"what": "refused", "value": line} for line in lines(msgspec.convert(refused, list[Told], strict=False))]
     if record is not None:

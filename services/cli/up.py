@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ import msgspec
 
 from services.cli.output import emit_line, safe, say
 from services.cli.target import OK, Stop
+from services.supervisor import plan
 from services.supervisor.mesh import Mesh, MeshFailed
 from services.supervisor.plan import Options
 from services.supervisor.ports import PortTaken
@@ -21,6 +23,8 @@ from services.supervisor.state import MeshRunning
 from shared.settings import SettingsError
 
 _COLOURS = (31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96)
+_S3_FATAL = re.compile(r"F\d{4} |panic: |fatal error: ")
+_NATS_CHATTER = re.compile(r"\[(INF|DBG|TRC)\]")
 _CONTEXT = ("event", "level", "service", "instance", "timestamp")
 
 
@@ -105,21 +109,36 @@ def where(mesh: Mesh) -> list[str]:
         f"API   {mesh.api_url}",
         f"NATS  {mesh.nats_url}  (key {mesh.key('operator')})",
         f"data  {mesh.data}",
-        f"halt  touch {mesh.places.kill_switch}  (while it is there, nothing acts)",
+        f"halt  `swarm halt`, or touch {mesh.places.kill_switch}  (while it is there, nothing acts)",
     ]
 
 
 def prefixed() -> LineSink:
-    """A sink that writes `name | line` on stderr, coloured on a terminal; JSON log lines are made readable."""
+    """A sink that writes `name | line` on stderr what concerns a person, coloured on a terminal; JSON log lines are made readable."""
     colour = sys.stderr.isatty()
 
     def sink(name: str, line: str) -> None:
+        if not concerns(name, line):
+            return
         prefix = f"{name:<18}|"
         if colour:
             prefix = f"\x1b[{_COLOURS[crc32(name.encode()) % len(_COLOURS)]}m{prefix}\x1b[0m"
         say(readable(line), prefix=f"{prefix} ")
 
     return sink
+
+
+def concerns(name: str, line: str) -> bool:
+    """Whether a line is for who watches. What the servers below the services say to themselves stays in their logs."""
+    if line.startswith("supervisor: "):
+        return True
+    match name:
+        case plan.S3:
+            return _S3_FATAL.match(line) is not None
+        case plan.NATS:
+            return _NATS_CHATTER.search(line) is None
+        case _:
+            return True
 
 
 def readable(line: str) -> str:

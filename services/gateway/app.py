@@ -14,7 +14,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from services.gateway.context import Gateway, provide_caller, provide_command, provide_paging
 from services.gateway.front.docs import Document, OfflinePage
 from services.gateway.front.front import Front
-from services.gateway.routes import cognition, swarm
+from services.gateway.routes import cognition, mesh, swarm
 from services.gateway.settings import assert_safe
 from services.gateway.wire.bodies import StrictRequest
 from services.gateway.wire.problems import AnyRequest, Problem, allow_of, from_error, respond
@@ -38,7 +38,7 @@ def create_app(gateway: Gateway) -> Front:
     def provide_gateway() -> Gateway:
         return gateway
 
-    routes = (*cognition.ROUTES, *swarm.ROUTES)
+    routes = (*cognition.ROUTES, *mesh.ROUTES, *swarm.ROUTES)
     app = Litestar(
         [*_options(routes), *routes],
         dependencies={

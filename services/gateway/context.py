@@ -40,7 +40,8 @@ class Gateway:
 
     `connected` says whether the bus is there now, `problems` what the process is not ready for, by check, and `warnings` what
     should be known; `held` why no observations are taken now, and `clock_off` why no command is. `limits`: of each quota, by its
-    setting; `turned_away`: what this process refused for one.
+    setting; `turned_away`: what this process refused for one; `another` why the log
+    is not the one it was.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Gateway:
         held: Callable[[], str | None] = lambda: None,
         clock_off: Callable[[], str | None] = lambda: None,
         limits: dict[str, float] | None = None,
+        another: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.limits = limits or {}
@@ -79,6 +81,7 @@ class Gateway:
             heartbeat_s=settings.heartbeat_s,
             max_clients=settings.max_streams,
             max_total=settings.max_streams_total,
+            another=another,
             refused=lambda reason, detail: self.turned_away.note(reason, EVERYONE, None, detail, clock()),
         )
 

@@ -78,6 +78,7 @@ async def wire(service: Service) -> None:
             held=lambda: service.pressure.held,
             clock_off=lambda: service.probe.clock_off,
             limits=limits_of(service.settings),
+            another=lambda: service.identity.another,
         )
         http = server(create_app(gateway), settings.host, settings.port)
     except (SettingsError, Unsafe) as error:
@@ -93,7 +94,8 @@ async def wire(service: Service) -> None:
     async def stop() -> None:
         await gateway.stop()
         http.should_exit = True
-        await checkpoint.offer(gateway.projection, events=1)
+        if service.keeps:
+            await checkpoint.offer(gateway.projection, events=1)
 
     async def save() -> None:
         await checkpoint.offer(gateway.projection)
@@ -106,6 +108,7 @@ async def wire(service: Service) -> None:
     service.background("http", http.serve)
     service.every(EVERY_S, save, "checkpoint")
     service.ready("projection", behind)
+    service.health.warn("halted", lambda: gateway.projection.halts.why)
     service.health.progress = lambda: gateway.feed.position
     service.on_stop(stop)
     log.info("http_listening", host=settings.host, port=settings.port)

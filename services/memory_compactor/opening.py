@@ -18,6 +18,7 @@ from services.memory_compactor.effects import MemoryEffects, restore_all
 from services.memory_compactor.feed import FIRST_RETRY_S, LONGEST_RETRY_S, Behind, Feed
 from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
+from shared.log.marks import foreign
 from shared.log.port import Log, LogUnavailable
 from shared.memory.fabric import Fabric
 from shared.memory.port import ColdStore, ColdUnavailable, Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
@@ -104,7 +105,7 @@ class Opening:
         if self._index is None:
             self._index = await self._ports.index(self._embedder)
         fabric = await Fabric.open(self._index, self._embedder)
-        if fabric.cursor and await self._log.get(fabric.cursor) is None:
+        if fabric.cursor and not await self._is_ours(fabric):
             _log.error("index_of_another_log", cursor=fabric.cursor, remedy="cleared, rebuilt from the log")
             await self._index.clear()
             fabric = await Fabric.open(self._index, self._embedder)
@@ -116,6 +117,10 @@ class Opening:
 
     def _count(self, restored: int) -> None:
         self._restored = restored
+
+    async def _is_ours(self, fabric: Fabric) -> bool:
+        """Whether the index was made from this log: its marks must still be there. Raises `LogUnavailable`."""
+        return bool(fabric.marks) and await foreign(self._log, fabric.marks) is None
 
     async def _pause(self, delay_s: float) -> float:
         try:

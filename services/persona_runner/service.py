@@ -105,7 +105,8 @@ async def wire(service: Service) -> None:
         changed.set()
         await loop.stop()
         await recaller.stop()
-        await checkpoint.offer(host, events=1)
+        if service.keeps:
+            await checkpoint.offer(host, events=1)
 
     async def save() -> None:
         await checkpoint.offer(host)

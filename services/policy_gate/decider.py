@@ -47,6 +47,7 @@ from shared.policy.types import PolicyDecision
 
 MAX_GRANTS = 64
 NOT_YET_READABLE_S = 0.5
+HALTED_S = 2.0
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     closed: bool = False
     request: ApprovalRequested | None = None
     request_id: EventId | None = None
+    request_seq: int = 0
     grants: tuple[Grant, ...] = ()
     denied_by: str | None = None
 
@@ -94,6 +96,8 @@ class Evaluated(Result, frozen=True, kw_only=True):
     quorum: int = 1
     authorization_ttl_s: float = 300.0
     approval_ttl_s: float = 3600.0
+    halted: bool = False
+    epoch: int = 0
 
 
 class Sign(Effect, frozen=True, kw_only=True):
@@ -137,7 +141,7 @@ def evolve(state: State, recorded: Recorded) -> State:
         case ProposalAuthorized() | ProposalRejected():
             return replace(state, closed=True)
         case ApprovalRequested() as event:
-            return replace(state, request=event, request_id=recorded.id, grants=())
+            return replace(state, request=event, request_id=recorded.id, request_seq=recorded.seq, grants=())
         case ApprovalGranted(digest=digest, principal=principal) if _is_answer(state, recorded, digest):
             if len(state.grants) >= MAX_GRANTS or principal in {grant.principal for grant in state.grants}:
                 return state
@@ -242,7 +246,12 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
 def _judge(
     state: State, created: ProposalCreated, verified: ProposalVerified, answer: Evaluated, message: Performed
 ) -> Decision:
-    """What the policies' two answers mean."""
+    """What the policies' two answers mean. While the mesh is halted it waits, and what people said before the log went back is void."""
+    if answer.halted:
+        return Decision(retry_s=HALTED_S)
+    if state.request is not None and state.request_seq < answer.epoch:
+        said = f"it was asked and approved at {state.request_seq}, before the log went back; what is before {answer.epoch} is void"
+        return _reject(created, "approval", "void_after_rollback", said)
     if answer.as_is.allow:
         verdict = ProposalAuthorized(
             swarm=created.swarm,

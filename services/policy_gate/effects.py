@@ -18,6 +18,7 @@ from shared.crypto import sign_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.policy.types import QUORUM, PolicyRequest
+from shared.runtime.halting import Halting
 
 
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sides: Sides
+    halting: Halting
     policies: Policies
     seed: str
     environment: str = "local"
@@ -52,6 +54,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"the policy gate has no effect {type(effect).__name__}")
 
     async def _evaluate(self, effect: Evaluate) -> Evaluated:
+        halts = await self.halting.look()
         bundle = await self.policies.current()
         counted: tuple[Grant, ...] = ()
         if effect.grants and effect.bound_version == bundle.version:
@@ -83,4 +86,6 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             quorum=quorum,
             authorization_ttl_s=self.authorization_ttl_s,
             approval_ttl_s=self.approval_ttl_s,
+            halted=halts.halt is not None,
+            epoch=halts.epoch,
         )

@@ -40,6 +40,7 @@ async def wire(service: Service) -> None:
 
     effects = PolicyGateEffects(
         sides=Sides(service.log),
+        halting=service.obeys_halts(),
         policies=policies,
         seed=settings.verdict_seed,
         environment=settings.environment,

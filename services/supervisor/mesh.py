@@ -18,12 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
-
 import services as services_package
-from services.supervisor import plan
+from services.supervisor import object_store, plan
 from services.supervisor.coming import Coming, NotReady
-from services.supervisor.keys import ensure_keys, ensure_secret, seed_file
+from services.supervisor.keys import ensure_keys, ensure_secret, private_folder, seed_file, write_private
 from services.supervisor.logs import LogFile
 from services.supervisor.plan import Options, Places
 from services.supervisor.ports import WELL_KNOWN, choose
@@ -43,6 +41,8 @@ from shared.settings import load
 _OWN = ("SWARM_STORE_BYTES", "SWARM_LIVENESS_S", "SWARM_UP_WAIT_S")
 """Settings of the supervisor itself."""
 BOOTSTRAP_ATTEMPTS = 3
+FOLDERS = ("keys", "logs", "nats", "s3", "services", "workspace")
+"""Of the data folder; each is its owner's alone."""
 
 
 class MeshFailed(Exception):
@@ -195,6 +195,8 @@ class Mesh:
             asked=self.options.ports,
             before={**(WELL_KNOWN if self.options.well_known else {}), **(before.ports if before else {})},
         )
+        for name in FOLDERS:
+            private_folder(self.data / name)
         keys = ensure_keys(self.places.keys, plan.users(self.options))
         self._store_bytes = max(self.settings.store_bytes, before.store_bytes if before else 0)
         self._write_config(keys)
@@ -230,7 +232,6 @@ class Mesh:
 
     def _write_config(self, keys: dict[str, str]) -> None:
         store = self.data / "nats"
-        store.mkdir(parents=True, exist_ok=True)
         self.workspace.mkdir(parents=True, exist_ok=True)
         config = BrokerConfig(
             keys=keys,
@@ -240,20 +241,10 @@ class Mesh:
             sync_always=self.options.sync_always,
             max_file=self._store_bytes,
         )
-        (self.data / "nats.conf").write_text(render(config))
+        write_private(self.data / "nats.conf", render(config))
         ensure_secret(plan.core_secret_file(self.places), length=32)
         if self.options.s3:
-            self._write_s3_config()
-
-    def _write_s3_config(self) -> None:
-        access = ensure_secret(self.places.keys / "s3-access", length=10)
-        secret = ensure_secret(self.places.keys / "s3-secret", length=24)
-        credentials = [{"accessKey": access, "secretKey": secret}]
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        identities = {"identities": [{"name": "memory", "credentials": credentials, "actions": actions}]}
-        file = self.places.keys / "s3.json"
-        file.touch(mode=0o600)
-        file.write_bytes(msgspec.json.encode(identities))
+            object_store.configure(self.data / "s3", self.places.keys)
 
     def _write_record(self, *, stopped: bool = False) -> None:
         running = {name: child.pid for name, child in self.children.items()}

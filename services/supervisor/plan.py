@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.supervisor import object_store
 from services.supervisor.ports import S3_GRPC, S3_PORTS
 from services.supervisor.processes import Spec
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix, service_of
@@ -135,24 +136,13 @@ def s3(places: Places, ports: Mapping[str, int]) -> Spec:
     folder = places.data / "s3"
     return Spec(
         name=S3,
-        argv=weed(places.weed, folder, places.keys / "s3.json", ports),
+        argv=object_store.command(places.weed, folder, places.keys / "s3.json", ports),
         env=_base(places),
         cwd=str(folder),
         ready_url=f"http://127.0.0.1:{ports['s3_s3']}/",
         live_url=f"http://127.0.0.1:{ports['s3_s3']}/",
         any_answer=True,
     )
-
-
-def weed(binary: str, folder: Path, identities: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
-    """SeaweedFS on the loopback. Its gRPC ports are said too, or it would take each port + 10000."""
-    flags = [f"-{name.removeprefix('s3_')}.port={ports[name]}" for name in S3_PORTS]
-    flags += [f"-{name.removeprefix('s3_')}.port.grpc={ports[f'{name}_grpc']}" for name in S3_PORTS]
-    at = (f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={identities}")
-    off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
-    # Its own log files are kept small and in its folder; it would write up to 1.8 GB each to the temporary folder.
-    log = (f"-logdir={folder}", "-log_max_size_mb=8", "-log_max_files=2")
-    return (binary, *log, "mini", *at, *flags, *off)
 
 
 def bootstrap(places: Places, ports: Mapping[str, int], *, store_bytes: int) -> Spec:

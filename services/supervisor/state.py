@@ -64,6 +64,7 @@ def read_record(data: Path) -> MeshRecord | None:
 def write_record(data: Path, record: MeshRecord) -> None:
     """Replace the record in one step."""
     part = data / ".mesh.json.part"
+    part.touch(mode=0o600)
     part.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
     part.replace(record_file(data))
 

@@ -1,8 +1,11 @@
 """One nats-py connection and what JetStream needs over it: requests with one or many answers through a single inbox.
 
 Traps this guards against (measured on nats-py 2.16): requests in flight are not failed on disconnect, so they are failed
-here; a publish that timed out in an outage is still sent after reconnect, so nothing here assumes a timed-out request did
-nothing; permission violations arrive only in the error callback, so they are logged loudly.
+here; a publish that timed out in an outage would still be sent after reconnect, so what is pending is forgotten; permission
+violations arrive only in the error callback, so they are logged loudly.
+
+From a disconnect on there is a fence: nothing is sent until `passes` has said that the log is still the one it was. A commit,
+an ack or a nak that rests on another log would be taken for one of this.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ from shared.log.wire import Raw, Take, WireClient, write_headers
 log = structlog.get_logger()
 
 REQUEST_TIMEOUT_S = 5.0
+PASS_AGAIN_S = 0.1
 SWEEP_S = 0.25
 """How often requests are looked through for those whose time is over: a timer each would cost more than the request."""
+FENCED = "the log is yet to be compared with what is known of it, nothing is sent before"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """The broker's error codes for a guard that has moved."""
 
@@ -56,6 +61,11 @@ class Connection:
         self._sweeping = False
         self._failure = ""
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self._passing: asyncio.Task[None] | None = None
+        self.fenced = False
+        """Whether nothing may be sent now."""
+        self.passes: Callable[[], Awaitable[bool]] | None = None
+        """Asked after each reconnect, before the fence is lifted; it may raise `LogUnavailable` and is then asked again."""
         self.closed = asyncio.Event()
 
     @classmethod
@@ -96,6 +106,7 @@ class Connection:
                     raise LogUnavailable(f"no NATS server answers at {url}: {why}") from error
                 await asyncio.sleep(0.1)
         self.closed.clear()
+        self.fenced = False
         self._inbox = f"{self._client.new_inbox()}."
         await self._client.subscribe_direct(f"{self._inbox}*", self._answered)
         return self
@@ -107,10 +118,16 @@ class Connection:
 
     @property
     def is_connected(self) -> bool:
-        return bool(self._client.is_connected)
+        """Whether anything can be sent now."""
+        return bool(self._client.is_connected) and not self.fenced
+
+    def shut(self) -> None:
+        """Send nothing any more, for good."""
+        self.fenced = True
+        self._client.forget_pending()
 
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Have `callback` awaited after every reconnect."""
+        """Have `callback` awaited after every reconnect, when the fence is lifted."""
         self._on_reconnect.append(callback)
 
     def forget_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -123,7 +140,13 @@ class Connection:
         return await self._client.subscribe_direct(inbox, take)
 
     def send(self, subject: str, body: bytes = b"", *, reply: str = "", lines: str = "") -> None:
-        """Publish and do not wait; `lines` are the headers. Raises `LogUnavailable` when the connection is gone and its buffer full."""
+        """Publish and do not wait; `lines` are the headers. Raises `LogUnavailable` when the connection is gone and its buffer full,
+        and behind the fence."""
+        if self.fenced:
+            raise LogUnavailable(FENCED)
+        self._send(subject, body, reply, lines)
+
+    def _send(self, subject: str, body: bytes, reply: str, lines: str) -> None:
         try:
             self._client.send(subject, body, reply, lines)
         except nats.errors.Error as error:
@@ -163,15 +186,31 @@ class Connection:
     ) -> asyncio.Future[Raw]:
         """Send the bodies under one reply inbox now; the last answer is to be awaited, and may raise `LogUnavailable`.
 
-        Raises it itself when the connection is down. `is_last` sees every answer; without it there is one.
+        Raises it itself when the connection is down, and behind the fence. `is_last` sees every answer; without it there is one.
         """
+        if self.fenced:
+            raise LogUnavailable(FENCED)
+        return self._ask(subject, bodies, lines, timeout_s, is_last)
+
+    async def look(self, subject: str, body: bytes = b"") -> Raw:
+        """As `request`, also behind the fence: for whoever finds out whether it is to be lifted."""
+        return await self._ask(subject, (body,), "", REQUEST_TIMEOUT_S, None)
+
+    def _ask(
+        self,
+        subject: str,
+        bodies: tuple[bytes, ...],
+        lines: str,
+        timeout_s: float,
+        is_last: Callable[[Raw], bool] | None,
+    ) -> asyncio.Future[Raw]:
         if not self._client.is_connected:
             raise LogUnavailable("the connection to NATS is down")
         self._next += 1
         token = str(self._next)
         reply = self._inbox + token
         for body in bodies:
-            self.send(subject, body, reply=reply, lines=lines)
+            self._send(subject, body, reply, lines)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Raw] = loop.create_future()
         self._asked[token] = _Asked(subject, timeout_s, loop.time() + timeout_s, is_last, answer)
@@ -182,6 +221,8 @@ class Connection:
 
     async def close(self) -> None:
         """Flush what was published and close."""
+        if self._passing is not None:
+            self._passing.cancel()
         if self._client.is_connected:
             try:
                 await self._client.flush(timeout=2)
@@ -227,12 +268,29 @@ class Connection:
             loop.call_later(SWEEP_S, self._sweep)
 
     async def _disconnected(self) -> None:
+        self.fenced = True
+        self._client.forget_pending()
+        if self._passing is not None:
+            self._passing.cancel()
         for asked in self._asked.values():
             asked.fail("the connection to NATS was lost")
         self._asked.clear()
 
     async def _reconnected(self) -> None:
         log.info("nats_reconnected")
+        self._passing = asyncio.create_task(self._pass(), name="pass-the-fence")
+
+    async def _pass(self) -> None:
+        """Lift the fence when the log is the one it was, and have everybody go on."""
+        while self.passes is not None:
+            try:
+                if not await self.passes():
+                    return
+                break
+            except LogUnavailable as error:
+                log.info("log_not_compared", why=str(error))
+                await asyncio.sleep(PASS_AGAIN_S)
+        self.fenced = False
         for callback in tuple(self._on_reconnect):
             await callback()
 

@@ -12,16 +12,18 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
 
-from shared.contracts.catalog import matches
-from shared.contracts.envelope import Message, Recorded, Stored, Unreadable, encode, stored
+from shared.contracts.catalog import SHORT_LIVED, class_of, matches
+from shared.contracts.envelope import Message, Recorded, Stored, Unreadable, encode
 from shared.contracts.ids import utc_now
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.dead import bury
+from shared.log.direct import DIRECT_GET, decode_direct
+from shared.log.marks import Trail
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary, jittered
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
@@ -32,9 +34,8 @@ log = structlog.get_logger()
 DUPLICATE_IN_BATCH = 10201
 CROWDED = (10176, 10210)
 """Too many batches are open: told to the first message of one, which nobody waits for, so that the others find no beginning."""
-CROWDED_S, CROWDED_PAUSE_S, CROWDED_MAX_PAUSE_S = 10.0, 0.01, 0.2
+CROWDED_S, CROWDED_PAUSE_S, CROWDED_MAX_PAUSE_S = 10.0, 0.005, 0.1
 COMMIT_ATTEMPTS = 4
-DIRECT_GET = "$JS.API.DIRECT.GET.SWARM"
 PAGE, PAGE_BYTES = 500, 8 * 2**20
 """What is asked for at once. By itself the broker stops at its `max_pending`, 64 MB, and cuts off who does not read that fast."""
 STORED_LATELY = timedelta(minutes=4)
@@ -84,6 +85,8 @@ class JetStreamLog:
         self.service = service
         self.instance = instance
         self._buries = buries
+        self.trail = Trail()
+        """Marks of what was read, given and committed."""
         self.may_work: Callable[[], bool] = lambda: True
         """Whether work may be asked for now: while it says no, consumers pull nothing."""
         self.failing: str | None = None
@@ -103,6 +106,9 @@ class JetStreamLog:
             self.failing = None
             raise
         self.failing = None
+        if class_of(messages[0].event) not in SHORT_LIVED:
+            for seq, message in zip(seqs, messages, strict=True):
+                self.trail.own(seq, message.envelope.id)
         return seqs
 
     async def _commit(self, messages: Sequence[Message], expect: Sequence[Expect]) -> tuple[int, ...]:
@@ -320,11 +326,9 @@ class JetStreamLog:
         return answers[:-1], answers[-1]
 
     def _decode_direct(self, message: Raw) -> Stored:
-        headers = dict(message.headers)
-        subject, seq = headers.pop("Nats-Subject"), int(headers.pop("Nats-Sequence"))
-        stored_at = datetime.fromisoformat(headers.pop("Nats-Time-Stamp"))
-        headers.pop("Nats-Stream", None)
-        return stored(subject, headers, message.data, seq=seq, stored_at=stored_at.astimezone(UTC))
+        found = decode_direct(message)
+        self.trail.note(found)
+        return found
 
     # -- follow -----------------------------------------------------------------------------------------------------
 
@@ -338,10 +342,17 @@ class JetStreamLog:
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> JetStreamTail:
         suffix = "" if stream == "SWARM" else f"-{stream.lower()}"
         name = f"tail-{self.instance}{suffix}"
-        return JetStreamTail(self.connection, stream, name, tuple(filters), after, buries=self._buries)
+        return JetStreamTail(
+            self.connection, stream, name, tuple(filters), after, buries=self._buries, seen=self._seen(stream)
+        )
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
-        return JetStreamPuller(self.connection, spec, service=self.service, may_ask=lambda: self.may_work())
+        return JetStreamPuller(
+            self.connection, spec, service=self.service, may_ask=lambda: self.may_work(), seen=self._seen(spec.stream)
+        )
+
+    def _seen(self, stream: str) -> Callable[[Stored], None]:
+        return self.trail.note if stream == "SWARM" else lambda _: None
 
 
 def _has_more(end: Raw) -> bool:

@@ -44,6 +44,10 @@ class Trail:
     __slots__ = ("_slots", "newest")
 
     def __init__(self, marks: Iterable[Mark] = ()) -> None:
+        self.restore(marks)
+
+    def restore(self, marks: Iterable[Mark]) -> None:
+        """Hold these and no others."""
         self.newest: Mark | None = None
         self._slots: dict[int, Mark] = {}
         for mark in sorted(marks, key=lambda m: m.seq):
@@ -53,15 +57,37 @@ class Trail:
         """Take in what the log has given us, with the broker's time."""
         self.put(Mark(message.seq, message.id, message.stored_at))
 
+    def note(self, message: Stored) -> None:
+        """As `add`, from readings in any order: what is older than the newest changes nothing."""
+        if self.newest is None or message.seq > self.newest.seq:
+            self.add(message)
+
+    def own(self, seq: int, event_id: str) -> None:
+        """Note an own commit, of which only the sequence was told."""
+        if self.newest is None or seq > self.newest.seq:
+            self.put(Mark(seq, event_id))
+
+    def date(self, message: Stored) -> None:
+        """The broker's time of an event that may be among the marks without it."""
+        slot = _slot(message.seq)
+        mark = self._slots.get(slot)
+        if mark is not None and (mark.seq, mark.id, mark.stored_at) == (message.seq, message.id, None):
+            self._slots[slot] = dated_ = Mark(mark.seq, mark.id, message.stored_at)
+            if self.newest == mark:
+                self.newest = dated_
+
     def put(self, mark: Mark) -> None:
         self.newest = mark
-        seq = mark.seq
-        self._slots[min(EARLIER, (seq & -seq).bit_length() - 1)] = mark
+        self._slots[_slot(mark.seq)] = mark
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """The newest first."""
         return tuple(sorted(self._slots.values(), key=lambda m: -m.seq))
+
+
+def _slot(seq: int) -> int:
+    return min(EARLIER, (seq & -seq).bit_length() - 1)
 
 
 async def foreign(log: Log, marks: Sequence[Mark]) -> Mark | None:

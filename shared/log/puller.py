@@ -63,11 +63,18 @@ class JetStreamPuller:
     """The one puller of a durable consumer in this process."""
 
     def __init__(
-        self, connection: Connection, spec: ConsumerSpec, *, service: str, may_ask: Callable[[], bool] = lambda: True
+        self,
+        connection: Connection,
+        spec: ConsumerSpec,
+        *,
+        service: str,
+        may_ask: Callable[[], bool] = lambda: True,
+        seen: Callable[[Stored], None] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._service = service
         self._spec = spec
+        self._seen = seen
         self._pull = Pull(
             connection,
             spec.stream,
@@ -85,7 +92,9 @@ class JetStreamPuller:
 
     async def _deliveries(self) -> AsyncIterator[JetStreamDelivery]:
         async for message in self._pull.messages():
-            yield JetStreamDelivery(self._connection, self._service, self._spec.stream, message)
+            delivery = JetStreamDelivery(self._connection, self._service, self._spec.stream, message)
+            self._seen(delivery.recorded)
+            yield delivery
 
     async def _ensure(self) -> None:
         subject = f"$JS.API.CONSUMER.CREATE.{self._spec.stream}.{self._spec.name}"

@@ -7,7 +7,7 @@ the last event that was yielded. So a projection fed by it sees every event once
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -31,13 +31,23 @@ class _Created(msgspec.Struct):
 class JetStreamTail:
     """See `shared.log.port.Tail`. One tail per stream and process: its consumer's name is fixed.
 
-    With `buries`, what cannot be read is in the dead letters before it is yielded; an onlooker leaves that to others.
+    With `buries`, what cannot be read is in the dead letters before it is yielded; an onlooker leaves that to others. `seen` is told
+    of each message before it is yielded.
     """
 
     def __init__(
-        self, connection: Connection, stream: str, name: str, filters: Sequence[str], after: int, *, buries: bool
+        self,
+        connection: Connection,
+        stream: str,
+        name: str,
+        filters: Sequence[str],
+        after: int,
+        *,
+        buries: bool,
+        seen: Callable[[Stored], None] = lambda _: None,
     ) -> None:
         self._connection = connection
+        self._seen = seen
         self._buries = buries
         self._stream = stream
         self._name = name
@@ -73,6 +83,7 @@ class JetStreamTail:
             if isinstance(taken, Unreadable) and self._buries and not await self._bury(message, taken):
                 self._expected = 0  # nothing counts until the reading has begun again before it
                 continue
+            self._seen(taken)
             yield taken
             self.position = seq
             if pending == 0:

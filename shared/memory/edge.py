@@ -22,8 +22,9 @@ from typing import TypeVar
 import qdrant_edge as q
 import structlog
 
+from shared.log.marks import Mark
 from shared.memory import points
-from shared.memory.port import Hit, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector
+from shared.memory.port import LOG, Hit, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector
 
 T = TypeVar("T")
 _QUERY_BATCH = 16
@@ -67,13 +68,14 @@ class EdgeIndex:
         *,
         drop: Sequence[str] = (),
         cursors: Mapping[str, int] | None = None,
+        marks: Sequence[Mark] = (),
     ) -> None:
         """One record of the engine's write-ahead log: rows, tombstones and cursors. The tombstones are removed afterwards."""
         gone = [points.point_id(i) for i in drop]
         batch = [q.Point(points.point_id(item.id), vector.tolist(), points.payload_of(item)) for item, vector in rows]
         batch += [q.Point(i, {}, {"meta": points.TOMBSTONE}) for i in gone]
         for scope, seq in (cursors or {}).items():
-            batch.append(q.Point(points.cursor_point_id(scope), {}, points.cursor_payload(scope, seq)))
+            batch.append(q.Point(points.cursor_point_id(scope), {}, points.cursor_payload(scope, seq, marks)))
         if not batch:
             return
         if self._unflushed:
@@ -148,17 +150,21 @@ class EdgeIndex:
         return await self._run(self._shard.count, q.CountRequest(exact=True, filter=where))
 
     async def cursors(self) -> dict[str, int]:
-        return await self._run(self._cursors)
+        return dict(map(points.cursor_of, await self._run(self._cursors)))
 
-    def _cursors(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+    async def marks(self) -> tuple[Mark, ...]:
+        found = await self._run(self._cursors)
+        return next((points.marks_of(payload) for payload in found if points.cursor_of(payload)[0] == LOG), ())
+
+    def _cursors(self) -> list[points.Payload]:
+        found: list[points.Payload] = []
         offset = None
         while True:
             request = q.ScrollRequest(
                 offset=offset, limit=_PAGE, filter=_any("meta", (points.CURSOR,)), with_payload=True
             )
             page, offset = self._shard.scroll(request)
-            found.update(points.cursor_of(record.payload) for record in page)
+            found += [record.payload or {} for record in page]
             if offset is None:
                 return found
 

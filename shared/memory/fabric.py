@@ -20,6 +20,7 @@ import msgspec
 from shared.contracts.catalog import EMITTERS, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import Memory, PersonaReaped, ThoughtGenerated
+from shared.log.marks import Mark, Trail
 from shared.memory import compaction
 from shared.memory.dedup import SIMILAR_COSINE, exact_key
 from shared.memory.fold import CROWD, MARGIN, NEIGHBOURS, TIE, Transaction
@@ -63,8 +64,11 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
 class Fabric:
     """One index and its embedder. Make it with `Fabric.open`; the caller closes both ports."""
 
-    def __init__(self, index: VectorIndex, embedder: Embedder, cursors: dict[str, int]) -> None:
+    def __init__(
+        self, index: VectorIndex, embedder: Embedder, cursors: dict[str, int], marks: Sequence[Mark] = ()
+    ) -> None:
         self._index = index
+        self._trail = Trail(marks)
         self._embedder = embedder
         self._cursor = cursors.pop(LOG, 0)
         self._floors = cursors
@@ -76,7 +80,12 @@ class Fabric:
         """Raises `ValueError` when the index holds vectors of another size than the embedder makes, `IndexUnavailable`."""
         if index.dim != embedder.dim:
             raise ValueError(f"the index has {index.dim} dimensions, {embedder.name} makes {embedder.dim}")
-        return cls(index, embedder, await index.cursors())
+        return cls(index, embedder, await index.cursors(), await index.marks())
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What the log must still hold for this memory to be of it, the newest first."""
+        return self._trail.marks
 
     @property
     def cursor(self) -> int:
@@ -131,7 +140,9 @@ class Fabric:
             drop, refused = await self._compact(events[-1], tx)
         rows = [(tx.items[i], tx.vectors[i]) for i in tx.changed if i not in drop]
         cursor = events[-1].seq
-        await self._index.write(rows, drop=drop, cursors={LOG: cursor})
+        for event in events:
+            self._trail.note(event)
+        await self._index.write(rows, drop=drop, cursors={LOG: cursor}, marks=self._trail.marks)
         self._cursor = cursor
         done = tx.outcome
         return Remembered(

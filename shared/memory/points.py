@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 import structlog
 
+from shared.log.marks import Mark
 from shared.memory.dedup import exact_key
-from shared.memory.port import MemoryItem, Query, Vector
+from shared.memory.port import LOG, MemoryItem, Query, Vector
 
 KEYWORDS = ("owner", "ids", "hash", "meta")
 """Payload keys with a keyword index."""
@@ -26,6 +27,7 @@ MAX_TOLD = 100
 CURSOR, TOMBSTONE = "cursor", "tombstone"
 _SPACE = uuid.UUID("0f0c6e0a-8f0f-5a53-8f5a-b0a4d1a1c001")
 _DECODER = msgspec.json.Decoder(MemoryItem)
+_MARKS = msgspec.json.Decoder(tuple[Mark, ...])
 _log = structlog.get_logger()
 
 Payload = dict[str, Any]
@@ -88,9 +90,19 @@ def asked_for(query: Query, scores: Sequence[float]) -> int:
     return next((n for n in range(query.limit, len(scores)) if scores[n] <= least), len(scores))
 
 
-def cursor_payload(scope: str, seq: int) -> Payload:
-    return {"meta": CURSOR, "scope": scope, "seq": seq}
+def cursor_payload(scope: str, seq: int, marks: Sequence[Mark] = ()) -> Payload:
+    """The log's own cursor carries the marks."""
+    payload: Payload = {"meta": CURSOR, "scope": scope, "seq": seq}
+    return {**payload, "marks": msgspec.json.encode(marks).decode()} if scope == LOG else payload
 
 
 def cursor_of(payload: Mapping[str, Any] | None) -> tuple[str, int]:
     return str((payload or {})["scope"]), int((payload or {})["seq"])
+
+
+def marks_of(payload: Mapping[str, Any] | None) -> tuple[Mark, ...]:
+    """The marks of a cursor; none of one that carries none, or none that can be read."""
+    try:
+        return _MARKS.decode((payload or {}).get("marks", "[]"))
+    except msgspec.MsgspecError:
+        return ()

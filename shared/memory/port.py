@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.contracts.ids import EventId, Instant, Token
+from shared.log.marks import Mark
 
 Vector = NDArray[np.float32]
 """One unit vector, `(dim,) float32`; or rows of them, `(n, dim) float32`, where that is said."""
@@ -127,6 +128,7 @@ class VectorIndex(Protocol):
         *,
         drop: Sequence[str] = (),
         cursors: Mapping[str, int] | None = None,
+        marks: Sequence[Mark] = (),
     ) -> None:
         """Insert or replace items by id, drop others, move cursors: one step, so after a crash all of it is there or none.
 
@@ -150,6 +152,9 @@ class VectorIndex(Protocol):
 
     async def cursors(self) -> dict[str, int]:
         """The sequence of each scope that has one; see `LOG`."""
+
+    async def marks(self) -> tuple[Mark, ...]:
+        """What was last written as marks, with the cursor `LOG`: what the log must still hold for the index to be of it."""
 
     async def clear(self) -> None:
         """Forget everything, cursors too. After a crash in between it may be half gone, and is to be called again."""

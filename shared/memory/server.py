@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from shared.log.marks import Mark
 from shared.memory import points
-from shared.memory.port import Hit, IndexUnavailable, MemoryItem, Query, Vector
+from shared.memory.port import LOG, Hit, IndexUnavailable, MemoryItem, Query, Vector
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -66,13 +67,16 @@ class ServerIndex:
         *,
         drop: Sequence[str] = (),
         cursors: Mapping[str, int] | None = None,
+        marks: Sequence[Mark] = (),
     ) -> None:
         point = self._m.PointStruct
         gone = [points.point_id(i) for i in drop]
         batch = [point(id=points.point_id(i.id), vector=v.tolist(), payload=points.payload_of(i)) for i, v in rows]
         batch += [point(id=i, vector={}, payload={"meta": points.TOMBSTONE}) for i in gone]
         for scope, seq in (cursors or {}).items():
-            batch.append(point(id=points.cursor_point_id(scope), vector={}, payload=points.cursor_payload(scope, seq)))
+            batch.append(
+                point(id=points.cursor_point_id(scope), vector={}, payload=points.cursor_payload(scope, seq, marks))
+            )
         if batch:
             await self._call(self._client.upsert(self._collection, batch, wait=True))
         if gone:
@@ -145,6 +149,10 @@ class ServerIndex:
     async def cursors(self) -> dict[str, int]:
         records = await self._records(self._any("meta", (points.CURSOR,)))
         return dict(points.cursor_of(record.payload) for record in records)
+
+    async def marks(self) -> tuple[Mark, ...]:
+        records = await self._records(self._any("meta", (points.CURSOR,)))
+        return next((points.marks_of(r.payload) for r in records if points.cursor_of(r.payload)[0] == LOG), ())
 
     async def clear(self) -> None:
         await self._call(self._client.delete_collection(self._collection))

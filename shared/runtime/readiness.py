@@ -17,6 +17,7 @@ from collections.abc import Callable
 import httpx
 
 from shared.log.connection import Connection
+from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 from shared.log.streams import drift
@@ -32,7 +33,13 @@ FAILING_S = 30.0
 
 
 def promise(
-    health: Health, settings: Settings, connection: Connection, log: JetStreamLog, probe: Probe, pressure: Pressure
+    health: Health,
+    settings: Settings,
+    connection: Connection,
+    log: JetStreamLog,
+    identity: Identity,
+    probe: Probe,
+    pressure: Pressure,
 ) -> None:
     """Have readiness test what every service promises."""
     url = settings.nats_monitor_url
@@ -46,7 +53,8 @@ def promise(
     async def durability() -> str | None:
         return await lax_broker(url)
 
-    health.check("nats", known(lambda: None if connection.is_connected else "the connection to NATS is down"))
+    health.check("nats", known(lambda: None if connection.client.is_connected else "the connection to NATS is down"))
+    health.check("log_identity", known(lambda: identity.sentence))
     health.check("store", known(lambda: probe.unstored))
     health.check("log", known(lambda: failing_commit(log)))
     health.check("clock", known(lambda: probe.clock_off))

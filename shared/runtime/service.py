@@ -5,6 +5,9 @@ Theory of operation: `main` reads the settings and runs `wire(service)`, which d
 dies takes the process with it, because a half-dead service is worse than a restarted one. On a signal: stop pulling, finish
 what is in flight within the grace time (below the ack wait), nak the rest, close, flush, exit 0.
 
+A log that is another one than before ends the process with `ANOTHER_LOG`: what it holds is of no log any more, so it is not saved, and
+the supervisor starts it anew (`shared/log/identity.py`). Who may say so says first that the mesh is halted (`halting`).
+
 While this clock is not the broker's (`probe`) no work is taken: consumers pull nothing, ticks are skipped, and whoever takes
 requests asks `held`.
 """
@@ -26,14 +29,16 @@ import uvloop
 
 from shared import settings as settings_
 from shared.broker import UNTRUSTED
-from shared.contracts.catalog import CONSUMES, SHORT_LIVED, TIMERS, class_filter
+from shared.contracts.catalog import CONSUMES, EMITTERS, SHORT_LIVED, TIMERS, class_filter
 from shared.decider import Decider
 from shared.log.connection import Connection
+from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
 from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, no_effects
+from shared.runtime.halting import Halting, say_went_back
 from shared.runtime.health import Health, ReadyCheck, served
 from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
@@ -46,6 +51,12 @@ log = structlog.get_logger()
 
 S = TypeVar("S")
 VERSION = "0.1.0"
+ANOTHER_LOG = 75
+"""The exit code (EX_TEMPFAIL of sysexits.h) of who finds the log changed."""
+
+
+class LogChanged(Exception):
+    """The log is another one; what this process holds is not of it. Remedy: begin anew."""
 
 
 class Service:
@@ -68,8 +79,12 @@ class Service:
             buries=name not in UNTRUSTED,
             dedup_key=settings.dedup_key(),
         )
+        witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
+        self.identity = Identity(connection, self.log.trail, witness)
+        connection.passes = self.identity.look
         self.health = Health()
         self.stopping = asyncio.Event()
+        self._halting: Halting | None = None
         self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._stops: list[Callable[[], Awaitable[None]]] = []
         self._closes: list[Callable[[], Awaitable[None]]] = []
@@ -82,11 +97,21 @@ class Service:
         )
         self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store_bytes)
         self.log.may_work = self.may_work
-        promise(self.health, settings, connection, self.log, self.probe, self.pressure)
+        promise(self.health, settings, connection, self.log, self.identity, self.probe, self.pressure)
 
     def may_work(self) -> bool:
-        """Whether work may be taken now: not while this clock is off."""
-        return self.probe.clock_off is None
+        """Whether work may be taken now: not while this clock is off, from another log, or of who obeys halts while halted."""
+        return self._may_tick() and (self._halting is None or self._halting.why is None)
+
+    def _may_tick(self) -> bool:
+        return self.probe.clock_off is None and self.identity.another is None
+
+    def obeys_halts(self) -> Halting:
+        """Have this service take no work while the mesh is halted, and say so in readiness."""
+        halting = self._halting = Halting(self.log)
+        self.health.warn("halted", lambda: halting.why)
+        self.background("halts", lambda: halting.follow(self.stopping))
+        return halting
 
     def held(self) -> str | None:
         """Why nothing new may be taken in from outside or thought of now; None when it may."""
@@ -165,10 +190,10 @@ class Service:
         async def run() -> None:
             while not self.stopping.is_set():
                 try:
-                    if self.may_work():
+                    if self._may_tick():
                         await work()
                     else:
-                        log.warning("tick_skipped", work=name, why=self.probe.clock_off)
+                        log.warning("tick_skipped", work=name, why=self.probe.clock_off or self.identity.sentence)
                 except LogUnavailable as error:
                     log.warning("tick_skipped", work=name, why=str(error))
                 try:
@@ -188,8 +213,13 @@ class Service:
         self.health.check(name, check)
 
     def on_stop(self, stop: Callable[[], Awaitable[None]]) -> None:
-        """Called first on a signal: stop taking in work."""
+        """Called first on a signal: stop taking in work. What is to be saved is saved only while `keeps` says so."""
         self._stops.append(stop)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what was made from the log may be kept: not when the log is another one."""
+        return self.identity.another is None
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Called last, in reverse order: release what is held."""
@@ -209,12 +239,14 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.probe.run(self.stopping), name="probe")
                 group.create_task(self.pressure.run(self.stopping), name="pressure")
+                group.create_task(self.identity.run(self.stopping), name="log-identity")
                 for name, main_ in self._mains:
                     group.create_task(_named(main_), name=name)
                 self.health.starting = False
-                await first_of(self.stopping.wait(), self.connection.closed.wait())
-                if not self.stopping.is_set():
+                await first_of(self.stopping.wait(), self.connection.closed.wait(), self.identity.noticed.wait())
+                if self.connection.closed.is_set() and not self.stopping.is_set():
                     raise LogUnavailable("the NATS server ended the connection for good, see nats_error")
+                self.stopping.set()
                 self.health.draining = True
                 log.info("service_draining")
                 for stop in self._stops:
@@ -226,6 +258,8 @@ class Service:
                 await micro.stop()
             await self.connection.close()
             log.info("service_stopped")
+        if self.identity.another is not None:
+            raise LogChanged(self.identity.sentence)
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
@@ -243,7 +277,7 @@ async def _named(main_: Callable[[], Awaitable[None]]) -> None:
 
 
 def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
-    """Entry point of `python -m services.<name>`; exits 2 on bad settings, 1 when a task died."""
+    """Entry point of `python -m services.<name>`; exits 2 on bad settings, 1 when a task died, 75 when the log is another one."""
     try:
         settings = settings_.load()
     except settings_.SettingsError as error:
@@ -256,6 +290,9 @@ def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
     except* settings_.SettingsError as group:
         print(f"{name}: {group.exceptions[0]}", file=sys.stderr)
         raise SystemExit(2) from None
+    except* LogChanged as group:
+        print(f"{name}: {group.exceptions[0]}", file=sys.stderr)
+        raise SystemExit(ANOTHER_LOG) from None
     except* LogUnavailable as group:
         log.error("service_failed", why=str(group.exceptions[0]))
         raise SystemExit(1) from None
@@ -278,5 +315,11 @@ async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitabl
     service = Service(name, settings, connection)
     service.health.starting = True
     async with served(service.health, settings.health_host, settings.health_port):
+        if (before := await service.identity.begin()) is not None:
+            why = service.identity.another or ""
+            log.warning("log_went_back", why=why, reached=before.reached)
+            if name in EMITTERS["mesh.halted"]:
+                await say_went_back(service.log, source=name, reason=why, reached=before.reached, before=before.at)
+            await service.identity.accept()
         await wire(service)
         await service.run()

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from services.supervisor.mesh import Mesh, MeshFailed
+from services.supervisor.object_store import open_doors
 from services.supervisor.plan import Options
 from services.supervisor.state import MeshRunning, read_record
 from shared.broker import OPERATOR, inbox_prefix
@@ -78,6 +79,18 @@ async def test_the_object_store_comes_up_with_the_mesh_and_again_after_a_kill(tm
         await mesh.wait_restarted("s3")
         await mesh.wait_ready("s3")
         assert (tmp_path / "keys" / "s3.json").stat().st_mode & 0o777 == 0o600
+        assert [] == await open_doors(mesh.ports)
+
+
+async def test_what_the_mesh_keeps_is_its_owners_alone_also_in_folders_of_an_older_one(tmp_path: Path) -> None:
+    for name in ("logs", "nats", "services"):
+        (tmp_path / name).mkdir(mode=0o755)
+    async with Mesh(tmp_path, Options(services=("verifier",))) as mesh:
+        await mesh.wait_ready()
+        folders = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir() if path.is_dir()}
+        assert dict.fromkeys(("keys", "logs", "nats", "s3", "services", "workspace"), "0o700") == folders
+        files = [path for path in (*tmp_path.iterdir(), *(tmp_path / "keys").iterdir()) if path.is_file()]
+        assert [] == [path.name for path in files if path.stat().st_mode & 0o077]
 
 
 async def test_a_second_mesh_on_the_same_data_is_refused(tmp_path: Path) -> None:

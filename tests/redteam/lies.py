@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from shared.contracts.boundaries import thoughts
+from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionExecuted,
@@ -190,9 +191,7 @@ async def garbage_in_the_way(siege: Siege) -> Row:
     await siege.attacker.ask(proposal.subject)
     end = await siege.life(victim, name)
     done = end is not None and isinstance(end.event, ActionExecuted)
-    goes_on = await siege.first(
-        [f"thought.generated.{HOME}.{victim.id}", f"thought.generated.{HOME}.{victim.id}.*"], after=before
-    )
+    goes_on = await siege.first([class_filter("thought.generated", HOME, victim.id, slot="r1")], after=before)
     seen = f"proposal {'executed' if done else 'stuck'}, thoughts {'go on' if goes_on else 'stand'}"
     return Row(
         name="unreadable bodies on a victim's boundaries",
@@ -267,9 +266,7 @@ async def _think(
             "Nats_Expected_Last_Subject_Sequence": str(guard[1]),
         }
     )
-    steps = await siege.judge.read(
-        (f"thought.generated.{HOME}.{persona.id}", f"thought.generated.{HOME}.{persona.id}.*")
-    )
+    steps = await siege.judge.read((class_filter("thought.generated", HOME, persona.id),))
     event = msgspec.structs.replace(_thought(persona, len(steps) + 1), usage=usage, grant_id=grant_id)
     return await siege.attacker.commit(siege.message(event), **headers)
 

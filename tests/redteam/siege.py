@@ -140,7 +140,14 @@ async def _log(mesh: Mesh, name: str, service: str) -> JetStreamLog:
 @asynccontextmanager
 async def siege(data: Path, *, services: tuple[str, ...] | None = None, s3: bool = True) -> AsyncIterator[Siege]:
     """A mesh that is ready, with its personas, and the attacker at the door with a lease of its own."""
-    env = {"SWARM_DRAIN_S": "2", "SWARM_RECONCILE_EVERY_S": "1", "SWARM_FOUR_EYES": "false"}
+    env = {
+        "SWARM_DRAIN_S": "2",
+        "SWARM_RECONCILE_EVERY_S": "1",
+        "SWARM_FOUR_EYES": "false",
+        "SWARM_PERSONA_ACTIONS_PER_MINUTE": "100000",
+        "SWARM_SWARM_ACTIONS_PER_MINUTE": "100000",
+        "SWARM_GLOBAL_ACTIONS_PER_MINUTE": "100000",
+    }
     options = Options(runners=1, services=services, s3=s3, env=env, ready_timeout_s=120)
     async with Besieged(data, options) as mesh:
         await mesh.wait_ready()

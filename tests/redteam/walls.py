@@ -33,11 +33,13 @@ async def walls(siege: Siege) -> list[Row]:
 
 
 def foreign_subjects(persona: str) -> Iterator[str]:
-    """Every class a runner does not say, in every length a subject may have."""
+    """Every class a runner does not say, in every length a subject may have; those it says, in others' slots and in none."""
     for name, emitters in EMITTERS.items():
-        if RUNNER not in emitters:
-            for tail in ("", ".life", ".life.r2"):
-                yield f"{name}.{HOME}.{persona}{tail}"
+        own = RUNNER in emitters
+        for tail in (
+            ("", ".life", ".r1", ".core", ".life.r1", ".life.core") if own else ("", ".life", ".r2", ".life.r2")
+        ):
+            yield f"{name}.{HOME}.{persona}{tail}"
 
 
 def foreign_requests() -> Iterator[str]:
@@ -69,9 +71,9 @@ def foreign_requests() -> Iterator[str]:
 
 
 async def classes(siege: Siege) -> Row:
-    """Says what only others may say."""
+    """Says what only others may say, or as if another said it."""
     subjects = list(foreign_subjects(siege.victim.id))
-    return await _all_refused(siege, f"say any of {len(subjects)} subjects of others' classes", subjects)
+    return await _all_refused(siege, f"say any of {len(subjects)} subjects of others' classes and slots", subjects)
 
 
 async def requests(siege: Siege) -> Row:
@@ -118,7 +120,7 @@ async def replies(siege: Siege) -> Row:
     await siege.attacker.settled()
     await siege.attacker.ask(own)
     wrong = {m.subject for m in await siege.judge.stored(EVERYTHING, before) if isinstance(m, Unreadable)}
-    wrong = {subject for subject in wrong if RUNNER not in EMITTERS[".".join(subject.split(".")[:2])]}
+    wrong.discard(own)
     if await JetStreamKeyValue(siege.judge.connection, "checkpoints").get("governor.x") is not None:
         wrong.add("$KV.checkpoints.governor.x")
     name = f"{len(carriers)} requests with {len(targets)} forbidden replies each"

@@ -30,3 +30,15 @@ def test_a_logged_exception_has_its_frames_and_none_of_their_values(form: str) -
     assert "ValueError" in told
     assert "ask" in told
     assert "a-bearer-token" not in told
+
+
+def test_a_store_that_is_asked_again_is_not_warned_of_at_each_try() -> None:
+    script = (
+        "import asyncio; from shared.telemetry import configure_logging; from shared.memory.cold import S3Cold\n"
+        "configure_logging(service='s', instance='s-1', form='json')\n"
+        "store = S3Cold('127.0.0.1:9', 'bucket', access_key='k', secret_key='s')\n"
+        "print(asyncio.run(store.problem()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "127.0.0.1" in done.stdout
+    assert done.stderr == ""

@@ -24,7 +24,8 @@ SHAPES = "#/components/schemas/"
 READY = "/health/ready"
 STREAM = """Server-sent events. `event: cognition` has one ThoughtEvent as `data`, and its sequence in the log as `id`, which
 `Last-Event-ID` takes to go on after it; `event: lag` says `skipped N` to a slow client, `event: gap` where the log does not reach
-back to `Last-Event-ID`. An `id` without data says where the client is; comments keep the connection."""
+back to `Last-Event-ID`. After the log went back an id is `<sequence>.<epoch>`, and one of
+before is answered with `gap` too. An `id` without data says where the client is; comments keep the connection."""
 PARAMETERS = {
     "persona_id": ("watcher", "as it was given when the persona was made"),
     "belief_id": ("b-1", "from the list of beliefs"),

@@ -5,6 +5,9 @@ joins the live feed at `feed.position`: subscribing and taking that position hap
 read up to exactly there, and the subscription brings exactly what is above. So nothing is lost and nothing repeats. Where
 it joined is told as an `id:` without data, and again with a heartbeat: a client that saw no event yet resumes too.
 
+An id is the stream sequence, and `<sequence>.<epoch>` since the log went back once: sequences of before are taken anew, so a client
+that resumes with an id of another epoch has seen events that may be nowhere, and is told so (`gap`).
+
 An `EventSource` takes any status but 200 for the last word and never asks again. So what passes is no refusal: while the
 gateway catches up or the bus is away the stream is open and says so in comments, and who must come back later is told when
 in `retry:`. Refused is only what asking again does not change.
@@ -13,8 +16,9 @@ Source: WHATWG HTML, section 9.2 (server-sent events).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 import msgspec
 
@@ -40,6 +44,7 @@ GOODBYE = b"retry: 500\n\n"
 AWAY_RETRY_S = 1.0
 FULL_RETRY_S = 5
 ANYTHING = "*.*.*.>"
+ID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,20 +81,32 @@ def parse_filter(swarm: str | None, persona: str | None, types: str | None) -> F
     return Filter(swarm=swarm, persona=persona, types=tuple(dict.fromkeys(by_name[t] for t in wanted)))
 
 
-def parse_position(last_event_id: str | None, start: str | None) -> int | None:
-    """The sequence to go on after; None is only what comes from now on. `Last-Event-ID` wins over `from`. Raises `Problem` (422)."""
+class Place(msgspec.Struct, frozen=True):
+    """The sequence to go on after, and the epoch its id was of; None of one that is in every epoch, the beginning."""
+
+    seq: int
+    epoch: int | None = None
+
+
+def parse_position(last_event_id: str | None, start: str | None) -> Place | None:
+    """The place to go on after; None is only what comes from now on. `Last-Event-ID` wins over `from`. Raises `Problem` (422)."""
     if last_event_id:
-        if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 18):
+        if not ID.fullmatch(last_event_id):
             raise Problem(
                 422, "Last-Event-ID: it is the id of an event of this stream, a number", reason="bad_event_id"
             )
-        return int(last_event_id)
+        seq, _, epoch = last_event_id.partition(".")
+        return Place(int(seq), int(epoch or 0) if int(seq) else None)
     if start not in (None, "beginning", "now"):
         raise Problem(422, f"from: {str(start)[:60]!r} is neither 'beginning' nor 'now'", reason="bad_from")
-    return 0 if start == "beginning" else None
+    return Place(0) if start == "beginning" else None
 
 
-def frame(recorded: Recorded) -> bytes:
+def event_id(seq: int, epoch: int) -> bytes:
+    return b"%d.%d" % (seq, epoch) if epoch else b"%d" % seq
+
+
+def frame(recorded: Recorded, epoch: int = 0) -> bytes:
     """One event as it goes over the wire."""
     event = recorded.event
     body = msgspec.to_builtins(event)
@@ -107,12 +124,19 @@ def frame(recorded: Recorded) -> bytes:
         timestamp=recorded.envelope.time,
         payload=msgspec.Raw(msgspec.json.encode(payload)),
     )
-    return b"id: %d\nevent: cognition\ndata: %b\n\n" % (recorded.seq, msgspec.json.encode(shaped))
+    data = msgspec.json.encode(shaped)
+    return b"id: %b\nevent: cognition\ndata: %b\n\n" % (event_id(recorded.seq, epoch), data)
 
 
-def at(position: int) -> bytes:
+def at(position: int, epoch: int) -> bytes:
     """Sets the client's last event id and brings no event."""
-    return b"id: %d\n\n" % position
+    return b"id: %b\n\n" % event_id(position, epoch)
+
+
+def of_another_log(why: str) -> bytes:
+    """Tells a client that what it has seen is of a log that is no more; it resumes from the beginning of the one there is."""
+    note = msgspec.json.encode({"why": f"the log is another one: {why}", "first_event_id": 0, "resumed_after": 0})
+    return b"id: 0\nevent: gap\ndata: %b\n\n" % note
 
 
 def later(why: str, retry_after_s: int) -> bytes:
@@ -137,7 +161,9 @@ class EventStream:
         max_clients: int,
         max_total: int,
         refused: Callable[[str, str], None] = lambda reason, detail: None,
+        another: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._another = another
         self._log, self._feed = log, feed
         self._buffer, self._heartbeat_s = buffer, heartbeat_s
         self._max_clients, self._max_total = max_clients, max_total
@@ -145,7 +171,7 @@ class EventStream:
         self._clients: Counter[str] = Counter()
 
     async def open(
-        self, principal: str, wanted: Filter, after: int | None, *, again: bool = False
+        self, principal: str, wanted: Filter, after: Place | None, *, again: bool = False
     ) -> AsyncIterator[bytes]:
         """The chunks of one client's stream.
 
@@ -168,7 +194,7 @@ class EventStream:
             return f"{self._max_total} event streams are open, the limit of all together"
         return None
 
-    async def _chunks(self, principal: str, wanted: Filter, after: int | None) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, principal: str, wanted: Filter, after: Place | None) -> AsyncGenerator[bytes, None]:
         past = Past(self._log, self._feed, wanted, after, self._buffer)
         self._clients[principal] += 1
         STREAM_CLIENTS.inc()
@@ -189,6 +215,8 @@ class EventStream:
             if past.joined is not None:
                 async for chunk in self._live(past.joined, past.cursor or 0):
                     yield chunk
+            if (why := self._another()) is not None:
+                yield of_another_log(why)
             yield GOODBYE
         finally:
             past.close()
@@ -202,13 +230,14 @@ class EventStream:
         while True:
             skipped, events = await subscription.take(self._heartbeat_s)
             position = self._feed.position
-            fresh = [frame(r) for r in events if r.seq > after]
+            epoch = self._feed.projection.halts.epoch
+            fresh = [frame(r, epoch) for r in events if r.seq > after]
             if skipped:
                 fresh.insert(0, b"event: lag\ndata: skipped %d\n\n" % skipped)
             if fresh:
                 yield b"".join(fresh)
             elif not subscription.closed:
-                yield HEARTBEAT if position <= told else HEARTBEAT[:-1] + at(position)
+                yield HEARTBEAT if position <= told else HEARTBEAT[:-1] + at(position, epoch)
             told = max(told, position)
             if subscription.closed:
                 return
@@ -217,17 +246,22 @@ class EventStream:
 class Past:
     """Brings one client from `cursor` to the present; `joined` is its subscription once it is there."""
 
-    def __init__(self, log: Log, feed: Feed, wanted: Filter, cursor: int | None, buffer: int) -> None:
-        self.cursor = cursor
+    def __init__(self, log: Log, feed: Feed, wanted: Filter, after: Place | None, buffer: int) -> None:
+        self.cursor = None if after is None else after.seq
+        self._of = None if after is None else after.epoch
         self.joined: Subscription | None = None
         self._log, self._feed, self._wanted, self._buffer = log, feed, wanted, buffer
-        self._checked = not cursor
+        self._checked = not self.cursor
+
+    @property
+    def _epoch(self) -> int:
+        return self._feed.projection.halts.epoch
 
     async def advance(self) -> bytes:
         """One step, and what it brings. Raises `LogUnavailable`; then it is where it was."""
         if self.cursor is None:
             self.joined, self.cursor = self._subscribe(), self._feed.position
-            return at(self.cursor)
+            return at(self.cursor, self._epoch)
         if not self._checked:
             self.cursor, told = await self._resumed(self.cursor)
             self._checked = True
@@ -236,7 +270,7 @@ class Past:
         if upto - self.cursor > PAGE:
             page = await self._page(upto, PAGE)
             self.cursor = page[-1].seq if page else upto  # a short one is no end: it is without unreadable events
-            return b"".join(map(frame, page))
+            return self._frames(page)
         subscription = self._subscribe()
         try:
             page = await self._page(upto, None) if upto > self.cursor else []
@@ -244,7 +278,11 @@ class Past:
             self._feed.unsubscribe(subscription)
             raise
         self.joined, self.cursor = subscription, max(self.cursor, upto)
-        return b"".join(map(frame, page)) + at(self.cursor)
+        return self._frames(page) + at(self.cursor, self._epoch)
+
+    def _frames(self, page: Sequence[Recorded]) -> bytes:
+        epoch = self._epoch
+        return b"".join([frame(recorded, epoch) for recorded in page])
 
     def close(self) -> None:
         if self.joined is not None:
@@ -257,7 +295,14 @@ class Past:
         return await self._log.read(self._wanted.subjects(), self.cursor or 0, upto=upto, limit=limit)
 
     async def _resumed(self, after: int) -> tuple[int, bytes]:
-        """Where to go on, and how the client is told when the log does not reach back to `after`, or never got there."""
+        """Where to go on, and how the client is told when the log does not reach back to `after`, never got there, or is another
+        one since: then it goes on with the halt that says so."""
+        if self._of != self._epoch:
+            resumed = max(0, self._epoch - 1)
+            note = msgspec.json.encode(
+                {"last_event_id": after, "first_event_id": resumed + 1, "resumed_after": resumed}
+            )
+            return resumed, self._gap(resumed, note)
         if await self._log.get(after) is not None:
             return after, b""
         oldest = await self._log.read((ANYTHING,), 0, limit=1)
@@ -266,4 +311,7 @@ class Past:
             return after, b""
         resumed = max(0, first - 1) if after < first else self._feed.position
         note = msgspec.json.encode({"last_event_id": after, "first_event_id": first, "resumed_after": resumed})
-        return resumed, b"id: %d\nevent: gap\ndata: %b\n\n" % (resumed, note)
+        return resumed, self._gap(resumed, note)
+
+    def _gap(self, resumed: int, note: bytes) -> bytes:
+        return b"id: %b\nevent: gap\ndata: %b\n\n" % (event_id(resumed, self._epoch), note)

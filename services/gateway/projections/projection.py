@@ -28,9 +28,11 @@ from services.gateway.wire.views import (
     MemorySnapshot,
     ProposalStatus,
 )
+from shared import halts
 from shared.contracts.catalog import class_of, matches
 from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
+from shared.halts import Halts
 from shared.log.marks import Trail
 from shared.policy.activations import BOUNDARY, Activations
 from shared.policy.sides import Feeders
@@ -74,6 +76,7 @@ class State(msgspec.Struct, array_like=True):
     snapshot: MemorySnapshot | None
     commands: dict[str, dict[str, int]]
     refusals: dict[str, Line]
+    halts: Halts
 
 
 class Commands:
@@ -119,6 +122,7 @@ class Projection:
         self.feeders = Feeders()
         self.refusals = Refusals()
         self.policies = Activations()
+        self.halts = Halts()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
 
@@ -132,6 +136,8 @@ class Projection:
             self.loop.seq = message.seq
         if message.subject == BOUNDARY:
             self.policies.apply(message)
+        if matches(halts.BOUNDARY, message.subject):
+            halts.evolve(self.halts, message)
         if isinstance(message, Recorded):
             self._fold(message)
         return True
@@ -167,6 +173,7 @@ class Projection:
             snapshot=self.snapshot,
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
             refusals=dict(self.refusals.lines),
+            halts=msgspec.structs.replace(self.halts, lost=dict(self.halts.lost), unseen=dict(self.halts.unseen)),
         )
 
     def restore(self, state: State) -> None:
@@ -185,7 +192,7 @@ class Projection:
         self.disorder.restore(state.disorder)
         self.feeders, self.policies = state.feeders, state.policies
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
-        self.refusals.lines = state.refusals
+        self.refusals.lines, self.halts = state.refusals, state.halts
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]

@@ -39,7 +39,19 @@ _APPROVAL = views.Approval(
     state="pending",
 )  # fmt: skip
 
+_HELD = views.HeldAction(
+    proposal_id=PROPOSAL, persona_id="watcher", swarm_id="web", what="claim", in_log=True,
+    title="Write the findings down", target="findings/web/watcher/a.md", at=NOW,
+)  # fmt: skip
+
 EXAMPLES: tuple[msgspec.Struct, ...] = (
+    _HELD,
+    views.HaltState(
+        halted=True, cause="log_went_back", reason="the log went back: it ends at 812, and had reached 1204", principal="",
+        since=NOW, seq=813, epoch=813, void=(), void_total=0, unknown=(_HELD,), unknown_total=1,
+    ),
+    requests.HaltMesh(reason="the disk looks odd"),
+    requests.ResumeMesh(reason="looked at what is unknown", seq=813),
     requests.StartCognition(loop_interval_ms=750),
     requests.StopCognition(reason="maintenance"),
     requests.CreatePersona(persona_id="watcher", name="watcher", role="analyst", charter=CHARTER, swarm_id="web"),

@@ -69,6 +69,17 @@ class StopCognition(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
 
 
+class HaltMesh(msgspec.Struct, frozen=True, kw_only=True):
+    reason: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class ResumeMesh(msgspec.Struct, frozen=True, kw_only=True):
+    """`seq` is that of the halt that was looked at: a later one is not resumed unseen."""
+
+    reason: Annotated[str, Meta(max_length=1000)] | None = None
+    seq: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+
+
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """`persona` narrows it to one persona; by default all of the swarm perceive it."""
 

@@ -366,6 +366,38 @@ class Recalled(View, frozen=True, kw_only=True):
     memories: tuple[RecalledMemory, ...]
 
 
+class HeldAction(View, frozen=True, kw_only=True):
+    """An action that a halt because the log went back concerns. `in_log`: its proposal is still there, `title` and `target` are of it."""
+
+    proposal_id: str
+    persona_id: str
+    swarm_id: str
+    what: Literal["authorization", "approval", "claim"]
+    in_log: bool
+    title: str
+    target: str
+    at: Instant
+
+
+class HaltState(View, frozen=True, kw_only=True):
+    """Whether actions are halted, and what is void or unknown since the log went back; at most 100 of each, and how many in all.
+
+    `seq` is the sequence of the halt in force, `epoch` that from which on authorisations and approvals count.
+    """
+
+    halted: bool
+    cause: Literal["person", "log_went_back"] | None
+    reason: str
+    principal: str
+    since: Instant | None
+    seq: int
+    epoch: int
+    void: tuple[HeldAction, ...]
+    void_total: int
+    unknown: tuple[HeldAction, ...]
+    unknown_total: int
+
+
 class SwarmBudget(View, frozen=True, kw_only=True):
     """What a swarm was granted and what was settled in the newest minute it asked for any; `outstanding` is unsettled, all minutes."""
 

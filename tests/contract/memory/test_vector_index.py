@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from shared.log.marks import Mark
 from shared.memory import points
 from shared.memory.dedup import exact_key
 from shared.memory.edge import EdgeIndex
-from shared.memory.port import Edge, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector, VectorIndex
+from shared.memory.port import LOG, Edge, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector, VectorIndex
 from shared.memory.server import ServerIndex
 
 DIM = 8
@@ -134,6 +135,16 @@ async def test_cursors_move_with_what_is_written_and_are_no_items(index: VectorI
     assert await index.count() == 1
     await index.write()
     assert await index.cursors() == {"": 6, "alpha/ada": 4}
+
+
+async def test_marks_are_written_with_the_cursor_of_the_log_and_forgotten_with_it(index: VectorIndex) -> None:
+    assert () == await index.marks()
+    marks = (Mark(6, "event-6", datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)), Mark(4, "event-4"))
+    await index.write([(item(1), vector(1))], cursors={LOG: 6, "alpha/ada": 4}, marks=marks)
+    await index.write(cursors={"alpha/ada": 5})
+    assert (marks, {LOG: 6, "alpha/ada": 5}) == (await index.marks(), await index.cursors())
+    await index.clear()
+    assert () == await index.marks()
 
 
 async def test_a_cleared_index_is_empty_and_takes_what_comes(index: VectorIndex) -> None:

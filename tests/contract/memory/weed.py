@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -11,8 +10,9 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+from services.supervisor.keys import private_folder, write_private
 from services.supervisor.mesh import find_binary
-from services.supervisor.plan import weed
+from services.supervisor.object_store import command, configure
 from services.supervisor.ports import S3_GRPC, S3_PORTS, choose
 from services.supervisor.processes import die_with_parent
 
@@ -26,19 +26,16 @@ class Weed:
         self.folder = folder
         self.ports = choose((*S3_PORTS, *S3_GRPC), host="127.0.0.1")
         self.endpoint = f"127.0.0.1:{self.ports['s3_s3']}"
-        self.identities = folder / "identities.json"
-        self.identities.touch(0o600)
-        identity = {
-            "name": "test",
-            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
-        self.identities.write_text(json.dumps({"identities": [identity]}))
+        keys = folder / "keys"
+        private_folder(keys)
+        write_private(keys / "s3-access", ACCESS_KEY)
+        write_private(keys / "s3-secret", SECRET_KEY)
+        self.identities = configure(folder, keys)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            weed(find_binary("weed"), self.folder, self.identities, self.ports),
+            command(find_binary("weed"), self.folder, self.identities, self.ports),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent(os.getpid()),

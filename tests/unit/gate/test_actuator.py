@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.actuator import decider
 from services.actuator.decider import (
+    HALTED_S,
     MARGIN_S,
     NO_LOT_S,
     Allot,
@@ -82,7 +83,19 @@ def test_the_claim_is_guarded_by_all_that_core_says_in_the_proposals_life() -> N
 
 
 def test_an_authorisation_is_checked_before_anything_else() -> None:
-    assert Decision(effect=Check(authorized=AUTHORIZED)) == when(folded(decider, *FRESH))
+    assert Decision(effect=Check(authorized=AUTHORIZED, seq=2)) == when(folded(decider, *FRESH))
+
+
+def test_while_the_mesh_is_halted_it_waits_whatever_else_is_wrong() -> None:
+    halted = Checked(halted=True, lost=True, problems=(("bad_signature", "x"),), actuator=MARK)
+    assert Decision(retry_s=HALTED_S) == after(folded(decider, *FRESH), Check(authorized=AUTHORIZED), halted)
+
+
+def test_what_was_claimed_in_a_part_of_the_log_that_is_gone_is_unknown_and_not_done_again() -> None:
+    lost = Checked(lost=True, problems=(("void_after_rollback", "x"),), actuator=MARK)
+    decision = after(folded(decider, *FRESH), Check(authorized=AUTHORIZED), lost)
+    event = outcome(decision)
+    assert ("unknown", "claim_lost", None, None) == (event.outcome, event.error, event.claim_id, decision.effect)
 
 
 def test_what_is_fit_is_claimed_and_only_with_the_claim_executed() -> None:
@@ -132,6 +145,13 @@ def test_the_outcome_is_recorded_under_the_claim_the_log_holds() -> None:
     [
         (CREATED, AUTHORIZED, Checked(problems=(("bad_signature", "x"),), actuator=MARK), T0, "bad_signature"),
         (CREATED, AUTHORIZED, Checked(problems=(("kill_switch", "x"),), actuator=MARK), T0, "kill_switch"),
+        (
+            CREATED,
+            AUTHORIZED,
+            Checked(problems=(("void_after_rollback", "x"),), actuator=MARK),
+            T0,
+            "void_after_rollback",
+        ),
         (
             CREATED,
             AUTHORIZED,

@@ -13,6 +13,7 @@ import pytest
 from services.actuator import decider
 from services.actuator.decider import Check, Execute, Inquire
 from services.actuator.effects import ActuatorEffects
+from services.actuator.journal import Journal
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import RECEIPTS, Workspace
 from shared.contracts.action import Action
@@ -21,6 +22,7 @@ from shared.crypto import new_seed, sign_verdict
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect, StaleBoundary
 from shared.policy.activations import Followed
+from shared.runtime.halting import Halting
 from shared.runtime.handling import Again, Done
 from tests.unit.gate.given import FINDING, KEY, POST, SEED, Mesh, Plenty, activated, at, authorized, proposed, replaced
 from tests.unit.gate.test_outbound import sink
@@ -50,6 +52,8 @@ class Act(Mesh):
             "workspace": workspace,
             "outbound": Outbound(),
             "lots": Plenty(),
+            "journal": Journal(self.root.parent / f"claims-{name}.jsonl", self.now),
+            "halting": Halting(self.log),
             "trusted_keys": frozenset({KEY}),
             "policies": Followed(self.log),
             "instance": name,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.actuator import decider as actuator
 from services.actuator.effects import ActuatorEffects
+from services.actuator.journal import Journal
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from services.policy_gate import decider as policy_gate
@@ -21,6 +22,7 @@ from shared.decider import Delivered
 from shared.log.memory import MemoryKeyValue
 from shared.policy.activations import Followed
 from shared.policy.bundle import DEFAULT_BUNDLE
+from shared.runtime.halting import Halting
 from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, Plenty, observed, proposed, spawned
 
 
@@ -30,7 +32,10 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
     await policies.begin()
     services = [
         (verifier, VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform),
-        (policy_gate, PolicyGateEffects(sides=Sides(mesh.log), policies=policies, seed=SEED).perform),
+        (
+            policy_gate,
+            PolicyGateEffects(sides=Sides(mesh.log), halting=Halting(mesh.log), policies=policies, seed=SEED).perform,
+        ),
         (
             actuator,
             ActuatorEffects(
@@ -38,6 +43,8 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
                 workspace=workspace,
                 outbound=Outbound(),
                 lots=Plenty(),
+                journal=Journal(tmp_path / "claims.jsonl", mesh.now),
+                halting=Halting(mesh.log),
                 trusted_keys=frozenset({KEY}),
                 policies=Followed(mesh.log),
                 clock=lambda: mesh.now,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.policy_gate import decider
-from services.policy_gate.decider import Evaluate, Evaluated, Grant, Sign, Signed, eligible
+from services.policy_gate.decider import HALTED_S, Evaluate, Evaluated, Grant, Sign, Signed, eligible
 from shared.contracts.events import (
     ApprovalDenied,
     ApprovalGranted,
@@ -190,6 +190,19 @@ def test_the_proposal_is_read_and_all_that_core_says_in_its_life_guards_it() -> 
         boundary.reads,
         boundary.guards,
     )
+
+
+def test_while_the_mesh_is_halted_a_verdict_waits() -> None:
+    for answer in (FREE, NEVER, PEOPLE):
+        held = judged(folded(decider, CREATED, VERIFIED), VERIFIED, 2, replaced(answer, halted=True))
+        assert Decision(retry_s=HALTED_S) == held
+
+
+def test_what_people_said_before_the_log_went_back_is_void_and_what_they_were_asked_after_it_counts() -> None:
+    state = folded(decider, *WAITING, granted())
+    void = judged(state, granted(), 4, replaced(FREE, approvals=("e4",), epoch=4))
+    assert ("approval", ("void_after_rollback",)) == rejection(void)
+    assert isinstance(judged(state, granted(), 4, replaced(FREE, approvals=("e4",), epoch=2)).effect, Sign)
 
 
 def test_the_same_person_twice_is_one_person() -> None:

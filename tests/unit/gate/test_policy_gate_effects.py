@@ -18,15 +18,19 @@ from shared.contracts.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    MeshHalted,
+    MeshResumed,
     ProposalAuthorized,
     ProposalRejected,
     Risk,
 )
+from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity
 from shared.crypto import verify_verdict
 from shared.log.memory import MemoryKeyValue
 from shared.policy.bundle import DEFAULT_BUNDLE
 from shared.policy.sides import LOCAL
+from shared.runtime.halting import Halting
 from shared.runtime.handling import Again, Done
 from tests.unit.gate.given import (
     FINDING,
@@ -55,7 +59,10 @@ class Gate(Mesh):
         super().__init__()
         self.policies = Policies(self.log, MemoryKeyValue(), folder, gate="policy_gate-1")
         self.effects = PolicyGateEffects(
-            sides=Sides(self.log), policies=self.policies, **{"seed": SEED, "allowed_hosts": HOSTS, **settings}
+            sides=Sides(self.log),
+            halting=Halting(self.log),
+            policies=self.policies,
+            **{"seed": SEED, "allowed_hosts": HOSTS, **settings},
         )
 
     async def deliver(self, recorded: Any, attempt: int = 1) -> Any:
@@ -77,6 +84,21 @@ class Gate(Mesh):
     @property
     def verdicts(self) -> list[Any]:
         return [*self.events(ProposalAuthorized), *self.events(ProposalRejected)]
+
+
+async def test_nothing_is_authorised_while_the_mesh_is_halted_and_what_was_approved_before_it_went_back_is_void() -> (
+    None
+):
+    gate = Gate()
+    await gate.propose(NOTE, "medium")
+    everyone = {"swarm": EVERYONE, "persona": EVERYONE}
+    await gate.say(MeshHalted(**everyone, cause="log_went_back"), "h1")
+    held = await gate.vote("bob")
+    assert isinstance(held, Again) and [] == gate.verdicts
+    await gate.say(MeshResumed(**everyone, principal="ann"), "r1")
+    await gate.vote("cid")
+    (rejected,) = gate.verdicts
+    assert ("approval", ("void_after_rollback",)) == (rejected.stage, rejected.reasons)
 
 
 async def test_a_finding_is_authorized_with_a_signature_that_verifies() -> None:

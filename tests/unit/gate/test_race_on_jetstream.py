@@ -11,6 +11,7 @@ import pytest
 from services.actuator import decider
 from services.actuator.decider import Check, Execute, Outcome
 from services.actuator.effects import ActuatorEffects
+from services.actuator.journal import Journal
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from shared.contracts.events import ActionClaimed, ActionExecuted
@@ -23,6 +24,7 @@ from shared.log.port import LogUnavailable
 from shared.log.streams import ensure
 from shared.policy.activations import Followed
 from shared.runtime.driving import drive
+from shared.runtime.halting import Halting
 from shared.runtime.handling import Fold, handle
 from tests.broker import Broker
 from tests.unit.gate.given import KEY, PROPOSAL, SEED, Plenty, activated, authorized, message_of, proposed, replaced
@@ -60,6 +62,8 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
             workspace=workspace,
             outbound=Outbound(),
             lots=Plenty(),
+            journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
+            halting=Halting(log),
             trusted_keys=frozenset({KEY}),
             policies=Followed(log),
             instance=name,

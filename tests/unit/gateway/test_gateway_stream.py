@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from gateway_model import Mesh, created, executed, key, mesh, message, recorded, spawned, thought
 
-from services.gateway.front.stream import EventStream, Filter
+from services.gateway.front.stream import EventStream, Filter, Place
 from services.gateway.projections.feed import Feed, Subscription
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
 from shared.contracts.envelope import Envelope, Message, Recorded
-from shared.contracts.events import CognitionStarted
-from shared.contracts.ids import fresh_id, utc_now
+from shared.contracts.events import CognitionStarted, MeshHalted
+from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.log.memory import MemoryLog
 from shared.log.port import LogUnavailable
 from tests.eventsource import EventSource
@@ -288,7 +288,7 @@ async def test_an_end_in_the_middle_of_a_long_past_comes_at_once() -> None:
     log = MemoryLog()
     async with mesh(log=log) as up:
         await up.put(*(thought("p", n) for n in range(1, 1301)))
-        chunks = await up.gateway.stream.open("p", Filter(), 0)
+        chunks = await up.gateway.stream.open("p", Filter(), Place(0))
         assert await anext(chunks) == b": open\n\n"
         assert (await anext(chunks)).count(b"event: cognition") == 500
         await up.gateway.stop()
@@ -305,6 +305,40 @@ async def test_a_position_the_log_never_had_is_told_as_a_gap(up: Mesh) -> None:
     assert gap.event == "gap"
     assert msgspec.json.decode(gap.data) == {"last_event_id": 999, "first_event_id": 1, "resumed_after": 2}
     assert event.id == "3"
+
+
+async def test_a_log_that_is_another_one_is_told_as_a_gap_before_the_end(up: Mesh) -> None:
+    await up.put(spawned("p"))
+    up.gateway.stream._another = lambda: "it ends at 1, and had reached 7"
+    async with up.client() as client, client.stream("GET", PATH) as answer:
+        await opened(answer)
+        await up.gateway.stop()
+        *_, gap, goodbye = [frame async for frame in frames(answer)]
+    assert ("gap", "0", "500") == (gap.event, gap.id, goodbye.retry)
+    note = msgspec.json.decode(gap.data)
+    assert ("the log is another one: it ends at 1, and had reached 7", 0) == (note["why"], note["resumed_after"])
+
+
+@pytest.mark.parametrize("before", ["1", "2", "4", "2.1", "999.7"])
+async def test_a_client_of_before_the_log_went_back_is_told_so_and_goes_on_with_the_halt(up: Mesh, before: str) -> None:
+    """Also one whose id is of a sequence that there is again: what it saw there was perhaps another event."""
+    await up.put(spawned("p"), thought("p", 1))
+    halted = MeshHalted(swarm=EVERYONE, persona=EVERYONE, cause="log_went_back")
+    await up.put(halted, thought("p", 2), thought("p", 3))
+    async with up.client() as client, client.stream("GET", PATH, headers={"Last-Event-ID": before}) as answer:
+        gap, *events = await take(answer, 4)
+    assert ("gap", "2.3") == (gap.event, gap.id) and 2 == msgspec.json.decode(gap.data)["resumed_after"]
+    assert ["3.3", "4.3", "5.3"] == [event.id for event in events]
+    async with up.client() as client, client.stream("GET", PATH, headers={"Last-Event-ID": "4.3"}) as answer:
+        assert ["5.3"] == [event.id for event in await take(answer, 1)]
+    async with up.client() as client, client.stream("GET", f"{PATH}?from=beginning") as answer:
+        assert [f"{n}.3" for n in range(1, 6)] == [event.id for event in await take(answer, 5)]
+
+
+@pytest.mark.parametrize("bad", ["4.", ".4", "4.x", "4.3.2", "-1", "\u0664"])
+async def test_what_is_no_id_of_this_stream_is_refused(up: Mesh, bad: str) -> None:
+    async with up.client() as client:
+        assert 422 == (await client.get(PATH, headers={"Last-Event-ID": bad.encode()})).status_code
 
 
 async def test_a_position_older_than_the_log_is_told_as_a_gap_and_goes_on_at_its_beginning(
@@ -392,7 +426,7 @@ async def test_a_client_ahead_of_the_projection_is_not_sent_again_what_it_has() 
     feed.take(log.store.records[0])
     stream = EventStream(log, feed, buffer=10, heartbeat_s=5, max_clients=1, max_total=1)
     feed.caught_up.set()
-    chunks = await stream.open("p", Filter(), 3)
+    chunks = await stream.open("p", Filter(), Place(3, 0))
     assert [await anext(chunks), await anext(chunks)] == [b": open\n\n", b"id: 3\n\n"]
     following = asyncio.create_task(anext(chunks))  # type: ignore[arg-type]
     await asyncio.sleep(0)

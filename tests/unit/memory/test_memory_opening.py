@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,26 @@ async def test_with_an_index_at_hand_memory_works_while_cold_storage_is_away(
         assert Unavailable(detail="away", reason="cold_unavailable") == taken
         found = await opened.perform(Recall(swarm="alpha", persona="ada", query="disk", limit=3, now=at(9)))
         assert isinstance(found, Recalled) and found.seq == seq
+
+
+async def test_an_index_of_a_log_that_was_cut_and_has_grown_past_it_again_is_begun_anew(
+    tmp_path: Path, embedder: WordLlamaEmbedder
+) -> None:
+    """What was decided again has the same ids at the same sequences; the times it was stored tell."""
+
+    async def told(log: MemoryLog, *texts: str) -> set[str]:
+        seq = await say(log, spawned(), *(thought(text) for text in texts))
+        async with opening(log, DictCold(), tmp_path, embedder) as opened:
+            await opened.perform(take(seq))
+            recalled = await opened.perform(
+                Recall(swarm="alpha", persona="ada", query="what", limit=9, now=datetime.now(UTC))
+            )
+            assert isinstance(recalled, Recalled)
+            return {memory.text for memory in recalled.memories if memory.kind == "thought"}
+
+    old, new = MemoryLog(lambda: datetime(2026, 1, 1, tzinfo=UTC)), MemoryLog(lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    assert {"the disk fills", "the door is open"} == await told(old, "the disk fills", "the door is open")
+    assert {"the disk fills", "it rains", "it snows"} == await told(new, "the disk fills", "it rains", "it snows")
 
 
 async def test_an_embedder_that_is_away_at_the_start_is_waited_for(tmp_path: Path, embedder: WordLlamaEmbedder) -> None:

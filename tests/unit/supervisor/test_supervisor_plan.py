@@ -51,6 +51,13 @@ def test_every_instance_has_its_own_key_inbox_folder_and_health_port() -> None:
         assert len({env[name] for env in given}) == 8
 
 
+def test_replicas_are_instances_of_their_own_and_every_gateway_has_its_port() -> None:
+    given = environments(Options(replicas=2, runners=3))
+    assert {"governor-1", "governor-2", "persona_runner-3"} < set(given) and len(given) == 15
+    assert given["gateway-1"]["SWARM_HTTP_PORT"] != given["gateway-2"]["SWARM_HTTP_PORT"]
+    assert "api" in plan.port_names(Options(replicas=2))
+
+
 def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     given = environments(Options())
 
