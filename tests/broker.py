@@ -51,6 +51,12 @@ class Broker:
         self.process.kill()
         self.process.wait()
 
+    def terminate(self) -> None:
+        """An orderly end, with all that is in memory on disk."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait()
+
     def _settle(self) -> None:
         assert self.process is not None
         try:

@@ -205,6 +205,7 @@ class Mesh:
         if self.options.s3:
             await self._start(plan.s3(self.places, self.ports))
         await self._declare_streams()
+        self._watches.append(asyncio.create_task(self._declare_again(), name="declare-again"))
         for spec in plan.services(self.options, self.places, self.ports, keys):
             await self._start(spec)
 
@@ -229,6 +230,18 @@ class Mesh:
             raise MeshFailed("the streams cannot be declared:\n" + "\n".join(log.recent))
         finally:
             log.close()
+
+    async def _declare_again(self) -> None:
+        """A broker that was started anew may have lost its store; without streams nobody could even say so."""
+        broker = self.children[plan.NATS]
+        while True:
+            count = broker.restarts + 1
+            await broker.restarted(count)
+            try:
+                await self.wait_ready(plan.NATS)
+                await self._declare_streams()
+            except MeshFailed as error:
+                broker.say(str(error))
 
     def _write_config(self, keys: dict[str, str]) -> None:
         store = self.data / "nats"

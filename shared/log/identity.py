@@ -74,6 +74,7 @@ class Identity:
         self._connection, self._trail, self._file = connection, trail, file
         self._created: str | None = None
         self._living = False
+        self._saved: Witness | None = None
         self.another: str | None = None
         """Why the log is not the one it was, as the end of a sentence; None when it is."""
         self.noticed = asyncio.Event()
@@ -178,6 +179,8 @@ class Identity:
 
     def _save(self, witness: Witness) -> None:
         """Whole or not at all; a disk that refuses is said."""
+        if witness == self._saved:
+            return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             beside = self._file.with_name(self._file.name + ".tmp")
@@ -186,5 +189,6 @@ class Identity:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, self._file)
+            self._saved = witness
         except OSError as error:
             log.warning("witness_not_saved", file=str(self._file), why=str(error))

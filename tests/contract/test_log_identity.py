@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -46,6 +47,16 @@ class Store:
 
     async def make_anew(self) -> None:
         await self._while_down(lambda: shutil.rmtree(self.folder / "js"))
+
+    async def cut_short(self) -> None:
+        """As after a loss of power: the second half of what is on disk is gone, and consumers are further than the log."""
+        await self._while_down(self._cut)
+
+    def _cut(self) -> None:
+        folder = next((self.folder / "js").rglob("SWARM/msgs"))
+        (folder / "index.db").unlink(missing_ok=True)
+        (block,) = folder.glob("*.blk")
+        os.truncate(block, block.stat().st_size // 2)
 
     async def restart(self) -> None:
         await self._while_down(lambda: None)
@@ -199,6 +210,34 @@ async def test_what_others_wrote_is_known_too_a_look_later(store: Store, living:
     async with asyncio.timeout(20):
         await living.identity.noticed.wait()
     assert "it ends at 0, and had reached 4" == living.identity.another
+
+
+async def test_a_log_that_was_cut_short_is_noticed_and_what_comes_then_is_delivered(
+    store: Store, living: Living
+) -> None:
+    assert await living.identity.begin() is None
+    puller = living.log.pull(SPEC)
+    deliveries = aiter(puller)
+    for n in range(10):
+        await commit(living.log, str(n))
+        (await anext(deliveries)).ack()
+    store.broker.terminate()  # so that all of it is on disk
+    await store.cut_short()
+    async with asyncio.timeout(20):
+        await living.identity.noticed.wait()
+    assert "and had reached 10" in (living.identity.another or "")
+    await puller.stop()
+    connection = await Connection.open(store.broker.url, name="after")
+    log = JetStreamLog(connection, service="test", instance="test-1")
+    seq = await commit(log, "after the cut")
+    assert seq < 10
+    again = log.pull(SPEC)
+    coming = aiter(again)
+    async with asyncio.timeout(20):
+        while (delivery := await anext(coming)).seq != seq:
+            delivery.ack()
+    await again.stop()
+    await connection.close()
 
 
 async def test_a_stream_that_somebody_made_anew_on_a_running_broker_is_noticed_by_looking(

@@ -195,6 +195,23 @@ async def test_at_a_start_it_is_noticed_also_when_the_log_has_grown_past_where_i
         assert (await api.get("/v1/halt")).json()["halted"]
 
 
+async def test_a_store_that_is_lost_under_a_living_mesh_is_declared_anew_and_noticed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with running(data) as (mesh, api, _):
+        await create(api, "lost")
+        await asyncio.to_thread((data / "nats").rename, data / "lost")
+        await mesh.kill("nats")
+        async with asyncio.timeout(90):
+            for name in READERS:
+                await mesh.wait_restarted(name)
+        await mesh.wait_ready()
+        state = (await api.get("/v1/halt")).json()
+        assert state["halted"] and "it was made at" in state["reason"]
+        assert set() == await personas(api)
+        assert 0 == (await swarm(mesh, "resume", "--yes"))[0]
+        await create(api, "new")
+
+
 async def test_a_log_made_anew_begins_halted_and_goes_on_when_somebody_says_so(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with running(data) as (mesh, api, log):

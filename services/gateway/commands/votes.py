@@ -102,6 +102,10 @@ async def vote(bus: Bus, command: Command, which: Which, word: Word) -> tuple[Li
             return life, event_id
         if refused := refusal(life, command.principal, word, bus.clock()):
             raise refused
+        epoch = bus.feed.projection.halts.epoch
+        if word.decision == "grant" and life.requested is not None and life.requested.seq < epoch:
+            detail = "it was asked before the log went back, and is void; it must be proposed again"
+            raise Problem(409, detail, reason="void_after_rollback")
         if word.decision == "grant" and bus.four_eyes and (why := side_of(bus, life, command.principal)):
             raise Problem(403, f"{why}: someone else must approve what it proposes", reason="four_eyes")
         assert life.request is not None and life.requested is not None  # else it was refused

@@ -90,6 +90,16 @@ async def test_what_is_void_or_unknown_since_the_log_went_back_is_listed_until_s
     assert ["taken"] == [held["proposal_id"] for held in after["unknown"]]
 
 
+async def test_nobody_approves_what_was_asked_before_the_log_went_back_and_anybody_may_deny_it(up: Mesh) -> None:
+    people = created("people")
+    await up.put(people, verified(people), asked(people), MeshHalted(**ALL, cause="log_went_back"))
+    async with up.client() as client:
+        refused = await client.post("/v1/approvals/people", json={"decision": "grant", "digest": people.digest})
+        assert (409, "void_after_rollback") == (refused.status_code, refused.json()["reason"])
+        denied = await client.post("/v1/approvals/people", json={"decision": "deny", "digest": people.digest})
+        assert 200 == denied.status_code
+
+
 async def test_who_may_control_halts_and_only_who_may_approve_resumes() -> None:
     keys = (key("c", "carl", "control"), key("a", "ann", "approve"), key("r", "rob", "read"))
     async with mesh(GatewaySettings(keys=keys)) as up:
