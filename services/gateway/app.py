@@ -76,7 +76,7 @@ def create_app(gateway: Gateway) -> Front:
     def refused(reason: str, detail: str) -> None:
         gateway.turned_away.note(reason, EVERYONE, None, detail, gateway.clock())
 
-    return Front(app, gateway.settings, lambda: gateway.feed.ready, gateway.clock_off, refused)
+    return Front(app, gateway.settings, lambda: gateway.ready, gateway.clock_off, refused)
 
 
 def _options(routes: Iterable[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

@@ -62,7 +62,7 @@ class Gateway:
         self.turned_away = Refusals()
         self.connected = connected
         self.problems, self.warnings = problems, warnings
-        self.clock_off = clock_off
+        self.clock_off, self.another = clock_off, another
         self.clock = clock
         self.feed = Feed(log, Projection())
         self.bus = Bus(
@@ -95,6 +95,11 @@ class Gateway:
             },
             wall=self.clock,
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether answers are of the present, and of the log there is."""
+        return self.feed.ready and self.another() is None
 
     @property
     def projection(self) -> Projection:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.log import identity as identity_module
-from shared.log.connection import Connection
+from shared.log.connection import FENCED, Connection
 from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec, LogUnavailable
@@ -122,6 +122,11 @@ async def commit(log: JetStreamLog, text: str) -> int:
 async def test_a_broker_that_was_only_restarted_has_the_same_log(store: Store, living: Living, witness: Path) -> None:
     assert await living.identity.begin() is None
     await commit(living.log, "before")
+    store.broker.kill()
+    async with asyncio.timeout(20):
+        while not living.connection.fenced:
+            await asyncio.sleep(0.02)
+    assert FENCED == living.identity.sentence
     await store.restart()
     assert 2 == await commit(living.log, "after")
     assert living.identity.another is None
@@ -157,6 +162,7 @@ async def test_a_living_service_notices_and_says_nothing_into_another_log(
     async with asyncio.timeout(20):
         await living.identity.noticed.wait()
     assert why in (living.identity.another or "")
+    assert (living.identity.sentence or "").startswith("the log is another one: ")
     with pytest.raises(LogUnavailable):
         delivery.ack()  # it would be taken for one of what has its sequence now
     with pytest.raises(LogUnavailable):

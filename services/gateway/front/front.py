@@ -97,7 +97,9 @@ class Front:
             self._check_body(headers)
         path = scope["path"]
         if path.startswith("/v1/") and path != stream.PATH and not self._ready():
-            raise Problem(503, "the log is still being read", reason="catching_up", retry_after_s=RETRY_AFTER_S)
+            raise Problem(
+                503, "the log is still being read, or is read anew", reason="catching_up", retry_after_s=RETRY_AFTER_S
+            )
         if scope["method"] in WITH_BODY and (why := self._clock_off()) is not None:
             raise Problem(503, why, reason="clock_off", retry_after_s=RETRY_AFTER_S)
         return caller

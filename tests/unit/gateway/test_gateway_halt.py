@@ -115,6 +115,15 @@ async def test_who_may_control_halts_and_only_who_may_approve_resumes() -> None:
         assert ["carl", "ann"] == [r.event.principal for r in await up.log.read((BOUNDARY,))]  # type: ignore[union-attr]
 
 
+async def test_nothing_is_answered_from_a_log_that_is_no_more(up: Mesh) -> None:
+    async with up.client() as client:
+        assert 200 == (await client.get("/v1/swarm/personas")).status_code
+        up.gateway.another = lambda: "it ends at 3, and had reached 5"
+        refused = await client.get("/v1/swarm/personas")
+        assert (503, "catching_up") == (refused.status_code, refused.json()["reason"])
+        assert 200 == (await client.get("/health")).status_code
+
+
 async def test_halts_outlive_the_gateway_in_its_checkpoint(up: Mesh) -> None:
     await up.put(MeshHalted(**ALL, cause="log_went_back", reason="it ends at 3"))
     from services.gateway.projections.projection import Projection
