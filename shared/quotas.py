@@ -42,7 +42,13 @@ QUOTAS = (
     Quota(
         reason="recall_rate", what="recalls a minute", per="key and swarm", by="gateway", setting="recalls_per_minute"
     ),
-    Quota(reason="spawn_rate", what="spawns a minute", per="swarm", by="governor", setting="spawns_per_minute"),
+    Quota(
+        reason="spawn_rate",
+        what="spawns a minute, asked for at a gateway or done",
+        per="swarm",
+        by="gateway and governor",
+        setting="spawns_per_minute",
+    ),
     Quota(
         reason="action_limit",
         what="actions a minute, of it and all below it",

@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cognition_enabled: bool = True
 
     # quotas, see shared/quotas.py for all of them
-    swarm_open_requests: Positive = 32
+    swarm_open_requests: Positive = 16
     observations_per_minute: Annotated[int, msgspec.Meta(ge=1000)] = 120_000
     recalls_per_minute: Positive = 600
     swarm_open_actions: Positive = 1000

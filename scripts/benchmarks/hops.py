@@ -52,7 +52,7 @@ async def _run(quick: bool) -> Figures:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             async with broker(sync_always=sync_always) as server:
                 say(f"hops: {mode}, services")
-                workers = _services(server.url, Path(folder))
+                workers = services(server.url, Path(folder))
                 figures[mode] |= await _turns(server, (Side("services", slower=5),), workers, quick)
     figures |= _ratios(figures["sync_default"], "kernel", "hops")
     figures |= _ratios(figures["sync_default"], "services", "services")
@@ -115,7 +115,7 @@ def _kernel(url: str) -> list[Worker]:
     return ours + [Worker((*module, "bare", stage, url, side.prefix, n)) for side, n in bare for stage in STAGES]
 
 
-def _services(url: str, folder: Path) -> list[Worker]:
+def services(url: str, folder: Path) -> list[Worker]:
     """The real three, with a verdict key of their own, and the governor that gives the actuator its lots."""
     seed = new_seed()
     (folder / "verdict.seed").write_text(seed)

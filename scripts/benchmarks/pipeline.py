@@ -153,6 +153,12 @@ class Driver:
         times = sorted(self._arrived.values())
         return (count - 1) / (times[-1] - times[0])
 
+    async def once(self) -> None:
+        """Returns when one proposal has come out."""
+        ((_, subject, lines, body),) = self._proposals(1)
+        self._connection.send(subject, body, lines=lines)
+        await self._all_of(1)
+
     async def _all_of(self, count: int) -> None:
         self._wanted = count
         if len(self._arrived) < count:

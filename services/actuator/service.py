@@ -22,6 +22,8 @@ from shared.settings import SettingsError, listed
 log = structlog.get_logger()
 
 PRUNE_EVERY_S = 3600.0
+ACTIONS_AT_ONCE = 64
+"""Of one swarm; most of the time an action waits for its target."""
 
 
 async def wire(service: Service) -> None:
@@ -55,7 +57,9 @@ async def wire(service: Service) -> None:
         kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,
         instance=service.instance,
     )
-    service.consume(service.shell(decider, perform=effects.perform, at_most=settings.swarm_open_actions))
+    service.consume(
+        service.shell(decider, perform=effects.perform, at_most=settings.swarm_open_actions, at_once=ACTIONS_AT_ONCE)
+    )
     service.every(PRUNE_EVERY_S, prune, "prune-receipts")
     service.on_close(close)
     service.on_close(lots.close)

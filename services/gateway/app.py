@@ -13,6 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from services.gateway.context import Gateway, provide_caller, provide_command, provide_paging
 from services.gateway.front.docs import Document, OfflinePage
+from services.gateway.front.door import Door
 from services.gateway.front.front import Front
 from services.gateway.routes import cognition, mesh, swarm
 from services.gateway.settings import assert_safe
@@ -76,7 +77,8 @@ def create_app(gateway: Gateway) -> Front:
     def refused(reason: str, detail: str) -> None:
         gateway.turned_away.note(reason, EVERYONE, None, detail, gateway.clock())
 
-    return Front(app, gateway.settings, lambda: gateway.ready, gateway.clock_off, refused)
+    door = Door(lambda: gateway.projection, gateway.bus.admission, max_body=gateway.settings.max_body_bytes)
+    return Front(app, gateway.settings, lambda: gateway.ready, gateway.clock_off, refused, door.let_in)
 
 
 def _options(routes: Iterable[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

@@ -92,6 +92,7 @@ class Gateway:
             per_minute={
                 "observation_rate": self.settings.observations_per_minute,
                 "recall_rate": self.settings.recalls_per_minute,
+                "spawn_rate": self.settings.spawns_per_minute,
             },
             wall=self.clock,
         )

@@ -55,6 +55,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         swarm_open_requests=settings.swarm_open_requests,
         observations_per_minute=settings.observations_per_minute,
         recalls_per_minute=settings.recalls_per_minute,
+        spawns_per_minute=settings.spawns_per_minute,
         max_streams=settings.http_streams,
         max_streams_total=settings.http_streams * TOTAL_STREAMS,
     )

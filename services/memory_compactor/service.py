@@ -19,6 +19,7 @@ from shared.settings import Settings, SettingsError
 from shared.telemetry import MEMORY_BEHIND, MEMORY_BEHIND_S
 
 COLD_LOOKED_AT_EVERY_S = 10.0
+WAITING_AT_ONCE = 64
 SNAPSHOTTED = ("persona.draining", "thought.generated")
 """What may be followed by a snapshot. The rest only memory's own tail needs."""
 
@@ -61,7 +62,8 @@ async def wire(service: Service) -> None:
     service.ready("cold", cached(cold_problem, COLD_LOOKED_AT_EVERY_S))
 
     decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)
-    shell = service.shell(decider, perform=opening.perform, state_type=State)
+    # most of the time they wait for the index or for cold storage
+    shell = service.shell(decider, perform=opening.perform, state_type=State, at_once=WAITING_AT_ONCE)
     # a draining persona is pending till its deadline, and as long as cold storage is away: many may drain at once, for days
     service.consume(shell, classes=SNAPSHOTTED, max_deliver=10_000)
     service.consume(service.shell(decider, perform=opening.perform), stream="RECALL", suffix="-recall")

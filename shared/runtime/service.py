@@ -43,7 +43,7 @@ from shared.runtime.health import Health, ReadyCheck, served
 from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
 from shared.runtime.readiness import promise
-from shared.runtime.shell import ROOM, Shell
+from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, ROOM, Shell
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 
@@ -129,10 +129,12 @@ class Service:
         state_type: type[S] | None = None,
         state_version: int = 1,
         at_most: int = ROOM,
+        at_once: int = IN_FLIGHT_OF_A_SWARM,
     ) -> Shell[S]:
         """A shell for a decider; with `state_type`, its folds are checkpointed, and those of another version are not restored.
 
-        `at_most`: as many of one swarm's messages are held.
+        `at_most`: as many of one swarm's messages are held, `at_once` handled at the same time: more where handlers wait for
+        somebody outside than where they keep this machine busy.
         """
         checkpoints = None
         if state_type is not None:
@@ -147,6 +149,7 @@ class Service:
             checkpoints=checkpoints,
             may_work=self.may_work,
             at_most=at_most,
+            at_once=at_once,
         )
 
     def consume(

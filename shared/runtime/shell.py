@@ -39,10 +39,12 @@ MAX_FOLDS = 1024
 MAX_OPENED = 8192
 MAX_PAUSE_S = 30.0
 HELD_S = 2.0
-IN_FLIGHT_LIMIT, IN_FLIGHT_OF_A_SWARM = 256, 64
+IN_FLIGHT_LIMIT, IN_FLIGHT_OF_A_SWARM = 256, 8
+"""Few of one swarm keep the processor and the broker busy, and what is begun all goes on at once: more would only make others wait."""
 ROOM, PIECE_BYTES = 16_384, 4096
 """What is read ahead, in pieces: a delivery is one for each `PIECE_BYTES` of its body that it begins."""
-RENEWED_AT_ONCE = 128
+TAKEN_AT_ONCE, RENEWED_AT_ONCE = 16, 128
+"""Then it is the others' turn on the event loop."""
 _Name = tuple[str, ...]
 
 
@@ -61,7 +63,7 @@ class Shell(Generic[S]):
     """A decider with its effects on a log. `clock` is the wall clock that becomes `now` of each delivery.
 
     While `may_work` says no, deliveries go back to the broker, for another replica or for later. `at_most`: of one swarm's
-    deliveries that wait or are handled, whatever room there is.
+    deliveries that wait or are handled, whatever room there is. `at_once`: of one swarm, are handled.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Shell(Generic[S]):
         clock: Callable[[], datetime] = utc_now,
         may_work: Callable[[], bool] = lambda: True,
         at_most: int = ROOM,
+        at_once: int = IN_FLIGHT_OF_A_SWARM,
     ) -> None:
         self._log = log_
         self._may_work = may_work
@@ -87,7 +90,8 @@ class Shell(Generic[S]):
         self._clock = clock
         self._folds: OrderedDict[_Name, Fold[S]] = OrderedDict()
         self._opened: dict[_Name, None] = {}
-        self._turns = _turns()
+        self._turns = _turns(at_once)
+        self._at_once = at_once
         self._workers: set[asyncio.Task[None]] = set()
         self._ending = False
         self._working: dict[Delivery, None] = {}
@@ -121,10 +125,14 @@ class Shell(Generic[S]):
                 waiting.cancel()
             for delivery in tuple(self._working):
                 self._settle(delivery, Again(0.1), "drained")
-            self._turns, self._ending = _turns(), False
+            self._turns, self._ending = _turns(self._at_once), False
 
     async def _take(self, puller: Puller, spec: ConsumerSpec) -> None:
+        taken = 0
         async for delivery in puller:
+            taken += 1
+            if taken % TAKEN_AT_ONCE == 0:
+                await asyncio.sleep(0)
             while self._turns.is_full:
                 self._has_room.clear()
                 await self._has_room.wait()
@@ -327,8 +335,8 @@ class Shell(Generic[S]):
                     break
 
 
-def _turns() -> Turns[_Work]:
-    return Turns(room=ROOM, at_once=IN_FLIGHT_LIMIT, at_once_each=IN_FLIGHT_OF_A_SWARM)
+def _turns(at_once: int) -> Turns[_Work]:
+    return Turns(room=ROOM, at_once=IN_FLIGHT_LIMIT, at_once_each=at_once)
 
 
 def _is_dead(delivery: Delivery, spec: ConsumerSpec) -> bool:

@@ -24,7 +24,9 @@ MAX_HELD = 10_000
 
 
 class Admission:
-    """`open_requests` is of one swarm and kind; `per_minute` by reason, of one key and swarm. `wall` stamps what is counted."""
+    """`open_requests` is of one swarm and kind; `per_minute` by reason, of one key and swarm or of a swarm.
+    `wall` stamps what is counted.
+    """
 
     def __init__(
         self,
@@ -60,16 +62,16 @@ class Admission:
             if not self._open[key]:
                 del self._open[key]
 
-    def take(self, reason: str, what: str, principal: str, swarm: str, count: int = 1) -> None:
-        """So many of what is counted by the minute. Raises `Problem` (429); 422 when no waiting would do."""
+    def take(self, reason: str, what: str, principal: str | None, swarm: str, count: int = 1) -> None:
+        """So many of what is counted by the minute, for one principal or for all. Raises `Problem` (429); 422 when no waiting would do."""
         limit = self._per_minute[reason]
         if count > limit:
             raise Problem(422, f"{count} {what} at once are more than the {limit} a minute there may be; send fewer")
         wait_s = self._buckets[reason].take(f"{principal}\n{swarm}", self._clock(), count)
         if wait_s:
             detail = (
-                f"{count} more {what} would be beyond the limit of {limit} a minute for {principal} in swarm "
-                f"{as_given(swarm)!r}; ask again in {wait_s} s"
+                f"{count} more {what} would be beyond the limit of {limit} a minute{f' for {principal}' if principal else ''} "
+                f"in swarm {as_given(swarm)!r}; ask again in {wait_s} s"
             )
             raise self.refused(reason, swarm, detail, wait_s)
 

@@ -105,9 +105,8 @@ async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPerson
 async def _spawn(bus: Bus, command: Command, event_id: str, event: SpawnRequested, parent: Persona | None) -> Persona:
     repeated = await bus.repeated(event_id, event)
     if not repeated:
-        bus.admission.assert_not_held(event.swarm)
         _may_spawn(bus.feed.projection, event, parent)
-    with bus.admission.open("spawn", event.swarm), bus.feed.awaiting(event_id) as queue:
+    with bus.feed.awaiting(event_id) as queue:
         await bus.send(command, [bus.message(command, event_id, event)])
         if command.key is not None:
             for recorded in await _answers(bus, event, event_id):
@@ -173,7 +172,7 @@ async def reap(
     if not target.live:
         raise Problem(409, f"persona {as_given(persona_id)!r} is {target.stage} already", reason="not_live")
     family = bus.feed.projection.personas.live_family(target) if request.cascade else [target]
-    with bus.admission.open("reap", swarm), bus.feed.awaiting(event_id) as queue:
+    with bus.feed.awaiting(event_id) as queue:
         await bus.send(command, [bus.message(command, event_id, event)])
         first, _ = await bus.outcome(queue, (PersonaDraining,), event_id, "governor")
         found = (first.event.persona,)

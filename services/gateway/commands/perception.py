@@ -37,8 +37,7 @@ async def record(bus: Bus, command: Command, swarm: str, request: RecordObservat
         raise Problem(422, "this Idempotency-Key was used for more observations", reason="idempotency_key_reused")
     messages = [bus.message(command, i, e) for i, e in zip(ids, events, strict=True)]
     bus.admission.take("observation_rate", "observations", command.principal, swarm, len(messages))
-    with bus.admission.open("observe", swarm):
-        seqs = await bus.send(command, messages, wait=False)
+    seqs = await bus.send(command, messages, wait=False)
     return ObservationsRecorded(sequences=seqs, ids=tuple(ids), count=len(ids))
 
 
@@ -75,7 +74,7 @@ async def recall(
         limit=limit,
         principal=command.principal,
     )
-    with bus.admission.open("recall", event.swarm), bus.feed.awaiting(event_id) as queue:
+    with bus.feed.awaiting(event_id) as queue:
         await bus.log.commit([bus.message(command, event_id, event)])
         _, answer = await bus.outcome(queue, (RecallAnswered,), event_id, "memory")
     ranked = sorted(answer.memories, key=lambda m: -m.score)

@@ -38,6 +38,34 @@ def authenticate(keys: tuple[Key, ...], token: str) -> Caller | None:
     return found
 
 
+SPREAD = 32
+"""Late answers are so many different times late, lest all who got one ask again at once."""
+
+
+class Impatient:
+    """Who asks again before the time it was told: its next refusal comes `LATE_S` later, or up to twice that, so it cannot keep
+    the gateway busy.
+
+    While `MAX_LATE` answers wait, the others come at once. The caller counts `late` up and down as it waits.
+    """
+
+    LATE_S, MAX_LATE = 0.25, 1000
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+        self.late = 0
+
+    def delay_s(self, name: str, now_s: float, retry_after_s: int) -> float:
+        """How long to wait with this refusal. `now_s` is a monotonic clock."""
+        until_s = self._told.pop(name, now_s)
+        self._told[name] = now_s + retry_after_s
+        if len(self._told) > MAX_BUCKETS:
+            del self._told[next(iter(self._told))]
+        if now_s >= until_s or self.late >= self.MAX_LATE:
+            return 0.0
+        return self.LATE_S * (1 + self.late % SPREAD / SPREAD)
+
+
 class Buckets:
     """Token buckets by name: `burst` at once, `rate_per_s` in the long run. The least recently used go when there are too many."""
 

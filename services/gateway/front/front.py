@@ -6,12 +6,15 @@ this machine and its `Origin`, if any, is that same host or allowed: neither DNS
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 from urllib.parse import parse_qs
 
 from services.gateway.front import stream
-from services.gateway.front.access import ANYONE_LOCAL, Buckets, Caller, authenticate
+from services.gateway.front.access import ANYONE_LOCAL, Buckets, Caller, Impatient, authenticate
 from services.gateway.front.asgi import App, Event, Receive, Scope, Send
 from services.gateway.front.origins import Origins, is_preflight
 from services.gateway.front.outgoing import Outgoing
@@ -20,7 +23,16 @@ from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.telemetry import HTTP_REQUESTS
 
 OPEN = frozenset(("/health", "/health/live", "/health/ready"))
+RATED = "swarm.rated"
+"""Where in the scope it is kept who asks, as rates are counted."""
 WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
+LetIn = Callable[[Scope, Receive], AbstractAsyncContextManager[Receive]]
+
+
+@asynccontextmanager
+async def let_all_in(scope: Scope, receive: Receive) -> AsyncIterator[Receive]:
+    """Nobody is turned away."""
+    yield receive
 
 
 class Front:
@@ -28,7 +40,7 @@ class Front:
 
     HEAD is GET without the body; the scope says `head`, for what would do more than answer.
 
-    Commands carry this process's time: while `clock_off` says why it is wrong, none is taken.
+    Commands carry this process's time: while `clock_off` says why it is wrong, none is taken. `let_in` may turn a request away.
     """
 
     def __init__(
@@ -38,10 +50,12 @@ class Front:
         ready: Callable[[], bool],
         clock_off: Callable[[], str | None] = lambda: None,
         refused: Callable[[str, str], None] = lambda reason, detail: None,
+        let_in: LetIn = let_all_in,
     ) -> None:
         self._app, self._settings, self._ready, self._clock_off = app, settings, ready, clock_off
-        self._refused = refused
+        self._refused, self._let_in = refused, let_in
         self._buckets = Buckets(settings.rate_per_s, settings.burst)
+        self._impatient = Impatient()
         self._origins = Origins(settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,11 +83,25 @@ class Front:
                 return
             if scope["path"] not in OPEN:
                 scope["user"] = self._admit(scope, headers)
-            await self._app(scope, receive, out)
+            async with self._let_in(scope, receive) as body:
+                await self._app(scope, body, out)
         except Problem as problem:
+            await self._be_late(problem, scope)
             await (_later if scope["path"] == stream.PATH else respond)(problem, out)
         finally:
             HTTP_REQUESTS.labels(scope.get("path_template") or "unmatched", f"{status // 100}xx").inc()
+
+    async def _be_late(self, problem: Problem, scope: Scope) -> None:
+        """Make who does not wait wait."""
+        if problem.status != HTTPStatus.TOO_MANY_REQUESTS or problem.retry_after_s is None:
+            return
+        delay_s = self._impatient.delay_s(scope[RATED], time.monotonic(), problem.retry_after_s)
+        if delay_s:
+            self._impatient.late += 1
+            try:
+                await asyncio.sleep(delay_s)
+            finally:
+                self._impatient.late -= 1
 
     def _preflight(self, headers: dict[bytes, str]) -> dict[str, str]:
         if self._settings.keyless:
@@ -84,9 +112,8 @@ class Front:
         """Who asks. Raises `Problem`: 401, 403, 413, 415, 429, 503."""
         address = (scope.get("client") or ("unknown",))[0]
         caller = self._caller(scope, headers)
-        wait_s = self._buckets.take(
-            f"address {address}" if caller in (None, ANYONE_LOCAL) else _name(caller), time.monotonic()
-        )
+        scope[RATED] = f"address {address}" if caller in (None, ANYONE_LOCAL) else _name(caller)
+        wait_s = self._buckets.take(scope[RATED], time.monotonic())
         if wait_s:
             detail = f"more than {self._settings.rate_per_s:g} requests a second (burst {self._settings.burst})"
             self._refused("rate_limited", detail)

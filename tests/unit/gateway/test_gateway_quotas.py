@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 
 from services.gateway.commands.admission import Admission
+from services.gateway.front.access import Impatient
 from services.gateway.projections.refusals import Refusals
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire.problems import Problem
@@ -60,6 +62,69 @@ async def test_a_swarm_has_so_many_requests_open_and_others_are_answered_as_ever
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_while_a_swarm_is_full_every_way_in_tells_so_and_whatever_else_is_read_as_ever() -> None:
+    async with mesh(SETTINGS) as up, up.client("loud") as client:
+        assert [200, 200] == [(await spawn(client, swarm, f"root-{swarm}")).status_code for swarm in ("loud", "quiet")]
+        up.governor.deaf_to = {"loud"}
+        waiting = [asyncio.create_task(spawn(client, "loud", f"p{n}")) for n in range(3)]
+        await requested(up, "loud", 4)
+        child = {"name": "n", "role": "r", "charter": "c"}
+        for path, body in (
+            ("/v1/swarm/personas/root-loud/spawn", child),
+            ("/v1/swarm/personas/root-loud/spawn?swarm=loud", child),
+            ("/v1/swarm/personas", {**child, "parent_id": "root-loud"}),
+            ("/v1/swarm/personas", {**child, "parent_id": "root-loud", "swarm_id": "loud"}),
+            ("/v1/swarm/personas", root("loud", "p9")),
+        ):
+            answer = await client.post(path, json=body)
+            assert (429, "too_many_open_requests") == (answer.status_code, answer.json()["reason"]), (path, body)
+        many = b'{"name":"n","role":"r","charter":"c","swarm_id":"quiet"' + b" " * 100_000 + b"}"
+        in_pieces = (many[start : start + 10_000] for start in range(0, len(many), 10_000))
+        media = {"Content-Type": "application/json"}
+        assert 200 == (await client.post("/v1/swarm/personas", content=_slowly(in_pieces), headers=media)).status_code
+        for path, body in (
+            ("/v1/swarm/personas/root-quiet/spawn", child),
+            ("/v1/swarm/loud/observations", {"text": "a line"}),
+            ("/v1/swarm/personas", {**child, "swarm_id": "another"}),
+            ("/v1/swarm/personas", child),
+        ):
+            assert 200 == (await client.post(path, json=body)).status_code, (path, body)
+        assert 422 == (await client.post("/v1/swarm/personas", content=b'{"swarm_id":1}', headers=media)).status_code
+        assert 404 == (await client.post("/v1/swarm/personas/nobody/spawn", json=child)).status_code
+        assert {"too_many_open_requests": 5} == await refused(client)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_asks_again_before_its_time_is_answered_late_and_nobody_else_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Impatient, "LATE_S", 3600.0)
+    settings = GatewaySettings(keys=KEYS, rate_per_s=0.1, burst=1)
+    async with mesh(settings) as up, up.client("loud") as loud, up.client("quiet") as quiet:
+        assert [200, 429] == [(await loud.get("/v1/quotas")).status_code for _ in range(2)]
+        late = asyncio.create_task(loud.get("/v1/quotas"))
+        assert 200 == (await quiet.get("/v1/quotas")).status_code
+        assert 429 == (await quiet.get("/v1/quotas")).status_code  # the first refusal is at once
+        assert not late.done()
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+
+
+def test_patience_pays_and_not_everybody_can_be_made_to_wait() -> None:
+    impatient = Impatient()
+    assert [0.0, Impatient.LATE_S, 0.0] == [impatient.delay_s("a", now, 2) for now in (0.0, 1.0, 3.5)]
+    assert 0.0 == impatient.delay_s("b", 1.0, 2)
+    impatient.late = Impatient.MAX_LATE
+    assert 0.0 == impatient.delay_s("b", 1.5, 2)
+
+
+async def _slowly(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
 async def test_a_swarm_that_is_flooded_with_spawns_can_still_be_reaped() -> None:
     async with mesh(SETTINGS) as up, up.client("quiet") as quiet:
         assert 200 == (await spawn(quiet, "loud", "root")).status_code
@@ -83,6 +148,19 @@ async def test_a_spawn_quota_that_is_used_up_is_told_once_by_the_governor_and_th
         assert all(15 <= int(a.headers["retry-after"]) <= 17 for a in answers)
         assert 1 == len(await up.log.read(("spawn.requested.*.*",)))
         assert {"spawn_rate": 3} == await refused(loud)
+        up.governor.refuse = None
+        assert 200 == (await spawn(loud, "quiet", "p1")).status_code
+
+
+async def test_spawns_a_minute_are_the_swarms_whoever_asks_and_whatever_becomes_of_them() -> None:
+    settings = GatewaySettings(keys=KEYS, spawns_per_minute=3)
+    async with mesh(settings) as up, up.client("loud") as loud, up.client("quiet") as quiet:
+        up.governor.refuse = "branching_limit"
+        assert [400] * 3 == [(await spawn(loud, "loud", f"p{n}")).status_code for n in range(3)]
+        answer = await spawn(quiet, "loud", "p9")
+        assert (429, "spawn_rate") == (answer.status_code, answer.json()["reason"])
+        assert "limit of 3 a minute in swarm 'loud'" in answer.json()["detail"]
+        assert 3 == len(await up.log.read(("spawn.requested.*.*",)))
         up.governor.refuse = None
         assert 200 == (await spawn(loud, "quiet", "p1")).status_code
 
