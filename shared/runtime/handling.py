@@ -123,14 +123,17 @@ class Fold(Generic[S]):
 
 
 def handle(
-    fold: Fold[S], message: Delivered | Tick, *, source: str, fresh: bool = False
+    fold: Fold[S], message: Delivered | Tick, *, source: str, fresh: bool = False, lags: bool = False
 ) -> Generator[Operation, Answer, Verdict]:
-    """Bring one message to its verdict. `fresh` says the fold has read the boundary up to now already."""
+    """Bring one message to its verdict. `fresh` says the fold has read the boundary up to now already.
+
+    `lags` is what the message's own boundary says: others that share its fold may not.
+    """
     boundary = fold.boundary
     if boundary.opens and fold.position == 0 and isinstance(message, Delivered):
         fold.absorb([message.recorded])
         fresh = message.attempt == 1
-    if boundary.lags and fold.position and fold.decider.decide(fold.state, message) == NOTHING:
+    if lags and fold.position and fold.decider.decide(fold.state, message) == NOTHING:
         return Done()
     if not fresh:
         yield from _catch_up(fold)

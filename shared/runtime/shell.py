@@ -267,7 +267,7 @@ class Shell(Generic[S]):
             elif boundary.opens:
                 self._remember(boundary.reads)
             fold = Fold(self._decider, boundary)
-        verdict = await drive(self._log, handle(fold, message, source=self._service), self._perform)
+        verdict = await drive(self._log, handle(fold, message, source=self._service, lags=boundary.lags), self._perform)
         if self._checkpoints is not None and is_kept:
             await self._checkpoints.offer(fold)
         return verdict

@@ -325,7 +325,7 @@ class World:
         boundary = replica.decider.boundary(message)
         assert boundary is not None
         fold = replica.folds.setdefault(boundary.reads, Fold(replica.decider, boundary))
-        steps = handle(fold, message, source=replica.name)
+        steps = handle(fold, message, source=replica.name, lags=boundary.lags)
         replica.running[boundary.reads] = Running(steps, boundary.reads, done)
 
     def _verdict(self, consumer: Consumer, seq: int, verdict: Verdict | None) -> None:

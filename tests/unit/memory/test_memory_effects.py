@@ -207,3 +207,22 @@ async def test_through_the_shell_a_life_is_remembered_recalled_and_sealed_once(f
     assert isinstance(answer.event, RecallAnswered)
     assert answer.envelope.causation == log.recall.records[0].id
     assert {m.persona for m in answer.event.memories} == {"ada"}
+
+
+async def test_a_draining_after_a_thought_that_needed_no_snapshot_is_still_seen(fabric: Fabric) -> None:
+    log, cold = MemoryLog(lambda: at(1000)), DictCold()
+    async with feeding(log, fabric) as feed:
+        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
+        shell = Shell(log, Compactor(every_thoughts=9), service="memory_compactor", perform=effects.perform)
+        spec = ConsumerSpec(name="m", filters=("persona.draining.>", "thought.generated.>"))
+        puller = log.pull(spec)
+        consuming = asyncio.create_task(shell.consume(puller, spec))
+        await say(log, spawned(), thought("so far", phase="compress", step=1))
+        while not any(fold.position for fold in shell._folds.values()):
+            await asyncio.sleep(0)
+        await say(log, draining(2000), thought("goodbye", phase="compress", step=2, final=True))
+        while not isinstance(log.store.records[-1].event, SnapshotCompressed):
+            await log.changed(None)
+        await puller.stop()
+        await consuming
+    assert log.store.records[-1].event.final
