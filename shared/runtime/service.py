@@ -101,9 +101,10 @@ class Service:
 
     def may_work(self) -> bool:
         """Whether work may be taken now: not while this clock is off, from another log, or of who obeys halts while halted."""
-        return self._may_tick() and (self._halting is None or self._halting.why is None)
+        return self.may_tick() and (self._halting is None or self._halting.why is None)
 
-    def _may_tick(self) -> bool:
+    def may_tick(self) -> bool:
+        """Whether ticks may do anything now: those of who obeys halts go on, for they act on nothing outside."""
         return self.probe.clock_off is None and self.identity.another is None
 
     def obeys_halts(self) -> Halting:
@@ -193,7 +194,7 @@ class Service:
         async def run() -> None:
             while not self.stopping.is_set():
                 try:
-                    if self._may_tick():
+                    if self.may_tick():
                         await work()
                     else:
                         log.warning("tick_skipped", work=name, why=self.probe.clock_off or self.identity.sentence)

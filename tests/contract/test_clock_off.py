@@ -137,8 +137,8 @@ async def test_a_clock_that_was_set_while_the_service_runs_stops_its_ticks_too(
     clock, ticks = Clock(0.0), 0
     own = await Connection.open(connection.client.connected_url.geturl(), name="governor")  # type: ignore[union-attr]
     service = Service("governor", Settings(require_sync_always=False, data_dir=str(tmp_path)), own, clock=clock)
-    looked = Asked(service.may_work)
-    service.may_work = looked  # type: ignore[method-assign]
+    looked = Asked(service.may_tick)
+    service.may_tick = looked  # type: ignore[method-assign]
 
     async def tick() -> None:
         nonlocal ticks
