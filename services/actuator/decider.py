@@ -33,7 +33,7 @@ from typing import Literal
 import msgspec
 
 from shared.contracts.action import Action, action_digest
-from shared.contracts.action_kinds import KINDS, Problem, read
+from shared.contracts.action_kinds import KINDS, REPORTS, FileWrite, Problem, is_own, own_folder, read
 from shared.contracts.boundaries import life, said
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -236,7 +236,7 @@ def _refused(
     created: ProposalCreated, authorized: ProposalAuthorized, checked: Checked, now: datetime
 ) -> Decision | None:
     """The outcome of what may not be claimed; None when it may."""
-    problems = list(checked.problems)
+    problems, whose = list(checked.problems), (created.swarm, created.persona)
     if authorized.conditions:
         problems.append(("unknown_condition", f"cannot keep the condition {authorized.conditions[0]!r}"))
     if not authorized.digest == created.digest == _digest(created):
@@ -244,6 +244,9 @@ def _refused(
     action = read(created.action)
     if isinstance(action, Problem):
         problems.append(("kind_unknown" if action.code == "unknown_kind" else action.code, action.detail))
+    if isinstance(action, FileWrite) and not (authorized.approvals or is_own(created.action.target, *whose)):
+        where = f"{own_folder(*whose)} and files named {', '.join(REPORTS)}"
+        problems.append(("not_own_folder", f"nobody said yes to it, and without people it may write to {where} alone"))
     if now >= authorized.expires_at:
         problems.append(_expired(authorized))
     return _refuse(created, problems) if problems else None

@@ -199,7 +199,7 @@ def _judge(proposal: ProposalCreated, facts: Resolved) -> Decision:
         problems.append(("evidence_missing", f"not in the log: {_names(facts.missing)}"))
     if facts.foreign:
         problems.append(("evidence_foreign", f"not this persona's to read: {_names(facts.foreign)}"))
-    risk = classify(proposal.action)
+    risk = classify(proposal.action, proposal.swarm, proposal.persona)
     tainted = facts.independent == 0
     if tainted and RISKS.index(risk) >= RISKS.index("high"):
         problems.append(("tainted_evidence", f"risk is {risk}, and nothing but outsiders' word supports it"))

@@ -23,7 +23,9 @@ MAX_PATH_DEPTH = 16
 MAX_NAME_BYTES = 200
 """Per path component: below the 255 of common file systems, so that names derived from it still fit."""
 
-LOW_RISK_FOLDER = "findings"
+FINDINGS = "findings"
+REPORTS = (".md", ".txt", ".json", ".csv")
+"""What a persona may write without people: files that nothing opens as a program or a page."""
 MARKDOWN = (".md", ".markdown")
 
 
@@ -137,11 +139,21 @@ def read(action: Action) -> Params | Problem:
     return Problem(code="bad_target", detail=trouble) if trouble else params
 
 
-def classify(action: Action) -> Risk:
-    """The risk class, by the table. What cannot be read is critical (and is refused anyway)."""
+def own_folder(swarm: str, persona: str) -> str:
+    """Where a persona may write on its own word."""
+    return f"{FINDINGS}/{swarm}/{persona}/"
+
+
+def is_own(target: str, swarm: str, persona: str) -> bool:
+    """Whether the path is a report in the persona's own folder."""
+    return target.startswith(own_folder(swarm, persona)) and target.lower().endswith(REPORTS)
+
+
+def classify(action: Action, swarm: str, persona: str) -> Risk:
+    """The risk class, by the table and whose action it is. What cannot be read is critical (and is refused anyway)."""
     match read(action):
         case FileWrite():
-            return "low" if action.target.startswith(LOW_RISK_FOLDER + "/") else "medium"
+            return "low" if is_own(action.target, swarm, persona) else "medium"
         case HttpRequest(method=method):
             return "medium" if method in ("GET", "HEAD") else "high"
         case Noop():

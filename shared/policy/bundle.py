@@ -22,7 +22,7 @@ from pathlib import Path
 import cedarpy
 import msgspec
 
-from shared.contracts.action_kinds import endpoint, url_trouble
+from shared.contracts.action_kinds import endpoint, is_own, url_trouble
 from shared.policy.types import PolicyDecision, PolicyRequest
 
 DEFAULT_BUNDLE = Path(__file__).with_name("default")
@@ -186,7 +186,8 @@ def _cedar(request: PolicyRequest) -> tuple[dict[str, object], list[dict[str, ob
     persona = {"type": "Persona", "id": f"{request.swarm}/{request.persona}"}
     match request.action:
         case "file.write":
-            kind, attributes = "File", {"path": request.target}
+            own = is_own(request.target, request.swarm, request.persona)
+            kind, attributes = "File", {"path": request.target, "own": own}
         case "http.request":
             if url_trouble(request.target):
                 raise ValueError("the target is no URL")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.contracts.action import Action
+from shared.contracts.action_kinds import own_folder
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Phase, Probe
 from shared.contracts.text import lines, markdown, plain
 from shared.thinker.port import CheckDraft, Context, HypothesisDraft, OpenHypothesis, ProposalDraft, Thought
@@ -150,13 +151,14 @@ def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | None:
         return None
     if not (said.title.strip() and said.rationale.strip() and said.content.strip()):
         return None
+    identity = prompt.context.identity
     name = slug_of(said.path.rpartition("/")[2].removesuffix(".md"))
     return ProposalDraft(
         title=plain(said.title, 72),
         rationale=lines(said.rationale.strip(), 900),
         action=Action(
             kind=said.kind,
-            target=f"findings/{prompt.context.identity.id}/{name}.md",
+            target=f"{own_folder(identity.swarm_id, identity.id)}{name}.md",
             params={"content": markdown(said.content.strip(), MAX_CONTENT), "mode": "create_or_replace"},
         ),
         evidence=_evidence(prompt, said.evidence) or hypothesis.evidence[:16],

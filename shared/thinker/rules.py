@@ -12,6 +12,7 @@ import time
 import msgspec
 
 from shared.contracts.action import Action
+from shared.contracts.action_kinds import own_folder
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Probe, Usage
 from shared.contracts.text import code, markdown, plain
 from shared.thinker.port import (
@@ -194,7 +195,7 @@ def _proposal(context: Context, hypothesis: OpenHypothesis) -> ProposalDraft:
         ),
         action=Action(
             kind="file.write",
-            target=f"findings/{context.identity.id}/{slug}.md",
+            target=f"{own_folder(context.identity.swarm_id, context.identity.id)}{slug}.md",
             params={"content": report(context, hypothesis), "mode": "create_or_replace"},
         ),
         evidence=hypothesis.evidence[:16],

@@ -159,7 +159,7 @@ class Load:
         dice = self.dice.random()
         if dice < 0.5:
             content: dict[str, str] = {"content": proposal_id, "mode": "create"}
-            action = Action(kind="file.write", target=f"findings/chaos/{proposal_id}.md", params=dict(content))
+            action = Action(kind="file.write", target=f"findings/{SWARM}/{ROOT}/{proposal_id}.md", params=dict(content))
         elif dice < 0.6:
             content = {"content": proposal_id, "mode": "create"}
             action = Action(kind="file.write", target=f"asked/{proposal_id}.md", params=dict(content))

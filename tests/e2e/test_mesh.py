@@ -177,13 +177,13 @@ async def test_the_kill_switch_stops_what_needs_nobody_until_it_is_gone(
     await create(api, "halter", "halted")
     switch = mesh.data / "STOP"
     switch.touch()
-    await propose(api, log, "halted", "halter", "halt-1", "findings/halter/one.md")
+    await propose(api, log, "halted", "halter", "halt-1", "findings/halted/halter/one.md")
     rejected = await until(api, "swarm=halted&type=proposal_rejected", "proposal_rejected")
     assert isinstance(rejected["payload"], dict) and ["kill-switch"] == rejected["payload"]["policy_ids"]
     switch.unlink()
-    await propose(api, log, "halted", "halter", "halt-2", "findings/halter/two.md")
+    await propose(api, log, "halted", "halter", "halt-2", "findings/halted/halter/two.md")
     await until(api, "swarm=halted&type=action_executed", "action_executed")
-    assert ["two.md"] == [path.name for path in (mesh.workspace / "findings/halter").iterdir()]
+    assert ["two.md"] == [path.name for path in (mesh.workspace / "findings/halted/halter").iterdir()]
 
 
 async def test_what_needs_people_waits_for_them_and_is_then_done_once(

@@ -31,7 +31,7 @@ SERVICES = ("governor", "verifier", "policy_gate", "actuator", "gateway")
 def forbid(folder: Path, name: str) -> str:
     """Add a policy with a golden decision of its own; the version that results."""
     policies, golden = folder / "gate.cedar", folder / "golden.json"
-    path = f"findings/watcher/{name}.md"
+    path = f"findings/edited/watcher/{name}.md"
     policies.write_text(
         f'{policies.read_text()}\n@id("no-{name}") forbid (principal, action == Action::"file.write", resource)\n'
         f'when {{ resource.path == "{path}" }};\n'
@@ -72,10 +72,10 @@ async def test_with_edited_policies_what_they_permit_is_done_and_what_they_forbi
     api: httpx.AsyncClient, log: JetStreamLog, mesh: Mesh
 ) -> None:
     version = Bundle.load(Path(mesh.options.policy_dir or "")).version
-    await propose(api, log, "edited", "watcher", "one-1", "findings/watcher/fine.md")
+    await propose(api, log, "edited", "watcher", "one-1", "findings/edited/watcher/fine.md")
     await until(api, "swarm=edited&type=action_executed", "action_executed")
-    assert "yes" == (mesh.workspace / "findings/watcher/fine.md").read_text()
-    await propose(api, log, "edited", "watcher", "one-2", "findings/watcher/first.md")
+    assert "yes" == (mesh.workspace / "findings/edited/watcher/fine.md").read_text()
+    await propose(api, log, "edited", "watcher", "one-2", "findings/edited/watcher/first.md")
     rejected = await until(api, "swarm=edited&type=proposal_rejected", "proposal_rejected")
     payload: Any = rejected["payload"]
     assert (["no-first"], version) == (payload["policy_ids"], payload["policy_version"])
@@ -92,7 +92,7 @@ async def test_a_reload_under_load_loses_nothing_and_a_bad_bundle_changes_nothin
     async def load() -> None:
         while not done.is_set():
             name = f"load-{next(numbers)}"
-            await propose(api, log, "edited", "watcher", name, f"findings/watcher/{name}.md")
+            await propose(api, log, "edited", "watcher", name, f"findings/edited/watcher/{name}.md")
             life = f"*.*.edited.watcher.{name}"
             async with asyncio.timeout(60):
                 while not (ends := [r.event for r in await log.read((life,)) if isinstance(r.event, ActionExecuted)]):
@@ -128,7 +128,7 @@ async def test_a_reload_under_load_loses_nothing_and_a_bad_bundle_changes_nothin
     assert {} == await warnings(mesh)
     activations = [r.event for r in await log.read(("policy.activated.*.*",))]
     assert [first, second] == [e.digest for e in activations if isinstance(e, PolicyActivated)]
-    await propose(api, log, "edited", "watcher", "last", "findings/watcher/second.md")
+    await propose(api, log, "edited", "watcher", "last", "findings/edited/watcher/second.md")
     async with asyncio.timeout(30):
         while not (ended := await log.last(("proposal.rejected.edited.watcher.last",))):
             await asyncio.sleep(0.05)

@@ -21,6 +21,7 @@ from services.persona_runner.stepping import stepping
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.action import Action, action_digest
+from shared.contracts.action_kinds import own_folder
 from shared.contracts.boundaries import life
 from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_of
 from shared.contracts.envelope import Message
@@ -172,8 +173,8 @@ class World:
         self._serial += 1
         action = Action(
             kind="file.write",
-            target=f"findings/{self._serial}.md",
-            params={"content": "x", "mode": "create_or_replace"},
+            target=f"{own_folder(SWARM, 'root')}{self._serial}.md",
+            params={"content": str(self.random.randrange(100)), "mode": "create_or_replace"},
         )
         charter = spawned.envelope.charter or ""
         whose = {"swarm": SWARM, "persona": "root", "charter": charter}

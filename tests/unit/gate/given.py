@@ -43,7 +43,7 @@ VERSION = "1" * 64
 WHOSE = {"swarm": SWARM, "persona": PERSONA}
 LIFE = {**WHOSE, "proposal_id": PROPOSAL}
 
-FINDING = Action(kind="file.write", target="findings/report.md", params={"content": "disk fails\n"})
+FINDING = Action(kind="file.write", target="findings/alpha/p01/report.md", params={"content": "disk fails\n"})
 NOTE = Action(kind="file.write", target="notes/report.md", params={"content": "disk fails\n"})
 POST = Action(kind="http.request", target="https://api.example.org/tickets", params={"method": "POST", "body": "{}"})
 

@@ -62,7 +62,7 @@ def test_declared_actions_are_read_into_their_parameters() -> None:
 def test_what_is_not_declared_has_a_problem_with_a_name_and_is_critical(action: Action, code: str) -> None:
     problem = read(action)
     assert isinstance(problem, Problem) and code == problem.code and problem.detail
-    assert classify(action) == "critical"
+    assert classify(action, "alpha", "p01") == "critical"
 
 
 def test_what_is_shown_as_it_is_may_be_written() -> None:
@@ -80,9 +80,15 @@ def test_content_may_be_as_large_as_the_limit() -> None:
 @pytest.mark.parametrize(
     ("action", "risk"),
     [
-        (write("findings/a.md"), "low"),
-        (write("findings/deep/a.md"), "low"),
-        (write("findings-old/a.md"), "medium"),
+        (write("findings/alpha/p01/a.md"), "low"),
+        (write("findings/alpha/p01/deep/A.TXT"), "low"),
+        (write("findings/alpha/p01/a.html"), "medium"),
+        (write("findings/alpha/p01"), "medium"),
+        (write("findings/alpha/p02/a.md"), "medium"),
+        (write("findings/alpha/p010/a.md"), "medium"),
+        (write("findings/beta/p01/a.md"), "medium"),
+        (write("findings/a.md"), "medium"),
+        (write("findings-old/alpha/p01/a.md"), "medium"),
         (write("findings"), "medium"),
         (write("notes/findings/a.md"), "medium"),
         (http(), "medium"),
@@ -93,7 +99,7 @@ def test_content_may_be_as_large_as_the_limit() -> None:
     ],
 )
 def test_risk_comes_from_the_table_and_the_target(action: Action, risk: str) -> None:
-    assert risk == classify(action)
+    assert risk == classify(action, "alpha", "p01")
 
 
 @pytest.mark.parametrize(
@@ -153,4 +159,4 @@ def test_the_endpoint_is_host_and_port_however_the_url_writes_them(target: str, 
 def test_reading_and_classifying_are_total(kind: str, target: str, params: dict[str, Scalar]) -> None:
     action = Action(kind=kind, target=target, params=params)
     assert isinstance(read(action), FileWrite | HttpRequest | Noop | Problem)
-    assert classify(action) in ("low", "medium", "high", "critical")
+    assert classify(action, "alpha", "p01") in ("low", "medium", "high", "critical")

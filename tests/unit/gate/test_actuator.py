@@ -174,6 +174,19 @@ def test_refusals_are_outcomes_without_a_claim(
 
 
 @pytest.mark.parametrize(
+    "target", ["notes/report.md", "findings/alpha/p02/report.md", "findings/report.md", "findings/alpha/p01/report.sh"]
+)
+def test_without_people_nothing_is_written_outside_the_personas_own_folder_whoever_signed_it(target: str) -> None:
+    created = proposed(replaced(FINDING, target=target))
+    verdict = authorized(created)
+    alone = outcome(after(folded(decider, created, verdict), Check(authorized=verdict), FIT))
+    assert ("failure", "not_own_folder", None) == (alone.outcome, alone.error, alone.claim_id)
+    approved = replaced(verdict, approvals=("g1",))
+    decision = after(folded(decider, created, approved), Check(authorized=approved), FIT)
+    assert isinstance(decision.effect, Allot)
+
+
+@pytest.mark.parametrize(
     ("action", "error"),
     [
         (replaced(FINDING, kind="command.run"), "kind_unknown"),

@@ -334,7 +334,7 @@ async def test_a_model_may_propose_only_a_report_below_its_own_folder_and_only_w
     waiting = OpenHypothesis(hypothesis_id="h-2", topic="u", claim="d", confidence=0.5, evidence=REFS)
     async with thinking(Model(Reply(answer))) as thinker:
         (draft,) = (await thinker.think(context("compress", "x", confirmed, waiting))).proposals
-    assert (draft.action.target, draft.hypothesis_id, draft.evidence) == ("findings/ada/evil.md", "h-1", REFS)
+    assert (draft.action.target, draft.hypothesis_id, draft.evidence) == ("findings/alpha/ada/evil.md", "h-1", REFS)
     assert len(draft.title) == 72
 
 

@@ -97,7 +97,7 @@ async def test_compress_proposes_a_report_only_for_what_was_confirmed() -> None:
     told = await thought("compress", hypothesis("confirmed"), percept=FULL)
     (draft,) = told.proposals
     assert draft.action.kind == "file.write"
-    assert draft.action.target == "findings/ada/line-sshd-failed-password-1a2b3c.md"
+    assert draft.action.target == "findings/alpha/ada/line-sshd-failed-password-1a2b3c.md"
     assert draft.action.params["mode"] == "create_or_replace"
     assert len(draft.title) <= 72 and len(draft.rationale) <= 900
     assert (draft.evidence, draft.hypothesis_id) == (REFS, "h-1")
