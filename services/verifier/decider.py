@@ -17,7 +17,7 @@ import msgspec
 
 from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import RISKS, Problem, classify, read
-from shared.contracts.boundaries import life, said
+from shared.contracts.boundaries import life
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     CheckRequested,
@@ -97,19 +97,22 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """A proposal's verdicts, or a check's result, and what asks for it; the message opens it."""
+    """A proposal's verdicts, or a check's result; the message that asks for it opens it.
+
+    Not what else asks for it: a runner may say that thousands of times, and each of them would read all of them.
+    """
     if isinstance(message, Tick):
         return None
     event = message.recorded.event
     match event:
         case ProposalCreated():
-            life_id, name = event.proposal_id, "proposal.created"
+            life_id = event.proposal_id
         case CheckRequested():
-            life_id, name = event.check_id, "check.requested"
+            life_id = event.check_id
         case _:
             return None
     guard = life(event.swarm, event.persona, life_id)
-    return Boundary(reads=(guard, said(name, event.swarm, event.persona, life_id)), guards=(guard,), opens=True)
+    return Boundary(reads=(guard,), guards=(guard,), opens=True)
 
 
 def evolve(state: State, recorded: Recorded) -> State:
