@@ -72,8 +72,6 @@ STREAMS: dict[str, _Config] = {
         "max_msgs_per_subject": 1,
         "allow_direct": True,
         "allow_msg_ttl": True,
-        "subject_delete_marker_ttl": 60 * 10**9,
-        "allow_rollup_hdrs": True,
         "discard": "new",
     },
     "KV_checkpoints": {

@@ -15,7 +15,7 @@ from shared.log.kv import JetStreamKeyValue
 from shared.log.streams import STREAMS
 from tests.redteam.attacker import STOLEN
 from tests.redteam.report import Row
-from tests.redteam.siege import EVERYTHING, HOME, Siege
+from tests.redteam.siege import EVERYTHING, HOME, HONEST, Siege
 
 RUNNER = "persona_runner"
 OTHERS = tuple(service for service in SERVICES if service != RUNNER)
@@ -28,7 +28,13 @@ CREATE = f"$JS.API.CONSUMER.CREATE.SWARM.{TAIL}"
 async def walls(siege: Siege) -> list[Row]:
     """All of them."""
     rows = [await classes(siege), await requests(siege), await buckets(siege), await letters(siege)]
-    rows += [await ears(siege), await replies(siege), *[row async for row in headers(siege)], await pushes(siege)]
+    rows += [
+        await ears(siege),
+        await replies(siege),
+        *[row async for row in headers(siege)],
+        await leases(siege),
+        await pushes(siege),
+    ]
     return rows
 
 
@@ -149,6 +155,16 @@ async def headers(siege: Siege) -> AsyncIterator[Row]:
         stored = await siege.judge.stored((f"{verdict}.x", own), before)
         whole = not stored and await siege.judge.get(1) == first
         yield Row(name=what, refused=whole, by=STREAM, seen=_why(answer))
+
+
+async def leases(siege: Siege) -> Row:
+    """Rolls the bucket up under its own lease, so that all others' are gone, and has its own never expire."""
+    bucket = JetStreamKeyValue(siege.judge.connection, "leases")
+    key = next(e.key for e in await bucket.entries() if e.key.endswith(STOLEN))
+    honest = key.removesuffix(STOLEN) + HONEST
+    answer = await siege.attacker.ask(f"$KV.leases.{key}", b"", Nats_Rollup="all", Nats_TTL="600s")
+    held = "error" in answer and await bucket.get(honest) is not None
+    return Row(name="roll up all leases under its own", refused=held, by=STREAM, seen=_why(answer))
 
 
 async def pushes(siege: Siege) -> Row:
