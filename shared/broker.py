@@ -28,6 +28,7 @@ from shared.contracts.catalog import CONSUMES, EMITTERS, SERVICES, TIMERS, class
 from shared.contracts.ids import CORE, slot_of
 from shared.log.dead import UNREADABLE
 from shared.log.streams import STREAMS
+from shared.placement import LEASES
 
 LOG_STREAM, RECALL_STREAM = "SWARM", "RECALL"
 BOOTSTRAP, OPERATOR, SYSTEM = "bootstrap", "operator", "sys"
@@ -151,11 +152,11 @@ def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
             f"$JS.API.CONSUMER.INFO.{stream}.{tail}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{tail}",
         ]
-    own = "KV_leases" if service in UNTRUSTED else "KV_checkpoints"
-    publish.append("$KV.leases.>" if service in UNTRUSTED else f"$KV.checkpoints.{service}.>")
+    publish.append(f"$KV.leases.{LEASES}{instance}" if service in UNTRUSTED else f"$KV.checkpoints.{service}.>")
     if service == "policy_gate":
         publish.append("$KV.policies.>")
-    for stream in (LOG_STREAM, own, *(("KV_policies",) if service == "policy_gate" else ())):
+    read = {"policy_gate": ["KV_policies"], "governor": ["KV_leases"]}.get(service, [])
+    for stream in (LOG_STREAM, *([] if service in UNTRUSTED else ["KV_checkpoints"]), *read):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
     spoken = service.replace("_", "-")
     discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]

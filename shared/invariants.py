@@ -36,6 +36,7 @@ from shared.contracts.events import (
     ThoughtGenerated,
     ThoughtSealed,
 )
+from shared.placement import Placements
 
 _FIELDS = ("tokens", "compute_ms", "actions")
 
@@ -94,6 +95,7 @@ class Invariants:
         self._lots: dict[str, dict[tuple[str, str], int]] = {}
         self._checks: set[str] = set()
         self._last_seq = 0
+        self._placements = Placements()
         self._unsealed: tuple[str, str] | None = None
 
     def absorb(self, recorded: Recorded) -> None:
@@ -102,6 +104,9 @@ class Invariants:
         if recorded.seq <= self._last_seq:
             self._broken(recorded, "the log ran backwards")
         self._last_seq = recorded.seq
+        self._placements.add(recorded)
+        if self._placements.why_not(recorded) is not None:
+            return  # it is stored, and counts for nobody
         if recorded.id in self._ids and not isinstance(recorded.event, SpawnRefused):
             # a refusal rests on the lineage and is guarded by it, so two governors may say the same one twice
             self._broken(recorded, f"its id is already at sequence {self._ids[recorded.id]}")

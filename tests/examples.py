@@ -48,6 +48,7 @@ from shared.contracts.events import (
     PersonaDraining,
     PersonaReaped,
     PersonaSpawned,
+    PlacementChanged,
     PolicyActivated,
     ProposalAuthorized,
     ProposalCreated,
@@ -244,6 +245,7 @@ _BUDGET: tuple[AnyEvent, ...] = (
     BudgetSettled(**OF, grant_id="g2", window=29_918_190, credits=_CREDITS, in_full=True),
     BudgetExhausted(**OF, scope="swarm", resource="compute_ms", retry_at=LATER, need=_CREDITS),
     BudgetRefused(**OF, reason="anothers_grant", grant_id="g9", window=29_918_190, credits=_CREDITS, upto=77),
+    PlacementChanged(**OF, slots=("r1", "r2"), shards=64),
     LotRequested(**OF, wants=(LotShare(persona="p01", actions=4),)),
     LotGranted(
         **OF,

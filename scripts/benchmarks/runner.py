@@ -36,11 +36,13 @@ from shared.contracts.events import (
     GrantRequested,
     ObservationRecorded,
     PersonaSpawned,
+    PlacementChanged,
 )
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from shared.settings import Settings
 from tests.broker import Broker
 
 KEYS = ("thoughts_per_s", "kb_per_persona")
@@ -100,7 +102,7 @@ class Bench:
         """How many personas have said something of a class so many times, and how many events of it there are."""
         personas = events = seen = 0
         while True:
-            ask = b'{"subjects_filter":"%b.bench.*","offset":%d}' % (event_class.encode(), seen)
+            ask = b'{"subjects_filter":"%b.bench.>","offset":%d}' % (event_class.encode(), seen)
             info = msgspec.json.decode(
                 (await self.log.connection.request("$JS.API.STREAM.INFO.SWARM", ask)).data, type=_Info
             )
@@ -132,7 +134,8 @@ class Bench:
             await asyncio.sleep(3)
 
     async def grant(self) -> None:
-        """Be the governor: all who ask get plenty, until cancelled."""
+        """Be the governor: the one runner has every shard, and all who ask get plenty, until cancelled."""
+        await self.say([PlacementChanged(swarm="all", persona="all", slots=("r1",), shards=Settings().shards)])
         asked: asyncio.Queue[str] = asyncio.Queue()
 
         async def listen() -> None:

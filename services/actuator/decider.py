@@ -1,6 +1,6 @@
 """Claim, execute once, record the outcome; and after a crash, find out instead of trying again.
 
-Theory of operation. Only the id is taken from the message: what is done is the action of `proposal.created` in the log. `Check`
+Theory of operation. Only the id is taken from the message: what is done is the action that was verified, from the log. `Check`
 re-verifies everything the gate promised; a refusal is an outcome without a claim. Then the claim is committed, guarded by all
 that CORE has said in the proposal's life, and only then is the action executed, under the claim's id as idempotency key.
 
@@ -42,6 +42,7 @@ from shared.contracts.events import (
     ActionExecuted,
     ProposalAuthorized,
     ProposalCreated,
+    ProposalVerified,
     Receipt,
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
@@ -70,6 +71,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """One proposal's life, as far as the actuator cares."""
 
     created: ProposalCreated | None = None
+    verified: bool = False
     authorized: ProposalAuthorized | None = None
     authorized_seq: int = 0
     claim: Claim | None = None
@@ -179,11 +181,13 @@ def boundary(message: Delivered | Tick) -> Boundary | None:
 
 
 def evolve(state: State, recorded: Recorded) -> State:
-    """The first of everything stands."""
+    """The first of everything stands, and what was verified before what was merely created."""
     replace = msgspec.structs.replace
     match recorded.event:
         case ProposalCreated() as event:
             return state if state.created else replace(state, created=event)
+        case ProposalVerified(proposal=ProposalCreated() as event) if not state.verified:
+            return replace(state, created=event, verified=True)
         case ProposalAuthorized() as event:
             return state if state.authorized else replace(state, authorized=event, authorized_seq=recorded.seq)
         case ActionClaimed() as event if state.claim is None:

@@ -22,6 +22,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE, utc_now
 from shared.log.port import Log
+from shared.runtime.hearing import WhyNot, believed
 
 MAX_AUDITED = 20_000
 """Thoughts of one swarm looked at in one turn; the rest is for the next."""
@@ -44,11 +45,14 @@ class Roster:
     """The live personas of every swarm, caught up from the log each time it is asked.
 
     While the mesh was down, suspended or without its log nobody could make progress. So idleness counts anew from when this
-    governor began to look, and from each time it could not look for longer than `pause_s`.
+    governor began to look, and from each time it could not look for longer than `pause_s`. What `why_not` objects to counts not.
     """
 
-    def __init__(self, log: Log, *, pause_s: float = 60.0, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, log: Log, why_not: WhyNot = believed, *, pause_s: float = 60.0, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         self._log = log
+        self._why_not = why_not
         self._clock = clock
         self._pause = timedelta(seconds=pause_s)
         self._awake_since = self._looked_at = clock()
@@ -83,7 +87,7 @@ class Roster:
     async def last_thoughts(self, swarm: str) -> LastThoughts:
         """The facts of one swarm's tick."""
         subjects = [said("thought.generated", swarm, persona) for persona in sorted(self.live.get(swarm, ()))]
-        last = await self._log.last(subjects)
+        last = [r for r in await self._log.last(subjects) if await self._why_not(r) is None]
         self._thought_at[swarm] = max((r.seq for r in last), default=0)
         useful_at = {r.event.persona: r.event.useful_at for r in last if isinstance(r.event, ThoughtGenerated)}
         running_since = await self._running_since()
@@ -116,7 +120,8 @@ class Roster:
             return ()
         records = await self._log.read((class_filter("thought.generated", swarm),), after, limit=MAX_AUDITED)
         self._audited[swarm] = records[-1].seq if records else newest
-        found = ((r.seq, r.event) for r in records if isinstance(r.event, ThoughtGenerated))
+        counted = [r for r in records if await self._why_not(r) is None]
+        found = ((r.seq, r.event) for r in counted if isinstance(r.event, ThoughtGenerated))
         return tuple(
             Spent(
                 persona=event.persona,

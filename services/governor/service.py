@@ -1,4 +1,4 @@
-"""Wiring: one shell for lineage and ledger, a tick a swarm for what nobody asks for, and runners' tails are opened."""
+"""Wiring: one shell for lineage and ledger, a tick a swarm for what nobody asks for, and runners are placed and their tails opened."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import msgspec
 
 from services.governor.decider import ExpiredGrants, Governor, Limits, State
 from services.governor.effects import Roster
+from services.governor.places import Places
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import Tick
 from shared.runtime.service import Service
@@ -48,7 +49,7 @@ async def wire(service: Service) -> None:
     shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State, state_version=STATE_VERSION)
     service.consume(shell)
     every_s = service.settings.reconcile_every_s
-    roster = Roster(service.log, pause_s=max(60.0, 3 * every_s))
+    roster = Roster(service.log, service.hearing.why_not, pause_s=max(60.0, 3 * every_s))
 
     async def reconcile() -> None:
         await roster.refresh()
@@ -57,5 +58,7 @@ async def wire(service: Service) -> None:
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
 
+    places = Places(service.log, service.bucket("leases"), shards=service.settings.shards)
     await open_tails(service.connection)
+    service.every(service.settings.lease_ttl_s / 3, places.look, "placement")
     service.every(every_s, reconcile, "reconcile")

@@ -30,10 +30,11 @@ from shared.log.port import Log, LogUnavailable
 from shared.memory.fabric import TRANSACTION_EVENTS, Fabric, Remembered
 from shared.memory.items import REMEMBERED
 from shared.memory.port import EmbedderUnavailable, IndexUnavailable
+from shared.placement import Placements
 from shared.runtime.taking import put_aside
 
-FILTERS = tuple(class_filter(name) for name in (*REMEMBERED, "persona.draining", "persona.reaped"))
-"""What moves the cursor: all that may be remembered, what a snapshot may have to wait for, and what ends a memory."""
+FILTERS = tuple(class_filter(name) for name in (*REMEMBERED, "persona.draining", "persona.reaped", "placement.changed"))
+"""What moves the cursor: all that may be remembered, what a snapshot may have to wait for, and what ends a memory; and whom to believe."""
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 PACE_S = 0.2
@@ -54,9 +55,20 @@ class Behind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Feed:
-    """Feeds a fabric from the log until `stop`. `run` is the task; the others may be called from anywhere."""
+    """Feeds a fabric from the log until `stop`. `run` is the task; the others may be called from anywhere.
 
-    def __init__(self, log: Log, fabric: Fabric, *, clock: Callable[[], datetime] = utc_now) -> None:
+    `placements` knows what was said up to the fabric's cursor.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        fabric: Fabric,
+        placements: Placements | None = None,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._placements = placements or Placements()
         self._log = log
         self._fabric = fabric
         self._clock = clock
@@ -127,6 +139,9 @@ class Feed:
     async def _read(self) -> None:
         async for recorded in self._tail:
             if isinstance(recorded, Unreadable):
+                continue
+            self._placements.add(recorded)
+            if self._placements.why_not(recorded) is not None:
                 continue
             while len(self._waiting) >= QUEUE and not self._over.is_set():
                 self._room.clear()

@@ -22,6 +22,7 @@ from shared.log.marks import foreign
 from shared.log.port import Log, LogUnavailable
 from shared.memory.fabric import Fabric
 from shared.memory.port import ColdStore, ColdUnavailable, Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
+from shared.placement import PLACEMENT, Placements
 
 _log = structlog.get_logger()
 BEHIND_S = 30.0
@@ -48,6 +49,7 @@ class Opening:
         self._stopping = asyncio.Event()
         self._why = "memory is being opened"
         self._fabric: Fabric | None = None
+        self._placements = Placements()
         self._restored = 0
 
     @property
@@ -93,7 +95,7 @@ class Opening:
                 delay_s = min(LONGEST_RETRY_S, 2 * (await self._pause(delay_s)))
                 continue
             self._fabric = fabric
-            feed = Feed(self._log, fabric, clock=self._clock)
+            feed = Feed(self._log, fabric, self._placements, clock=self._clock)
             self._effects.set_result(MemoryEffects(fabric=fabric, feed=feed, cold=self._cold))
             await feed.run()
             return
@@ -113,6 +115,7 @@ class Opening:
             restored = await restore_all(self._log, self._cold, fabric, tell=self._count)
             _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
         fabric.ended(await self._log.read(("persona.reaped.*.*",), upto=fabric.cursor))
+        self._placements = Placements(await self._log.read((PLACEMENT,), upto=fabric.cursor))
         return fabric
 
     def _count(self, restored: int) -> None:

@@ -12,7 +12,6 @@ Nothing here grows with time: gone personas are dropped, stale entries of the sc
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -24,9 +23,16 @@ from services.persona_runner.state import State, counted, evolve
 from services.persona_runner.steps import Percepts
 from shared.contracts.catalog import owner
 from shared.contracts.envelope import Message, Recorded, Stored, Unreadable
-from shared.contracts.events import CognitionStarted, CognitionStopped, ObservationRecorded, PersonaSpawned
+from shared.contracts.events import (
+    CognitionStarted,
+    CognitionStopped,
+    ObservationRecorded,
+    PersonaSpawned,
+    PlacementChanged,
+)
 from shared.contracts.ids import EVERYONE, slot_of
 from shared.log.marks import Trail
+from shared.placement import Placements, shard_of, share_of
 from shared.thinker.perception import Perception
 from shared.thinker.port import Percept
 
@@ -34,11 +40,6 @@ Key = tuple[str, str]
 """Swarm and persona."""
 
 SAMPLES = 8
-
-
-def shard_of(swarm: str, persona: str, shards: int) -> int:
-    """The shard of a persona, the same on every runner."""
-    return int.from_bytes(hashlib.sha256(f"{swarm}.{persona}".encode()).digest()[:8]) % shards
 
 
 class Member:
@@ -102,6 +103,7 @@ class Host:
         self.trail = Trail()
         self.slot = slot_of(runner)
         self._thinker, self._runner = thinker, runner
+        self.placements = Placements()
         self._swarms: dict[str, Swarm] = {}
         self._controls: dict[str, tuple[int, int]] = {}
         self._joining: dict[Key | int, list[Stored]] = {}
@@ -135,6 +137,8 @@ class Host:
                 asleep, swarm.asleep = swarm.asleep, set()
                 for persona in asleep:
                     self._schedule((event.swarm, persona))
+            case PlacementChanged():
+                self.placements.add(recorded)
             case _:
                 self._personal(recorded)
 
@@ -164,9 +168,10 @@ class Host:
         self._evolve(key, member, message)
         self._schedule(key)
 
-    def _evolve(self, key: Key, member: Member, message: Stored) -> None:
+    def _evolve(self, key: Key, member: Member, message: Stored, *, own: bool = False) -> None:
+        """What a runner says that does not hold the persona counts where guards do, and nowhere else."""
         member.state = counted(member.state, message)
-        if isinstance(message, Unreadable):
+        if isinstance(message, Unreadable) or (not own and self.placements.why_not(message) is not None):
             return
         recorded = message
         member.state = evolve(member.state, recorded)
@@ -222,6 +227,13 @@ class Host:
             for persona in [p for p in swarm.members if self.shard((name, p)) in gone]:
                 del swarm.members[persona]
                 swarm.asleep.discard(persona)
+
+    def share(self) -> frozenset[int]:
+        """The shards the governor has given to this slot, as far as is known; none where it reckons with other shards."""
+        current = self.placements.current
+        if current is None or current.shards != self.shard_count:
+            return frozenset()
+        return share_of(self.slot, current.slots, self.shard_count)
 
     def shard(self, key: Key) -> int:
         """The persona's shard."""
@@ -320,7 +332,7 @@ class Host:
                 member.ahead.add(seq)
                 event, envelope = message.event, message.envelope
                 own = Recorded(event=event, envelope=envelope, seq=seq, stored_at=now, subject=message.subject)
-                self._evolve(key, member, own)
+                self._evolve(key, member, own, own=True)
 
     def settle(self, key: Key, now: datetime, *, passed_seq: int = 0, not_before_s: float = 0.0) -> None:
         """The persona is no longer in flight. `passed_seq`: what it had perceived when nothing was to do;

@@ -13,7 +13,7 @@ from services.persona_runner.host import Host, Key
 from services.persona_runner.stepping import stepping
 from shared.contracts.catalog import CONSUMES, SHORT_LIVED, about, class_filter
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import PersonaReaped, PersonaSpawned, ThoughtGenerated
+from shared.contracts.events import PersonaReaped, PersonaSpawned, PlacementChanged, ThoughtGenerated
 from shared.contracts.ids import utc_now
 from shared.log.port import Log, LogUnavailable
 from shared.runtime.driving import PerformEffect, drive
@@ -57,6 +57,8 @@ class Loop:
         self._wake = asyncio.Event()
         self._steps: set[asyncio.Task[None]] = set()
         self.running = False
+        self.placed = asyncio.Event()
+        """Set when the governor's word has changed."""
         self._tail = log_.tail(FILTERS, host.position)
 
     # -- the log -----------------------------------------------------------------------------------------------------
@@ -67,6 +69,8 @@ class Loop:
         async for message in self._tail:
             await take(self._log, self._host.feed, message)
             self._wake.set()
+            if isinstance(message, Recorded) and isinstance(message.event, PlacementChanged):
+                self.placed.set()
             if self.running and isinstance(message, Recorded) and isinstance(message.event, ThoughtGenerated):
                 THOUGHTS.labels(message.event.status).inc()
             if time.monotonic() - began > SLICE_S:

@@ -11,10 +11,11 @@ import shared.contracts
 import shared.thinker
 from services.persona_runner.effects import performer
 from services.persona_runner.host import Host, Hosted
+from services.persona_runner.lease import Lease
 from services.persona_runner.loop import AWAY_S, SOURCE, Loop
-from services.persona_runner.placement import Placement
 from services.persona_runner.recall import Recaller
 from shared.log.port import LogUnavailable
+from shared.placement import PLACEMENT
 from shared.runtime.service import Service, first_of
 from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.settings import Settings, SettingsError
@@ -53,7 +54,7 @@ def thinker_of(settings: Settings) -> Thinker:
 
 
 async def wire(service: Service) -> None:
-    """Host this instance's share of the personas; the share is looked at anew every third of the lease."""
+    """Host this instance's share of the personas, as the governor says it."""
     settings = service.settings
     thinker = thinker_of(settings)
     try:
@@ -61,38 +62,32 @@ async def wire(service: Service) -> None:
     except ValueError as error:
         raise SettingsError(f"SWARM_INSTANCE: {error}") from error
     recaller = Recaller(service.log, source=SOURCE, slot=host.slot)
-    placement = Placement(
-        service.bucket("leases"), service.instance, shards=settings.shards, ttl_s=settings.lease_ttl_s
-    )
+    lease = Lease(service.bucket("leases"), service.instance, ttl_s=settings.lease_ttl_s)
     checkpoint = CheckpointFile(
         checkpoint_path(settings, service.instance), Hosted, services.persona_runner, shared.thinker, shared.contracts
     )
     service.health.progress = lambda: host.position + len(host)
     known = await checkpoint.load(service.log)
-    share = await placement.renew()
+    await lease.renew()
+    for said in await service.log.read((PLACEMENT,)):
+        host.placements.add(said)
     if known is not None:
-        host.restore(known, share)
+        host.restore(known, host.share())
     loop = Loop(service.log, host, performer(thinker, recaller.recall), held=service.held)
     if known is None:
-        await loop.own(share)
-    changed = asyncio.Event()
-
-    async def renew() -> None:
-        nonlocal share
-        share = await placement.renew()
-        changed.set()
+        await loop.own(host.share())
 
     async def place() -> None:
         """Apart from renewing, because loading a large share takes longer than a lease lasts."""
         while not service.stopping.is_set():
-            await changed.wait()
-            changed.clear()
+            await loop.placed.wait()
+            loop.placed.clear()
             try:
-                await loop.own(share)
+                await loop.own(host.share())
             except LogUnavailable as error:
                 log.warning("log_unavailable", work="placement", why=str(error))
                 await asyncio.sleep(AWAY_S)
-                changed.set()
+                loop.placed.set()
 
     async def think() -> None:
         await first_of(loop.caught_up(), service.stopping.wait())
@@ -101,8 +96,14 @@ async def wire(service: Service) -> None:
     async def caught_up() -> str | None:
         return None if loop.running else "the log is still being read"
 
+    async def placed() -> str | None:
+        current = host.placements.current
+        if current is None or current.shards == settings.shards:
+            return None
+        return f"SWARM_SHARDS is {settings.shards} here and {current.shards} at the governor; make them the same"
+
     async def stop() -> None:
-        changed.set()
+        loop.placed.set()
         await loop.stop()
         await recaller.stop()
         if service.keeps:
@@ -115,9 +116,10 @@ async def wire(service: Service) -> None:
     service.background("recall", recaller.follow)
     service.background("placement", place)
     service.background("loop", think)
-    service.every(settings.lease_ttl_s / 3, renew, "lease")
+    service.every(settings.lease_ttl_s / 3, lease.renew, "lease")
     service.every(EVERY_S, save, "checkpoint")
     service.ready("host", caught_up)
+    service.ready("placement", placed)
     service.on_stop(stop)
     service.on_close(thinker.close)
-    service.on_close(placement.release)
+    service.on_close(lease.release)

@@ -189,7 +189,7 @@ def evolve(state: State, recorded: Recorded) -> State:
             return _held(state, event.hypothesis_id, check_id=event.check_id, asked_at=recorded.envelope.time)
         case CheckResult():
             return _checked(state, recorded, event)
-        case ProposalCreated():
+        case ProposalCreated() if event.proposal_id not in dict(state.proposals):
             proposals = (*state.proposals, (event.proposal_id, event.title))[-MAX_OPEN_PROPOSALS:]
             return msgspec.structs.replace(state, proposals=proposals)
         case ProposalRejected():

@@ -131,13 +131,18 @@ def boundary(message: Delivered | Tick) -> Boundary | None:
 
 
 def evolve(state: State, recorded: Recorded) -> State:
-    """The first creation and verification stand; a new request starts its grants afresh."""
+    """The first verification stands, and the proposal it names, whatever was created under the id; a new request starts its grants
+    afresh."""
     replace = msgspec.structs.replace
     match recorded.event:
         case ProposalCreated() as event:
             return state if state.created else replace(state, created=event, created_seq=recorded.seq)
         case ProposalVerified() as event:
-            return state if state.verified else replace(state, verified=event)
+            if state.verified:
+                return state
+            if event.proposal is None:  # it is of before it was said
+                return replace(state, verified=event)
+            return replace(state, verified=event, created=event.proposal, created_seq=event.proposed_seq)
         case ProposalAuthorized() | ProposalRejected():
             return replace(state, closed=True)
         case ApprovalRequested() as event:

@@ -18,7 +18,7 @@ import msgspec
 from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import RISKS, Problem, classify, read
 from shared.contracts.boundaries import life
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
 from shared.contracts.events import (
     CheckRequested,
     CheckResult,
@@ -143,7 +143,7 @@ def decide(state: State, message: Input) -> Decision:
         case Performed(cause=Delivered(recorded=recorded), result=result):
             match recorded.event, result:
                 case ProposalCreated() as proposal, Resolved() as facts:
-                    return _judge(proposal, facts)
+                    return _judge(proposal, facts, recorded.seq)
                 case CheckRequested() as check, Measured() as measured:
                     return _report(check, measured, recorded.envelope.charter)
     return NOTHING
@@ -189,7 +189,7 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
     return Decision(effect=Resolve(swarm=proposal.swarm, persona=proposal.persona, evidence=cited))
 
 
-def _judge(proposal: ProposalCreated, facts: Resolved) -> Decision:
+def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
     """What the log tells."""
     problems: list[tuple[str, str]] = []
     if not facts.live:
@@ -217,7 +217,13 @@ def _judge(proposal: ProposalCreated, facts: Resolved) -> Decision:
         findings=(f"{len(facts.found)} cited events are in the log, {facts.independent} of them independent",),
         evidence=facts.found,
         tainted=tainted,
+        proposal=proposal,
+        proposed_seq=seq,
     )
+    if (size := len(msgspec.json.encode(verified))) > MAX_BODY_BYTES:
+        return _reject(
+            proposal, [("too_large", f"with what was found it has {size} bytes, the limit is {MAX_BODY_BYTES}")]
+        )
     return Decision(events=(verified,), charter=proposal.charter)
 
 

@@ -189,13 +189,18 @@ class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.cr
 
 
 class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.verified"):
-    """Passed. `risk` comes from the action, never from the persona; `tainted` when all evidence came from outside."""
+    """Passed. `risk` comes from the action, never from the persona; `tainted` when all evidence came from outside.
+
+    `proposal` is what was verified, created at `proposed_seq`: who comes after the verifier need not ask what runners said.
+    """
 
     digest: Sha256
     risk: Risk
     findings: Lines = ()
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
+    proposal: ProposalCreated | None = None
+    proposed_seq: Count = 0
 
 
 class ProposalRejected(ProposalEvent, frozen=True, kw_only=True, tag="proposal.rejected"):
@@ -468,6 +473,13 @@ class BudgetRefused(Event, frozen=True, kw_only=True, tag="budget.refused"):
     upto: Count = 0
 
 
+class PlacementChanged(Event, frozen=True, kw_only=True, tag="placement.changed"):
+    """Which runners there are from now on; of `shards` shards each is held by one of them (`shared/placement.py`)."""
+
+    slots: Annotated[tuple[Slot, ...], Meta(max_length=MAX_REFS)]
+    shards: Annotated[int, Meta(ge=1, le=65_536)]
+
+
 class LotShare(msgspec.Struct, frozen=True, kw_only=True):
     """Actions of one persona; where there are none, `scope` (persona, an ancestor's id, swarm) says whose limit it is."""
 
@@ -686,6 +698,7 @@ AnyEvent = (
     | BudgetSettled
     | BudgetExhausted
     | BudgetRefused
+    | PlacementChanged
     | LotRequested
     | LotGranted
     | CognitionStarted

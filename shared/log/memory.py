@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from shared.contracts.catalog import SHORT_LIVED, class_of, matches
 from shared.contracts.envelope import Message, Recorded, Stored, encode, stored
-from shared.contracts.ids import utc_now
+from shared.contracts.ids import CORE, utc_now
 from shared.log.port import ConsumerSpec, DuplicateEvent, Entry, Expect, StaleBoundary
 
 DEDUP_WINDOW = timedelta(minutes=2)
@@ -26,7 +26,7 @@ class Store:
         self.messages: list[Stored] = []
         self._clock = clock
         self._window = dedup_window
-        self._by_id: dict[str, Recorded] = {}
+        self._by_id: dict[tuple[str, str], Recorded] = {}
         self._views: dict[str, list[Stored]] = {}
         self._routes: dict[str, list[list[Stored]]] = {}
 
@@ -46,7 +46,7 @@ class Store:
         for guard in expect:
             if (last := self.last_seq(guard.subject_filter)) != guard.last_seq:
                 raise StaleBoundary(f"{guard.subject_filter}: expected {guard.last_seq}, is {last}")
-        known = [self._known(m.envelope.id, now) for m in messages]
+        known = [self._known(m, now) for m in messages]
         if len(messages) == 1 and known[0] is not None and known[0].subject == messages[0].subject:
             return (known[0].seq,)
         if any(known):
@@ -82,8 +82,9 @@ class Store:
                     routes.append(view)
         return view
 
-    def _known(self, event_id: str, now: datetime) -> Recorded | None:
-        recorded = self._by_id.get(event_id)
+    def _known(self, message: Message, now: datetime) -> Recorded | None:
+        """What is stored under the same dedup id: each runner has its own key for them."""
+        recorded = self._by_id.get((message.envelope.id, getattr(message.event, "slot", CORE)))
         return recorded if recorded is not None and now - recorded.stored_at < self._window else None
 
     def _store(self, message: Message, now: datetime) -> int:
@@ -94,7 +95,7 @@ class Store:
             stored_at=now,
             subject=message.subject,
         )
-        self._by_id[recorded.id] = recorded
+        self._by_id[recorded.id, getattr(recorded.event, "slot", CORE)] = recorded
         return self._add(recorded)
 
     def _add(self, message: Stored) -> int:

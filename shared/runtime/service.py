@@ -40,6 +40,7 @@ from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.halting import Halting, say_went_back
 from shared.runtime.health import Health, ReadyCheck, served
+from shared.runtime.hearing import Hearing
 from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
 from shared.runtime.readiness import promise
@@ -88,6 +89,7 @@ class Service:
         self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._stops: list[Callable[[], Awaitable[None]]] = []
         self._closes: list[Callable[[], Awaitable[None]]] = []
+        self.hearing = Hearing(self.log)
         self.probe = Probe(
             connection,
             self.instance,
@@ -149,6 +151,7 @@ class Service:
             perform=perform,
             checkpoints=checkpoints,
             may_work=self.may_work,
+            why_not=self.hearing.why_not,
             at_most=at_most,
             at_once=at_once,
         )

@@ -24,9 +24,11 @@ from shared.contracts.envelope import Unreadable
 from shared.contracts.ids import utc_now
 from shared.decider import Boundary, Decider, Delivered, Tick
 from shared.log.port import ConsumerSpec, Delivery, Log, LogUnavailable, Puller, jittered
+from shared.placement import NOT_THE_HOLDER
 from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, drive, no_effects
 from shared.runtime.handling import Again, Dead, Done, Fold, Verdict, handle
+from shared.runtime.hearing import WhyNot, believed
 from shared.runtime.turns import Turns
 from shared.telemetry import DELIVERIES, HANDLE_SECONDS, IN_FLIGHT, REFUSALS, WAITING
 
@@ -62,8 +64,8 @@ class _Work(msgspec.Struct, frozen=True):
 class Shell(Generic[S]):
     """A decider with its effects on a log. `clock` is the wall clock that becomes `now` of each delivery.
 
-    While `may_work` says no, deliveries go back to the broker, for another replica or for later. `at_most`: of one swarm's
-    deliveries that wait or are handled, whatever room there is. `at_once`: of one swarm, are handled.
+    What `why_not` objects to is buried. While `may_work` says no, deliveries go back to the broker, for another replica or for
+    later. `at_most`: of one swarm's deliveries that wait or are handled, whatever room there is. `at_once`: of one swarm, are handled.
     """
 
     def __init__(
@@ -76,11 +78,13 @@ class Shell(Generic[S]):
         checkpoints: Checkpoints[S] | None = None,
         clock: Callable[[], datetime] = utc_now,
         may_work: Callable[[], bool] = lambda: True,
+        why_not: WhyNot = believed,
         at_most: int = ROOM,
         at_once: int = IN_FLIGHT_OF_A_SWARM,
     ) -> None:
         self._log = log_
         self._may_work = may_work
+        self._why_not = why_not
         self._at_most = at_most
         self._refused = REFUSED_WHEN_CROWDED.get(service, ())
         self._decider = decider
@@ -227,6 +231,9 @@ class Shell(Generic[S]):
         message = self._delivered(delivery, crowd)
         began = perf_counter()
         try:
+            if (why := await self._why_not(message.recorded)) is not None:
+                await self._bury(delivery, NOT_THE_HOLDER, why)
+                return
             verdict = await self._handle(message, boundary)
         except LogUnavailable as error:
             self._folds.pop(boundary.reads, None)

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.micro import add_service
 from nats.micro.service import ServiceConfig
 
+from services.persona_runner.lease import Lease
 from services.supervisor.keys import ensure_keys
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
@@ -316,18 +317,19 @@ async def test_a_runner_tails_the_log_through_its_own_consumer_only(world: World
     assert await world.refused("persona_runner-1", "$JS.API.STREAM.DELETE.SWARM")
 
 
-async def test_runners_share_leases_that_expire_and_nobody_else_does(world: World) -> None:
-    first = JetStreamKeyValue((await world.log("persona_runner-1")).connection, "leases")
-    second = JetStreamKeyValue((await world.log("persona_runner-2")).connection, "leases")
-    revision = await first.put("shard.1", b"one", revision=0, ttl_s=60)
-    with pytest.raises(StaleBoundary):
-        await second.put("shard.1", b"two", revision=0, ttl_s=60)
-    await first.put("shard.1", b"one", revision=revision, ttl_s=60)
-    assert [e.value for e in await second.entries("shard.*")] == [b"one"]
+async def test_a_runner_writes_its_own_lease_alone_and_the_governor_reads_them(world: World) -> None:
+    for number in (1, 2):
+        connection = (await world.log(f"persona_runner-{number}")).connection
+        await Lease(JetStreamKeyValue(connection, "leases"), f"persona_runner-{number}", ttl_s=60).renew()
+    leases = JetStreamKeyValue((await world.log("governor-1")).connection, "leases")
+    assert ["runner.persona_runner-1", "runner.persona_runner-2"] == sorted(e.key for e in await leases.entries())
+    for key in ("runner.persona_runner-2", "runner.persona_runner-9", "runner", "x"):
+        assert await world.refused("persona_runner-1", f"$KV.leases.{key}")
+        assert await world.refused("governor-1", f"$KV.leases.{key}")
     checkpoints = JetStreamKeyValue((await world.log("verifier-1")).connection, "checkpoints")
     await checkpoints.put("verifier.x", b"1")
     assert (await checkpoints.get("verifier.x")) is not None
-    assert await world.refused("verifier-1", "$KV.leases.shard.1")
+    assert await world.refused("verifier-1", "$KV.leases.runner.persona_runner-1")
     assert await world.refused("verifier-1", "$KV.checkpoints.policy_gate.x")
     assert await world.refused("persona_runner-1", "$KV.checkpoints.policy_gate.x")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from shared.contracts.boundaries import thoughts
+from shared.contracts.boundaries import life, thoughts
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -42,6 +42,7 @@ async def lies(siege: Siege) -> list[Row]:
         closing_anothers,
         thinking_after_the_reap,
         proposing_after_the_reap,
+        proposing_for_another,
         proposing_twice,
         asking_twice,
         garbage_in_the_way,
@@ -132,9 +133,12 @@ async def thinking_after_the_reap(siege: Siege) -> Row:
 
 async def proposing_after_the_reap(siege: Siege) -> Row:
     """Wants something done in the name of a persona that is gone."""
-    name = siege.proposal_id("undead")
-    await siege.attacker.commit(siege.message(siege.proposal(siege.gone, name), charter=siege.gone.charter))
-    return await _rejected(siege, siege.gone, name, "propose after the reap", "persona_not_live")
+    return await _ignored(siege, siege.gone, "undead", "propose after the reap")
+
+
+async def proposing_for_another(siege: Siege) -> Row:
+    """Wants something done in the name of a persona that another runner holds."""
+    return await _ignored(siege, siege.victim, "forged", "propose in another's name")
 
 
 async def proposing_twice(siege: Siege) -> Row:
@@ -289,6 +293,27 @@ async def _refused(siege: Siege, persona: Persona, reason: str, *, tokens: int) 
         return isinstance(event, BudgetRefused) and event.reason == reason and event.credits.tokens == tokens
 
     return await siege.first([f"budget.refused.{HOME}.{persona.id}"], fits) is not None
+
+
+async def _ignored(siege: Siege, persona: Persona, prefix: str, attack: str) -> Row:
+    """Nobody answers what the slot may not say; the verifier buries it, and the honest one of the same id goes its way."""
+    name = siege.proposal_id(prefix)
+    message = siege.message(siege.proposal(persona, name, text="forged"), charter=persona.charter)
+    await siege.attacker.commit(message)
+    letter = await siege.letter(f"dead.verifier.SWARM.*.{message.subject}")
+    said = await siege.judge.read((life(HOME, persona.id, name),))
+    honest = persona is not siege.victim
+    if not honest:
+        await siege.propose(name)
+        end = await siege.life(persona, name)
+        file = siege.mesh.workspace / f"findings/{HOME}/{persona.id}/{name}.md"
+        honest = isinstance(end and end.event, ActionExecuted) and file.exists() and file.read_text() == f"{name} ok"
+    return Row(
+        name=attack,
+        refused=letter and not said and honest,
+        by="verifier, by who holds the persona",
+        seen="buried and not answered" if letter and not said else "answered",
+    )
 
 
 async def _rejected(siege: Siege, persona: Persona, name: str, attack: str, reason: str) -> Row:

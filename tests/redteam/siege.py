@@ -16,8 +16,6 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from services.persona_runner.host import shard_of
-from services.persona_runner.placement import PREFIX, owner_of
 from services.supervisor.keys import ensure_keys
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
@@ -26,10 +24,11 @@ from shared.contracts.action import Action, action_digest
 from shared.contracts.catalog import LOG_CLASSES, class_filter
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import AnyEvent, EvidenceRef, PersonaSpawned, ProposalCreated
-from shared.contracts.ids import fresh_id, utc_now
+from shared.contracts.ids import fresh_id, slot_of, utc_now
 from shared.contracts.persona import charter_sha256
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from shared.placement import LEASES, PLACEMENT, owner_of, shard_of
 from shared.settings import Settings
 from tests.redteam.attacker import STOLEN, Attacker
 
@@ -90,6 +89,17 @@ class Siege:
         """How a proposal's life ended: executed or rejected."""
         whose = f"{HOME}.{persona.id}.{proposal_id}"
         return await self.first([f"action.executed.{whose}", f"proposal.rejected.{whose}"])
+
+    async def letter(self, subject: str) -> bool:
+        """Whether there is such a dead letter, waiting for it as long as `PATIENCE_S`."""
+        until = time.monotonic() + PATIENCE_S
+        ask = msgspec.json.encode({"subjects_filter": subject})
+        while time.monotonic() < until:
+            answer = await self.judge.connection.request("$JS.API.STREAM.INFO.DEAD", ask)
+            if msgspec.json.decode(answer.data)["state"].get("subjects"):
+                return True
+            await asyncio.sleep(0.1)
+        return False
 
     # -- what is said -----------------------------------------------------------------------------------------------
 
@@ -166,9 +176,10 @@ async def siege(data: Path, *, services: tuple[str, ...] | None = None, s3: bool
 
 async def _people(found: Siege) -> None:
     """The stolen slot takes its lease as a runner does, and so has half of the shards; personas on either side of that."""
-    lease = f"$KV.leases.{PREFIX}{STOLEN}"
+    lease = f"$KV.leases.{LEASES}{STOLEN}"
     answer = await found.attacker.ask(lease, b"", Nats_TTL=f"{LEASE_S}s")
     assert "error" not in answer, answer
+    assert await found.first([PLACEMENT], lambda r: getattr(r.event, "slots", ()) == ("r1", "r2")), "it is never placed"
     await _post(found, "/v1/cognition/start", {"loop_interval_ms": 300})
     lines = [{"text": f"request {n} served in {n % 7} ms", "source": "app"} for n in range(40)]
     seqs = (await _post(found, f"/v1/swarm/{HOME}/observations", {"observations": lines})).json()["sequences"]
@@ -187,7 +198,7 @@ async def _persona(found: Siege, prefix: str, runner: str) -> Persona:
     """One whose shard is the runner's when both are alive."""
     shards = Settings().shards
     ids = (f"{prefix}-{n}" for n in itertools.count(1))
-    name = next(i for i in ids if owner_of(shard_of(HOME, i, shards), (HONEST, STOLEN)) == runner)
+    name = next(i for i in ids if owner_of(shard_of(HOME, i, shards), ("r1", "r2")) == slot_of(runner))
     body = {"persona_id": name, "name": name, "role": "watcher", "charter": "Watch.", "swarm_id": HOME}
     await _post(found, "/v1/swarm/personas", body)
     spawned = await found.first([f"persona.spawned.{HOME}.{name}"])

@@ -13,6 +13,7 @@ from services.gateway.wire.ids import as_given, as_token
 from services.gateway.wire.problems import Candidate, Problem, ambiguous
 from shared.contracts.boundaries import life as life_of
 from shared.contracts.boundaries import said
+from shared.contracts.envelope import Unreadable
 from shared.contracts.events import AnyEvent, ApprovalDenied, ApprovalGranted
 from shared.contracts.ids import EventId, Sha256, is_life, is_token
 from shared.log.port import Expect, StaleBoundary
@@ -65,7 +66,9 @@ async def find(bus: Bus, which: Which, *, fresh: bool = False) -> Life:
     whose = (which.swarm or "*", which.persona or "*")
     if not found and is_life(proposal_id) and all(w == "*" or is_token(w) for w in whose):
         filters = (life_of(*whose, proposal_id), said("proposal.created", *whose, proposal_id))
-        found = fold_lives(await bus.log.stored(filters), proposal_id)
+        stored = await bus.log.stored(filters)
+        heard = bus.feed.projection.heard
+        found = fold_lives([m for m in stored if isinstance(m, Unreadable) or heard(m)], proposal_id)
     if not found:
         raise Problem(404, f"there is no proposal {as_given(proposal_id)[:60]!r}", reason="proposal_missing")
     if len(found) > 1:

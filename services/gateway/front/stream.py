@@ -281,8 +281,9 @@ class Past:
         return self._frames(page) + at(self.cursor, self._epoch)
 
     def _frames(self, page: Sequence[Recorded]) -> bytes:
-        epoch = self._epoch
-        return b"".join([frame(recorded, epoch) for recorded in page])
+        """As the live feed would have told them."""
+        epoch, heard = self._epoch, self._feed.projection.heard
+        return b"".join([frame(recorded, epoch) for recorded in page if heard(recorded)])
 
     def close(self) -> None:
         if self.joined is not None:

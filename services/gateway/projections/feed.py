@@ -20,6 +20,7 @@ from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded, Stored
 from shared.log.port import Log, Tail
+from shared.placement import PLACEMENT
 from shared.runtime.taking import take
 
 log = structlog.get_logger()
@@ -98,6 +99,8 @@ class Feed:
         """Fold what the log has above `position`, until `stop`."""
         if self.stopped:
             return
+        for said in await self._log.read((PLACEMENT,), upto=self.position) if self.position else ():
+            self.projection.placements.add(said)
         tail = self._log.tail(EVERYTHING, self.position)
         self._tails.append(tail)
         log.info("log_followed", after=self.position)
@@ -122,10 +125,10 @@ class Feed:
                 self._answer(message)
 
     def take(self, message: Stored) -> None:
-        """One message of the log: fold, then tell. Nobody is told what cannot be read."""
+        """One message of the log: fold, then tell. Nobody is told what cannot be read, nor what does not count."""
         if not self.projection.apply(message):
             return
-        if isinstance(message, Recorded):
+        if isinstance(message, Recorded) and self.projection.heard(message):
             self._answer(message)
             for subscription in self.subscriptions:
                 subscription.offer(message)

@@ -190,7 +190,7 @@ class Personas:
         if persona is None:
             return
         match event:
-            case ThoughtGenerated():
+            case ThoughtGenerated() if persona.stage != "reaped":
                 self._thought(persona, event, at)
             case PersonaDraining():
                 persona.stage = "draining"

@@ -34,6 +34,7 @@ from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
 from shared.halts import Halts
 from shared.log.marks import Trail
+from shared.placement import Placements
 from shared.policy.activations import BOUNDARY, Activations
 from shared.policy.sides import Feeders
 
@@ -110,6 +111,8 @@ class Projection:
     def __init__(self) -> None:
         self.position = 0
         self.trail = Trail()
+        self.placements = Placements()
+        """To be told of what was said up to `position`, once, after a restore."""
         self.updated_at: datetime | None = None
         self.loop = Loop()
         self.personas = Personas()
@@ -138,9 +141,14 @@ class Projection:
             self.policies.apply(message)
         if matches(halts.BOUNDARY, message.subject):
             halts.evolve(self.halts, message)
-        if isinstance(message, Recorded):
+        if isinstance(message, Recorded) and self.heard(message):
             self._fold(message)
         return True
+
+    def heard(self, recorded: Recorded) -> bool:
+        """Whether it counts: what a runner says of a persona it does not hold changes nothing, and nobody is told."""
+        self.placements.add(recorded)
+        return self.placements.why_not(recorded) is None
 
     def _fold(self, recorded: Recorded) -> None:
         self.updated_at = recorded.envelope.time

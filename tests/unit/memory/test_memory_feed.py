@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from memory_model import at, spawned, thought
 from test_memory_effects import DictCold, feeding, say
@@ -13,14 +14,16 @@ from test_memory_opening import take
 
 from services.memory_compactor import feed as feed_module
 from services.memory_compactor.decider import Written
-from services.memory_compactor.feed import QUEUE, Behind
+from services.memory_compactor.feed import QUEUE, Behind, Feed
 from services.memory_compactor.opening import Opening, Ports
 from shared.contracts.envelope import Recorded
+from shared.contracts.events import PlacementChanged
 from shared.log.memory import MemoryLog
 from shared.memory.edge import EdgeIndex
 from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import TRANSACTION_EVENTS, Fabric, Remembered
 from shared.memory.port import Embedder, VectorIndex
+from shared.placement import PLACEMENT, Placements
 
 
 async def test_a_quiet_mesh_is_taken_in_at_once_and_a_busy_one_in_few_transactions(
@@ -128,3 +131,23 @@ async def test_no_more_is_read_ahead_than_a_bound(fabric: Fabric) -> None:
         await feed.reach(1)
         assert len(feed._waiting) <= QUEUE
         assert await feed.reach(3 * QUEUE - 1)
+
+
+async def test_what_a_runner_says_of_a_persona_it_does_not_hold_is_not_remembered_also_after_a_restart(
+    fabric: Fabric, index: EdgeIndex
+) -> None:
+    log = MemoryLog()
+    placed = PlacementChanged(swarm="all", persona="all", slots=("r1",), shards=64)
+    forged, honest = (msgspec.structs.replace(thought(slot, step=1), slot=slot) for slot in ("r2", "r1"))
+    async with feeding(log, fabric) as feed:
+        await say(log, placed, spawned(), forged)
+        assert await feed.reach(await say(log, honest))
+    anew = await Fabric.open(index, fabric._embedder)
+    placements = Placements(await log.read((PLACEMENT,), upto=anew.cursor))
+    restarted = Feed(log, anew, placements)
+    running = asyncio.create_task(restarted.run())
+    await say(log, msgspec.structs.replace(thought("r2 again", step=2), slot="r2"))
+    assert await restarted.reach(await say(log, msgspec.structs.replace(thought("r1 again", step=2), slot="r1")))
+    await restarted.stop()
+    await running
+    assert ["r1", "r1 again"] == [i.text for i in await index.scan("alpha/ada") if i.kind == "thought"]

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.persona_runner.decider import decide
-from services.persona_runner.host import Host, Hosted, Key, shard_of
+from services.persona_runner.host import Host, Hosted, Key
 from services.persona_runner.messages import guards, messages
 from services.persona_runner.steps import Think
 from shared.contracts.catalog import about
 from shared.contracts.events import CognitionStopped, ObservationRecorded, PersonaDraining, PersonaReaped
 from shared.decider import Performed, Tick
+from shared.placement import shard_of
 from tests.unit.runner.runner_model import SWARM, RulesOfThumb
 from tests.unit.runner.test_runner_host import SHARDS, Site
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from services.persona_runner.decider import decide
 from services.persona_runner.guard import digest_of
-from services.persona_runner.host import Host, Key, merged, shard_of
+from services.persona_runner.host import Host, Key, merged
 from services.persona_runner.messages import guards, messages
 from services.persona_runner.steps import Think, Thoughtful
 from shared.contracts.catalog import about
@@ -30,6 +30,7 @@ from shared.contracts.ids import caused_id, fresh_id
 from shared.contracts.persona import Identity, PersonaPolicy
 from shared.decider import Performed, Tick
 from shared.log.memory import Store
+from shared.placement import shard_of
 from shared.thinker.port import Percept, Thought
 from tests.unit.runner.runner_model import START, SWARM, WORST
 

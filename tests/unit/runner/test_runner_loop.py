@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from services.governor.places import Places
 from services.persona_runner.effects import performer, think
-from services.persona_runner.host import Host, shard_of
+from services.persona_runner.host import Host
+from services.persona_runner.lease import Lease
 from services.persona_runner.loop import Loop
-from services.persona_runner.placement import Placement, owner_of, share_of
 from services.persona_runner.service import thinker_of
 from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.envelope import Envelope, Message, Recorded
@@ -29,6 +30,7 @@ from shared.contracts.events import (
     ObservationRecorded,
     PersonaDraining,
     PersonaSpawned,
+    PlacementChanged,
     ProposalCreated,
     ThoughtGenerated,
     Usage,
@@ -40,6 +42,7 @@ from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryKeyValue, MemoryLog
 from shared.log.port import Log
 from shared.log.streams import ensure
+from shared.placement import PLACEMENT, owner_of, shard_of, share_of
 from shared.settings import Settings, SettingsError
 from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
 from shared.thinker.rules import RuleThinker
@@ -246,29 +249,46 @@ async def test_a_drained_persona_has_a_last_thought(mesh: Mesh) -> None:
 
 
 def test_every_shard_has_one_owner_and_a_newcomer_takes_only_its_share() -> None:
-    before = {s: owner_of(s, ["a", "b", "c"]) for s in range(256)}
-    after = {s: owner_of(s, ["a", "b", "c", "d"]) for s in range(256)}
+    before = {s: owner_of(s, ("a", "b", "c")) for s in range(256)}
+    after = {s: owner_of(s, ("a", "b", "c", "d")) for s in range(256)}
     assert {after[s] for s in before if after[s] != before[s]} == {"d"}
     shares = [len(share_of(r, ["a", "b", "c", "d"], 256)) for r in "abcd"]
     assert sum(shares) == 256
     assert min(shares) > 40
 
 
-async def test_shards_follow_who_is_alive() -> None:
+async def test_who_is_alive_is_placed_and_who_is_gone_is_replaced() -> None:
     now = [START]
-    bucket = MemoryKeyValue(lambda: now[0])
-    one = Placement(bucket, "one", shards=64, ttl_s=3)
-    two = Placement(bucket, "two", shards=64, ttl_s=3)
-    assert await one.renew() == set(range(64))
-    half = await two.renew()
-    assert await one.renew() == set(range(64)) - half
-    now[0] += timedelta(seconds=2)
+    log, bucket = MemoryLog(lambda: now[0]), MemoryKeyValue(lambda: now[0])
+    one, two = Lease(bucket, "persona_runner-1", ttl_s=3), Lease(bucket, "persona_runner-2", ttl_s=3)
+    places = Places(log, bucket, shards=64, clock=lambda: now[0])
+
+    async def word(seconds: int = 0) -> tuple[str, ...]:
+        now[0] += timedelta(seconds=seconds)
+        await places.look()
+        (recorded,) = await log.last((PLACEMENT,))
+        assert isinstance(recorded.event, PlacementChanged) and recorded.event.shards == 64
+        return recorded.event.slots
+
+    assert () == await word()
     await one.renew()
-    now[0] += timedelta(seconds=2)
-    assert await one.renew() == set(range(64))
+    assert ("r1",) == await word()
     await two.renew()
-    await two.release()
-    assert await one.renew() == set(range(64))
+    assert ("r1",) == await word(1)
+    await one.renew()
+    await two.renew()
+    assert ("r1",) == await word(2)
+    await one.renew()
+    await two.renew()
+    assert ("r1", "r2") == await word(2)
+    await two.renew()
+    assert ("r2",) == await word(2)
+    assert ("r2",) == await word(60)
+    await one.renew()
+    assert ("r1",) == await word()
+    await one.release()
+    assert ("r1",) == await word(5)
+    assert 5 == len(await log.read((PLACEMENT,)))
 
 
 # -- effects ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from shared.contracts.events import (
     Credits,
     ObservationRecorded,
     PersonaSpawned,
+    PlacementChanged,
     ThoughtGenerated,
 )
 from shared.contracts.ids import fresh_id, utc_now
@@ -95,6 +96,7 @@ async def test_the_process_thinks_through_a_restart_of_the_broker_and_ends_clean
     connection = await Connection.open(broker.url, name="test")
     log = JetStreamLog(connection, service="test", instance="test-1")
     try:
+        await put(log, PlacementChanged(swarm="all", persona="all", slots=("r1",), shards=64))
         await ready(port)
         identity = Identity(id="ada", name="n", role="r", charter="c", swarm_id="alpha", created_at=utc_now())
         await put(log, PersonaSpawned(swarm="alpha", persona="ada", identity=identity, policy=PersonaPolicy()))
