@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -147,7 +148,8 @@ class Mesh:
         if self.children:
             self._ready = False
             self.children.clear()
-            self._write_record(stopped=True)
+            with suppress(OSError):  # a full disk is no reason to keep the lock
+                self._write_record(stopped=True)
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -183,7 +185,8 @@ class Mesh:
             ) from None
         if not names:
             self._ready = True
-            self._write_record()
+            with suppress(OSError):
+                self._write_record()
 
     async def _up(self) -> None:
         before = read_record(self.data)

@@ -24,6 +24,7 @@ from shared.log.port import LogUnavailable
 
 BROKER_ONLY = Options(services=(), s3=False, env={"SWARM_LIVENESS_S": "5"})
 DISK_BYTES = 64 * 2**20
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -59,6 +60,17 @@ async def test_a_broker_that_hangs_is_started_again(tmp_path: Path) -> None:
             await mesh.wait_restarted("nats")
             await mesh.wait_ready("nats")
         assert hung != mesh.pid("nats")
+
+
+async def test_every_process_that_hangs_is_started_again_and_the_mesh_is_ready_again(tmp_path: Path) -> None:
+    async with Mesh(tmp_path, Options(env={"SWARM_LIVENESS_S": "5"}, ready_timeout_s=120)) as mesh:
+        await mesh.wait_ready()
+        hung = {name: await mesh.kill(name, signal.SIGSTOP) for name in mesh.children if name != "nats"}
+        assert len(hung) == 8 and None not in hung.values()
+        async with asyncio.timeout(120):
+            await asyncio.gather(*(mesh.wait_restarted(name) for name in hung))
+        await mesh.wait_ready()
+        assert set() == {name for name, pid in hung.items() if mesh.pid(name) == pid}
 
 
 async def test_a_disk_that_was_full_loses_nothing_and_the_mesh_goes_on_when_there_is_room(small_disk: Path) -> None:
