@@ -95,10 +95,11 @@ class Fold(Generic[S]):
         self.guards: dict[str, int] = {}
         self._is_own_guard = boundary.guards == boundary.reads and len(boundary.reads) == 1
 
-    def absorb(self, messages: Sequence[Stored], *, own: bool = False) -> None:
+    def absorb(self, messages: Sequence[Stored], *, own: bool = False, opening: bool = False) -> None:
         """Evolve by events of the boundary, in stream order; what is older than the position is known already.
 
-        `own`: they were just committed here, and their `stored_at` is not the broker's.
+        `own`: they were just committed here, and their `stored_at` is not the broker's. `opening`: what opens the boundary, and is
+        perhaps not on it, as what a runner asks for.
         """
         for message in messages:
             if message.seq <= self.position:
@@ -109,7 +110,7 @@ class Fold(Generic[S]):
             self.trail.put(Mark(message.seq, message.id, None if own else message.stored_at))
             self.unsaved += 1
             for guard in self.boundary.guards:
-                if self._is_own_guard or matches(guard, message.subject):
+                if (self._is_own_guard and not opening) or matches(guard, message.subject):
                     self.guards[guard] = message.seq
 
     def restart(self) -> None:
@@ -131,7 +132,7 @@ def handle(
     """
     boundary = fold.boundary
     if boundary.opens and fold.position == 0 and isinstance(message, Delivered):
-        fold.absorb([message.recorded])
+        fold.absorb([message.recorded], opening=True)
         fresh = message.attempt == 1
     if lags and fold.position and fold.decider.decide(fold.state, message) == NOTHING:
         return Done()

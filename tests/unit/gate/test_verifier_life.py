@@ -12,6 +12,7 @@ from services.verifier.effects import VerifierEffects
 from shared.contracts.events import CheckRequested, CheckResult, LogResolve, ProposalRejected, ProposalVerified
 from shared.decider import Delivered
 from shared.log.memory import MemoryLog
+from shared.log.port import Expect
 from shared.runtime.handling import Fold, handle
 from shared.runtime.shell import drive
 from tests.unit.gate.given import T0, WHOSE, message_of, proposed, replaced
@@ -58,3 +59,17 @@ async def test_what_runners_say_does_not_move_the_life_of_a_proposal() -> None:
     await log.commit([message_of(proposed(slot="r1"), id="e1")])
     await log.commit([message_of(proposed(slot="r2"), id="e2")])
     assert (0,) == await log.ends(("*.*.alpha.p01.p-1",))
+
+
+async def test_the_first_commit_of_a_verdict_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, expected = MemoryLog(), []
+    commit = log.commit
+
+    async def watched(messages: Any, expect: Any = ()) -> tuple[int, ...]:
+        expected.extend(expect)
+        return await commit(messages, expect)
+
+    monkeypatch.setattr(log, "commit", watched)
+    await deliver(log, proposed(slot="r1"), "e1")
+    await deliver(log, replaced(CHECK, check_id="c-1", slot="r1"), "e2")
+    assert [Expect("*.*.alpha.p01.p-1", 0), Expect("*.*.alpha.p01.c-1", 0)] == expected
