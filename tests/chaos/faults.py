@@ -165,6 +165,10 @@ FAULTS: dict[str, Strike] = {
 }
 
 
+EVERYTHING = (*FAULTS, "rollback")
+"""All that can be asked of a storm; an older store is put back at its end."""
+
+
 def targets(fault: str, names: Iterable[str]) -> list[str]:
     """Whom of the processes a fault can hit."""
     services = [name for name in names if name not in (plan.NATS, plan.S3)]

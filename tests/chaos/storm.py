@@ -44,6 +44,7 @@ from shared.log.port import LogUnavailable
 from tests.chaos.faults import FAULTS, Ground, small_disk, take_away, targets, why_not
 from tests.chaos.load import APPROVER, OPERATOR, ROOT, Load, Sink
 from tests.chaos.proxy import Proxy
+from tests.chaos.rollback import RolledBack, roll_back, settle
 
 _TIME = re.compile("deadline|expired")
 REST_TIMEOUT_S = 180.0
@@ -82,6 +83,7 @@ class Report(msgspec.Struct, kw_only=True):
     violations: list[str] = []
     max_outage_s: float = 0.0
     rest_s: float = 0.0
+    rolled_back: RolledBack | None = None
 
     @property
     def passed(self) -> bool:
@@ -96,6 +98,7 @@ class Report(msgspec.Struct, kw_only=True):
             and not self.untimely
             and not self.died
             and self.terminal == self.proposals
+            and (self.rolled_back is None or self.rolled_back.passed)
         )
 
 
@@ -166,16 +169,21 @@ async def storm(
                 async with asyncio.TaskGroup() as group:
                     for client in (load.observe, load.families, load.propose, load.approve):
                         group.create_task(client())
-                    possible = [name for name in faults if name not in report.left_out]
+                    possible = [name for name in faults if name in FAULTS and name not in report.left_out]
                     report.struck = await _strike(ground, possible, minutes * 60, say)
                     say("no more faults; waiting until everything has come to rest")
                     load.stop.set()
                 began = time.monotonic()
                 records = await _rest(log, say)
                 report.rest_s = round(time.monotonic() - began, 1)
-                await load.close()
                 report.poisoned, report.died = ground.poisoned, dict(died)
                 judge(report, records, load, sink, mesh.workspace, limits_of(settings))
+                if "rollback" in faults:
+                    say("an older store is put back under load")
+                    report.rolled_back = await roll_back(ground, load)
+                    await _rest(log, say)
+                    await settle(report.rolled_back, ground, load, sink)
+                await load.close()
                 await log.connection.close()
     finally:
         if mounted:
