@@ -50,6 +50,13 @@ QUOTAS = (
         setting="spawns_per_minute",
     ),
     Quota(
+        reason="too_many_open",
+        what="proposals that are neither decided nor done",
+        per="persona",
+        by="verifier",
+        setting="persona_open_proposals",
+    ),
+    Quota(
         reason="action_limit",
         what="actions a minute, of it and all below it",
         per="persona",

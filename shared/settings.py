@@ -74,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     swarm_open_requests: Positive = 16
     observations_per_minute: Annotated[int, msgspec.Meta(ge=1000)] = 120_000
     recalls_per_minute: Positive = 600
+    persona_open_proposals: Positive = 64
     swarm_open_actions: Positive = 1000
 
     # cold and warm memory

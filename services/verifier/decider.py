@@ -51,6 +51,7 @@ class Resolve(Effect, frozen=True, kw_only=True):
 
     swarm: Token
     persona: Token
+    proposal_id: Token
     evidence: tuple[EvidenceRef, ...]
 
 
@@ -59,6 +60,7 @@ class Resolved(Result, frozen=True, kw_only=True):
 
     `missing`: no such event under that id. `foreign`: another swarm's, or private to another persona. `independent` counts
     found events that are neither tainted observations nor the persona's own words. `charter` is None for an unknown persona.
+    `open`: so many other proposals of the persona are, which is the limit, and nothing was looked up; else 0.
     """
 
     found: tuple[EvidenceRef, ...] = ()
@@ -68,6 +70,7 @@ class Resolved(Result, frozen=True, kw_only=True):
     live: bool = False
     charter: Sha256 | None = None
     allowed_tools: tuple[str, ...] = ()
+    open: int = 0
 
 
 class RunProbe(Effect, frozen=True, kw_only=True):
@@ -186,11 +189,17 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
     if problems:
         return _reject(proposal, problems)
     cited = tuple({(ref.seq, ref.id): ref for ref in proposal.evidence}.values())
-    return Decision(effect=Resolve(swarm=proposal.swarm, persona=proposal.persona, evidence=cited))
+    return Decision(
+        effect=Resolve(swarm=proposal.swarm, persona=proposal.persona, proposal_id=proposal.proposal_id, evidence=cited)
+    )
 
 
 def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
     """What the log tells."""
+    if facts.open:
+        whose = f"{proposal.persona} has {facts.open} proposals that are neither decided nor done"
+        why = f"{whose}, which is the limit; propose again when one is"
+        return _reject(proposal, [("too_many_open", why)])
     problems: list[tuple[str, str]] = []
     if not facts.live:
         problems.append(("persona_not_live", "the persona is unknown, draining or reaped"))

@@ -12,6 +12,7 @@ import msgspec
 
 from services.verifier.answers import Answers
 from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
+from services.verifier.opened import Opened
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -51,18 +52,24 @@ RECALL_TIMEOUT_S = 5.0
 
 
 class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
-    """Performs the verifier's effects on one log. `source` is the service's name on envelopes."""
+    """Performs the verifier's effects on one log. `source` is the service's name on envelopes; without `opened` a
+    persona may have any number of proposals open."""
 
     log: Log
     answers: Answers
     source: str = "verifier"
     recall_timeout_s: float = RECALL_TIMEOUT_S
     max_events_read: int = MAX_EVENTS_READ
+    opened: Opened | None = None
     known: Known = msgspec.field(default_factory=lambda: Known())
     counting: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(COUNTS_AT_ONCE))
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
+            case Resolve() if self.opened is not None and (
+                count_ := await self.opened.place(effect.swarm, effect.persona, effect.proposal_id)
+            ):
+                return Resolved(open=count_)
             case Resolve():
                 return await resolve(self.log, effect, self.known)
             case RunProbe(probe=LogCount() as probe):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.verifier import decider
 from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
+from services.verifier.opened import Opened
 from shared.runtime.service import Service
 
 
@@ -12,6 +13,12 @@ async def wire(service: Service) -> None:
     """Consume proposals and checks."""
     answers = Answers(service.log)
     service.background("recall", answers.follow)
-    shell = service.shell(decider, perform=VerifierEffects(log=service.log, answers=answers).perform)
-    service.consume(shell)
+    settings = service.settings
+    longest_s = settings.approval_ttl_s + settings.authorization_ttl_s
+    opened = Opened(service.log, limit=settings.persona_open_proposals, longest_s=longest_s)
+    service.background("open-proposals", opened.follow)
+    service.consume(
+        service.shell(decider, perform=VerifierEffects(log=service.log, answers=answers, opened=opened).perform)
+    )
     service.on_stop(answers.stop)
+    service.on_stop(opened.stop)

@@ -42,7 +42,7 @@ MAX_OPENED = 8192
 MAX_PAUSE_S = 30.0
 HELD_S = 2.0
 IN_FLIGHT_LIMIT, IN_FLIGHT_OF_A_SWARM = 256, 8
-"""Few of one swarm keep the processor and the broker busy, and what is begun all goes on at once: more would only make others wait."""
+"""Of a swarm that is not alone. Few keep the processor and the broker busy; more would only make others wait."""
 ROOM, PIECE_BYTES = 16_384, 4096
 """What is read ahead, in pieces: a delivery is one for each `PIECE_BYTES` of its body that it begins."""
 TAKEN_AT_ONCE, RENEWED_AT_ONCE = 16, 128

@@ -9,8 +9,11 @@ Room is shared by what is left of it: a swarm may hold as much as is still free,
 whoever comes new always finds some (dynamic thresholds, Choudhury and Hahne 1998). What comes for a swarm that holds more is
 crowded: it is refused where that can be said, and the refusals of a swarm are a party of their own in the round.
 
+What is begun all goes on at once, so each that runs makes a newcomer wait. Therefore only a party that has had the place to
+itself for the last `LATELY` pieces of work may run three quarters of what may run; where there are several, each runs few.
+
 Invariants:
-- at most `at_once` run, at most `at_once_each` of one party, at most one of a lane;
+- at most `at_once` run, at most `at_once_each` of one party unless it is alone, at most one of a lane;
 - between two turns of a party that could have run, every other party has at most one;
 - work of one persona in one party is taken in the order it was put;
 - what is held weighs at most `room` and one piece more, as long as nothing is put while `is_full`.
@@ -26,6 +29,7 @@ import msgspec
 
 T = TypeVar("T")
 
+LATELY = 10_000
 RESERVED = 16
 """One part of the room in so many is left free for those who come new, whatever the refusals of others take."""
 
@@ -67,6 +71,9 @@ class Turns(Generic[T]):
         self._lanes: dict[Hashable, deque[tuple[Hashable, str]]] = {}
         """Lanes that are taken or kept for somebody, and who stands by each: party and persona."""
         self._running: dict[Hashable, _Entry[T]] = {}
+        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        """Who had work put lately, and its number."""
+        self._number = 0
         self.held = 0
         """What waits or runs, by weight."""
 
@@ -95,6 +102,7 @@ class Turns(Generic[T]):
 
     def put(self, party: Hashable, persona: str, lane: Hashable, work: T, weight: int = 1) -> None:
         """Have the work wait for its turn."""
+        self._see(party)
         known = self._parties.get(party)
         if known is None:
             known = self._parties[party] = _Party()
@@ -156,7 +164,20 @@ class Turns(Generic[T]):
             by.append((party, persona))
         return None
 
+    def _see(self, party: Hashable) -> None:
+        self._number += 1
+        self._seen[party] = self._number
+        self._seen.move_to_end(party)
+        while self._seen[first := next(iter(self._seen))] <= self._number - LATELY:
+            del self._seen[first]
+
     def _admit(self, party: Hashable, known: _Party[T]) -> None:
         """Into the round, if it has something and may run more."""
-        if known.running < self._at_once_each and (known.ready or known.turn):
+        most = self._at_once_each if len(self._seen) > 1 else alone(self._at_once)
+        if known.running < most and (known.ready or known.turn):
             self._round.setdefault(party)
+
+
+def alone(at_once: int) -> int:
+    """How many may run of a party that is alone: some are left for whoever comes."""
+    return at_once - at_once // 4

@@ -50,7 +50,9 @@ def judged(created: Any, facts: Resolved) -> Any:
 def test_a_sound_proposal_has_its_evidence_looked_up_each_reference_once() -> None:
     created = proposed(evidence=(REF, REF))
     message = delivered(created)
-    assert Decision(effect=Resolve(**WHOSE, evidence=(REF,))) == decider.decide(folded(decider, created), message)
+    assert Decision(effect=Resolve(**WHOSE, proposal_id="p-1", evidence=(REF,))) == decider.decide(
+        folded(decider, created), message
+    )
 
 
 def test_what_core_says_of_it_is_the_boundary_and_it_opens_it_however_often_it_is_said() -> None:

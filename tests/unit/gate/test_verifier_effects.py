@@ -44,7 +44,7 @@ def ref(recorded: Any) -> EvidenceRef:
 
 async def resolve(mesh: Mesh, *evidence: EvidenceRef) -> Resolved:
     effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log))
-    found = await effects.perform(Resolve(**WHOSE, evidence=evidence))
+    found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
     assert isinstance(found, Resolved)
     return found
 
@@ -81,7 +81,7 @@ async def test_what_cannot_change_is_read_once_and_what_can_is_looked_at_again(m
     effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log))
 
     async def again(*evidence: EvidenceRef) -> Resolved:
-        found = await effects.perform(Resolve(**WHOSE, evidence=evidence))
+        found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
         assert isinstance(found, Resolved) and evidence == found.found
         return found
 

@@ -10,7 +10,8 @@ from shared.contracts.ids import utc_now
 from shared.decider import Boundary, Decision, Delivered, Effect, Input, Result, Tick
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec
-from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, Shell
+from shared.runtime.shell import IN_FLIGHT_LIMIT, Shell
+from shared.runtime.turns import alone
 
 SPEC = ConsumerSpec(name="test", filters=("persona.reaped.*.*",), max_ack_pending=10_000)
 
@@ -60,7 +61,7 @@ class Mesh:
             await self.log.commit([Message(event=event, envelope=envelope)])
         consuming = asyncio.create_task(self.shell.consume(self.puller, SPEC, stopping=self.stopping, grace_s=0.05))
         async with self.hangs:
-            await self.hangs.wait_for(lambda: self.hanging == min(count, IN_FLIGHT_OF_A_SWARM))
+            await self.hangs.wait_for(lambda: self.hanging == min(count, alone(IN_FLIGHT_LIMIT)))
         return consuming
 
     async def stop(self, consuming: asyncio.Task[None]) -> None:
@@ -83,7 +84,7 @@ async def test_a_tick_behind_a_handler_that_hangs_ends_with_the_shell() -> None:
 
 async def test_a_full_house_that_hangs_ends_within_the_grace_time_and_everything_is_handed_back() -> None:
     mesh = Mesh()
-    consuming = await mesh.deliver(IN_FLIGHT_OF_A_SWARM + 5)
+    consuming = await mesh.deliver(alone(IN_FLIGHT_LIMIT) + 5)
     await mesh.stop(consuming)
     soon = asyncio.get_running_loop().time() + 1
     assert [] == [seq for seq, (at, _) in mesh.puller.pending.items() if at > soon]

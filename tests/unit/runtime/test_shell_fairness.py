@@ -24,7 +24,8 @@ from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec, Log
 from shared.log.streams import ensure
-from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, Shell
+from shared.runtime.shell import IN_FLIGHT_LIMIT, Shell
+from shared.runtime.turns import alone
 from tests.broker import Broker
 
 FLOOD = {MemoryLog: 300, JetStreamLog: 3000}
@@ -116,7 +117,7 @@ async def test_a_flood_that_stands_still_holds_up_no_other_swarm(log: Log) -> No
             await log.commit([observed("quiet")])
             while len(await log.read(("persona.reaped.quiet.*",))) <= n:
                 await asyncio.sleep(0.01)
-        assert {"loud": IN_FLIGHT_OF_A_SWARM, "quiet": 3} == eyes.began
+        assert {"loud": alone(IN_FLIGHT_LIMIT), "quiet": 3} == eyes.began
         await asyncio.sleep(1.5 * SPEC.ack_wait_s)  # what waits is renewed: nothing comes twice
         eyes.open.set()
         while len(await log.read(("persona.reaped.loud.*",))) < flood:

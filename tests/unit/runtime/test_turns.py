@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shared.runtime.turns import RESERVED, Turns
+from shared.runtime.turns import LATELY, RESERVED, Turns
 
 ROOM, AT_ONCE, EACH = 32, 4, 2
 SWARMS, PERSONAS, LANES = ("a", "b", "c"), ("p", "q"), ("x", "y", "z")
@@ -25,6 +25,10 @@ class Model(RuleBasedStateMachine):
         self.running: list[Work] = []
         self.passed: Counter[tuple[str, str]] = Counter()
         self.number = 0
+        for name in ("somebody", "else"):  # so that nobody is alone
+            self.turns.put(name, "p", name, (name, "p", name, 0))
+            lane, _ = self.turns.take() or ("", ())
+            self.turns.done(lane)
 
     @precondition(lambda self: not self.turns.is_full)
     @rule(swarm=st.sampled_from(SWARMS), persona=st.sampled_from(PERSONAS), lane=st.sampled_from(LANES))
@@ -149,3 +153,28 @@ def test_refusals_of_one_swarm_leave_room_for_another() -> None:
         turns.put(party, "p", n, n)
     assert turns.held_by(("loud", False)) == 160
     assert not turns.is_crowded(("quiet", False))
+
+
+def test_who_is_alone_may_run_many_until_another_comes_and_again_when_that_is_long_gone() -> None:
+    turns: Turns[int] = Turns(room=10**6, at_once=20, at_once_each=3)
+
+    def begun(count: int) -> list[object]:
+        return [taken[0] for taken in (turns.take() for _ in range(count)) if taken is not None]
+
+    for n in range(100):
+        turns.put("loud", "p", n, n)
+    lanes = begun(50)
+    assert 15 == len(lanes)
+    turns.put("quiet", "p", "x", 0)
+    turns.done(lanes.pop())
+    assert ["x"] == begun(50)  # the newcomer is next, and no more of the other are begun
+    turns.done("x")
+    assert [] == begun(50)
+    for lane in lanes:
+        turns.done(lane)
+    lanes = begun(50)
+    assert 3 == len(lanes)
+    for n in range(LATELY):
+        turns.put("loud", "p", 1000 + n, n)
+    turns.done(lanes.pop())
+    assert 13 == len(begun(50))
