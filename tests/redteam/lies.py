@@ -9,7 +9,7 @@ import msgspec
 
 from shared.contracts.boundaries import life, thoughts
 from shared.contracts.catalog import class_filter
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Message, Recorded
 from shared.contracts.events import (
     ActionExecuted,
     BudgetGranted,
@@ -75,10 +75,10 @@ async def taken_ids(siege: Siege) -> Row:
 
 async def spending_nothing(siege: Siege) -> Row:
     """Spends tokens that no grant paid for, and cites one that was never given."""
-    await _think(siege, siege.own, usage=Usage(tokens_in=900), grant_id=None)
-    await _think(siege, siege.own, usage=Usage(tokens_in=900), grant_id="invented")
+    await think(siege, siege.own, usage=Usage(tokens_in=900), grant_id=None)
+    await think(siege, siege.own, usage=Usage(tokens_in=900), grant_id="invented")
     reasons = {"no_grant", "unknown_grant"}
-    seen = {reason for reason in reasons if await _refused(siege, siege.own, reason, tokens=900)}
+    seen = {reason for reason in reasons if await refused_spending(siege, siege.own, reason, tokens=900)}
     return Row(
         name="spend without a grant, or by an invented one", refused=seen == reasons, by="governor", seen=_all(seen)
     )
@@ -86,9 +86,9 @@ async def spending_nothing(siege: Siege) -> Row:
 
 async def spending_anothers(siege: Siege) -> Row:
     """Spends what was granted to the victim."""
-    grant = await _grant(siege)
-    await _think(siege, siege.own, usage=Usage(tokens_in=900), grant_id=grant.grant_id)
-    charged = await _refused(siege, siege.own, "anothers_grant", tokens=900)
+    grant = await open_grant(siege)
+    await think(siege, siege.own, usage=Usage(tokens_in=900), grant_id=grant.grant_id)
+    charged = await refused_spending(siege, siege.own, "anothers_grant", tokens=900)
     return Row(
         name="spend another's grant",
         refused=charged,
@@ -99,12 +99,12 @@ async def spending_anothers(siege: Siege) -> Row:
 
 async def closing_anothers(siege: Siege) -> Row:
     """Closes what was granted to the victim, as if it had cost all of it."""
-    grant = await _grant(siege)
+    grant = await open_grant(siege)
     asked = siege.message(
         GrantRequested(swarm=HOME, persona=siege.own.id, need=Credits(), closing=grant.grant_id, used=grant.credits)
     )
     await siege.attacker.commit(asked)
-    answered = await siege.first([f"budget.*.{HOME}.>"], lambda r: r.envelope.causation == asked.envelope.id)
+    answered = await answer_to(siege, asked)
     refused = answered is not None and isinstance(answered.event, BudgetRefused)
     seen = "-" if answered is None else f"{answered.subject}: {getattr(answered.event, 'reason', 'settled')}"
     return Row(name="close another's grant", refused=refused, by="governor", seen=seen)
@@ -117,9 +117,9 @@ async def thinking_after_the_reap(siege: Siege) -> Row:
     before = (await siege.judge.ends((boundary,)))[0]
     records = await siege.judge.read((boundary,))
     last = [r for r in records if isinstance(r.event, ThoughtGenerated)][-1]
-    late = await _think(siege, gone, guard=(boundary, last.seq))
+    late = await think(siege, gone, guard=(boundary, last.seq))
     held = "error" in late and (await siege.judge.ends((boundary,)))[0] == before
-    await _think(siege, gone)
+    await think(siege, gone)
     sealed = await siege.first(
         [boundary], lambda r: isinstance(r.event, ThoughtSealed) and r.event.reason == "zombie", after=before
     )
@@ -253,13 +253,15 @@ def _thought(persona: Persona, step: int) -> ThoughtGenerated:
     )
 
 
-async def _think(
+async def think(
     siege: Siege,
     persona: Persona,
     *,
     usage: Usage = NO_USAGE,
     grant_id: str | None = None,
     guard: tuple[str, int] | None = None,
+    final: bool = False,
+    text: str = "forged",
 ) -> dict[str, object]:
     """A step in the persona's name, by the stolen key; what the broker answers."""
     headers = (
@@ -271,11 +273,18 @@ async def _think(
         }
     )
     steps = await siege.judge.read((class_filter("thought.generated", HOME, persona.id),))
-    event = msgspec.structs.replace(_thought(persona, len(steps) + 1), usage=usage, grant_id=grant_id)
+    event = msgspec.structs.replace(
+        _thought(persona, len(steps) + 1), usage=usage, grant_id=grant_id, final=final, text=text
+    )
     return await siege.attacker.commit(siege.message(event), **headers)
 
 
-async def _grant(siege: Siege) -> BudgetGranted:
+async def answer_to(siege: Siege, asked: Message) -> Recorded | None:
+    """What the governor answers to the request."""
+    return await siege.first([f"budget.*.{HOME}.>"], lambda r: r.envelope.causation == asked.envelope.id)
+
+
+async def open_grant(siege: Siege) -> BudgetGranted:
     """One of the victim's that is still open."""
     whose = f"budget.*.{HOME}.{siege.victim.id}"
     before = await siege.end()
@@ -285,7 +294,7 @@ async def _grant(siege: Siege) -> BudgetGranted:
     return granted.event
 
 
-async def _refused(siege: Siege, persona: Persona, reason: str, *, tokens: int) -> bool:
+async def refused_spending(siege: Siege, persona: Persona, reason: str, *, tokens: int) -> bool:
     """Whether the governor said so, and charged them."""
 
     def fits(recorded: Recorded) -> bool:

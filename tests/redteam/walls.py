@@ -13,6 +13,7 @@ from shared.contracts.catalog import EMITTERS, SERVICES
 from shared.contracts.envelope import Unreadable
 from shared.log.kv import JetStreamKeyValue
 from shared.log.streams import STREAMS
+from shared.placement import LEASES
 from tests.redteam.attacker import STOLEN
 from tests.redteam.report import Row
 from tests.redteam.siege import EVERYTHING, HOME, HONEST, Siege
@@ -89,10 +90,13 @@ async def requests(siege: Siege) -> Row:
 
 
 async def buckets(siege: Siege) -> Row:
-    """Writes others' checkpoints and test writes."""
+    """Writes others' checkpoints, test writes and leases."""
     subjects = [f"$KV.checkpoints.{service}.{key}" for service in OTHERS for key in ("x", "x.y.z")]
     subjects += [f"probe.{service}-1" for service in SERVICES]
-    return await _all_refused(siege, "write others' checkpoints and probes", subjects)
+    subjects += [
+        f"$KV.leases.{key}" for key in (f"{LEASES}{HONEST}", f"{LEASES}persona_runner-3", "shard.1", LEASES + "x")
+    ]
+    return await _all_refused(siege, "write others' checkpoints, probes and leases", subjects)
 
 
 async def letters(siege: Siege) -> Row:
