@@ -34,7 +34,7 @@ import msgspec
 
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import KINDS, REPORTS, FileWrite, Problem, is_own, own_folder, read
-from shared.contracts.boundaries import life, said
+from shared.contracts.boundaries import life
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionClaimed,
@@ -171,13 +171,12 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """The proposal is read, and its life, which guards it."""
+    """What CORE says in the proposal's life is read, and guards it; the proposal is in its verdict."""
     if isinstance(message, Tick) or not isinstance(message.recorded.event, ProposalAuthorized):
         return None
     event = message.recorded.event
     guard = life(event.swarm, event.persona, event.proposal_id)
-    created = said("proposal.created", event.swarm, event.persona, event.proposal_id)
-    return Boundary(reads=(guard, created), guards=(guard,))
+    return Boundary(reads=(guard,), guards=(guard,))
 
 
 def evolve(state: State, recorded: Recorded) -> State:

@@ -27,7 +27,7 @@ import msgspec
 
 from shared.contracts.action import Action, action_digest
 from shared.contracts.approvals import answered
-from shared.contracts.boundaries import life, said
+from shared.contracts.boundaries import life
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ApprovalDenied,
@@ -119,15 +119,14 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """The proposal is read, and its life, which guards it."""
+    """What CORE says in the proposal's life is read, and guards it; the proposal is in its verdict."""
     if isinstance(message, Tick):
         return None
     event = message.recorded.event
     if not isinstance(event, ProposalVerified | ApprovalRequested | ApprovalGranted | ApprovalDenied):
         return None
     guard = life(event.swarm, event.persona, event.proposal_id)
-    created = said("proposal.created", event.swarm, event.persona, event.proposal_id)
-    return Boundary(reads=(guard, created), guards=(guard,))
+    return Boundary(reads=(guard,), guards=(guard,))
 
 
 def evolve(state: State, recorded: Recorded) -> State:

@@ -115,7 +115,7 @@ def proposed(action: Action = FINDING, **changed: Any) -> ProposalCreated:
 
 
 def verified(created: ProposalCreated, risk: Risk = "low", **changed: Any) -> ProposalVerified:
-    fields: dict[str, Any] = {**LIFE, "digest": created.digest, "risk": risk, "tainted": False}
+    fields: dict[str, Any] = {**LIFE, "digest": created.digest, "risk": risk, "tainted": False, "proposal": created}
     return ProposalVerified(**{**fields, **changed})
 
 

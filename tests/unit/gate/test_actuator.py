@@ -76,7 +76,7 @@ def outcome(decision: Decision) -> ActionExecuted:
 def test_the_claim_is_guarded_by_all_that_core_says_in_the_proposals_life() -> None:
     boundary = decider.boundary(delivered(AUTHORIZED, 2))
     assert boundary is not None and not boundary.opens
-    assert (("*.*.alpha.p01.p-1", "proposal.created.alpha.p01.p-1.*"), ("*.*.alpha.p01.p-1",)) == (
+    assert (("*.*.alpha.p01.p-1",), ("*.*.alpha.p01.p-1",)) == (
         boundary.reads,
         boundary.guards,
     )

@@ -24,7 +24,20 @@ from shared.log.port import Expect, StaleBoundary
 from shared.policy.activations import Followed
 from shared.runtime.halting import Halting
 from shared.runtime.handling import Again, Done
-from tests.unit.gate.given import FINDING, KEY, POST, SEED, Mesh, Plenty, activated, at, authorized, proposed, replaced
+from tests.unit.gate.given import (
+    FINDING,
+    KEY,
+    POST,
+    SEED,
+    Mesh,
+    Plenty,
+    activated,
+    at,
+    authorized,
+    proposed,
+    replaced,
+    verified,
+)
 from tests.unit.gate.test_outbound import sink
 
 GET = Action(kind="http.request", target="http://replaced.example.org/", params={"method": "GET"})
@@ -65,6 +78,7 @@ class Act(Mesh):
         created = proposed(action)
         await self.say(activated(), "b1")
         await self.say(created, "p1")
+        await self.say(verified(created), "v1")
         draft = authorized(created, key="", **changed)
         key, signature = sign_verdict(seed, draft)
         return await self.say(replaced(draft, key=key, signature=signature), "a1")
@@ -130,7 +144,8 @@ async def test_what_is_not_in_order_is_refused_untouched(act: Act, how: dict[str
 async def test_a_replayed_authorisation_of_another_proposal_is_refused(act: Act) -> None:
     message = await act.authorize()
     other = replaced(message.event, proposal_id="p-2")
-    await act.say(replaced(proposed(FINDING), proposal_id="p-2"), "p2")
+    created = replaced(proposed(FINDING), proposal_id="p-2")
+    await act.say(replaced(verified(created), proposal_id="p-2"), "v2")
     await act.deliver(await act.say(other, "a2"), act.actuator())
     assert "bad_signature" == act.outcome.error and [] == act.files
 

@@ -16,6 +16,7 @@ from shared.contracts.events import (
     ApprovalRequested,
     ProposalAuthorized,
     ProposalRejected,
+    ProposalVerified,
 )
 from shared.decider import NOTHING, Decision, Effect, Performed, Tick
 from shared.policy.types import PolicyDecision
@@ -137,7 +138,8 @@ def test_an_action_that_is_not_the_verified_one_is_rejected() -> None:
     other = proposed(FINDING)
     swapped = proposed(FINDING, digest=CREATED.digest)
     for created in (other, swapped):
-        assert ("policy", ("digest_mismatch",)) == rejection(when(folded(decider, created, VERIFIED), VERIFIED, 2))
+        verdict = replaced(VERIFIED, proposal=created)
+        assert ("policy", ("digest_mismatch",)) == rejection(when(folded(decider, verdict), verdict, 1))
 
 
 def test_a_second_creation_under_the_same_id_changes_nothing() -> None:
@@ -152,8 +154,10 @@ def test_past_the_deadline_it_is_rejected() -> None:
     )
 
 
-def test_a_verdict_on_a_proposal_not_yet_readable_waits() -> None:
-    assert (when(folded(decider, VERIFIED), VERIFIED, 1).retry_s or 0) > 0
+def test_a_verdict_from_before_verdicts_carried_proposals_waits_for_the_proposal() -> None:
+    bare = replaced(VERIFIED, proposal=None)
+    assert (when(folded(decider, bare), bare, 1).retry_s or 0) > 0
+    assert isinstance(when(folded(decider, CREATED, bare), bare, 2).effect, Evaluate)
 
 
 # -- people ----------------------------------------------------------------------------------------------------------
@@ -186,7 +190,7 @@ def test_approved_and_permitted_is_authorized_naming_the_approvals() -> None:
 def test_the_proposal_is_read_and_all_that_core_says_in_its_life_guards_it() -> None:
     boundary = decider.boundary(delivered(VERIFIED, 2))
     assert boundary is not None and not boundary.opens
-    assert (("*.*.alpha.p01.p-1", "proposal.created.alpha.p01.p-1.*"), ("*.*.alpha.p01.p-1",)) == (
+    assert (("*.*.alpha.p01.p-1",), ("*.*.alpha.p01.p-1",)) == (
         boundary.reads,
         boundary.guards,
     )
@@ -356,7 +360,7 @@ def test_any_delivery_in_any_life_ends_and_repeating_it_changes_nothing(
         assert not emitted and verdicts
     for event in emitted:
         if isinstance(event, ProposalAuthorized):
-            first = next(e for e in past if type(e) is type(CREATED))
+            first = next(e.proposal for e in past if isinstance(e, ProposalVerified))
             assert first.digest == event.digest and event.expires_at <= first.deadline
 
 

@@ -72,8 +72,9 @@ class Gate(Mesh):
         await self.policies.begin()
         await self.say(spawned(spawner), "s1")
         created = proposed(action)
-        await self.say(created, "p1")
-        assert isinstance(await self.deliver(await self.say(verified(created, risk, **changed), "v1")), Done)
+        seq = (await self.say(created, "p1")).seq
+        verdict = verified(created, risk, proposed_seq=seq, **changed)
+        assert isinstance(await self.deliver(await self.say(verdict, "v1")), Done)
 
     async def vote(self, principal: str, cls: Any = ApprovalGranted) -> Any:
         request = self.newest(ApprovalRequested)

@@ -27,7 +27,18 @@ from shared.runtime.driving import drive
 from shared.runtime.halting import Halting
 from shared.runtime.handling import Fold, handle
 from tests.broker import Broker
-from tests.unit.gate.given import KEY, PROPOSAL, SEED, Plenty, activated, authorized, message_of, proposed, replaced
+from tests.unit.gate.given import (
+    KEY,
+    PROPOSAL,
+    SEED,
+    Plenty,
+    activated,
+    authorized,
+    message_of,
+    proposed,
+    replaced,
+    verified,
+)
 
 
 @pytest.fixture
@@ -50,6 +61,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
     key, signature = sign_verdict(SEED, draft)
     await log.commit([message_of(activated(), id="b1", time=utc_now())])
     await log.commit([message_of(created, id="p1", time=utc_now())])
+    await log.commit([message_of(verified(created), id="v1", time=utc_now())])
     (seq,) = await log.commit([message_of(replaced(draft, key=key, signature=signature), id="a1", time=utc_now())])
     message = Delivered(recorded=await log.get(seq), now=utc_now())  # type: ignore[arg-type]
     boundary = decider.boundary(message)
