@@ -18,9 +18,8 @@ from services.cli import tap as tap_
 from services.cli import up as up_
 from services.cli.ask import ask, ask_rows, span, wait
 from services.cli.halting import halt, resume, sentence
-from services.cli.host import readings
-from services.cli.lines import pipe_lines, read_lines
-from services.cli.observing import MAX_BATCH, Observer
+from services.cli.observe.command import Wanted, send
+from services.cli.observe.sending import MAX_BATCH
 from services.cli.output import emit, say, table
 from services.cli.personas import persona
 from services.cli.proposals import approve, deny, proposals
@@ -271,13 +270,28 @@ def tap(
 
 @app.command
 def observe(
-    source: Annotated[
+    what: Annotated[
         str,
-        Parameter(allow_leading_hyphen=True, help="A file (plain or .gz), '-' for stdin, or 'host' for this machine."),
+        Parameter(
+            allow_leading_hyphen=True,
+            help="A file (plain or .gz), a pipe such as <(command), '-' for stdin, or 'host' for this machine.",
+        ),
     ],
     *,
-    follow: Annotated[bool, Parameter(negative="", help="Go on as the file grows, over rotation too.")] = False,
-    new_only: Annotated[bool, Parameter(negative="", help="With --follow: only what is added from now on.")] = False,
+    follow: Annotated[
+        bool,
+        Parameter(negative="", help="Go on as the file grows, over rotation too; started again, where it was."),
+    ] = False,
+    new_only: Annotated[
+        bool, Parameter(negative="", help="With --follow, the first time: only what is added from now on.")
+    ] = False,
+    again: Annotated[bool, Parameter(negative="", help="With --follow: forget where it was, and begin anew.")] = False,
+    source: Annotated[
+        str | None, Parameter(help="What the observations say they are from; default: the file's name.")
+    ] = None,
+    encoding: Annotated[
+        str | None, Parameter(help="Such as latin-1 or utf-16; default: by byte order mark, else UTF-8.")
+    ] = None,
     swarm: Swarm = SWARM,
     batch: Annotated[int, Parameter(help=f"Most observations in one request, up to {MAX_BATCH}.")] = MAX_BATCH,
     interval: Annotated[str, Parameter(help="With host: time between two readings.")] = "5s",
@@ -285,37 +299,12 @@ def observe(
     target: Target = HERE,
 ) -> int:
     """Give a swarm something to think about: a log file line by line, or this machine's vital signs."""
-    if source == "-" and sys.stdin is None:
-        raise Stop("there is no stdin; give it something to read", USAGE)
-    path = Path("/dev/stdin" if source == "-" else source)
-    piped = source == "-" and not path.is_file()
-    if source != "host" and not piped and not path.is_file():
-        raise Stop(f"{source} is not a file; give a file, '-' for what comes on stdin, or 'host'", USAGE)
-    name = {"-": "stdin", "host": "host"}.get(source, path.name)
-    every_s = span(interval)
-
-    async def work() -> int:
-        if source == "host":
-            chunks = readings(every_s)
-        elif piped:
-            chunks = pipe_lines(sys.stdin.fileno(), say)
-        else:
-            chunks = read_lines(path, say, follow=follow, at_end=follow and new_only)
-        async with target.client() as client:
-            observer = Observer(client, swarm, name, batch=batch, tags=tag, notice=say)
-            async for lines in chunks:
-                await observer.send(lines)
-                if sys.stderr.isatty():
-                    sys.stderr.write(f"\r{observer.sent} observations")
-        if sys.stderr.isatty():
-            sys.stderr.write("\r")
-        return observer.sent
-
-    sent = wait(work())
+    wanted = Wanted(what, swarm, source, encoding, follow, new_only, again, batch, tag, span(interval))
+    sent = wait(send(target, wanted))
     if target.json:
-        emit({"sent": sent, "source": source, "swarm": swarm})
+        emit({"sent": sent, "source": wanted.source, "swarm": swarm})
     else:
-        say(f"{sent} observations from {source} are in {swarm}")
+        say(f"{sent} observations from {wanted.source} are in {swarm}")
     return OK
 
 

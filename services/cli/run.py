@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 from pathlib import Path
 
 import httpx
 
-from services.cli.host import readings
-from services.cli.lines import read_lines
-from services.cli.observing import Observer
+from services.cli.observe.follow import Follower
+from services.cli.observe.host import readings
+from services.cli.observe.sending import Observer
 from services.cli.output import emit, say
 from services.cli.report import Report, Tally, lines
 from services.cli.stream import events
@@ -65,10 +65,11 @@ async def run(
                     await opened.wait()
                     await _start(client, swarm, loop_interval_ms)
                     if not files:
-                        group.create_task(_observe(client, swarm, "host", readings(interval_s), view))
+                        host = Observer(client, swarm, "host", notice=view.note)
+                        group.create_task(_done(host.take(readings(interval_s))))
                     for file in files:
-                        follow = read_lines(file, view.note, follow=True)
-                        group.create_task(_observe(client, swarm, file.name, follow, view))
+                        observer = Observer(client, swarm, file.name, notice=view.note)
+                        group.create_task(_done(observer.take(Follower(file, view.note).lines())))
             except TimeoutError:
                 return
 
@@ -108,10 +109,8 @@ async def _start(client: httpx.AsyncClient, swarm: str, loop_interval_ms: int) -
     await call(client, "POST", "/v1/cognition/start", json={"loop_interval_ms": loop_interval_ms})
 
 
-async def _observe(
-    client: httpx.AsyncClient, swarm: str, source: str, chunks: AsyncIterator[list[str]], view: LiveView | PlainView
-) -> None:
-    await Observer(client, swarm, source, notice=view.note).take(chunks)
+async def _done(work: Awaitable[int]) -> None:
+    await work
 
 
 def _authorization(target: Target) -> dict[str, str]:

@@ -25,6 +25,7 @@ from shared.contracts.ids import caused_id, fresh_id
 from shared.log.port import DuplicateEvent, Expect, Log
 
 SOURCE = "gateway"
+PAGE = 1000
 E = TypeVar("E", bound=AnyEvent)
 
 
@@ -94,10 +95,21 @@ class Bus:
         return True
 
     async def send(
-        self, command: Command, messages: Sequence[Message], expect: Sequence[Expect] = (), *, wait: bool = True
+        self,
+        command: Command,
+        messages: Sequence[Message],
+        expect: Sequence[Expect] = (),
+        *,
+        wait: bool = True,
+        since: int | None = None,
     ) -> tuple[int, ...]:
-        """Commit, once for one key, and return the sequences when the projection holds them."""
+        """Commit, once for one key, and return the sequences when the projection holds them.
+
+        A key is remembered for so many commands; `since`: if it was used, then after that sequence, and that is looked up.
+        """
         known = None if command.key is None else await self._folded(messages[0])
+        if known is None and command.key is not None and since is not None:
+            known = await self._stored(messages[0], since)
         if known is None:
             try:
                 seqs = await self.log.commit(messages, expect)
@@ -139,6 +151,18 @@ class Bus:
             newest = await self.log.last((message.subject,))
             await self.feed.reached(newest[-1].seq if newest else 0, self.timeout_s)
         return commands.get(message.envelope.id)
+
+    async def _stored(self, message: Message, since: int) -> int | None:
+        """The sequence of an event that is in the log after that one, if it is."""
+        (end,) = await self.log.ends((message.subject,))
+        while since < end:
+            page = await self.log.read((message.subject,), since, upto=end, limit=PAGE)
+            if (seq := next((r.seq for r in page if r.id == message.envelope.id), None)) is not None:
+                return seq
+            if not page:
+                return None
+            since = page[-1].seq
+        return None
 
     async def _known(self, message: Message) -> int:
         """The sequence of an event the log says it has."""

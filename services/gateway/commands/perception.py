@@ -19,7 +19,9 @@ MAX_QUERY_CHARS = 2000
 HELD_RETRY_S = 10
 
 
-async def record(bus: Bus, command: Command, swarm: str, request: RecordObservations) -> ObservationsRecorded:
+async def record(
+    bus: Bus, command: Command, swarm: str, request: RecordObservations, since: int | None = None
+) -> ObservationsRecorded:
     """All of them in one commit, or none; durable when this returns. Raises `Problem` (507) while the store has no room for more."""
     if (why := bus.held()) is not None:
         raise Problem(507, why, reason="held_back", retry_after_s=HELD_RETRY_S)
@@ -37,7 +39,7 @@ async def record(bus: Bus, command: Command, swarm: str, request: RecordObservat
         raise Problem(422, "this Idempotency-Key was used for more observations", reason="idempotency_key_reused")
     messages = [bus.message(command, i, e) for i, e in zip(ids, events, strict=True)]
     bus.admission.take("observation_rate", "observations", command.principal, swarm, len(messages))
-    seqs = await bus.send(command, messages, wait=False)
+    seqs = await bus.send(command, messages, wait=False, since=since)
     return ObservationsRecorded(sequences=seqs, ids=tuple(ids), count=len(ids))
 
 

@@ -50,6 +50,9 @@ ALSO: Part = {"RecordObservations": {"oneOf": [_ONE, _SEVERAL]}}
 """What a shape's type cannot say."""
 
 
+ALWAYS_FITS = r"^([a-z0-9][a-z0-9-]{0,47}|[A-Za-z0-9_-]{1,22})$"
+
+
 def truthful(document: Part) -> Part:
     """The document, corrected in place; doing it again changes nothing."""
     if "responses" in document["components"]:
@@ -80,6 +83,9 @@ def truthful(document: Part) -> Part:
 
 def _parameter(parameter: Part) -> None:
     schema = parameter["schema"]
+    if parameter["in"] == "path" and parameter["name"] == "swarm":  # it is made by what is recorded in it
+        schema["pattern"] = ALWAYS_FITS
+        schema["description"] = "up to 48 characters, fewer where many are capitals or _"
     for key in ("oneOf", "anyOf"):
         kept = [one for one in schema.get(key, ()) if one != {"type": "null"}]
         if len(kept) == 1:

@@ -128,9 +128,16 @@ async def observe(
     command: NamedDependency[Command],
     swarm: FromPath[str],
     data: JSONBody[RecordObservations],
+    since: Annotated[
+        str | None,
+        QueryParameter(
+            pattern=r"^[0-9]{1,15}$",
+            description="with an old Idempotency-Key: if they were recorded, then after this sequence",
+        ),
+    ] = None,
 ) -> ObservationsRecorded:
     """What the swarm is to think about; all are stored, or none."""
-    return await perception.record(gateway.bus, command, swarm, data)
+    return await perception.record(gateway.bus, command, swarm, data, None if since is None else int(since))
 
 
 @get("/v1/proposals/{proposal_id:str}", guards=READ)

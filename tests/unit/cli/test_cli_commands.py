@@ -145,7 +145,7 @@ def test_a_terminal_without_utf_8_gets_what_it_can_show_and_json_stays_utf_8() -
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     for arguments, said in (
         (["up", "--help"], b"host:port,? the actuator"),
-        (["observe", "é", "--json"], "é is".encode()),
+        (["observe", "é", "--json"], "é cannot be read".encode()),
     ):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, env=env, check=False)
         assert said in done.stdout and b"Traceback" not in done.stderr

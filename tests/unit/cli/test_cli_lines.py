@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.lines import CHUNK, MAX_CHARS, LineReader, pipe_lines, read_lines
+from services.cli.observe.follow import CHUNK, read_once
+from services.cli.observe.pipe import pipe_lines
+from services.cli.observe.text import HOLE, MAX_CHARS, checked
 
 
 class Notices(list[str]):
@@ -23,7 +25,7 @@ def notices() -> Notices:
 
 
 async def everything(path: Path, notices: Notices) -> list[str]:
-    return [line async for chunk in read_lines(path, notices) for line in chunk]
+    return [line for chunk in read_once(path, notices) for line in chunk]
 
 
 async def test_blank_lines_go_and_the_last_line_needs_no_line_break(tmp_path: Path, notices: Notices) -> None:
@@ -52,90 +54,12 @@ async def test_a_compressed_file_is_read_like_any_other(tmp_path: Path, notices:
     assert await everything(file, notices) == ["one", "two"]
 
 
-def test_a_half_line_waits_for_its_other_half(tmp_path: Path, notices: Notices) -> None:
-    file = tmp_path / "a.log"
-    file.write_bytes(b"one\ntw")
-    reader = LineReader(file, notices)
-    assert reader.chunk() == ["one"]
-    with file.open("ab") as out:
-        out.write(b"o\n")
-    assert reader.chunk() == ["two"]
-    assert reader.chunk() is None
-    assert not reader.moved()
-    reader.close()
-
-
-def test_a_rotated_file_is_followed_to_the_new_one(tmp_path: Path, notices: Notices) -> None:
-    file = tmp_path / "a.log"
-    file.write_bytes(b"one\n")
-    reader = LineReader(file, notices)
-    assert reader.chunk() == ["one"]
-    os.rename(file, tmp_path / "a.log.1")
-    assert not reader.moved()  # the new file is not there yet
-    with (tmp_path / "a.log.1").open("ab") as out:
-        out.write(b"last words\n")
-    file.write_bytes(b"two\n")
-    assert reader.chunk() == ["last words"]
-    assert reader.moved()
-    reader.reopen()
-    assert reader.chunk() == ["two"]
-    assert "rotated" in notices[0]
-    reader.close()
-
-
-def test_a_truncated_file_is_read_from_its_start(tmp_path: Path, notices: Notices) -> None:
-    file = tmp_path / "a.log"
-    file.write_bytes(b"one\ntwo\n")
-    reader = LineReader(file, notices)
-    assert reader.chunk() == ["one", "two"]
-    file.write_bytes(b"new\n")
-    assert reader.moved()
-    reader.reopen()
-    assert reader.chunk() == ["new"]
-    assert "truncated" in notices[0]
-    reader.close()
-
-
-def test_following_only_what_is_new_begins_at_the_end(tmp_path: Path, notices: Notices) -> None:
-    file = tmp_path / "a.log"
-    file.write_bytes(b"old\n")
-    reader = LineReader(file, notices, at_end=True)
-    with file.open("ab") as out:
-        out.write(b"new\n")
-    assert reader.chunk() == ["new"]
-    reader.close()
-
-
 @pytest.mark.parametrize("filler", [b"x", b"\n"], ids=["one long line", "blank lines"])
 async def test_what_gives_no_line_for_long_is_not_the_end(tmp_path: Path, notices: Notices, filler: bytes) -> None:
     file = tmp_path / "a.log"
     file.write_bytes(b"first\n" + filler * (3 * CHUNK) + b"\nlast\n")
     lines = await everything(file, notices)
     assert ("first", "last") == (lines[0], lines[-1])
-
-
-async def test_the_last_line_before_a_rotation_needs_no_line_break(tmp_path: Path, notices: Notices) -> None:
-    file = tmp_path / "a.log"
-    file.write_bytes(b"one\ntwo")
-    follow = read_lines(file, notices, follow=True)
-    lines = list(await anext(follow))
-    os.rename(file, tmp_path / "a.log.1")
-    file.write_bytes(b"three\n")
-    while "three" not in lines:
-        lines += await anext(follow)
-    await follow.aclose()  # type: ignore[attr-defined]
-    assert ["one", "two", "three"] == lines
-
-
-async def test_a_new_file_that_is_gone_again_is_waited_for(tmp_path: Path, notices: Notices) -> None:
-    file = tmp_path / "a.log"
-    file.write_bytes(b"one\n")
-    reader = LineReader(file, notices)
-    assert ["one"] == reader.chunk()
-    file.unlink()
-    reader.reopen()
-    assert (None, []) == (reader.chunk(), notices)
-    reader.close()
 
 
 @pytest.mark.parametrize("damaged", [gzip.compress(b"one\n" * 99)[:-9], b"\x1f\x8bno gzip"], ids=["cut off", "no gzip"])
@@ -160,3 +84,57 @@ async def test_lines_of_a_pipe_come_as_they_are_written(notices: Notices) -> Non
         assert ["three"] == await anext(lines)
         assert [] == [chunk async for chunk in lines]
     os.close(out)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("utf-16", None),
+        ("utf-8-sig", None),
+        ("utf-32", None),
+        ("utf-16-le", "utf-16"),
+        ("utf-16-be", "utf-16-be"),
+        ("latin-1", "latin-1"),
+        ("cp1252", "windows-1252"),
+        ("shift-jis", "shift-jis"),
+    ],
+)
+async def test_the_encoding_is_told_by_a_mark_or_declared(
+    tmp_path: Path, notices: Notices, encoding: str, declared: str | None
+) -> None:
+    words = ["Anfang", "ende\u30c6\u30b9\u30c8" if encoding not in ("latin-1", "cp1252") else "K\u00e4se", "zuletzt"]
+    for ends in ("\n", "\r\n", "\r"):
+        file = tmp_path / f"a{len(ends)}.log"
+        file.write_bytes((ends.join(words) + ends).encode(encoding))
+        name = None if declared is None else checked(declared)
+        assert words == [line for chunk in read_once(file, notices, name) for line in chunk]
+    assert [] == notices
+
+
+async def test_a_line_of_two_byte_units_that_look_like_line_ends_is_one_line(tmp_path: Path, notices: Notices) -> None:
+    file = tmp_path / "a.log"
+    file.write_bytes("\u0a00\u000d\u0d0a\u0a0d\u000aend".encode("utf-16"))
+    assert await everything(file, notices) == ["\u0a00", "\u0d0a\u0a0d", "end"]
+
+
+async def test_what_is_not_utf8_is_told_with_a_remedy(tmp_path: Path, notices: Notices) -> None:
+    file = tmp_path / "a.log"
+    file.write_bytes("K\u00e4se\nS\u00fc\u00df\n".encode("latin-1"))
+    assert len(await everything(file, notices)) == 2
+    assert len(notices) == 1
+    assert "--encoding" in notices[0]
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cp037", "base64", "utf-7x"])
+def test_an_encoding_whose_lines_cannot_be_found_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        checked(name)
+
+
+@pytest.mark.parametrize("size", [HOLE, 5000, 3 * CHUNK + 7])
+async def test_a_hole_ends_a_line_and_is_told_once(tmp_path: Path, notices: Notices, size: int) -> None:
+    file = tmp_path / "a.log"
+    file.write_bytes(b"one" + bytes(size) + b"two\n")
+    assert await everything(file, notices) == ["one", "two"]
+    assert len(notices) == 1
+    assert "at byte 3" in notices[0]
