@@ -55,7 +55,8 @@ class Report(msgspec.Struct, kw_only=True):
     """What happened; everything that must not is 0 or empty.
 
     `struck` counts by fault and process, `left_out` says which faults could not be had here, `died` counts the times a process
-    ended that nobody had ended. `untimely` are proposals rejected for a time that had not come.
+    ended that nobody had ended, `gave_up` those in which it said that the broker is away, as one that starts in an
+    outage does. `untimely` are proposals rejected for a time that had not come.
     """
 
     seed: int
@@ -64,6 +65,7 @@ class Report(msgspec.Struct, kw_only=True):
     left_out: dict[str, str] = {}
     poisoned: int = 0
     died: dict[str, int] = {}
+    gave_up: dict[str, int] = {}
     events: int = 0
     acked: int = 0
     lost: int = 0
@@ -139,12 +141,19 @@ async def storm(
     for name, why in report.left_out.items():
         say(f"without {name}: {why}")
     died: Counter[str] = Counter()
+    gave_up: Counter[str] = Counter()
+    says_away: set[str] = set()
 
     def hear(name: str, line: str) -> None:
-        ended = f"supervisor: {name} ended ("
-        if name not in (plan.NATS, plan.S3) and line.startswith(ended) and "SIGKILL" not in line:
-            died[name] += 1
+        """Ends nobody brought about; one that said in its last words that the broker is away gave up, and starts again."""
+        if '"event": "service_failed"' in line:
+            says_away.add(name)
+        if name in (plan.NATS, plan.S3) or not line.startswith(f"supervisor: {name} ended ("):
+            return
+        if "SIGKILL" not in line:
+            (gave_up if name in says_away else died)[name] += 1
             say(line)
+        says_away.discard(name)
 
     broker = free_port()
     try:
@@ -176,7 +185,7 @@ async def storm(
                 began = time.monotonic()
                 records = await _rest(log, say)
                 report.rest_s = round(time.monotonic() - began, 1)
-                report.poisoned, report.died = ground.poisoned, dict(died)
+                report.poisoned, report.died, report.gave_up = ground.poisoned, dict(died), dict(gave_up)
                 judge(report, records, load, sink, mesh.workspace, limits_of(settings))
                 if "rollback" in faults:
                     say("an older store is put back under load")
