@@ -98,17 +98,19 @@ class Ledger(msgspec.Struct, kw_only=True):
         return max(self.charged, default=0) - KEPT_WINDOWS + 1
 
 
+MOST_CREDITS = 2**53
+"""The bound of each of `Credits`."""
 _NONE = Credits()
 _MOST = Credits(tokens=2**40, compute_ms=2**40, actions=0)
 """What a thought claims to have cost is charged up to here."""
 
 
 def each(of: Callable[[int, int], int], a: Credits, b: Credits) -> Credits:
-    """The same function of each resource; what would fall below zero is zero."""
+    """The same function of each resource, within what credits can be: what would fall below zero is zero."""
     return Credits(
-        tokens=max(0, of(a.tokens, b.tokens)),
-        compute_ms=max(0, of(a.compute_ms, b.compute_ms)),
-        actions=max(0, of(a.actions, b.actions)),
+        tokens=min(MOST_CREDITS, max(0, of(a.tokens, b.tokens))),
+        compute_ms=min(MOST_CREDITS, max(0, of(a.compute_ms, b.compute_ms))),
+        actions=min(MOST_CREDITS, max(0, of(a.actions, b.actions))),
     )
 
 

@@ -23,6 +23,8 @@ from shared.contracts.events import PersonaDraining, PersonaReaped, PersonaSpawn
 from shared.contracts.persona import PersonaPolicy
 
 REMEMBERED_REFUSALS = 1000
+NO_DEPTH = 2**32
+"""Deeper than any persona may be."""
 STAYS = timedelta(hours=1)
 """So long a reaped persona stays in the tree: longer than grants and authorisations last."""
 
@@ -71,11 +73,12 @@ class Lineage(msgspec.Struct, kw_only=True):
         return member is not None and member.phase == "live"
 
     def ancestors(self, persona: str) -> Iterator[tuple[str, Member]]:
-        """The persona itself, its parent, and so on to the root."""
+        """The persona itself, its parent, and so on to the root: depths fall on the way, so a circle that was stored ends."""
         name: str | None = persona
-        while name is not None and (member := self.members.get(name)) is not None:
+        depth = NO_DEPTH
+        while name is not None and (member := self.members.get(name)) is not None and member.depth < depth:
             yield name, member
-            name = member.parent
+            name, depth = member.parent, member.depth
 
     def subtree(self, persona: str) -> Iterator[tuple[str, Member]]:
         """The persona and its descendants, parents before children, whatever their phase."""
@@ -85,7 +88,7 @@ class Lineage(msgspec.Struct, kw_only=True):
             for name in level:
                 member = self.members[name]
                 yield name, member
-                below += member.children
+                below += (child for child in member.children if self.members[child].depth > member.depth)
             level = below
 
 

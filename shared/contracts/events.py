@@ -23,6 +23,8 @@ Short = Annotated[str, Meta(max_length=300)]
 Lines = Annotated[tuple[Short, ...], Meta(max_length=64)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Position = Annotated[int, Meta(ge=1, le=2**53, description="a stream sequence")]
+Window = Annotated[int, Meta(ge=0, le=120_000_000)]
+"""A minute since 1970, up to the year 2198."""
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
 Score = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Word = Annotated[str, Meta(max_length=200)]
@@ -433,7 +435,7 @@ class BudgetGranted(Event, frozen=True, kw_only=True, tag="budget.granted"):
     """Credits to spend until `expires_at`, debited in `window` (minutes since 1970) from the persona and all its ancestors."""
 
     grant_id: EventId
-    window: Count
+    window: Window
     credits: Credits
     expires_at: Instant
 
@@ -442,7 +444,7 @@ class BudgetSettled(Event, frozen=True, kw_only=True, tag="budget.settled"):
     """What a grant cost in the end; `in_full` when it expired unclosed and so counts as spent."""
 
     grant_id: EventId
-    window: Count
+    window: Window
     credits: Credits
     in_full: bool = False
 
@@ -468,7 +470,7 @@ class BudgetRefused(Event, frozen=True, kw_only=True, tag="budget.refused"):
 
     reason: Reason
     grant_id: EventId | None = None
-    window: Count
+    window: Window
     credits: Credits = Credits()
     upto: Count = 0
 
@@ -504,7 +506,7 @@ class LotGranted(Event, frozen=True, kw_only=True, tag="lot.granted"):
     """
 
     lot_id: EventId
-    window: Count
+    window: Window
     shares: Shares = ()
     held: Shares = ()
     expires_at: Instant

@@ -142,10 +142,10 @@ class Personas:
             yield self.by_key[self._order[index]]
 
     def ancestry(self, swarm: str, persona_id: str) -> list[Persona]:
-        """The persona and all above it, as far as they are known."""
+        """The persona and all above it, as far as they are known and less deep: a circle that was stored ends."""
         found: list[Persona] = []
         current = self.by_key.get((swarm, persona_id))
-        while current is not None:
+        while current is not None and (not found or current.identity.depth < found[-1].identity.depth):
             found.append(current)
             current = self.by_key.get((swarm, current.identity.parent_id or ""))
         return found
@@ -210,12 +210,14 @@ class Personas:
         key = (event.swarm, event.persona)
         if key in self.by_key:
             return
+        # An event whose identity is another's is taken for what its subject says, like any other event.
+        identity = msgspec.structs.replace(event.identity, id=event.persona, swarm_id=event.swarm)
         persona = Persona(
-            identity=event.identity, policy=event.policy, updated_at=at, useful_at=at, principal=event.principal
+            identity=identity, policy=event.policy, updated_at=at, useful_at=at, principal=event.principal
         )
+        parent = self.by_key.get((event.swarm, identity.parent_id or ""))
         self._add(persona)
         insort(self._order, key)
-        parent = self.by_key.get((event.swarm, event.identity.parent_id or ""))
         if parent is not None:
             parent.children.append(event.persona)
 
