@@ -13,9 +13,11 @@ import msgspec
 
 from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import LostAction, MeshHalted, MeshResumed
+from shared.contracts.ids import hash64
 
 BOUNDARY = "mesh.*.all.all"
 MAX_LOST = 10_000
+"""So many lost actions are kept whole."""
 LOST_IN_ONE = 64
 """Of an event."""
 
@@ -30,14 +32,24 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
 
 class Halts(msgspec.Struct, kw_only=True):
     """`seq` is the last on the boundary; `epoch` the sequence of the newest halt because the log went back, and `epoch_at` when it
-    was stored. `lost` has all lost actions by key, and `unseen` those that nobody has been shown by a resume."""
+    was stored. `gone` has the hashes of all lost actions' keys, for ever, `lost` the newest of them by key, and `unseen` those of
+    them that nobody has been shown by a resume."""
 
     seq: int = 0
     halt: Halt | None = None
     epoch: int = 0
     epoch_at: datetime | None = None
+    gone: set[int] = set()
     lost: dict[str, LostAction] = {}
     unseen: dict[str, None] = {}
+
+    def is_lost(self, key: str) -> bool:
+        """Whether that action is never to be done again: it was claimed in what is lost."""
+        return hash64(key) in self.gone
+
+    def copy(self) -> Halts:
+        """One that does not change with this."""
+        return msgspec.structs.replace(self, gone=set(self.gone), lost=dict(self.lost), unseen=dict(self.unseen))
 
     @property
     def why(self) -> str | None:
@@ -60,10 +72,14 @@ def evolve(halts: Halts, message: Stored) -> None:
             if event.cause == "log_went_back":
                 halts.epoch, halts.epoch_at = message.seq, message.stored_at
                 for action in event.lost:
-                    halts.lost[lost_key(action)] = action
-                    halts.unseen[lost_key(action)] = None
+                    key = lost_key(action)
+                    halts.gone.add(hash64(key))
+                    halts.lost[key] = action
+                    halts.unseen[key] = None
                 while len(halts.lost) > MAX_LOST:
-                    del halts.lost[next(iter(halts.lost))]
+                    oldest = next(iter(halts.lost))
+                    del halts.lost[oldest]
+                    halts.unseen.pop(oldest, None)
         case MeshResumed():
             halts.halt = None
             halts.unseen.clear()

@@ -70,7 +70,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         verdict, problems = effect.authorized, []
         halts = await self.halting.look()
         key = f"{verdict.swarm}.{verdict.persona}.{verdict.proposal_id}"
-        lost = key in halts.lost or key in self.journal.entries
+        lost = halts.is_lost(key) or key in self.journal.entries
         if effect.seq < halts.epoch:
             said = f"it was authorised at {effect.seq}, before the log went back; what is before {halts.epoch} is void"
             problems.append(("void_after_rollback", said))

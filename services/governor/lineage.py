@@ -9,7 +9,6 @@ below it have left. For ever only eight bytes of its id's hash are kept: ids tha
 
 from __future__ import annotations
 
-import hashlib
 from bisect import insort
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ import msgspec
 from services.governor.limits import Limits
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaDraining, PersonaReaped, PersonaSpawned, SpawnRefused
+from shared.contracts.ids import hash64
 from shared.contracts.persona import PersonaPolicy
 
 REMEMBERED_REFUSALS = 1000
@@ -66,7 +66,7 @@ class Lineage(msgspec.Struct, kw_only=True):
 
     def was_given(self, persona: str) -> bool:
         """Whether there is or was a persona of this id."""
-        return _hash(persona) in self.given
+        return hash64(persona) in self.given
 
     def is_live(self, persona: str) -> bool:
         member = self.members.get(persona)
@@ -124,7 +124,7 @@ def _spawned(lineage: Lineage, event: PersonaSpawned, recorded: Recorded, limits
     identity, envelope = event.identity, recorded.envelope
     if lineage.was_given(identity.id):
         return
-    lineage.given.add(_hash(identity.id))
+    lineage.given.add(hash64(identity.id))
     lineage.members[identity.id] = Member(
         parent=identity.parent_id,
         depth=identity.depth,
@@ -170,7 +170,3 @@ def _forget(lineage: Lineage, now: datetime) -> None:
             if member.parent is not None and (parent := lineage.members.get(member.parent)) is not None:
                 parent.children.pop(name, None)
             name = member.parent
-
-
-def _hash(persona: str) -> int:
-    return int.from_bytes(hashlib.sha256(persona.encode()).digest()[:8], "big")

@@ -39,6 +39,11 @@ EVERYONE = "all"
 """The persona token of what concerns a whole swarm (an observation for all), and the swarm token of the whole mesh."""
 
 
+def hash64(text: str) -> int:
+    """Eight bytes of its SHA-256, for what is only to be known again."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 def is_token(word: str) -> bool:
     """Whether `word` may stand in a subject as a swarm, persona or proposal id."""
     return _TOKEN.match(word) is not None

@@ -76,7 +76,7 @@ async def say_went_back(
     while True:
         state = await halting.look()
         covered = said or (before is not None and state.epoch_at is not None and state.epoch_at > before)
-        new = [action for action in lost if lost_key(action) not in state.lost]
+        new = [action for action in lost if not state.is_lost(lost_key(action))]
         if covered and not new:
             return
         event = MeshHalted(

@@ -181,7 +181,7 @@ class Projection:
             snapshot=self.snapshot,
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
             refusals=dict(self.refusals.lines),
-            halts=msgspec.structs.replace(self.halts, lost=dict(self.halts.lost), unseen=dict(self.halts.unseen)),
+            halts=self.halts.copy(),
         )
 
     def restore(self, state: State) -> None:

@@ -14,7 +14,7 @@ from services.actuator import decider
 from services.actuator.decider import Check
 from services.actuator.journal import KEPT, Entry, Journal
 from services.actuator.losses import say_lost
-from shared.contracts.events import ActionClaimed, ActionExecuted, AnyEvent, MeshHalted, MeshResumed
+from shared.contracts.events import ActionClaimed, ActionExecuted, AnyEvent, LostAction, MeshHalted, MeshResumed
 from shared.contracts.ids import EVERYONE
 from shared.halts import BOUNDARY
 from shared.log.memory import MemoryLog
@@ -119,6 +119,25 @@ async def test_a_halt_between_the_check_and_the_effect_stops_it(act: Act) -> Non
 
     await act.handle(decider, halted_after_the_check, await act.authorize())
     assert ("failure", "halted") == (act.outcome.outcome, act.outcome.error) and [] == act.files
+
+
+async def test_more_lost_claims_than_are_listed_are_said_once_and_none_of_them_is_done(
+    act: Act, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.halts.MAX_LOST", 100)
+    lost = [
+        LostAction(swarm="alpha", persona="p01", proposal_id=f"p-{n}", digest="0" * 64, claimed_at=act.now)
+        for n in range(300)
+    ]
+    for _ in range(2):
+        async with asyncio.timeout(20):
+            await say_went_back(
+                act.log, source="actuator", reason="an older store", reached=9, before=act.now, lost=lost
+            )
+    assert 300 == sum(len(halt.lost) for halt in act.events(MeshHalted))
+    halts = await Halting(act.log).look()
+    assert 100 == len(halts.lost) == len(halts.unseen)
+    assert all(halts.is_lost(f"alpha.p01.p-{n}") for n in range(300)) and not halts.is_lost("alpha.p01.p-300")
 
 
 async def test_lost_claims_are_said_once_with_what_is_known_of_them(act: Act, tmp_path: Path) -> None:
