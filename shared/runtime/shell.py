@@ -144,7 +144,10 @@ class Shell(Generic[S]):
             try:
                 self._begin(delivery, spec)
             except Exception:
-                self._hand_back(delivery)
+                try:
+                    await self._failed(delivery)
+                except Exception:
+                    self._hand_back(delivery)
 
     def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
         """Have it wait for its turn, also for the dead letters."""
@@ -161,7 +164,8 @@ class Shell(Generic[S]):
                 return
         lane = delivery.seq if boundary is None else _lane(boundary, swarm)
         pieces = 1 + delivery.size // PIECE_BYTES
-        self._turns.put((swarm, crowd > 0), persona, lane, _Work(boundary, delivery=delivery, crowd=crowd), pieces)
+        work = _Work(boundary, delivery=delivery, crowd=crowd)
+        self._turns.put((swarm, crowd > 0), persona, lane, work, pieces, whose=(swarm, False))
         self._go_on()
 
     def _crowd(self, swarm: str) -> int:
@@ -241,11 +245,7 @@ class Shell(Generic[S]):
             self._settle(delivery, _pause(0.25, delivery), "log_unavailable")
         except Exception:
             self._folds.pop(boundary.reads, None)
-            log.exception("handler_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
-            if delivery.attempt >= MAX_FAILURES:
-                await self._bury(delivery, "handler_failed", f"failed {delivery.attempt} times, see the log")
-            else:
-                self._settle(delivery, _pause(0.1, delivery), "failed")
+            await self._failed(delivery)
         else:
             HANDLE_SECONDS.observe(perf_counter() - began)
             match verdict:
@@ -307,6 +307,14 @@ class Shell(Generic[S]):
                 delivery.nak(verdict.delay_s)
         except LogUnavailable as error:
             log.warning("verdict_lost", seq=delivery.seq, why=str(error))
+
+    async def _failed(self, delivery: Delivery) -> None:
+        """After an exception of the decider or an effect: it comes again, and has come often enough at `MAX_FAILURES`."""
+        log.exception("handler_failed", subject=delivery.subject, seq=delivery.seq, attempt=delivery.attempt)
+        if delivery.attempt >= MAX_FAILURES:
+            await self._bury(delivery, "handler_failed", f"failed {delivery.attempt} times, see the log")
+        else:
+            self._settle(delivery, _pause(0.1, delivery), "failed")
 
     def _hand_back(self, delivery: Delivery) -> None:
         """After an exception nobody else took, such as from a burial: it is said, and the message comes again."""

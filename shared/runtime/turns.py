@@ -72,7 +72,7 @@ class Turns(Generic[T]):
         """Lanes that are taken or kept for somebody, and who stands by each: party and persona."""
         self._running: dict[Hashable, _Entry[T]] = {}
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
-        """Who had work put lately, and its number."""
+        """Whose work was put lately, and its number."""
         self._number = 0
         self.held = 0
         """What waits or runs, by weight."""
@@ -100,9 +100,11 @@ class Turns(Generic[T]):
         """Whether somebody has the lane, or it is kept for somebody."""
         return lane in self._lanes
 
-    def put(self, party: Hashable, persona: str, lane: Hashable, work: T, weight: int = 1) -> None:
-        """Have the work wait for its turn."""
-        self._see(party)
+    def put(
+        self, party: Hashable, persona: str, lane: Hashable, work: T, weight: int = 1, *, whose: Hashable = None
+    ) -> None:
+        """Have the work wait for its turn. `whose` is the swarm whose refusals the party is, and which is not alone less for them."""
+        self._see(party if whose is None else whose)
         known = self._parties.get(party)
         if known is None:
             known = self._parties[party] = _Party()

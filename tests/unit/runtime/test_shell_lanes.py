@@ -79,3 +79,24 @@ async def test_what_cannot_even_be_buried_is_handed_back_and_leaves_nobody_behin
     await consumed(log, Shell(log, Once(), service="test"), "bad", "good")
     assert [("bad", "refused by the service")] == [letter[1:] for letter in log.dead]
     assert 1 == len(await log.read(("persona.reaped.*.*",)))
+
+
+class Knows(Once):
+    """Cannot even say what it would read of what says "bad"."""
+
+    def boundary(self, message: Delivered | Tick) -> Boundary:
+        assert isinstance(message, Delivered) and isinstance(message.recorded.event, ObservationRecorded)
+        if message.recorded.event.text == "bad":
+            raise ValueError("a bug")
+        return super().boundary(message)
+
+
+async def test_a_decider_that_cannot_say_its_boundary_is_asked_no_oftener_than_one_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.runtime.shell.MAX_FAILURES", 3)
+    log = MemoryLog()
+    await consumed(log, Shell(log, Knows(), service="test"), "bad", "good")
+    (letter,) = log.dead
+    assert ("handler_failed", "failed 3 times, see the log") == letter[1:]
+    assert 1 == len(await log.read(("persona.reaped.*.*",)))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shared.runtime.turns import LATELY, RESERVED, Turns
+from shared.runtime.turns import LATELY, RESERVED, Turns, alone
 
 ROOM, AT_ONCE, EACH = 32, 4, 2
 SWARMS, PERSONAS, LANES = ("a", "b", "c"), ("p", "q"), ("x", "y", "z")
@@ -178,3 +178,13 @@ def test_who_is_alone_may_run_many_until_another_comes_and_again_when_that_is_lo
         turns.put("loud", "p", 1000 + n, n)
     turns.done(lanes.pop())
     assert 13 == len(begun(50))
+
+
+def test_a_swarm_is_alone_also_with_its_own_refusals() -> None:
+    turns: Turns[int] = Turns(room=400, at_once=64, at_once_each=4)
+    turns.put(("a", True), "p", "refusal", 0, whose=("a", False))
+    for number in range(100):
+        turns.put(("a", False), "p", f"lane-{number}", number, whose=("a", False))
+    while turns.take() is not None:
+        pass
+    assert turns.running >= alone(64)
