@@ -17,6 +17,7 @@ from collections.abc import Callable
 import httpx
 
 from shared.log.connection import Connection
+from shared.log.dead import UNREADABLE, buried
 from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
@@ -26,10 +27,33 @@ from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
 from shared.settings import Settings
 
-STREAMS_EVERY_S, BROKER_EVERY_S = 30.0, 5.0
+STREAMS_EVERY_S, BROKER_EVERY_S, LETTERS_EVERY_S = 30.0, 5.0, 10.0
+KINDS_NAMED = 3
 ANSWER_S = 1.0
 FAILING_S = 30.0
 """A commit that failed counts for so long: what failed is tried again sooner, and then tells anew."""
+
+
+class Letters:
+    """How many messages were buried, which is no reason not to be ready, and is said beside it."""
+
+    def __init__(self, connection: Connection, service: str) -> None:
+        self._connection, self._service = connection, service
+        self.said: str | None = None
+
+    async def look(self) -> str | None:
+        """Count anew; that they cannot be counted now is no problem of its own."""
+        told = []
+        try:
+            for who, what in ((UNREADABLE, "cannot be read by anybody"), (self._service, "could not be handled here")):
+                if found := await buried(self._connection, who):
+                    kinds = [f"{count} {kind}" for kind, count in found.most_common(KINDS_NAMED)]
+                    more = [f"{len(found) - KINDS_NAMED} kinds more"] if len(found) > KINDS_NAMED else []
+                    told.append(f"{found.total()} {what} ({', '.join([*kinds, *more])})")
+        except LogUnavailable:
+            return None
+        self.said = f"in the dead letters, stream DEAD: {'; '.join(told)}" if told else None
+        return None
 
 
 def promise(
@@ -63,6 +87,9 @@ def promise(
         health.check("broker", cached(broker, BROKER_EVERY_S))
     if settings.require_sync_always:
         health.check("durability", cached(durability, STREAMS_EVERY_S))
+    letters = Letters(connection, log.service)
+    health.check("letters", cached(letters.look, LETTERS_EVERY_S))
+    health.warn("dead_letters", lambda: letters.said)
     health.warn("held_back", lambda: pressure.held)
 
 
