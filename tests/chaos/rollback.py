@@ -88,7 +88,7 @@ def _begun_again(load: Load) -> tuple[Coroutine[Any, Any, None], ...]:
     """The load's clients once more; what they saw in the log before is nothing to cite."""
     load.stop.clear()
     load.observed.clear()
-    return load.observe(), load.propose(), load.approve()
+    return load.observe(), load.propose()
 
 
 def _put_back(store: Path, older: Path) -> None:

@@ -175,23 +175,26 @@ async def storm(
                 load = Load(mesh.api_url, log, sink, seed)
                 await load.begin()
                 ground = Ground(mesh=mesh, proxy=proxy, log=log, dice=dice, stall_s=2.0 * settings.lease_ttl_s)
-                async with asyncio.TaskGroup() as group:
-                    for client in (load.observe, load.families, load.propose, load.approve):
-                        group.create_task(client())
-                    possible = [name for name in faults if name in FAULTS and name not in report.left_out]
-                    report.struck = await _strike(ground, possible, minutes * 60, say)
-                    say("no more faults; waiting until everything has come to rest")
-                    load.stop.set()
-                began = time.monotonic()
-                records = await _rest(log, say)
-                report.rest_s = round(time.monotonic() - began, 1)
-                report.poisoned, report.died, report.gave_up = ground.poisoned, dict(died), dict(gave_up)
-                judge(report, records, load, sink, mesh.workspace, limits_of(settings))
-                if "rollback" in faults:
-                    say("an older store is put back under load")
-                    report.rolled_back = await roll_back(ground, load)
-                    await _rest(log, say)
-                    await settle(report.rolled_back, ground, load, sink)
+                async with asyncio.TaskGroup() as always:
+                    person = always.create_task(load.approve())
+                    async with asyncio.TaskGroup() as group:
+                        for client in (load.observe, load.families, load.propose):
+                            group.create_task(client())
+                        possible = [name for name in faults if name in FAULTS and name not in report.left_out]
+                        report.struck = await _strike(ground, possible, minutes * 60, say)
+                        say("no more faults; waiting until everything has come to rest")
+                        load.stop.set()
+                    began = time.monotonic()
+                    records = await _rest(log, say)
+                    report.rest_s = round(time.monotonic() - began, 1)
+                    report.poisoned, report.died, report.gave_up = ground.poisoned, dict(died), dict(gave_up)
+                    judge(report, records, load, sink, mesh.workspace, limits_of(settings))
+                    if "rollback" in faults:
+                        say("an older store is put back under load")
+                        report.rolled_back = await roll_back(ground, load)
+                        await _rest(log, say)
+                        await settle(report.rolled_back, ground, load, sink)
+                    person.cancel()
                 await load.close()
                 await log.connection.close()
     finally:
