@@ -13,7 +13,7 @@ from shared.contracts.events import ActionExecuted, AnyEvent, BudgetRefused, Pro
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
-    """`setting` is the field of `shared.settings.Settings` that holds the limit; none where the limit is not one number."""
+    """`setting` is the key of the setting (`shared/settings.py`) that holds the limit; none where the limit is not one number."""
 
     reason: str
     what: str
@@ -23,52 +23,56 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUOTAS = (
-    Quota(reason="rate_limited", what="requests a second", per="key", by="gateway", setting="http_rate_per_s"),
-    Quota(reason="too_many_streams", what="open event streams", per="key", by="gateway", setting="http_streams"),
+    Quota(reason="rate_limited", what="requests a second", per="key", by="gateway", setting="http.rate_per_s"),
+    Quota(reason="too_many_streams", what="open event streams", per="key", by="gateway", setting="http.streams"),
     Quota(
         reason="too_many_open_requests",
         what="requests of one kind that wait for their answer",
         per="swarm",
         by="gateway",
-        setting="swarm_open_requests",
+        setting="swarm.open_requests",
     ),
     Quota(
         reason="observation_rate",
         what="observations a minute",
         per="key and swarm",
         by="gateway",
-        setting="observations_per_minute",
+        setting="http.observations_per_minute",
     ),
     Quota(
-        reason="recall_rate", what="recalls a minute", per="key and swarm", by="gateway", setting="recalls_per_minute"
+        reason="recall_rate",
+        what="recalls a minute",
+        per="key and swarm",
+        by="gateway",
+        setting="http.recalls_per_minute",
     ),
     Quota(
         reason="spawn_rate",
         what="spawns a minute, asked for at a gateway or done",
         per="swarm",
         by="gateway and governor",
-        setting="spawns_per_minute",
+        setting="swarm.spawns_per_minute",
     ),
     Quota(
         reason="too_many_open",
         what="proposals that are neither decided nor done",
         per="persona",
         by="verifier",
-        setting="persona_open_proposals",
+        setting="persona.open_proposals",
     ),
     Quota(
         reason="action_limit",
         what="actions a minute, of it and all below it",
         per="persona",
         by="governor",
-        setting="persona_actions_per_minute",
+        setting="persona.actions_per_minute",
     ),
     Quota(
         reason="too_many_actions",
         what="actions that wait or are being done",
         per="swarm",
         by="actuator",
-        setting="swarm_open_actions",
+        setting="swarm.open_actions",
     ),
     Quota(reason="too_many_waiting", what="a fair share of what a service holds", per="swarm", by="every service"),
     Quota(reason="no_grant", what="thoughts that cite a grant", per="persona", by="governor"),

@@ -1,16 +1,13 @@
-"""Configuration: one frozen `Settings`, from a TOML file and `SWARM_*` variables, read once in `__main__`.
+"""Everything a process can be told: one frozen `Settings` in sections, read once in `__main__` (`shared/configuration.py`) and passed on.
 
-`SWARM_NATS_URL` overrides `nats_url` of the file named by `SWARM_CONFIG`. Every value may instead be put in a file named by
-`SWARM_<NAME>_FILE`; secrets should be. What cannot be used stops the process with the name, the value (but no secret) and what would do.
+A setting's key is its place: `port` of `[http]` in the TOML file is `http.port`, and `SWARM_HTTP_PORT` in the environment. What stands
+below a field says what it means, with its unit; `docs/settings.md` is made of that. `READS` is the one table of who is told what: a
+process decodes what its row names and nothing else, so another's section cannot end it, and the supervisor hands each service just that.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
-import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +19,22 @@ STORE_BYTES, LEAST_STORE_BYTES = 10 * 2**30, 256 * 2**20
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Secret = Annotated[str, "secret"]
+"""Never shown, not even where it cannot be used."""
 
 
 class SettingsError(Exception):
     """A setting cannot be used; the message says which and what would do."""
 
 
-class HttpKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings that belong together, and their table in the file."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"  # for there may be secrets in it
+
+
+class HttpKey(Section, frozen=True, kw_only=True):
     """A key of the control API: SHA-256 of the token, whose it is, what it may do."""
 
     sha256: str
@@ -36,99 +42,302 @@ class HttpKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     scopes: tuple[str, ...]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a service process can be told. Times in seconds unless the name says otherwise."""
+class Nats(Section, frozen=True, kw_only=True):
+    """The broker."""
 
-    # the mesh
-    nats_url: str = "nats://127.0.0.1:4222"
-    nats_monitor_url: str = ""
-    nats_seed_file: str = ""
-    core_secret: str = ""
-    inbox_prefix: str = "_INBOX"
-    instance: str = ""
-    data_dir: str = "data"
-    require_sync_always: bool = True
-    log_format: str = "json"
-    health_host: str = "127.0.0.1"
-    health_port: Port = 0
-    grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 4.0
-    clock_tolerance_s: Seconds = 5.0
-    store_bytes: Annotated[int, msgspec.Meta(ge=LEAST_STORE_BYTES)] = STORE_BYTES
+    url: str = "nats://127.0.0.1:4222"
+    """Where it is."""
+    monitor_url: str = ""
+    """Base of its monitoring pages, such as `http://nats:8222`: what it says of itself, and whether it syncs before it acknowledges."""
+    seed_file: str = ""
+    """File with the seed (nkey) this process logs in with."""
 
-    # `swarm up`
+
+class Health(Section, frozen=True, kw_only=True):
+    """`/health/live`, `/health/ready` and `/metrics`."""
+
+    host: str = "127.0.0.1"
+    """Address they listen on."""
+    port: Port = 0
+    """0 is any free one."""
+
+
+class Store(Section, frozen=True, kw_only=True):
+    """The broker's store."""
+
+    bytes: Annotated[int, msgspec.Meta(ge=LEAST_STORE_BYTES)] = STORE_BYTES
+    """What the broker may store, at least 256 MiB. From 85 % of the log's share, or when the disk has less than 15 % of it (or of
+    itself) left, observations are refused (507) and nobody thinks."""
+
+
+class Core(Section, frozen=True, kw_only=True):
+    """What all services share but those the broker does not trust."""
+
+    secret: Secret = ""
+    """Keys the dedup ids of all of them; without it each uses its own seed."""
+
+
+class Up(Section, frozen=True, kw_only=True):
+    """`swarm up`."""
+
     liveness_s: Seconds = 20.0
-    up_wait_s: Seconds = 60.0
+    """A process that gives no answer for so long is killed and started again."""
+    wait_s: Seconds = 60.0
+    """It gives up when nothing has come nearer to being ready for so long."""
 
-    # gateway
-    http_host: str = "127.0.0.1"
-    http_port: Port = 4096
-    http_keys: tuple[HttpKey, ...] = ()
-    http_keys_file: str = ""
-    http_rate_per_s: float = 200.0
-    http_burst: int = 400
-    http_streams: Positive = 256
-    http_allowed_origins: str = ""
-    cognition_enabled: bool = True
 
-    # quotas, see shared/quotas.py for all of them
-    swarm_open_requests: Positive = 16
+class Http(Section, frozen=True, kw_only=True):
+    """The control API."""
+
+    host: str = "127.0.0.1"
+    """Address it listens on; any but loopback needs keys."""
+    port: Port = 4096
+    """Port it listens on."""
+    keys: tuple[HttpKey, ...] = ()
+    """Who may do what, as `[[http.keys]]` of `sha256` (of the token), `principal`, `scopes` (`read`, `control`, `approve`, `admin`).
+    Without keys it listens on loopback only."""
+    keys_file: str = ""
+    """A TOML file with `[[keys]]` like `keys`, which it replaces."""
+    rate_per_s: float = 200.0
+    """Requests of one key."""
+    burst: int = 400
+    """Requests of one key at once."""
+    streams: Positive = 256
+    """Event streams one principal may have open; four times that of all."""
+    allowed_origins: str = ""
+    """`https://dash.example,http://localhost:5173`: pages of other origins that may use the API from a browser, also without keys."""
     observations_per_minute: Annotated[int, msgspec.Meta(ge=1000)] = 120_000
+    """Of one key in one swarm; more are 429."""
     recalls_per_minute: Positive = 600
-    persona_open_proposals: Positive = 64
-    swarm_open_actions: Positive = 1000
+    """Of one key in one swarm; more are 429."""
 
-    # cold and warm memory
-    s3_endpoint: str = ""
-    s3_access_key: str = ""
-    s3_secret_key: str = ""
-    s3_bucket: str = "swarm"
-    s3_secure: bool = False
-    qdrant_url: str = ""
-    qdrant_api_key: str = ""
-    embeddings_url: str = ""
-    embeddings_model: str = ""
-    embeddings_api_key: str = ""
-    snapshot_every_thoughts: Positive = 20
 
-    # thinking
-    thinker: str = "rules"
-    model_url: str = ""
-    model_fallback_url: str = ""
-    model_name: str = ""
-    model_api_key: str = ""
-    model_timeout_s: Seconds = 60.0
-    model_max_output_tokens: Positive = 600
-    shards: Positive = 64
-    lease_ttl_s: Positive = 3
+class Cognition(Section, frozen=True, kw_only=True):
+    """The loop."""
 
-    # governor
-    swarm_tokens_per_minute: int = 200_000
-    swarm_compute_ms_per_minute: int = 600_000
-    swarm_actions_per_minute: int = 120
-    global_tokens_per_minute: int = 2_000_000
-    global_compute_ms_per_minute: int = 6_000_000
-    global_actions_per_minute: int = 1_200
-    persona_actions_per_minute: int = 30
-    max_roots: int = 10_000
-    max_lifetime_children: int = 64
+    enabled: bool = True
+    """Whether it may be started over the API."""
+
+
+class Swarm(Section, frozen=True, kw_only=True):
+    """Limits of each swarm."""
+
+    open_requests: Positive = 16
+    """Requests of one kind that may wait for their answer at a gateway; more are 429."""
+    open_actions: Positive = 1000
+    """Actions that may wait or be done at an actuator; more fail with `too_many_actions`."""
     spawns_per_minute: int = 600
-    drain_s: Seconds = 20.0
-    drain_patience_s: Seconds = 3600.0
-    grant_ttl_s: Seconds = 90.0
-    reconcile_every_s: Seconds = 5.0
+    """More are `spawn.refused`, and 429."""
+    tokens_per_minute: int = 200_000
+    """What it may spend."""
+    compute_ms_per_minute: int = 600_000
+    """What it may spend."""
+    actions_per_minute: int = 120
+    """What it may do."""
 
-    # gate
-    policy_dir: str = ""
-    verdict_seed: str = ""
-    verdict_keys: str = ""
-    workspace: str = "data/workspace"
-    http_allow: str = ""
-    http_allow_private: str = ""
-    kill_switch_file: str = ""
+
+class Persona(Section, frozen=True, kw_only=True):
+    """Limits of each persona."""
+
+    open_proposals: Positive = 64
+    """Proposals that may be neither decided nor done; more are rejected with `too_many_open`."""
+    actions_per_minute: int = 30
+    """Of it and all below it."""
+
+
+class Global(Section, frozen=True, kw_only=True):
+    """Limits of the whole mesh."""
+
+    tokens_per_minute: int = 2_000_000
+    """What all swarms may spend."""
+    compute_ms_per_minute: int = 6_000_000
+    """What all swarms may spend."""
+    actions_per_minute: int = 1_200
+    """What all swarms may do."""
+
+
+class S3(Section, frozen=True, kw_only=True):
+    """Cold memory: snapshots."""
+
+    endpoint: str = ""
+    """`host:port` of an S3 store."""
+    access_key: Secret = ""
+    """Who asks."""
+    secret_key: Secret = ""
+    """Its secret."""
+    bucket: str = "swarm"
+    """Made when it is not there."""
+    secure: bool = False
+    """Whether it is asked over TLS."""
+
+
+class Qdrant(Section, frozen=True, kw_only=True):
+    """Warm memory: a Qdrant server instead of the embedded engine."""
+
+    url: str = ""
+    """Such as `http://qdrant:6333`; empty is the embedded engine."""
+    api_key: Secret = ""
+    """Where it wants one."""
+
+
+class Embeddings(Section, frozen=True, kw_only=True):
+    """An OpenAI-compatible embeddings endpoint instead of the built-in embedder."""
+
+    url: str = ""
+    """Such as `https://host/v1`; empty is the built-in one."""
+    model: str = ""
+    """The name the endpoint knows."""
+    api_key: Secret = ""
+    """Where it wants one."""
+
+
+class Snapshot(Section, frozen=True, kw_only=True):
+    """Snapshots of a persona's mind."""
+
+    every_thoughts: Positive = 20
+    """How often one is made."""
+
+
+class Model(Section, frozen=True, kw_only=True):
+    """An OpenAI-compatible chat endpoint, for `thinker = "model"`."""
+
+    url: str = ""
+    """Such as `http://127.0.0.1:8080/v1`."""
+    fallback_url: str = ""
+    """Asked while the first does not answer."""
+    name: str = ""
+    """The name the endpoint knows."""
+    api_key: Secret = ""
+    """Where it wants one."""
+    timeout_s: Seconds = 60.0
+    """Of one call as a whole."""
+    max_output_tokens: Positive = 600
+    """Of one answer. A call is made only if its worst case fits a persona's `token_budget_per_minute` (20 000), so raise that for
+    long answers."""
+
+
+class Placement(Section, frozen=True, kw_only=True):
+    """Which runner has which persona."""
+
+    shards: Positive = 64
+    """Parts the personas are shared out in; never to be changed on a log that has some."""
+    lease_ttl_s: Positive = 3
+    """A runner that says nothing for so long has lost its share."""
+
+
+class Governor(Section, frozen=True, kw_only=True):
+    """Lives and ledger."""
+
+    max_roots: int = 10_000
+    """Personas without a parent, of a swarm."""
+    max_lifetime_children: int = 64
+    """Children a persona may ever have."""
+    drain_s: Seconds = 20.0
+    """Time to finish for who is to end."""
+    drain_patience_s: Seconds = 3600.0
+    """So long nobody may have left a final snapshot before a draining persona is given up without one."""
+    grant_ttl_s: Seconds = 90.0
+    """Life of a grant."""
+    reconcile_every_s: Seconds = 5.0
+    """How often orphans, zombies, stuck drains and expired grants are looked for."""
+
+
+class Policy(Section, frozen=True, kw_only=True):
+    """What is permitted."""
+
+    dir: str = ""
+    """Folder of Cedar policies; empty is the built-in one. Looked at every 5 s."""
     environment: str = "local"
+    """What policies see as `context.environment`."""
+
+
+class Verdict(Section, frozen=True, kw_only=True):
+    """The gate's signature."""
+
+    seed: Secret = ""
+    """The nkey seed it signs with."""
+    keys: str = ""
+    """Public nkeys of the gates that are believed, comma-separated."""
+
+
+class Approval(Section, frozen=True, kw_only=True):
+    """People's decisions."""
+
+    ttl_s: Seconds = 3600.0
+    """How long a request waits for them."""
     four_eyes: bool = True
-    approval_ttl_s: Seconds = 3600.0
-    authorization_ttl_s: Seconds = 300.0
+    """Whoever spawned a persona or one above it, or recorded observations any of them was given, cannot approve for it; so give what
+    feeds a swarm a key of its own. Without keys whoever is at the machine is one person, `local`, who may approve what they asked for
+    (what takes two people, critical risk, needs keys)."""
+
+
+class Authorization(Section, frozen=True, kw_only=True):
+    """The gate's permission."""
+
+    ttl_s: Seconds = 300.0
+    """How long one is good."""
+
+
+class Outbound(Section, frozen=True, kw_only=True):
+    """HTTP requests to the outside."""
+
+    allow: str = ""
+    """`host:port,…` that the gate permits and the actuator asks."""
+    allow_private: str = ""
+    """Those among them that may have private addresses."""
+
+
+class KillSwitch(Section, frozen=True, kw_only=True):
+    """Stops everything acting."""
+
+    file: str = ""
+    """A whole path: while something is there, nothing is permitted and nothing is done. `swarm up` takes `STOP` in its data folder."""
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """What stands at the top needs no section."""
+
+    instance: str = ""
+    """This process's name in the mesh, such as `verifier-1`, which is the default for a verifier."""
+    data_dir: str = "data"
+    """Folder of this process's caches: checkpoints, its index, what it knows of the log."""
+    log_format: str = "json"
+    """`json` or `console`."""
+    grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 4.0
+    """Time to finish what is in hand when it is to end."""
+    clock_tolerance_s: Seconds = 5.0
+    """A service whose clock is further off the broker's takes no work."""
+    require_sync_always: bool = True
+    """Not to be ready on a broker that acknowledges before it syncs."""
+    inbox_prefix: str = "_INBOX"
+    """Where answers of the broker come, as its permissions have it."""
+    thinker: str = "rules"
+    """How personas think: `rules`, or `model`, an endpoint of `[model]`."""
+    workspace: str = "data/workspace"
+    """Folder the actuator may write in."""
+    nats: Nats = Nats()
+    health: Health = Health()
+    store: Store = Store()
+    core: Core = Core()
+    up: Up = Up()
+    http: Http = Http()
+    cognition: Cognition = Cognition()
+    swarm: Swarm = Swarm()
+    persona: Persona = Persona()
+    global_: Global = msgspec.field(default=Global(), name="global")
+    s3: S3 = S3()
+    qdrant: Qdrant = Qdrant()
+    embeddings: Embeddings = Embeddings()
+    snapshot: Snapshot = Snapshot()
+    model: Model = Model()
+    placement: Placement = Placement()
+    governor: Governor = Governor()
+    policy: Policy = Policy()
+    verdict: Verdict = Verdict()
+    approval: Approval = Approval()
+    authorization: Authorization = Authorization()
+    outbound: Outbound = Outbound()
+    kill_switch: KillSwitch = KillSwitch()
 
     def instance_of(self, service: str) -> str:
         """This process's name in the mesh, such as `verifier-1`."""
@@ -139,34 +348,48 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
         Raises `SettingsError` when the seed cannot be read.
         """
-        secret = self.core_secret or (_read("SWARM_NATS_SEED_FILE", self.nats_seed_file) if self.nats_seed_file else "")
+        secret = self.core.secret or (
+            read_text("SWARM_NATS_SEED_FILE", self.nats.seed_file) if self.nats.seed_file else ""
+        )
         return hmac.digest(secret.encode(), b"dedup", "sha256") if secret else b""
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment and the file it names. Raises `SettingsError`."""
-    env = os.environ if environ is None else environ
-    values: dict[str, object] = {}
-    if config := env.get("SWARM_CONFIG"):
-        try:
-            values = tomllib.loads(_read("SWARM_CONFIG", config))
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"SWARM_CONFIG={config}: {error}") from error
-        if unknown := sorted(set(values) - set(Settings.__struct_fields__)):
-            raise SettingsError(f"SWARM_CONFIG={config}: there is no setting {unknown[0]!r}; see shared/settings.py")
-    for field in msgspec.structs.fields(Settings):
-        name = f"SWARM_{field.name.upper()}"
-        if name in env:
-            values[field.name] = env[name]
-        elif f"{name}_FILE" in env and field.name + "_file" not in Settings.__struct_fields__:
-            values[field.name] = _read(f"{name}_FILE", env[f"{name}_FILE"])
-        if field.name in values:
-            _fits(field.name, values[field.name], field.type)
-    settings = msgspec.convert(values, Settings, strict=False)
-    if settings.http_keys_file:
-        settings = msgspec.structs.replace(settings, http_keys=_keys(settings.http_keys_file))
-    _validate(settings)
-    return settings
+_EVERY = (
+    *("instance", "data_dir", "log_format", "grace_s", "clock_tolerance_s", "require_sync_always", "inbox_prefix"),
+    *("nats", "health", "store"),
+)
+_CORE = (*_EVERY, "core")
+READS: dict[str, tuple[str, ...]] = {
+    "gateway": (
+        *_CORE,
+        "http",
+        "cognition",
+        "approval",
+        "persona",
+        "swarm.open_requests",
+        "swarm.open_actions",
+        "swarm.spawns_per_minute",
+    ),
+    "persona_runner": (*_EVERY, "thinker", "model", "placement"),
+    "governor": (*_CORE, "governor", "placement", "swarm", "global", "persona.actions_per_minute"),
+    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
+    "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
+    "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
+    "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot"),
+    "bootstrap": ("nats", "inbox_prefix", "store"),
+    "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),
+}
+"""What each process is told: settings and whole sections. All the services of the catalog, what declares the streams, and `swarm up`."""
+
+
+def reads(process: str, key: str) -> bool:
+    """Whether a process is told the setting `key`."""
+    return any(key == row or key.startswith(f"{row}.") for row in READS[process])
+
+
+def variable(key: str) -> str:
+    """The name of a setting in the environment: `SWARM_HTTP_PORT` of `http.port`."""
+    return f"SWARM_{key.replace('.', '_').upper()}"
 
 
 def listed(value: str) -> tuple[str, ...]:
@@ -174,56 +397,11 @@ def listed(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
-def _fits(setting: str, value: object, kind: object) -> None:
-    """Raises `SettingsError`, which shows no value where a secret may have been meant."""
-    try:
-        msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as error:
-        name = f"SWARM_{setting.upper()}"
-        shown = name if kind in (str, tuple[HttpKey, ...]) else f"{name}={value!r}"
-        wanted = re.sub(r", got `\w+`", "", str(error))
-        raise SettingsError(f"{shown}: {wanted}; see {setting} in shared/settings.py") from error
-
-
-def _read(name: str, path: str) -> str:
+def read_text(name: str, path: str) -> str:
+    """What is in the file the setting `name` names. Raises `SettingsError`."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"{name}={path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{name}={path}: it is no UTF-8 text, from byte {error.start} on") from error
-
-
-def _keys(path: str) -> tuple[HttpKey, ...]:
-    class File(msgspec.Struct):
-        keys: tuple[HttpKey, ...] = ()
-
-    try:
-        return msgspec.convert(tomllib.loads(_read("SWARM_HTTP_KEYS_FILE", path)), File).keys
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise SettingsError(
-            f"SWARM_HTTP_KEYS_FILE={path}: {error}; want [[keys]] with sha256, principal, scopes"
-        ) from error
-
-
-def _validate(settings: Settings) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", settings.instance):
-        raise SettingsError(
-            f"SWARM_INSTANCE={settings.instance!r}: letters, digits, - and _, at most 64 (it names a consumer)"
-        )
-    if settings.log_format not in ("json", "console"):
-        raise SettingsError(f"SWARM_LOG_FORMAT={settings.log_format!r}: it is 'json' or 'console'")
-    if settings.swarm_tokens_per_minute > settings.global_tokens_per_minute:
-        raise SettingsError(
-            "SWARM_SWARM_TOKENS_PER_MINUTE is above SWARM_GLOBAL_TOKENS_PER_MINUTE; lower it or raise the global one"
-        )
-    if settings.swarm_compute_ms_per_minute > settings.global_compute_ms_per_minute:
-        raise SettingsError(
-            "SWARM_SWARM_COMPUTE_MS_PER_MINUTE is above the global one; lower it or raise the global one"
-        )
-    if settings.kill_switch_file and not Path(settings.kill_switch_file).is_absolute():
-        raise SettingsError(
-            f"SWARM_KILL_SWITCH_FILE={settings.kill_switch_file!r}: each service would look in its own folder; write the whole path"
-        )
-    if settings.thinker not in ("rules", "model"):
-        raise SettingsError(f"SWARM_THINKER={settings.thinker!r}: it is 'rules' or 'model'")

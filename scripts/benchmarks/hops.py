@@ -122,7 +122,7 @@ def services(url: str, folder: Path) -> list[Worker]:
     env = {
         "SWARM_NATS_URL": url,
         "SWARM_REQUIRE_SYNC_ALWAYS": "false",
-        "SWARM_ENVIRONMENT": "bench",
+        "SWARM_POLICY_ENVIRONMENT": "bench",
         **{f"SWARM_{scope}_ACTIONS_PER_MINUTE": str(10**8) for scope in ("PERSONA", "SWARM", "GLOBAL")},
         "SWARM_PERSONA_OPEN_PROPOSALS": str(10**6),
         "SWARM_VERDICT_SEED_FILE": str(folder / "verdict.seed"),

@@ -135,7 +135,9 @@ class Bench:
 
     async def grant(self) -> None:
         """Be the governor: the one runner has every shard, and all who ask get plenty, until cancelled."""
-        await self.say([PlacementChanged(swarm="all", persona="all", slots=("r1",), shards=Settings().shards)])
+        await self.say(
+            [PlacementChanged(swarm="all", persona="all", slots=("r1",), shards=Settings().placement.shards)]
+        )
         asked: asyncio.Queue[str] = asyncio.Queue()
 
         async def listen() -> None:

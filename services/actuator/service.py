@@ -17,7 +17,7 @@ from services.actuator.workspace import Workspace
 from shared.contracts.ids import utc_now
 from shared.policy.activations import Followed
 from shared.runtime.service import Service
-from shared.settings import SettingsError, listed
+from shared.settings import listed
 
 log = structlog.get_logger()
 
@@ -27,10 +27,8 @@ ACTIONS_AT_ONCE = 64
 
 
 async def wire(service: Service) -> None:
-    """Consume authorisations. Raises `SettingsError`."""
+    """Consume authorisations."""
     settings = service.settings
-    if not settings.verdict_keys:
-        raise SettingsError("SWARM_VERDICT_KEYS is not set; list the public nkeys of the policy gates to be believed")
     workspace = Workspace(Path(settings.workspace))
 
     async def close() -> None:
@@ -48,17 +46,19 @@ async def wire(service: Service) -> None:
     effects = ActuatorEffects(
         log=service.log,
         workspace=workspace,
-        outbound=Outbound(frozenset(listed(settings.http_allow)), frozenset(listed(settings.http_allow_private))),
+        outbound=Outbound(
+            frozenset(listed(settings.outbound.allow)), frozenset(listed(settings.outbound.allow_private))
+        ),
         lots=lots,
         journal=journal,
         halting=service.obeys_halts(),
-        trusted_keys=frozenset(listed(settings.verdict_keys)),
+        trusted_keys=frozenset(listed(settings.verdict.keys)),
         policies=Followed(service.log),
-        kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,
+        kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,
         instance=service.instance,
     )
     service.consume(
-        service.shell(decider, perform=effects.perform, at_most=settings.swarm_open_actions, at_once=ACTIONS_AT_ONCE)
+        service.shell(decider, perform=effects.perform, at_most=settings.swarm.open_actions, at_once=ACTIONS_AT_ONCE)
     )
     service.every(PRUNE_EVERY_S, prune, "prune-receipts")
     service.on_close(close)

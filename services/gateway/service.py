@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from operator import attrgetter
 
 import msgspec
 import structlog
@@ -29,41 +30,41 @@ TOTAL_STREAMS = 4
 def gateway_settings(settings: Settings) -> GatewaySettings:
     """The gateway's part. Raises `SettingsError` for a key that cannot be used."""
     try:
-        keys = msgspec.convert(msgspec.to_builtins(settings.http_keys), tuple[Key, ...])
+        keys = msgspec.convert(msgspec.to_builtins(settings.http.keys), tuple[Key, ...])
     except msgspec.ValidationError as error:
         raise SettingsError(
-            f"http_keys: {error}; want sha256 (64 hex digits), principal, scopes of read, control, approve, admin"
+            f"http.keys: {error}; want sha256 (64 hex digits), principal, scopes of read, control, approve, admin"
         ) from error
     if any(key.principal == LOCAL for key in keys):
         raise SettingsError(
-            f"http_keys: {LOCAL!r} is whoever is at a mesh without keys; give the principal another name"
+            f"http.keys: {LOCAL!r} is whoever is at a mesh without keys; give the principal another name"
         )
     try:
-        origins = checked(listed(settings.http_allowed_origins))
+        origins = checked(listed(settings.http.allowed_origins))
     except ValueError as error:
         raise SettingsError(f"SWARM_HTTP_ALLOWED_ORIGINS: {error}") from error
     return GatewaySettings(
-        host=settings.http_host,
-        port=settings.http_port,
+        host=settings.http.host,
+        port=settings.http.port,
         keys=keys,
         allowed_origins=origins,
-        cognition_enabled=settings.cognition_enabled,
-        four_eyes=settings.four_eyes,
-        approval_ttl_s=settings.approval_ttl_s,
-        rate_per_s=settings.http_rate_per_s,
-        burst=settings.http_burst,
-        swarm_open_requests=settings.swarm_open_requests,
-        observations_per_minute=settings.observations_per_minute,
-        recalls_per_minute=settings.recalls_per_minute,
-        spawns_per_minute=settings.spawns_per_minute,
-        max_streams=settings.http_streams,
-        max_streams_total=settings.http_streams * TOTAL_STREAMS,
+        cognition_enabled=settings.cognition.enabled,
+        four_eyes=settings.approval.four_eyes,
+        approval_ttl_s=settings.approval.ttl_s,
+        rate_per_s=settings.http.rate_per_s,
+        burst=settings.http.burst,
+        swarm_open_requests=settings.swarm.open_requests,
+        observations_per_minute=settings.http.observations_per_minute,
+        recalls_per_minute=settings.http.recalls_per_minute,
+        spawns_per_minute=settings.swarm.spawns_per_minute,
+        max_streams=settings.http.streams,
+        max_streams_total=settings.http.streams * TOTAL_STREAMS,
     )
 
 
 def limits_of(settings: Settings) -> dict[str, float]:
     """What each quota's setting is."""
-    return {quota.setting: getattr(settings, quota.setting) for quota in QUOTAS if quota.setting is not None}
+    return {quota.setting: attrgetter(quota.setting)(settings) for quota in QUOTAS if quota.setting is not None}
 
 
 async def wire(service: Service) -> None:

@@ -20,22 +20,22 @@ STATE_VERSION = 2
 def limits_of(settings: Settings) -> Limits:
     """The governor's limits as the settings have them. Raises `SettingsError` when they are none."""
     limits = {
-        "max_roots": settings.max_roots,
-        "max_lifetime_children": settings.max_lifetime_children,
-        "spawns_per_minute": settings.spawns_per_minute,
-        "drain_s": max(1, round(settings.drain_s)),
-        "drain_patience_s": max(1, round(settings.drain_patience_s)),
-        "grant_ttl_s": max(1, round(settings.grant_ttl_s)),
-        "actions_per_minute": settings.persona_actions_per_minute,
+        "max_roots": settings.governor.max_roots,
+        "max_lifetime_children": settings.governor.max_lifetime_children,
+        "spawns_per_minute": settings.swarm.spawns_per_minute,
+        "drain_s": max(1, round(settings.governor.drain_s)),
+        "drain_patience_s": max(1, round(settings.governor.drain_patience_s)),
+        "grant_ttl_s": max(1, round(settings.governor.grant_ttl_s)),
+        "actions_per_minute": settings.persona.actions_per_minute,
         "swarm_per_minute": {
-            "tokens": settings.swarm_tokens_per_minute,
-            "compute_ms": settings.swarm_compute_ms_per_minute,
-            "actions": settings.swarm_actions_per_minute,
+            "tokens": settings.swarm.tokens_per_minute,
+            "compute_ms": settings.swarm.compute_ms_per_minute,
+            "actions": settings.swarm.actions_per_minute,
         },
         "global_per_minute": {
-            "tokens": settings.global_tokens_per_minute,
-            "compute_ms": settings.global_compute_ms_per_minute,
-            "actions": settings.global_actions_per_minute,
+            "tokens": settings.global_.tokens_per_minute,
+            "compute_ms": settings.global_.compute_ms_per_minute,
+            "actions": settings.global_.actions_per_minute,
         },
     }
     try:
@@ -48,7 +48,7 @@ async def wire(service: Service) -> None:
     """Consume requests, open runners' tails, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
     shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State, state_version=STATE_VERSION)
     service.consume(shell)
-    every_s = service.settings.reconcile_every_s
+    every_s = service.settings.governor.reconcile_every_s
     roster = Roster(service.log, service.hearing.why_not, pause_s=max(60.0, 3 * every_s))
 
     async def reconcile() -> None:
@@ -58,7 +58,7 @@ async def wire(service: Service) -> None:
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
 
-    places = Places(service.log, service.bucket("leases"), shards=service.settings.shards)
+    places = Places(service.log, service.bucket("leases"), shards=service.settings.placement.shards)
     await open_tails(service.connection)
-    service.every(service.settings.lease_ttl_s / 3, places.look, "placement")
+    service.every(service.settings.placement.lease_ttl_s / 3, places.look, "placement")
     service.every(every_s, reconcile, "reconcile")

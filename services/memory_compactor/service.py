@@ -15,7 +15,7 @@ from shared.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from shared.memory.port import Embedder, VectorIndex
 from shared.runtime.readiness import cached
 from shared.runtime.service import Service
-from shared.settings import Settings, SettingsError
+from shared.settings import Settings
 from shared.telemetry import MEMORY_BEHIND, MEMORY_BEHIND_S
 
 COLD_LOOKED_AT_EVERY_S = 10.0
@@ -25,16 +25,14 @@ SNAPSHOTTED = ("persona.draining", "thought.generated")
 
 
 async def wire(service: Service) -> None:
-    """Open memory, give it a head start when it is empty, and feed it. Raises `SettingsError`."""
+    """Open memory, give it a head start when it is empty, and feed it."""
     settings = service.settings
-    if not settings.s3_endpoint:
-        raise SettingsError("SWARM_S3_ENDPOINT is not set (host:port of an S3 store); snapshots need one")
     cold = S3Cold(
-        settings.s3_endpoint,
-        settings.s3_bucket,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key,
-        secure=settings.s3_secure,
+        settings.s3.endpoint,
+        settings.s3.bucket,
+        access_key=settings.s3.access_key,
+        secret_key=settings.s3.secret_key,
+        secure=settings.s3.secure,
     )
     service.on_close(cold.close)
 
@@ -61,7 +59,7 @@ async def wire(service: Service) -> None:
     MEMORY_BEHIND_S.set_function(lambda: opening.behind().seconds)
     service.ready("cold", cached(cold_problem, COLD_LOOKED_AT_EVERY_S))
 
-    decider = Compactor(every_thoughts=settings.snapshot_every_thoughts)
+    decider = Compactor(every_thoughts=settings.snapshot.every_thoughts)
     # most of the time they wait for the index or for cold storage
     shell = service.shell(decider, perform=opening.perform, state_type=State, at_once=WAITING_AT_ONCE)
     # a draining persona is pending till its deadline, and as long as cold storage is away: many may drain at once, for days
@@ -71,21 +69,21 @@ async def wire(service: Service) -> None:
 
 
 async def _embedder(settings: Settings) -> Embedder:
-    if not settings.embeddings_url:
+    if not settings.embeddings.url:
         return WordLlamaEmbedder()
     return await EndpointEmbedder.open(
-        settings.embeddings_url, settings.embeddings_model, api_key=settings.embeddings_api_key
+        settings.embeddings.url, settings.embeddings.model, api_key=settings.embeddings.api_key
     )
 
 
 async def _index(settings: Settings, embedder: Embedder) -> VectorIndex:
     """The index of this embedder: vectors of another one are of no use, so each has its own, built from the log."""
     name = re.sub(r"[^a-z0-9]+", "-", embedder.name.lower())
-    if settings.qdrant_url:
+    if settings.qdrant.url:
         from shared.memory.server import ServerIndex
 
-        key = settings.qdrant_api_key or None
-        return await ServerIndex.open(settings.qdrant_url, f"memory-{name}", embedder.dim, api_key=key)
+        key = settings.qdrant.api_key or None
+        return await ServerIndex.open(settings.qdrant.url, f"memory-{name}", embedder.dim, api_key=key)
     from shared.memory.edge import EdgeIndex
 
     return await EdgeIndex.open(Path(settings.data_dir) / "memory" / name, embedder.dim)

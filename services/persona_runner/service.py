@@ -33,18 +33,16 @@ def thinker_of(settings: Settings) -> Thinker:
     from shared.thinker.endpoint import Endpoint
     from shared.thinker.model import ModelThinker
 
-    if not (settings.model_url and settings.model_name):
-        raise SettingsError("SWARM_THINKER=model needs SWARM_MODEL_URL and SWARM_MODEL_NAME")
-    urls = [url for url in (settings.model_url, settings.model_fallback_url) if url]
+    urls = [url for url in (settings.model.url, settings.model.fallback_url) if url]
     try:
         return ModelThinker(
             [
                 Endpoint(
                     base_url=url,
-                    model=settings.model_name,
-                    api_key=settings.model_api_key,
-                    timeout_s=settings.model_timeout_s,
-                    max_output_tokens=settings.model_max_output_tokens,
+                    model=settings.model.name,
+                    api_key=settings.model.api_key,
+                    timeout_s=settings.model.timeout_s,
+                    max_output_tokens=settings.model.max_output_tokens,
                 )
                 for url in urls
             ]
@@ -58,11 +56,11 @@ async def wire(service: Service) -> None:
     settings = service.settings
     thinker = thinker_of(settings)
     try:
-        host = Host(shards=settings.shards, thinker=thinker.name, runner=service.instance)
+        host = Host(shards=settings.placement.shards, thinker=thinker.name, runner=service.instance)
     except ValueError as error:
         raise SettingsError(f"SWARM_INSTANCE: {error}") from error
     recaller = Recaller(service.log, source=SOURCE, slot=host.slot)
-    lease = Lease(service.bucket("leases"), service.instance, ttl_s=settings.lease_ttl_s)
+    lease = Lease(service.bucket("leases"), service.instance, ttl_s=settings.placement.lease_ttl_s)
     checkpoint = CheckpointFile(
         checkpoint_path(settings, service.instance), Hosted, services.persona_runner, shared.thinker, shared.contracts
     )
@@ -98,9 +96,9 @@ async def wire(service: Service) -> None:
 
     async def placed() -> str | None:
         current = host.placements.current
-        if current is None or current.shards == settings.shards:
+        if current is None or current.shards == settings.placement.shards:
             return None
-        return f"SWARM_SHARDS is {settings.shards} here and {current.shards} at the governor; make them the same"
+        return f"SWARM_PLACEMENT_SHARDS is {settings.placement.shards} here and {current.shards} at the governor; make them the same"
 
     async def stop() -> None:
         loop.placed.set()
@@ -116,7 +114,7 @@ async def wire(service: Service) -> None:
     service.background("recall", recaller.follow)
     service.background("placement", place)
     service.background("loop", think)
-    service.every(settings.lease_ttl_s / 3, lease.renew, "lease")
+    service.every(settings.placement.lease_ttl_s / 3, lease.renew, "lease")
     service.every(EVERY_S, save, "checkpoint")
     service.ready("host", caught_up)
     service.ready("placement", placed)

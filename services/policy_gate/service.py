@@ -22,19 +22,15 @@ RELOAD_EVERY_S = 5.0
 
 
 async def wire(service: Service) -> None:
-    """Consume verified proposals and what people say. Raises `SettingsError`, also when there is no good policy."""
+    """Consume verified proposals and what people say. Raises `SettingsError` when there is no good policy."""
     settings = service.settings
-    if not settings.verdict_seed:
-        raise SettingsError(
-            "SWARM_VERDICT_SEED_FILE is not set; the gate signs its verdicts with the nkey seed in that file"
-        )
-    folder = Path(settings.policy_dir) if settings.policy_dir else DEFAULT_BUNDLE
+    folder = Path(settings.policy.dir) if settings.policy.dir else DEFAULT_BUNDLE
     policies = Policies(service.log, service.bucket("policies"), folder, gate=service.instance)
     try:
         await policies.begin()
     except BadBundle as error:
         raise SettingsError(f"SWARM_POLICY_DIR: {error}") from error
-    log.info("gate_signs", signer=public_key(settings.verdict_seed))
+    log.info("gate_signs", signer=public_key(settings.verdict.seed))
     service.ready("policies", policies.unready)
     service.health.warn("policies", lambda: policies.trouble)
 
@@ -42,13 +38,13 @@ async def wire(service: Service) -> None:
         sides=Sides(service.log),
         halting=service.obeys_halts(),
         policies=policies,
-        seed=settings.verdict_seed,
-        environment=settings.environment,
-        allowed_hosts=listed(settings.http_allow),
-        kill_switch=Path(settings.kill_switch_file) if settings.kill_switch_file else None,
-        four_eyes=settings.four_eyes,
-        authorization_ttl_s=settings.authorization_ttl_s,
-        approval_ttl_s=settings.approval_ttl_s,
+        seed=settings.verdict.seed,
+        environment=settings.policy.environment,
+        allowed_hosts=listed(settings.outbound.allow),
+        kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,
+        four_eyes=settings.approval.four_eyes,
+        authorization_ttl_s=settings.authorization.ttl_s,
+        approval_ttl_s=settings.approval.ttl_s,
     )
     service.consume(service.shell(decider, perform=effects.perform))
     timers = service.shell(decider, perform=effects.perform)

@@ -37,10 +37,9 @@ from services.supervisor.state import (
 )
 from services.supervisor.watchdog import Watchdog, has_room
 from shared.broker import BrokerConfig, render
-from shared.settings import load
+from shared.configuration import VARIABLES, load
+from shared.settings import reads
 
-_OWN = ("SWARM_STORE_BYTES", "SWARM_LIVENESS_S", "SWARM_UP_WAIT_S")
-"""Settings of the supervisor itself."""
 BOOTSTRAP_ATTEMPTS = 3
 FOLDERS = ("keys", "logs", "nats", "s3", "services", "workspace")
 """Of the data folder; each is its owner's alone."""
@@ -60,7 +59,11 @@ class Mesh:
         self.data = Path(data_dir).resolve()
         environ = absolute(os.environ)
         config = {"SWARM_CONFIG": self.options.config} if self.options.config else {}
-        own = {name: self.options.env[name] for name in _OWN if name in self.options.env}
+        own = {
+            name: value
+            for name, value in self.options.env.items()
+            if name in VARIABLES and reads("supervisor", VARIABLES[name])
+        }
         self.settings = load({**environ, **config, **own})
         self.places = Places(
             data=self.data,
@@ -68,7 +71,7 @@ class Mesh:
             nats_server=find_binary("nats-server"),
             weed=find_binary("weed") if self.options.s3 else "",
             root=Path(next(iter(services_package.__path__))).resolve().parent,
-            kill_switch=Path(self.settings.kill_switch_file or self.data / "STOP"),
+            kill_switch=Path(self.settings.kill_switch.file or self.data / "STOP"),
             environ=environ,
         )
         self.children: dict[str, Child] = {}
@@ -77,7 +80,7 @@ class Mesh:
         self._on_line = on_line
         self._lock: Lock | None = None
         self._ready = False
-        self._store_bytes = self.settings.store_bytes
+        self._store_bytes = self.settings.store.bytes
         """What the broker may take: also what streams still claim that were declared for a larger store."""
 
     # -- where things are -------------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ class Mesh:
     def keyless(self) -> bool:
         """Whether the API asks nobody for a key."""
         named = self.options.http_keys_file or self.options.env.get("SWARM_HTTP_KEYS_FILE")
-        return not (named or self.settings.http_keys)
+        return not (named or self.settings.http.keys)
 
     def key(self, name: str) -> Path:
         """The seed file of a user: a service instance, `operator`, `bootstrap` or `sys`."""
@@ -173,7 +176,7 @@ class Mesh:
         Raises `MeshFailed` when none has for `timeout_s` (default: the patience of options and settings), naming those that
         are not ready.
         """
-        patience_s = timeout_s or self.options.ready_timeout_s or self.settings.up_wait_s
+        patience_s = timeout_s or self.options.ready_timeout_s or self.settings.up.wait_s
         waiting = [child for name, child in self.children.items() if not names or name in names]
         try:
             await Coming(waiting, patience_s=patience_s, tell=self._still_waits).ready()
@@ -201,7 +204,7 @@ class Mesh:
         for name in FOLDERS:
             private_folder(self.data / name)
         keys = ensure_keys(self.places.keys, plan.users(self.options))
-        self._store_bytes = max(self.settings.store_bytes, before.store_bytes if before else 0)
+        self._store_bytes = max(self.settings.store.bytes, before.store_bytes if before else 0)
         self._write_config(keys)
         await self._start(plan.nats(self.places, self.ports))
         await self.wait_ready(plan.NATS)
@@ -219,16 +222,16 @@ class Mesh:
         child = Child(spec, log, self._on_line, on_change=self._write_record)
         self.children[spec.name] = child
         await child.start()
-        watchdog = Watchdog(child, patience_s=self.settings.liveness_s, room=lambda: has_room(self.data / "nats"))
+        watchdog = Watchdog(child, patience_s=self.settings.up.liveness_s, room=lambda: has_room(self.data / "nats"))
         self._watches.append(asyncio.create_task(watchdog.run(), name=f"watch-{spec.name}"))
 
     async def _declare_streams(self) -> None:
-        spec = plan.bootstrap(self.places, self.ports, store_bytes=self.settings.store_bytes)
+        spec = plan.bootstrap(self.places, self.ports, store_bytes=self.settings.store.bytes)
         log = LogFile(self.data / "logs" / f"{spec.name}.log")
         try:
             for _ in range(BOOTSTRAP_ATTEMPTS):
                 if await Child(spec, log, self._on_line).run_once() == 0:
-                    self._store_bytes = self.settings.store_bytes
+                    self._store_bytes = self.settings.store.bytes
                     return
             raise MeshFailed("the streams cannot be declared:\n" + "\n".join(log.recent))
         finally:

@@ -11,6 +11,8 @@ from services.supervisor import object_store
 from services.supervisor.ports import S3_GRPC, S3_PORTS
 from services.supervisor.processes import Spec
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix, service_of
+from shared.configuration import VARIABLES
+from shared.settings import reads
 
 NATS, S3, BOOTSTRAP_NAME = "nats", "s3", "bootstrap"
 SINGLE = ("governor", "verifier", "policy_gate", "actuator", "memory_compactor", "gateway")
@@ -32,19 +34,6 @@ _INHERITED = (
 )
 _OUTWARD = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 """Only the runner's model endpoint may go through a proxy; an actuator that did would evade its allow-list."""
-_PRIVATE = {
-    "SWARM_MODEL_": (RUNNER,),
-    "SWARM_EMBEDDINGS_": ("memory_compactor",),
-    "SWARM_QDRANT_API_KEY": ("memory_compactor",),
-    "SWARM_S3_": ("memory_compactor",),
-    "SWARM_VERDICT_SEED": ("policy_gate",),
-    "SWARM_POLICY_DIR": ("policy_gate",),
-    "SWARM_HTTP_KEY": ("gateway",),
-    "SWARM_CORE_SECRET": SINGLE,
-}
-"""Settings that go to these services and to no other."""
-_COMMAND = ("SWARM_URL", "SWARM_TOKEN", "SWARM_DATA")
-"""Settings of the command, not of a service."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,17 +231,15 @@ def _special(
 
 def _hosts(options: Options) -> dict[str, str]:
     """The gate permits and the actuator calls the same hosts: those of the option, else of the environment or the file."""
-    return {"SWARM_HTTP_ALLOW": options.http_allow} if options.http_allow else {}
+    return {"SWARM_OUTBOUND_ALLOW": options.http_allow} if options.http_allow else {}
 
 
 def _settings_for(service: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The `SWARM_*` variables of the command that this service may see."""
+    """The `SWARM_*` variables of the command that this service reads."""
     return {
         name: value
         for name, value in environ.items()
-        if name.startswith("SWARM_")
-        and name not in _COMMAND
-        and all(service in holders for prefix, holders in _PRIVATE.items() if name.startswith(prefix))
+        if name == "SWARM_CONFIG" or (name in VARIABLES and reads(service, VARIABLES[name]))
     }
 
 

@@ -14,8 +14,8 @@ async def wire(service: Service) -> None:
     answers = Answers(service.log)
     service.background("recall", answers.follow)
     settings = service.settings
-    longest_s = settings.approval_ttl_s + settings.authorization_ttl_s
-    opened = Opened(service.log, limit=settings.persona_open_proposals, longest_s=longest_s)
+    longest_s = settings.approval.ttl_s + settings.authorization.ttl_s
+    opened = Opened(service.log, limit=settings.persona.open_proposals, longest_s=longest_s)
     service.background("open-proposals", opened.follow)
     service.consume(
         service.shell(decider, perform=VerifierEffects(log=service.log, answers=answers, opened=opened).perform)

@@ -66,10 +66,10 @@ def promise(
     pressure: Pressure,
 ) -> None:
     """Have readiness test what every service promises."""
-    url = settings.nats_monitor_url
+    url = settings.nats.monitor_url
 
     async def streams() -> str | None:
-        return await differing_streams(connection, settings.store_bytes)
+        return await differing_streams(connection, settings.store.bytes)
 
     async def broker() -> str | None:
         return await unwell_broker(url)

@@ -27,8 +27,8 @@ import nats.micro
 import structlog
 import uvloop
 
-from shared import settings as settings_
 from shared.broker import UNTRUSTED
+from shared.configuration import load
 from shared.contracts.catalog import CONSUMES, EMITTERS, SHORT_LIVED, TIMERS, class_filter
 from shared.decider import Decider
 from shared.log.connection import Connection
@@ -45,7 +45,7 @@ from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
 from shared.runtime.readiness import promise
 from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, ROOM, Shell
-from shared.settings import Settings
+from shared.settings import Settings, SettingsError
 from shared.telemetry import configure_logging
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class Service:
             sees_all=name not in UNTRUSTED,
             wall=clock,
         )
-        self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store_bytes)
+        self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store.bytes)
         self.log.may_work = self.may_work
         promise(self.health, settings, connection, self.log, self.identity, self.probe, self.pressure)
 
@@ -241,7 +241,7 @@ class Service:
             self.connection.client, name=self.name.replace("_", "-"), version=VERSION, description=f"{self.instance}"
         )
         await self.probe.write()  # before any work is taken, the clock is compared
-        log.info("service_started", health_port=self.settings.health_port)
+        log.info("service_started", health_port=self.settings.health.port)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.probe.run(self.stopping), name="probe")
@@ -286,15 +286,15 @@ async def _named(main_: Callable[[], Awaitable[None]]) -> None:
 def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
     """Entry point of `python -m services.<name>`; exits 2 on bad settings, 1 when a task died, 75 when the log is another one."""
     try:
-        settings = settings_.load()
-    except settings_.SettingsError as error:
+        settings = load(process=name)
+    except SettingsError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     configure_logging(service=name, instance=settings.instance_of(name), form=settings.log_format)
     collect_less_often()
     try:
         uvloop.run(_run(name, settings, wire))
-    except* settings_.SettingsError as group:
+    except* SettingsError as group:
         print(f"{name}: {group.exceptions[0]}", file=sys.stderr)
         raise SystemExit(2) from None
     except* LogChanged as group:
@@ -314,14 +314,14 @@ def collect_less_often() -> None:
 
 async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitable[None]]) -> None:
     connection = await Connection.open(
-        settings.nats_url,
+        settings.nats.url,
         name=settings.instance_of(name),
-        seed_file=Path(settings.nats_seed_file) if settings.nats_seed_file else None,
+        seed_file=Path(settings.nats.seed_file) if settings.nats.seed_file else None,
         inbox_prefix=settings.inbox_prefix,
     )
     service = Service(name, settings, connection)
     service.health.starting = True
-    async with served(service.health, settings.health_host, settings.health_port):
+    async with served(service.health, settings.health.host, settings.health.port):
         if (before := await service.identity.begin()) is not None:
             why = service.identity.another or ""
             log.warning("log_went_back", why=why, reached=before.reached)

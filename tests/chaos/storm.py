@@ -24,7 +24,7 @@ from services.supervisor import plan
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from services.supervisor.ports import free_port
-from shared import settings as settings_
+from shared import configuration
 from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -107,12 +107,12 @@ class Report(msgspec.Struct, kw_only=True):
 def environment(sink: Sink) -> dict[str, str]:
     """Settings under which everything happens often enough to be killed in the middle of."""
     return {
-        "SWARM_HTTP_ALLOW": f"127.0.0.1:{sink.port}",
-        "SWARM_HTTP_ALLOW_PRIVATE": f"127.0.0.1:{sink.port}",
-        "SWARM_DRAIN_S": "5",
-        "SWARM_GRANT_TTL_S": "20",
+        "SWARM_OUTBOUND_ALLOW": f"127.0.0.1:{sink.port}",
+        "SWARM_OUTBOUND_ALLOW_PRIVATE": f"127.0.0.1:{sink.port}",
+        "SWARM_GOVERNOR_DRAIN_S": "5",
+        "SWARM_GOVERNOR_GRANT_TTL_S": "20",
         "SWARM_SNAPSHOT_EVERY_THOUGHTS": "5",
-        "SWARM_RECONCILE_EVERY_S": "2",
+        "SWARM_GOVERNOR_RECONCILE_EVERY_S": "2",
         # One persona proposes five a second, and a lot whose holder was killed is charged in full.
         "SWARM_PERSONA_ACTIONS_PER_MINUTE": "900",
         "SWARM_SWARM_ACTIONS_PER_MINUTE": "1200",
@@ -167,14 +167,16 @@ async def storm(
                 env=environment(sink) | {"SWARM_NATS_URL": f"nats://127.0.0.1:{proxy.port}"},
                 ready_timeout_s=120,
             )
-            settings = settings_.load(options.env)
+            settings = configuration.load(options.env)
             async with Mesh(data, options, on_line=hear) as mesh:
                 await mesh.wait_ready()
                 say(f"ready at {mesh.api_url}")
                 log = await _open(mesh)
                 load = Load(mesh.api_url, log, sink, seed)
                 await load.begin()
-                ground = Ground(mesh=mesh, proxy=proxy, log=log, dice=dice, stall_s=2.0 * settings.lease_ttl_s)
+                ground = Ground(
+                    mesh=mesh, proxy=proxy, log=log, dice=dice, stall_s=2.0 * settings.placement.lease_ttl_s
+                )
                 async with asyncio.TaskGroup() as always:
                     person = always.create_task(load.approve())
                     async with asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from shared.crypto import new_seed, public_key
 from shared.log.connection import Connection
 from shared.log.streams import ensure
 from shared.runtime.service import Service
-from shared.settings import Settings
+from shared.settings import S3, Settings, Verdict
 from tests.broker import Broker
 from tests.unit.gateway.gateway_model import authorized, created, verified
 
@@ -87,9 +87,8 @@ async def running(name: str, connection: Connection, clock: Clock, data: Path) -
         require_sync_always=False,
         data_dir=str(data),
         workspace=str(data / "workspace"),
-        s3_endpoint="127.0.0.1:9",
-        verdict_seed=SEED,
-        verdict_keys=public_key(SEED),
+        s3=S3(endpoint="127.0.0.1:9"),
+        verdict=Verdict(seed=SEED, keys=public_key(SEED)),
     )
     own = await Connection.open(connection.client.connected_url.geturl(), name=name)  # type: ignore[union-attr]
     service = Service(name, settings, own, clock=clock)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(300)
 
 READERS = ("gateway-1", "governor-1", "memory_compactor-1", "persona_runner-1")
 """Who has seen a persona that was spawned a moment ago; the others know of it when they have looked at the log's end."""
-OPTIONS = Options(env={"SWARM_FOUR_EYES": "false"}, ready_timeout_s=120)
+OPTIONS = Options(env={"SWARM_APPROVAL_FOUR_EYES": "false"}, ready_timeout_s=120)
 BROKER_ONLY = Options(services=(), s3=False)
 
 

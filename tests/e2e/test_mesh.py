@@ -37,7 +37,7 @@ BURST = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    env = {"SWARM_DRAIN_S": "5", "SWARM_SNAPSHOT_EVERY_THOUGHTS": "3"}
+    env = {"SWARM_GOVERNOR_DRAIN_S": "5", "SWARM_SNAPSHOT_EVERY_THOUGHTS": "3"}
     options = Options(runners=2, env=env, ready_timeout_s=120)
     async with Mesh(tmp_path_factory.mktemp("mesh") / "data", options) as mesh:
         await mesh.wait_ready()

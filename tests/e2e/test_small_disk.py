@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(400)
 MIB = 2**20
 DISK_BYTES, STORE_BYTES = 768 * MIB, 256 * MIB
 HELD_BELOW = int(0.15 * STORE_BYTES)
-ENV = {"SWARM_STORE_BYTES": str(STORE_BYTES), "SWARM_LIVENESS_S": "10"}
+ENV = {"SWARM_STORE_BYTES": str(STORE_BYTES), "SWARM_UP_LIVENESS_S": "10"}
 
 
 @pytest.fixture

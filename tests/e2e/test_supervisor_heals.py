@@ -22,7 +22,7 @@ from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 
-BROKER_ONLY = Options(services=(), s3=False, env={"SWARM_LIVENESS_S": "5"})
+BROKER_ONLY = Options(services=(), s3=False, env={"SWARM_UP_LIVENESS_S": "5"})
 DISK_BYTES = 64 * 2**20
 pytestmark = pytest.mark.timeout(300)
 
@@ -63,7 +63,7 @@ async def test_a_broker_that_hangs_is_started_again(tmp_path: Path) -> None:
 
 
 async def test_every_process_that_hangs_is_started_again_and_the_mesh_is_ready_again(tmp_path: Path) -> None:
-    async with Mesh(tmp_path, Options(env={"SWARM_LIVENESS_S": "5"}, ready_timeout_s=120)) as mesh:
+    async with Mesh(tmp_path, Options(env={"SWARM_UP_LIVENESS_S": "5"}, ready_timeout_s=120)) as mesh:
         await mesh.wait_ready()
         hung = {name: await mesh.kill(name, signal.SIGSTOP) for name in mesh.children if name != "nats"}
         assert len(hung) == 8 and None not in hung.values()

@@ -151,9 +151,9 @@ async def _log(mesh: Mesh, name: str, service: str) -> JetStreamLog:
 async def siege(data: Path, *, services: tuple[str, ...] | None = None, s3: bool = True) -> AsyncIterator[Siege]:
     """A mesh that is ready, with its personas, and the attacker at the door with a lease of its own."""
     env = {
-        "SWARM_DRAIN_S": "2",
-        "SWARM_RECONCILE_EVERY_S": "1",
-        "SWARM_FOUR_EYES": "false",
+        "SWARM_GOVERNOR_DRAIN_S": "2",
+        "SWARM_GOVERNOR_RECONCILE_EVERY_S": "1",
+        "SWARM_APPROVAL_FOUR_EYES": "false",
         "SWARM_PERSONA_ACTIONS_PER_MINUTE": "100000",
         "SWARM_SWARM_ACTIONS_PER_MINUTE": "100000",
         "SWARM_GLOBAL_ACTIONS_PER_MINUTE": "100000",
@@ -196,7 +196,7 @@ async def _people(found: Siege) -> None:
 
 async def _persona(found: Siege, prefix: str, runner: str) -> Persona:
     """One whose shard is the runner's when both are alive."""
-    shards = Settings().shards
+    shards = Settings().placement.shards
     ids = (f"{prefix}-{n}" for n in itertools.count(1))
     name = next(i for i in ids if owner_of(shard_of(HOME, i, shards), ("r1", "r2")) == slot_of(runner))
     body = {"persona_id": name, "name": name, "role": "watcher", "charter": "Watch.", "swarm_id": HOME}

@@ -87,7 +87,7 @@ class Family:
         for count, (name, parent) in enumerate(personas, 1):
             self._say(SpawnRequested(swarm=SWARM, persona=name, name=name, role="r", charter="c", parent_id=parent))
             self._hear()
-            if count % self.settings.spawns_per_minute == 0:
+            if count % self.settings.swarm.spawns_per_minute == 0:
                 self.now += timedelta(seconds=61)
         self.personas = [name for name, _ in personas]
         self.began = self.now

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import ast
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from shared.settings import Settings, SettingsError, listed, load
+from shared.configuration import KEYS, RENAMED, VARIABLES, load
+from shared.contracts.catalog import SERVICES
+from shared.settings import READS, Core, Nats, Settings, SettingsError, listed, reads, variable
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def refused(environ: dict[str, str]) -> str:
+def refused(environ: dict[str, str], process: str | None = None) -> str:
     with pytest.raises(SettingsError) as error:
-        load(environ)
+        load(environ, process=process)
     return str(error.value)
+
+
+def config(tmp_path: Path, text: str) -> dict[str, str]:
+    path = tmp_path / "swarm.toml"
+    path.write_text(text)
+    return {"SWARM_CONFIG": str(path)}
 
 
 def test_without_a_word_the_defaults_hold() -> None:
@@ -21,16 +33,28 @@ def test_without_a_word_the_defaults_hold() -> None:
 
 
 def test_the_environment_goes_before_the_file_and_a_secret_may_be_in_one_of_its_own(tmp_path: Path) -> None:
-    config, secret = tmp_path / "swarm.toml", tmp_path / "secret"
-    config.write_text('shards = 8\nlease_ttl_s = 5\ns3_access_key = "me"\n')
+    secret = tmp_path / "secret"
     secret.write_text("hush\n")
-    settings = load({"SWARM_CONFIG": str(config), "SWARM_SHARDS": "16", "SWARM_S3_SECRET_KEY_FILE": str(secret)})
-    assert (16, 5, "me", "hush") == (
-        settings.shards,
-        settings.lease_ttl_s,
-        settings.s3_access_key,
-        settings.s3_secret_key,
+    told = config(tmp_path, 'data_dir = "d"\n[placement]\nshards = 8\nlease_ttl_s = 5\n[s3]\naccess_key = "me"\n')
+    settings = load({**told, "SWARM_PLACEMENT_SHARDS": "16", "SWARM_S3_SECRET_KEY_FILE": str(secret)})
+    assert ("d", 16, 5, "me", "hush") == (
+        settings.data_dir,
+        settings.placement.shards,
+        settings.placement.lease_ttl_s,
+        settings.s3.access_key,
+        settings.s3.secret_key,
     )
+
+
+def test_keys_of_the_api_are_in_the_file_or_in_one_of_their_own(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text('[[keys]]\nsha256 = "b"\nprincipal = "bob"\nscopes = ["read"]\n')
+    told = config(
+        tmp_path, '[[http.keys]]\nsha256 = "a"\nprincipal = "ada"\nscopes = []\n[global]\ntokens_per_minute = 2000001\n'
+    )
+    assert ["ada"] == [key.principal for key in load(told).http.keys]
+    assert 2_000_001 == load(told).global_.tokens_per_minute
+    assert ["bob"] == [key.principal for key in load({**told, "SWARM_HTTP_KEYS_FILE": str(keys)}).http.keys]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +64,10 @@ def test_the_environment_goes_before_the_file_and_a_secret_may_be_in_one_of_its_
         ("HTTP_PORT", "70000", "<= 65535"),
         ("HTTP_PORT", "", "`int`"),
         ("REQUIRE_SYNC_ALWAYS", "yes", "`bool`"),
-        ("SHARDS", "0", ">= 1"),
-        ("LEASE_TTL_S", "-1", ">= 1"),
+        ("PLACEMENT_SHARDS", "0", ">= 1"),
+        ("PLACEMENT_LEASE_TTL_S", "-1", ">= 1"),
         ("GRACE_S", "nan", ">= 0"),
-        ("RECONCILE_EVERY_S", "0", "> 0"),
+        ("GOVERNOR_RECONCILE_EVERY_S", "0", "> 0"),
         ("APPROVAL_TTL_S", "inf", "<= 1000000000"),
         ("THINKER", "modle", "'rules' or 'model'"),
         ("LOG_FORMAT", "jsno", "'json' or 'console'"),
@@ -69,20 +93,69 @@ def test_a_file_that_is_missing_a_folder_or_no_text_is_named(tmp_path: Path) -> 
             assert refused({name: str(path)}).startswith(f"{name}={path}: ")
 
 
-def test_a_name_nobody_knows_is_refused(tmp_path: Path) -> None:
-    config = tmp_path / "swarm.toml"
-    config.write_text('nats_ulr = "nats://x"\n')
-    assert "'nats_ulr'" in refused({"SWARM_CONFIG": str(config)})
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('nats_ulr = "nats://x"', "there is no setting 'nats_ulr'; docs"),
+        ('nats_url = "nats://x"', "there is no setting 'nats_url', it is 'url' of [nats]; docs"),
+        ("shards = 8", "there is no setting 'shards', it is 'shards' of [placement]; docs"),
+        ('[http]\nallow = "x:1"', "there is no setting 'http.allow'; docs"),
+        ('[sensor]\nallow = "x:1"', "there is no setting 'sensor'; docs"),
+        ("http = 3", "there is no setting 'http'; docs"),
+    ],
+)
+@pytest.mark.parametrize("process", [None, *READS])
+def test_a_name_nobody_knows_is_refused_by_all(tmp_path: Path, text: str, said: str, process: str | None) -> None:
+    told = config(tmp_path, text)
+    assert refused(told, process).startswith(f"SWARM_CONFIG={told['SWARM_CONFIG']}: {said}")
+
+
+def test_a_process_is_not_ended_by_what_others_are_told(tmp_path: Path) -> None:
+    told = config(tmp_path, '[http]\nport = "abc"\n[placement]\nshards = 8\n')
+    told |= {"SWARM_MODEL_TIMEOUT_S": "soon", "SWARM_VERDICT_SEED_FILE": "/not/there", "SWARM_FOUR_EYES": "false"}
+    assert 8 == load(told, process="governor").placement.shards
+    assert 4096 == load(told, process="governor").http.port
+    assert "SWARM_HTTP_PORT" in refused({"SWARM_CONFIG": told["SWARM_CONFIG"]}, "gateway")
+    assert "SWARM_VERDICT_SEED_FILE=/not/there" in refused({"SWARM_VERDICT_SEED_FILE": "/not/there"}, "policy_gate")
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_name_that_is_no_more_is_refused_with_the_one_it_has_now(old: str) -> None:
+    for name in (f"SWARM_{old}", f"SWARM_{old}_FILE"):
+        assert f"SWARM_{old} is no more: it is {variable(RENAMED[old])} now" == refused({name: "1"})
+    assert RENAMED[old] in KEYS and f"SWARM_{old}" not in VARIABLES
 
 
 @pytest.mark.parametrize(
-    "line", ['s3_secret_key = ["hush"]', 'http_keys = [{ token = "hush" }]', "model_api_key = 4711"]
+    ("process", "environ", "said"),
+    [
+        ("policy_gate", {}, "SWARM_VERDICT_SEED_FILE is not set; the gate signs"),
+        ("actuator", {}, "SWARM_VERDICT_KEYS is not set; list the public nkeys"),
+        ("memory_compactor", {}, "SWARM_S3_ENDPOINT is not set; it is the host:port"),
+        ("persona_runner", {"SWARM_THINKER": "model"}, "SWARM_MODEL_URL is not set; SWARM_THINKER=model needs it"),
+    ],
 )
-def test_what_may_be_a_secret_is_not_said(tmp_path: Path, line: str) -> None:
-    config = tmp_path / "swarm.toml"
-    config.write_text(line)
-    said = refused({"SWARM_CONFIG": str(config)})
-    assert said.startswith(f"SWARM_{line.split()[0].upper()}: ") and "hush" not in said and "4711" not in said
+def test_what_a_service_cannot_do_without_is_asked_for(process: str, environ: dict[str, str], said: str) -> None:
+    assert refused(environ, process).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('[s3]\nsecret_key = ["hush"]', "S3_SECRET_KEY"),
+        ('[http]\nkeys = [{ token = "hush" }]', "HTTP_KEYS"),
+        ("[model]\napi_key = 4711", "MODEL_API_KEY"),
+        ('[nats]\nurl = ["nats://me:hush@h"]', "NATS_URL"),
+    ],
+)
+def test_what_may_be_a_secret_is_not_said(tmp_path: Path, line: str, name: str) -> None:
+    said = refused(config(tmp_path, line))
+    assert said.startswith(f"SWARM_{name}: ") and "hush" not in said and "4711" not in said
+
+
+def test_settings_do_not_show_what_is_in_them() -> None:
+    shown = repr(Settings(core=Core(secret="hush"))) + repr(Core(secret="hush"))
+    assert "hush" not in shown
 
 
 def test_a_list_is_separated_by_commas_and_no_empty_item_counts() -> None:
@@ -91,11 +164,38 @@ def test_a_list_is_separated_by_commas_and_no_empty_item_counts() -> None:
 
 def test_every_default_is_one_that_may_be_given() -> None:
     assert Settings() == msgspec.convert(msgspec.to_builtins(Settings()), Settings)
+    assert all(attrgetter(name.replace("global.", "global_."))(Settings()) == key.default for name, key in KEYS.items())
+
+
+def test_every_service_has_its_row_and_every_setting_somebody_who_reads_it() -> None:
+    assert {*SERVICES, "bootstrap", "supervisor"} == set(READS)
+    assert [] == [key for key in KEYS if not any(reads(process, key) for process in READS)]
+    known = {*KEYS, *(key.partition(".")[0] for key in KEYS)}
+    assert [] == [row for rows in READS.values() for row in rows if row not in known]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_uses_no_setting_it_is_not_told(service: str) -> None:
+    used = set()
+    for path in sorted((ROOT / "services" / service).glob("*.py")) + sorted((ROOT / "shared" / "runtime").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            key = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            key = (
+                key.removeprefix("self.")
+                .removeprefix("service.")
+                .removeprefix("settings.")
+                .replace("global_", "global")
+            )
+            if key in KEYS:
+                used.add(key)
+    assert len(used) > 5
+    assert [] == sorted(key for key in used if not reads(service, key))
 
 
 def test_dedup_ids_are_keyed_with_what_core_shares_else_with_the_process_own_seed(tmp_path: Path) -> None:
     seed = tmp_path / "runner.nk"
     seed.write_text("SUA")
-    shared, own = Settings(core_secret="s", nats_seed_file=str(seed)), Settings(nats_seed_file=str(seed))
-    assert shared.dedup_key() == Settings(core_secret="s").dedup_key()
+    nats = Nats(seed_file=str(seed))
+    shared, own = Settings(core=Core(secret="s"), nats=nats), Settings(nats=nats)
+    assert shared.dedup_key() == Settings(core=Core(secret="s")).dedup_key()
     assert len({shared.dedup_key(), own.dedup_key(), Settings().dedup_key()}) == 3

@@ -11,6 +11,7 @@ from services.gateway.wire.views import QuotaView
 from shared import quotas
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ActionExecuted, AnyEvent, BudgetRefused, ProposalRejected, SpawnRefused
+from shared.settings import variable
 from shared.telemetry import REFUSALS
 
 MAX_DETAIL = 400
@@ -61,7 +62,7 @@ def _row(quota: quotas.Quota, limits: dict[str, float], all_of_them: tuple[Refus
         what=quota.what,
         per=quota.per,
         by=quota.by,
-        setting=quota.setting,
+        setting=None if quota.setting is None else variable(quota.setting),
         limit=limits.get(quota.setting or ""),
         refused=sum(line.count for line in lines),
         last_at=None if last is None else last.at,

@@ -137,7 +137,7 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     ),
     views.QuotaView(
         reason="spawn_rate", what="personas spawned a minute", per="swarm", by="governor",
-        setting="SWARM_SPAWNS_PER_MINUTE", limit=60, refused=1, last_at=NOW, last_swarm_id="web",
+        setting="SWARM_SWARM_SPAWNS_PER_MINUTE", limit=60, refused=1, last_at=NOW, last_swarm_id="web",
         last_persona_id="watcher", last_detail="60 were spawned in this minute",
     ),
     views.Reconciliation(

@@ -24,7 +24,7 @@ from services.gateway.settings import GatewaySettings, Key, Scope, Unsafe
 from services.gateway.wire.requests import Observation, RecordObservations
 from shared.log.memory import DEDUP_WINDOW, MemoryLog
 from shared.policy.sides import LOCAL
-from shared.settings import HttpKey, Settings, SettingsError
+from shared.settings import Http, HttpKey, Settings, SettingsError
 
 KEYS = (
     key("r-token", "reader", "read"),
@@ -183,7 +183,7 @@ async def test_the_one_person_of_a_mesh_without_keys_may_approve_and_is_told_why
 def test_no_key_may_be_named_as_whoever_is_at_a_mesh_without_keys() -> None:
     named = HttpKey(sha256="ab" * 32, principal=LOCAL, scopes=("approve",))
     with pytest.raises(SettingsError, match="'local'"):
-        gateway_settings(Settings(http_keys=(named,)))
+        gateway_settings(Settings(http=Http(keys=(named,))))
 
 
 async def test_a_request_under_another_policy_is_decided_anew(up: Mesh) -> None:
@@ -238,15 +238,15 @@ def test_no_key_beyond_loopback_refuses_to_start() -> None:
 
 def test_keys_of_the_configuration_are_checked_at_the_start() -> None:
     good = HttpKey(sha256="ab" * 32, principal="al", scopes=("read", "approve"))
-    assert gateway_settings(Settings(http_keys=(good,))).keys == (
+    assert gateway_settings(Settings(http=Http(keys=(good,)))).keys == (
         Key(sha256="ab" * 32, principal="al", scopes=("read", "approve")),
     )
     for bad in (
         HttpKey(sha256="ab", principal="al", scopes=()),
         HttpKey(sha256="ab" * 32, principal="al", scopes=("all",)),
     ):
-        with pytest.raises(SettingsError, match="http_keys"):
-            gateway_settings(Settings(http_keys=(bad,)))
+        with pytest.raises(SettingsError, match="http.keys"):
+            gateway_settings(Settings(http=Http(keys=(bad,))))
 
 
 @pytest.mark.parametrize(

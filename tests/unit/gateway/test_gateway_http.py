@@ -28,7 +28,7 @@ from shared.contracts.events import (
     SpawnRequested,
 )
 from shared.contracts.ids import utc_now
-from shared.settings import Settings
+from shared.settings import Approval, Settings
 
 STATUS = {
     "enabled", "running", "loop_interval_ms", "started_at", "last_tick_at", "persona_count", "active_persona_count",
@@ -417,7 +417,7 @@ async def test_beliefs_are_folded_and_filtered(up: Mesh, api: httpx.AsyncClient)
 
 
 async def test_governance_is_what_the_gate_goes_by() -> None:
-    settings = gateway_settings(Settings(approval_ttl_s=120, four_eyes=False))
+    settings = gateway_settings(Settings(approval=Approval(ttl_s=120, four_eyes=False)))
     async with mesh(settings) as up, up.client() as client:
         assert (await client.get("/v1/cognition/governance")).json() == {
             "quorum_fraction": 0.0, "required_approvers_by_role": {}, "veto_roles": ["approve"],

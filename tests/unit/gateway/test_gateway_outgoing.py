@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.gateway.front.outgoing import has, tag_of, takes_gzip
 from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings
-from shared.settings import Settings, SettingsError
+from shared.settings import Http, Settings, SettingsError
 
 STREAM = "/v1/cognition/stream"
 DASH = "https://dash.example"
@@ -156,7 +156,7 @@ async def up_plain():  # type: ignore[no-untyped-def]
 
 def test_an_origin_that_is_none_is_refused_at_the_start() -> None:
     good = "https://dash.example, http://localhost:5173,http://[::1]:80"
-    assert len(gateway_settings(Settings(http_allowed_origins=good)).allowed_origins) == 3
+    assert len(gateway_settings(Settings(http=Http(allowed_origins=good))).allowed_origins) == 3
     for bad in ("*", "null", "dash.example", "https://dash.example/", "https://Dash.example", "https://a b", "ws://x"):
         with pytest.raises(SettingsError, match="SWARM_HTTP_ALLOWED_ORIGINS"):
-            gateway_settings(Settings(http_allowed_origins=bad))
+            gateway_settings(Settings(http=Http(allowed_origins=bad)))

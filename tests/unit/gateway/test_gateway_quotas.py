@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from operator import attrgetter
 
 import httpx
 import pytest
@@ -216,7 +217,7 @@ async def test_what_others_refused_is_told_with_its_last_words_and_survives_a_re
 
 def test_every_quota_has_its_setting_and_its_reason_once() -> None:
     settings = Settings()
-    assert all(getattr(settings, quota.setting) > 0 for quota in QUOTAS if quota.setting is not None)
+    assert all(attrgetter(quota.setting)(settings) > 0 for quota in QUOTAS if quota.setting is not None)
     assert len({quota.reason for quota in QUOTAS}) == len(QUOTAS)
 
 

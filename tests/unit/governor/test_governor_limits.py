@@ -8,16 +8,17 @@ import pytest
 
 from services.governor.decider import Limits
 from services.governor.service import limits_of
+from shared.configuration import load
 from shared.contracts.events import Credits
-from shared.settings import SettingsError, load
+from shared.settings import SettingsError
 
 
 def test_the_settings_are_the_limits() -> None:
     told = {
-        "SWARM_SPAWNS_PER_MINUTE": "7",
-        "SWARM_MAX_ROOTS": "3",
-        "SWARM_DRAIN_S": "0.2",
-        "SWARM_GRANT_TTL_S": "30",
+        "SWARM_SWARM_SPAWNS_PER_MINUTE": "7",
+        "SWARM_GOVERNOR_MAX_ROOTS": "3",
+        "SWARM_GOVERNOR_DRAIN_S": "0.2",
+        "SWARM_GOVERNOR_GRANT_TTL_S": "30",
         "SWARM_PERSONA_ACTIONS_PER_MINUTE": "0",
         "SWARM_SWARM_ACTIONS_PER_MINUTE": "9",
         "SWARM_GLOBAL_ACTIONS_PER_MINUTE": "9",
@@ -38,8 +39,8 @@ def test_the_settings_are_the_limits() -> None:
     ("told", "said"),
     [
         ({"SWARM_GLOBAL_ACTIONS_PER_MINUTE": "10"}, "swarm_per_minute.actions is 120, above global_per_minute's 10"),
-        ({"SWARM_SPAWNS_PER_MINUTE": "0"}, "spawns_per_minute"),
-        ({"SWARM_MAX_LIFETIME_CHILDREN": "-1"}, "max_lifetime_children"),
+        ({"SWARM_SWARM_SPAWNS_PER_MINUTE": "0"}, "spawns_per_minute"),
+        ({"SWARM_GOVERNOR_MAX_LIFETIME_CHILDREN": "-1"}, "max_lifetime_children"),
         ({"SWARM_PERSONA_ACTIONS_PER_MINUTE": "-1"}, "actions_per_minute"),
         ({"SWARM_SWARM_TOKENS_PER_MINUTE": "-5"}, "swarm_per_minute.tokens"),
     ],

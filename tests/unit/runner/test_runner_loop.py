@@ -43,7 +43,7 @@ from shared.log.memory import MemoryKeyValue, MemoryLog
 from shared.log.port import Log
 from shared.log.streams import ensure
 from shared.placement import PLACEMENT, owner_of, shard_of, share_of
-from shared.settings import Settings, SettingsError
+from shared.settings import Model, Settings, SettingsError
 from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
 from shared.thinker.rules import RuleThinker
 from tests.broker import Broker
@@ -375,4 +375,4 @@ async def test_a_long_backlog_lets_others_run_while_it_is_taken_in() -> None:
 
 def test_a_model_that_cannot_be_asked_is_a_mistake_in_the_settings() -> None:
     with pytest.raises(SettingsError, match=r"SWARM_MODEL_.*api_key"):
-        thinker_of(Settings(thinker="model", model_url="http://h/v1", model_name="m", model_api_key="a b"))
+        thinker_of(Settings(thinker="model", model=Model(url="http://h/v1", name="m", api_key="a b")))

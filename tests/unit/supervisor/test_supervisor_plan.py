@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.supervisor import plan
 from services.supervisor.plan import Options, Places
+from shared.broker import service_of
+from shared.configuration import VARIABLES
+from shared.settings import reads
 
 ENVIRON = {
     "PATH": "/bin",
@@ -16,9 +20,9 @@ ENVIRON = {
     "SWARM_TOKEN": "t",
     "SWARM_MODEL_API_KEY": "k",
     "SWARM_EMBEDDINGS_API_KEY": "e",
-    "SWARM_DRAIN_S": "5",
+    "SWARM_GOVERNOR_DRAIN_S": "5",
     "SWARM_S3_SECRET_KEY": "s",
-    "SWARM_HTTP_ALLOW": "example.org:443",
+    "SWARM_OUTBOUND_ALLOW": "example.org:443",
 }
 PLACES = Places(
     data=Path("/d"),
@@ -35,6 +39,15 @@ def environments(options: Options) -> dict[str, dict[str, str]]:
     ports = {name: 1000 + n for n, name in enumerate(plan.port_names(options))}
     keys = {name: f"U{name}" for name in plan.users(options)}
     return {spec.name: dict(spec.env) for spec in plan.services(options, PLACES, ports, keys)}
+
+
+def test_a_service_is_given_the_settings_of_the_command_that_it_reads_and_no_other() -> None:
+    places = msgspec.structs.replace(PLACES, environ=dict.fromkeys([*VARIABLES, "SWARM_CONFIG", "SWARM_TEST"], "x"))
+    ports = dict.fromkeys(plan.port_names(Options()), 1)
+    for spec in plan.services(Options(), places, ports, {}):
+        of_command = {name for name, value in spec.env.items() if value == "x"} - {"SWARM_CONFIG"}
+        assert spec.env["SWARM_CONFIG"] == "x" and len(of_command) > 5
+        assert [] == [name for name in of_command if not reads(service_of(spec.name), VARIABLES[name])]
 
 
 def test_there_is_one_of_each_service_and_as_many_runners_as_asked_for() -> None:
@@ -74,7 +87,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("SWARM_WORKSPACE") == {"actuator-1"}
     assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "policy_gate-1"}
     assert holders("SWARM_TOKEN") == holders("SECRET_OF_THE_SHELL") == set()
-    assert len(holders("SWARM_DRAIN_S")) == 7
+    assert holders("SWARM_GOVERNOR_DRAIN_S") == {"governor-1"}
     assert given["actuator-1"]["SWARM_VERDICT_KEYS"] == "Upolicy_gate-1"
 
 
@@ -83,7 +96,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
 )
 def test_the_gate_permits_the_hosts_the_actuator_may_call(asked: str, expected: str) -> None:
     given = environments(Options(http_allow=asked))
-    assert given["actuator-1"]["SWARM_HTTP_ALLOW"] == given["policy_gate-1"]["SWARM_HTTP_ALLOW"] == expected
+    assert given["actuator-1"]["SWARM_OUTBOUND_ALLOW"] == given["policy_gate-1"]["SWARM_OUTBOUND_ALLOW"] == expected
 
 
 def test_the_object_store_listens_on_loopback_and_on_given_ports_only() -> None:
