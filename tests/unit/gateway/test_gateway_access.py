@@ -245,7 +245,7 @@ def test_keys_of_the_configuration_are_checked_at_the_start() -> None:
         HttpKey(sha256="ab", principal="al", scopes=()),
         HttpKey(sha256="ab" * 32, principal="al", scopes=("all",)),
     ):
-        with pytest.raises(SettingsError, match="http.keys"):
+        with pytest.raises(SettingsError, match=r"http\.keys"):
             gateway_settings(Settings(http=Http(keys=(bad,))))
 
 
