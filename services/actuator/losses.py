@@ -7,7 +7,7 @@ from itertools import islice
 
 from services.actuator.decider import LOST
 from services.actuator.journal import Entry, Journal
-from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import ActionExecuted, LostAction
 from shared.contracts.ids import caused_id, utc_now
 from shared.log.port import DuplicateEvent, Expect, Log, StaleBoundary
@@ -71,14 +71,8 @@ async def _unknown(log: Log, entry: Entry, cause: Recorded, source: str) -> None
     boundary = f"action.*.{entry.key}"
     if await log.last((f"action.executed.{entry.key}",)):
         return
-    envelope = Envelope(
-        id=caused_id(entry.claim_id, "action.executed"),
-        source=source,
-        time=utc_now(),
-        correlation=cause.envelope.correlation,
-        causation=cause.id,
-        charter=cause.envelope.charter,
-    )
+    executed_id = caused_id(entry.claim_id, "action.executed")
+    envelope = enveloped(executed_id, source=source, time=utc_now(), cause=cause.envelope)
     (end,) = await log.ends((boundary,))
     try:
         await log.commit([Message(event=executed, envelope=envelope)], [Expect(boundary, end)])

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.actuator.decider import Allotted
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import LotGranted, LotRequested, LotShare
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.port import Log, LogUnavailable
@@ -125,7 +125,7 @@ class Lots:
         wishes = Counter(personas).most_common(MAX_WISHES)
         wants = tuple(LotShare(persona=persona, actions=n + min(n, AHEAD)) for persona, n in wishes)
         request_id = fresh_id()
-        envelope = Envelope(id=request_id, source=self._source, time=self._clock(), correlation=request_id)
+        envelope = enveloped(request_id, source=self._source, time=self._clock())
         event = LotRequested(swarm=swarm, persona=self._name, wants=wants)
         (after,) = await self._log.commit((Message(event=event, envelope=envelope),))
         pause = LOOK_S

@@ -22,9 +22,9 @@ from services.gateway.settings import GatewaySettings, Scope
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
 from shared.contracts.ids import EVERYONE, utc_now
+from shared.contracts.trace import is_traceparent
 from shared.log.port import Log
 
-TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 LIMIT = re.compile(r"0*([1-9][0-9]{0,5})[0-9]*\Z")
 """Six digits of it tell that it is too many."""
 MAX_KEY_CHARS = 200
@@ -159,7 +159,7 @@ def provide_command(
         principal=caller.principal,
         path=_asked(request),
         key=idempotency_key,
-        traceparent=trace if TRACEPARENT.match(trace) else None,
+        traceparent=trace if is_traceparent(trace) else None,
     )
 
 

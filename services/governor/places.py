@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import PlacementChanged
 from shared.contracts.ids import EVERYONE, fresh_id, slot_of, utc_now
 from shared.log.port import DuplicateEvent, Expect, KeyValue, Log, StaleBoundary
@@ -46,7 +46,7 @@ class Places:
         if last is not None and (last.slots, last.shards) == (slots, self._shards):
             return
         event_id = fresh_id()
-        envelope = Envelope(id=event_id, source=SOURCE, time=self._clock(), correlation=event_id)
+        envelope = enveloped(event_id, source=SOURCE, time=self._clock())
         event = PlacementChanged(swarm=EVERYONE, persona=EVERYONE, slots=slots, shards=self._shards)
         try:
             await self._log.commit([Message(event=event, envelope=envelope)], [Expect(PLACEMENT, end)])

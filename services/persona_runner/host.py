@@ -410,4 +410,5 @@ def merged(percepts: Sequence[Percept]) -> Percept:
         templates=sum(p.templates for p in percepts),
         findings=tuple(sorted((f for p in percepts for f in p.findings), key=lambda f: f.seq)),
         samples=tuple(sorted((s for p in percepts for s in p.samples), key=lambda s: s[0].seq)[-SAMPLES:]),
+        traces={event_id: trace for p in percepts for event_id, trace in p.traces.items()},
     )

@@ -1,12 +1,13 @@
 """A step's events as messages: their ids, causes and guards, all derived, so that two runners write the same ones.
 
 A thought's cause is what it took in: the observation it begins with, the check result it judges, else the thought before it.
-Its correlation is what began the cycle. So the causes of a proposal lead back to an observation.
+Its correlation is what began the cycle, and so is its trace. So the causes of a proposal lead back to an observation.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -17,6 +18,7 @@ from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import GrantRequested, ThoughtGenerated
 from shared.contracts.ids import caused_id
+from shared.contracts.trace import carried_on
 from shared.decider import Decision
 from shared.log.port import Expect
 
@@ -26,13 +28,16 @@ def thought_id(state: State) -> str:
     return caused_id(f"{state.swarm}.{state.persona}.{state.step + 1}", "thought.generated")
 
 
-def messages(state: State, decision: Decision, now: datetime, source: str, slot: str) -> tuple[Message, ...]:
-    """The decision's events in their envelopes, said in this slot. `now` is the time of the step."""
+def messages(
+    state: State, decision: Decision, now: datetime, source: str, slot: str, traces: Mapping[str, str]
+) -> tuple[Message, ...]:
+    """The decision's events in their envelopes, said in this slot. `now` is the time of the step, `traces` as in `Percept`."""
     this = thought_id(state)
     thought = next((e for e in decision.events if isinstance(e, ThoughtGenerated)), None)
     cause = state.thought_id if thought is None else _cause(state, thought)
     begins = thought is not None and thought.phase == "observe"
     correlation = (cause if begins else state.correlation) or this
+    trace = traces.get(correlation) if begins else state.traceparent
     counted: Counter[str] = Counter()
     made: list[Message] = []
     for event in decision.events:
@@ -53,6 +58,7 @@ def messages(state: State, decision: Decision, now: datetime, source: str, slot:
             correlation=correlation,
             causation=causation,
             charter=decision.charter,
+            traceparent=carried_on(event_id, correlation, trace),
         )
         made.append(Message(event=msgspec.structs.replace(event, slot=slot), envelope=envelope))
     return tuple(made)

@@ -11,7 +11,7 @@ import asyncio
 import structlog
 
 from shared.contracts.catalog import class_filter
-from shared.contracts.envelope import Envelope, Message, Unreadable
+from shared.contracts.envelope import Message, Unreadable, enveloped
 from shared.contracts.events import Memory, RecallAnswered, RecallRequested
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.port import DuplicateEvent, Log, LogUnavailable, StaleBoundary
@@ -79,5 +79,5 @@ class Recaller:
         request = RecallRequested(
             swarm=identity.swarm_id, persona=identity.id, query=query[:2000], limit=LIMIT, slot=self._slot
         )
-        envelope = Envelope(id=event_id, source=self._source, time=utc_now(), correlation=event_id)
+        envelope = enveloped(event_id, source=self._source, time=utc_now())
         await self._log.commit([Message(event=request, envelope=envelope)])

@@ -114,6 +114,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     thought_id: str | None = None
     thought_seq: int = 0
     correlation: str | None = None
+    traceparent: str | None = None
 
     observed_seq: int = 0
     cycle_seq: int = 0
@@ -271,6 +272,7 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         thought_id=recorded.id,
         thought_seq=recorded.seq,
         correlation=recorded.envelope.correlation,
+        traceparent=recorded.envelope.traceparent,
         observed_seq=max(state.observed_seq, event.observed_seq),
         cycle_seq=state.observed_seq if on and state.resting else state.cycle_seq,
         said=said,

@@ -39,7 +39,7 @@ def stepping(host: Host, key: Key, clock: Callable[[], datetime], source: str) -
     if not decision.events:
         _rest(host, key, state, facts, now)
         return Done()
-    batch = messages(state, decision, now, source, host.slot)
+    batch = messages(state, decision, now, source, host.slot, facts.percept.traces)
     seqs = yield Commit(batch, guards(state, decision))
     if seqs is None:
         # somebody else took this step: learn of it from the log itself

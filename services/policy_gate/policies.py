@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import PolicyActivated
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.log.port import Expect, KeyValue, Log, LogUnavailable, StaleBoundary
@@ -136,7 +136,7 @@ class Policies:
             swarm=EVERYONE, persona=EVERYONE, digest=bundle.version, revokes=bundle.revokes, gate=self._gate
         )
         event_id = fresh_id()
-        envelope = Envelope(id=event_id, source="policy_gate", time=self._clock(), correlation=event_id)
+        envelope = enveloped(event_id, source="policy_gate", time=self._clock())
         try:
             await self._log.commit([Message(event=event, envelope=envelope)], [Expect(BOUNDARY, known.position)])
             log.info("policies_activated", version=bundle.version, was=known.active, revokes=bundle.revokes)

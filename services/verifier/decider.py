@@ -74,13 +74,14 @@ class Resolved(Result, frozen=True, kw_only=True):
 
 
 class RunProbe(Effect, frozen=True, kw_only=True):
-    """Measure. The last three are for the envelope of the recall that a probe of memory commits."""
+    """Measure. The last four are for the envelope of the recall that a probe of memory commits."""
 
     swarm: Token
     persona: Token
     probe: Probe
     check_event_id: str
     correlation: str
+    traceparent: str | None = None
     asked_at: Instant
 
 
@@ -271,6 +272,7 @@ def _ask(check: CheckRequested, message: Delivered) -> Decision:
         probe=check.probe,
         check_event_id=envelope.id,
         correlation=envelope.correlation,
+        traceparent=envelope.traceparent,
         asked_at=message.now,
     )
     return Decision(effect=probe)

@@ -30,6 +30,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE, fresh_id
 from shared.contracts.persona import charter_sha256
+from shared.contracts.trace import carried_on
 from shared.decider import Effect, Result
 from shared.log.port import Log
 
@@ -235,6 +236,7 @@ async def recall(
         time=effect.asked_at,
         correlation=effect.correlation,
         causation=effect.check_event_id,
+        traceparent=carried_on(request_id, effect.correlation, effect.traceparent),
     )
     waiting = answers.expect(request_id)
     try:

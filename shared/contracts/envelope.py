@@ -18,11 +18,13 @@ from shared.contracts.bounds import bound_of, in_bounds
 from shared.contracts.catalog import CLASSES, class_of, subject_of
 from shared.contracts.events import AnyEvent
 from shared.contracts.ids import CORE, EventId, Instant, Sha256
+from shared.contracts.trace import carried_on
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ID = 64
 MAX_DETAIL = 300
 SPEC_VERSION = "1.0"
+CONTENT_TYPE = "application/json"
 SCHEMA_PREFIX = "swarm:schema/"
 _HEADERS = (
     ("id", "ce-id"),
@@ -50,6 +52,31 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     causation: EventId | None = None
     charter: Sha256 | None = None
     traceparent: _Line | None = None
+
+
+def enveloped(
+    event_id: str,
+    *,
+    source: str,
+    time: datetime,
+    cause: Envelope | None = None,
+    charter: str | None = None,
+    traceparent: str | None = None,
+) -> Envelope:
+    """The envelope of what follows from `cause`: its correlation, charter (unless another is said) and trace are carried on.
+
+    Without a cause a correlation begins, and a trace, or the one of `traceparent` is carried on.
+    """
+    correlation = event_id if cause is None else cause.correlation
+    return Envelope(
+        id=event_id,
+        source=source,
+        time=time,
+        correlation=correlation,
+        causation=None if cause is None else cause.id,
+        charter=charter or (None if cause is None else cause.charter),
+        traceparent=carried_on(event_id, correlation, traceparent if cause is None else cause.traceparent),
+    )
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -115,10 +142,11 @@ def encode(message: Message) -> tuple[str, str, bytes]:
         raise Malformed("bad_body", f"{name} cannot be written: {error}"[:MAX_DETAIL]) from error
     body = _ENCODER.encode(_event(name, body))  # as it will be read: instants in UTC
     envelope = _envelope(attributes)
+    subject = subject_of(event)
     lines = (
         f"ce-specversion: {SPEC_VERSION}\r\nce-id: {envelope.id}\r\nce-type: {name}\r\nce-source: {envelope.source}\r\n"
         f"ce-time: {msgspec.to_builtins(envelope.time)}\r\nce-correlationid: {envelope.correlation}\r\n"
-        f"ce-dataschema: {SCHEMA_PREFIX}{name}\r\n"
+        f"ce-dataschema: {SCHEMA_PREFIX}{name}\r\nce-datacontenttype: {CONTENT_TYPE}\r\nce-subject: {subject}\r\n"
     )
     if envelope.causation is not None:
         lines += f"ce-causationid: {envelope.causation}\r\n"
@@ -126,7 +154,7 @@ def encode(message: Message) -> tuple[str, str, bytes]:
         lines += f"ce-charter: {envelope.charter}\r\n"
     if envelope.traceparent is not None:
         lines += f"traceparent: {envelope.traceparent}\r\n"
-    return subject_of(event), lines, body
+    return subject, lines, body
 
 
 def _event(name: str, body: bytes) -> AnyEvent:
@@ -160,6 +188,8 @@ def decode(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
         raise Malformed("not_an_event", "there are no CloudEvents headers; publish with ce-specversion, ce-id, ce-type")
     if "Nats-Stream" in headers or "Nats-Subject" in headers:
         raise Malformed("injected", "a stored server answer is not an event")
+    if headers.get("ce-subject", subject) != subject:  # what was stored before events said it has none
+        raise Malformed("wrong_address", f"it says {headers['ce-subject'][:200]!r}, it came on {subject}")
     name = headers["ce-type"]
     if name not in CLASSES:
         raise Malformed("unknown_class", f"{name[:80]!r} is no event class")
@@ -195,10 +225,12 @@ def structured(recorded: Recorded) -> bytes:
         "source": envelope.source,
         "time": envelope.time,
         "subject": recorded.subject,
-        "datacontenttype": "application/json",
+        "datacontenttype": CONTENT_TYPE,
+        "dataschema": SCHEMA_PREFIX + class_of(recorded.event),
         "correlationid": envelope.correlation,
         "causationid": envelope.causation,
         "charter": envelope.charter,
+        "traceparent": envelope.traceparent,
         "data": recorded.event,
     }
     return _ENCODER.encode({k: v for k, v in attributes.items() if v is not None})

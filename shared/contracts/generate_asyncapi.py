@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shared.contracts.catalog import CLASSES, CONSUMES, EMITTERS, SHORT_LIVED, class_filter, has_life, has_slot
-from shared.contracts.envelope import MAX_BODY_BYTES, SCHEMA_PREFIX
+from shared.contracts.envelope import CONTENT_TYPE, MAX_BODY_BYTES, SCHEMA_PREFIX
 from shared.contracts.ids import TOKEN_PATTERN
 
 Json = dict[str, Any]
@@ -39,7 +39,12 @@ HEADERS: Json = {
         "ce-causationid": {"type": "string", "description": "id of the nearest cause"},
         "ce-charter": {"type": "string", "description": "SHA-256 of the persona's identity, lower-case hex"},
         "ce-dataschema": {"type": "string", "pattern": f"^{SCHEMA_PREFIX}"},
-        "traceparent": {"type": "string", "description": "W3C Trace Context"},
+        "ce-datacontenttype": {"const": CONTENT_TYPE},
+        "ce-subject": {"type": "string", "description": "the NATS subject it is said on"},
+        "traceparent": {
+            "type": "string",
+            "description": "W3C Trace Context: the trace of the cause, and this event as parent",
+        },
         "Nats-Msg-Id": {"type": "string", "description": "for the broker's dedup window; says nothing about the event"},
     },
 }

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import structlog
 
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import LostAction, MeshHalted
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.halts import BOUNDARY, LOST_IN_ONE, Halts, evolve, lost_key
@@ -89,7 +89,7 @@ async def say_went_back(
             lost_total=len(lost),
         )
         event_id = fresh_id()
-        envelope = Envelope(id=event_id, source=source, time=clock(), correlation=event_id)
+        envelope = enveloped(event_id, source=source, time=clock())
         try:
             await log_.commit([Message(event=event, envelope=envelope)], [Expect(BOUNDARY, state.seq)])
         except StaleBoundary:

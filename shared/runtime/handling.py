@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from shared.contracts.catalog import matches, subject_of
-from shared.contracts.envelope import Envelope, Message, Recorded, Stored
+from shared.contracts.envelope import Message, Recorded, Stored, enveloped
 from shared.contracts.ids import caused_id
 from shared.decider import NOTHING, Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick
 from shared.log.marks import Mark, Trail
@@ -216,7 +216,7 @@ def _commit(
 
 
 def addressed(decision: Decision, cause: Delivered | Tick, now: datetime, source: str) -> tuple[Message, ...]:
-    """The decision's events in their envelopes: ids derive from the cause and the subject, the correlation is inherited.
+    """The decision's events in their envelopes: ids derive from the cause and the subject, correlation and trace are inherited.
 
     What a tick causes has no event to point back to: its first event is the cause of the others.
     """
@@ -229,15 +229,7 @@ def addressed(decision: Decision, cause: Delivered | Tick, now: datetime, source
         index = seen[subject] = seen.get(subject, -1) + 1
         event_id = caused_id(cause_id, subject, index)
         origin = parent or (messages[0].envelope if messages else None)
-        envelope = Envelope(
-            id=event_id,
-            source=source,
-            time=now,
-            correlation=origin.correlation if origin else event_id,
-            causation=origin.id if origin else None,
-            charter=decision.charter or (origin.charter if origin else None),
-            traceparent=origin.traceparent if origin else None,
-        )
+        envelope = enveloped(event_id, source=source, time=now, cause=origin, charter=decision.charter)
         messages.append(Message(event=event, envelope=envelope))
     return tuple(messages)
 

@@ -20,8 +20,9 @@ from bisect import bisect_right
 
 import msgspec
 
-from shared.contracts.envelope import Recorded
+from shared.contracts.envelope import Envelope, Recorded
 from shared.contracts.events import EvidenceRef, ObservationRecorded
+from shared.contracts.trace import trace_id
 from shared.thinker import sensors
 from shared.thinker.lines import CRITICAL, ERROR, INFO, WARNING, when
 from shared.thinker.mining import Template, Templates, Window
@@ -40,6 +41,7 @@ MAX_NEWS, NEWS_LINES = 3, 500
 RECENT_SEQS = 1024
 MARK_EVERY, MAX_MARKS = 256, 512
 SAMPLES, SAMPLE_BYTES = 16, 300
+MAX_TRACES = 128
 
 
 class State(msgspec.Struct, array_like=True):
@@ -55,6 +57,7 @@ class State(msgspec.Struct, array_like=True):
     marks: list[tuple[int, int]] = []
     """(sequence, total) of every 256th line, for counting further back than `seqs`."""
     samples: list[tuple[EvidenceRef, str]] = []
+    traces: dict[str, str] = {}
 
 
 class Perception:
@@ -103,6 +106,7 @@ class Perception:
             templates=len(state.templates),
             findings=tuple(findings),
             samples=tuple((ref, excerpt(text, SAMPLE_BYTES)) for ref, text in shown) if sample > 0 else (),
+            traces=dict(state.traces),
         )
 
     def add(self, recorded: Recorded) -> None:
@@ -118,6 +122,7 @@ class Perception:
         if state.total % MARK_EVERY == 0:
             state.marks.append((recorded.seq, state.total))
             del state.marks[:-MAX_MARKS]
+        self._trace(recorded.envelope)
         ref = EvidenceRef(id=recorded.envelope.id, seq=recorded.seq)
         state.samples.append((ref, event.text))
         if len(state.samples) > 4 * SAMPLES:
@@ -127,6 +132,13 @@ class Perception:
         if line.masked.startswith("host ") and self._sensor(source, event, ref):
             return
         self._count(source, event, line, ref)
+
+    def _trace(self, envelope: Envelope) -> None:
+        traces, traceparent = self._state.traces, envelope.traceparent
+        if traceparent is not None and trace_id(envelope.id) not in traceparent:
+            traces[envelope.id] = traceparent
+            if len(traces) > MAX_TRACES:
+                del traces[next(iter(traces))]
 
     # -- sources and their clocks ------------------------------------------------------------------------------------
 

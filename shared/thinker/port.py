@@ -45,6 +45,8 @@ class Percept(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     samples: tuple[tuple[EvidenceRef, str], ...] = ()
     """A few of the new observations, verbatim, newest last."""
+    traces: dict[str, str] = {}
+    """`traceparent` by id of observations that are part of a trace somebody else began."""
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from services.gateway.commands.admission import Admission
 from services.gateway.projections.feed import Feed
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import subject_of
-from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import AnyEvent
 from shared.contracts.ids import caused_id, fresh_id
 from shared.log.port import DuplicateEvent, Expect, Log
@@ -75,12 +75,11 @@ class Bus:
         cause: Recorded | None = None,
         charter: str | None = None,
     ) -> Message:
-        envelope = Envelope(
-            id=event_id,
+        envelope = enveloped(
+            event_id,
             source=SOURCE,
             time=self.clock(),
-            correlation=event_id if cause is None else cause.envelope.correlation,
-            causation=None if cause is None else cause.id,
+            cause=None if cause is None else cause.envelope,
             charter=charter,
             traceparent=command.traceparent,
         )

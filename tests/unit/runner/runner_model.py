@@ -264,7 +264,7 @@ class Runner:
     def commit(self, decision: Decision) -> bool:
         if not decision.events:
             return False
-        batch = messages(self.state, decision, self.world.now, "persona_runner", "r1")
+        batch = messages(self.state, decision, self.world.now, "persona_runner", "r1", {})
         try:
             self.world.store.append(batch, guards(self.state, decision))
         except (StaleBoundary, DuplicateEvent):

@@ -117,7 +117,7 @@ def ponder(site: Site) -> None:
             result = RulesOfThumb().result(effect)
             decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=site.now))
             if decision.events:
-                batch = messages(state, decision, site.now, "persona_runner", "r1")
+                batch = messages(state, decision, site.now, "persona_runner", "r1", {})
                 site.host.committed(key, batch, site.store.append(batch, guards(state, decision)), site.now)
         site.host.settle(key, site.now)
 

@@ -92,7 +92,7 @@ class Site:
         assert isinstance(effect, Think)
         result = Thoughtful(thought=Thought(text=text, usage=Usage(compute_ms=1)), worst=WORST)
         decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=self.now))
-        batch = messages(state, decision, self.now, "persona_runner", "r1")
+        batch = messages(state, decision, self.now, "persona_runner", "r1", {})
         self.host.committed(key, batch, self.store.append(batch, guards(state, decision)), self.now)
         self.host.settle(key, self.now)
 
@@ -185,7 +185,7 @@ def test_a_commit_the_tail_brought_first_is_not_applied_twice() -> None:
     assert isinstance(effect, Think)
     result = Thoughtful(thought=Thought(text="hm", usage=Usage(compute_ms=7)), worst=WORST)
     decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=site.now))
-    batch = messages(state, decision, site.now, "persona_runner", "r1")
+    batch = messages(state, decision, site.now, "persona_runner", "r1", {})
     seqs = site.store.append(batch, guards(state, decision))
     site.feed()
     site.host.committed(key, batch, seqs, site.now)
