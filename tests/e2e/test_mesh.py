@@ -16,12 +16,14 @@ import pytest_asyncio
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from shared.contracts.action import Action, action_digest
-from shared.contracts.envelope import Envelope, Message
+from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import EvidenceRef, ProposalCreated, SnapshotCompressed, ThoughtGenerated
 from shared.contracts.ids import fresh_id, utc_now
 from shared.invariants import Invariants, Limits
 from shared.log.connection import Connection
+from shared.log.direct import DIRECT_GET, decode_direct
 from shared.log.jetstream import JetStreamLog
+from tests.sdk import parsed
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
@@ -167,7 +169,7 @@ async def propose(api: httpx.AsyncClient, log: JetStreamLog, swarm: str, persona
         deadline=utc_now() + timedelta(minutes=5),
     )
     event_id = fresh_id()
-    envelope = Envelope(id=event_id, source="test", time=utc_now(), correlation=event_id, charter=whose["charter"])
+    envelope = enveloped(event_id, source="test", time=utc_now(), charter=whose["charter"])
     await log.commit([Message(event=event, envelope=envelope)])
 
 
@@ -252,6 +254,21 @@ async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
     for recorded in await log.read(tuple(class_filter(name) for name in LOG_CLASSES)):
         invariants.absorb(recorded)
     assert [] == invariants.violations
+
+
+async def test_every_event_is_a_cloudevent_to_the_cncf_and_a_correlation_is_one_trace(log: JetStreamLog) -> None:
+    info = json.loads((await log.connection.request("$JS.API.STREAM.INFO.SWARM")).data)
+    seqs = range(info["state"]["first_seq"], info["state"]["last_seq"] + 1)
+    messages = [await log.connection.request(DIRECT_GET, b'{"seq":%d}' % seq) for seq in seqs]
+    stored = [message for message in messages if isinstance(decode_direct(message), Recorded)]
+    traces: dict[str, set[str]] = {}
+    for message in stored:
+        attributes, data = parsed(message.headers, message.data)
+        assert (message.headers["Nats-Subject"], json.loads(message.data)) == (attributes["subject"], data)
+        traces.setdefault(attributes["correlationid"], set()).add(message.headers["traceparent"].split("-")[1])
+    assert 1 == len(messages) - len(stored)  # what the test before this one put there
+    assert {} == {correlation: found for correlation, found in traces.items() if len(found) > 1}
+    assert len(stored) == len({message.headers["traceparent"].split("-")[2] for message in stored})
 
 
 async def test_a_tap_shows_what_comes_from_now_on_and_a_pipe_is_perceived_as_it_is_written(mesh: Mesh) -> None:

@@ -24,8 +24,10 @@ from shared.contracts.envelope import (
 from shared.contracts.events import CheckRequested, ObservationRecorded, ProposalCreated
 from tests.examples import ENVELOPE, EXAMPLES, NOW, OF, PROBES, on_the_wire
 
+OLDER_LACK = {"ce-subject", "ce-datacontenttype", "traceparent"}
 REASONS = {"not_an_event", "unknown_class", "oversized", "bad_envelope", "bad_body", "wrong_address", "injected"}
 SUBJECT, HEADERS, BODY = on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=ENVELOPE))
+OLDER = {name: value for name, value in HEADERS.items() if name not in OLDER_LACK}
 optional_text = st.none() | st.text(max_size=80)
 
 
@@ -64,6 +66,17 @@ def test_an_envelope_may_lack_what_is_optional() -> None:
     _, headers, body = on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=envelope))
     assert envelope == read(headers=headers, body=body).envelope
     assert not {"ce-causationid", "ce-charter", "traceparent"} & set(headers)
+
+
+def test_what_was_stored_before_events_said_subject_type_and_trace_is_read() -> None:
+    assert len(HEADERS) - 3 == len(OLDER)
+    older = read(headers=OLDER)
+    assert (EXAMPLES["hypothesis.raised"], None) == (older.event, older.envelope.traceparent)
+
+
+@pytest.mark.parametrize("said", ["hypothesis.raised.beta.p01.core", "", SUBJECT + "\n"])
+def test_an_event_that_says_another_subject_is_malformed(said: str) -> None:
+    assert "wrong_address" == reason_of(headers={**HEADERS, "ce-subject": said})
 
 
 def test_unknown_fields_of_a_newer_speaker_are_ignored() -> None:
@@ -130,7 +143,7 @@ def test_a_body_on_anothers_subject_is_malformed(subject: str) -> None:
 def test_what_was_stored_before_subjects_had_slots_is_read_as_cores() -> None:
     older = BODY.replace(b',"slot":"core"', b"")
     assert older != BODY
-    assert EXAMPLES["hypothesis.raised"] == read("hypothesis.raised.alpha.p01", body=older).event
+    assert EXAMPLES["hypothesis.raised"] == read("hypothesis.raised.alpha.p01", OLDER, older).event
 
 
 @pytest.mark.parametrize("slot", ["r2", "core"])

@@ -12,7 +12,7 @@ from services.persona_runner.host import Host, Key, merged
 from services.persona_runner.messages import guards, messages
 from services.persona_runner.steps import Think, Thoughtful
 from shared.contracts.catalog import about
-from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.envelope import Envelope, Message, Recorded, enveloped
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
@@ -48,9 +48,9 @@ class Site:
             self.host.begin(shard)
             self.host.end(shard)
 
-    def put(self, event: AnyEvent) -> int:
+    def put(self, event: AnyEvent, traceparent: str | None = None) -> int:
         event_id = fresh_id()
-        envelope = Envelope(id=event_id, source="test", time=self.now, correlation=event_id)
+        envelope = enveloped(event_id, source="test", time=self.now, traceparent=traceparent)
         (seq,) = self.store.append([Message(event=event, envelope=envelope)])
         return seq
 
@@ -87,12 +87,13 @@ class Site:
         """One committed thought, whatever the persona is at."""
         state = self.host.state(key)
         assert state is not None
-        tick = Tick(id=key[1], now=self.now, swarm=key[0], facts=self.host.percepts(key))
+        facts = self.host.percepts(key)
+        tick = Tick(id=key[1], now=self.now, swarm=key[0], facts=facts)
         effect = decide(state, tick).effect
         assert isinstance(effect, Think)
         result = Thoughtful(thought=Thought(text=text, usage=Usage(compute_ms=1)), worst=WORST)
         decision = decide(state, Performed(cause=tick, effect=effect, result=result, now=self.now))
-        batch = messages(state, decision, self.now, "persona_runner", "r1", {})
+        batch = messages(state, decision, self.now, "persona_runner", "r1", facts.percept.traces)
         self.host.committed(key, batch, self.store.append(batch, guards(state, decision)), self.now)
         self.host.settle(key, self.now)
 

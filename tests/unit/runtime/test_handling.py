@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import AnyEvent, BudgetExhausted, ObservationRecorded, PersonaReaped
 from shared.contracts.ids import caused_id
+from shared.contracts.trace import carried_on
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 from shared.log.memory import Store
 from shared.log.port import DuplicateEvent, Expect, StaleBoundary
@@ -29,6 +30,7 @@ from shared.runtime.handling import (
 )
 
 NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SEEN, REAPED = "observation.recorded.alpha.p1", "persona.reaped.alpha.p1"
 
 
@@ -283,14 +285,16 @@ def test_a_decision_may_name_guards_of_its_own() -> None:
 
 def test_what_follows_from_a_message_points_back_to_it_and_has_ids_of_its_own() -> None:
     world, fold = World(), fold_of(once(reaped(), exhausted(), exhausted()), guards=())
-    cause = world.say("a", traceparent="00-1-2-01")
+    cause = world.say("a", traceparent=TRACE)
     world.handle(fold, delivered(cause))
     (commit,) = [o for o in world.operations if isinstance(o, Commit)]
     envelopes = [m.envelope for m in commit.messages]
     budget = "budget.exhausted.alpha.p1"
     assert [caused_id("a", REAPED), caused_id("a", budget), caused_id("a", budget, 1)] == [e.id for e in envelopes]
     for e in envelopes:
-        assert ("first", "a", "c" * 64, "00-1-2-01") == (e.correlation, e.causation, e.charter, e.traceparent)
+        assert ("first", "a", "c" * 64) == (e.correlation, e.causation, e.charter)
+        assert carried_on(e.id, "first", TRACE) == e.traceparent
+    assert 3 == len({e.traceparent for e in envelopes})
 
 
 def test_what_follows_from_a_tick_hangs_together() -> None:
@@ -300,3 +304,5 @@ def test_what_follows_from_a_tick_hangs_together() -> None:
     first, second = (m.envelope for m in commit.messages)
     assert (caused_id("t1", REAPED), first.id, None) == (first.id, first.correlation, first.causation)
     assert (first.id, first.id) == (second.correlation, second.causation)
+    assert carried_on(first.id, first.id, None) == first.traceparent
+    assert carried_on(second.id, first.id, first.traceparent) == second.traceparent
