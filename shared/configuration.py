@@ -78,18 +78,21 @@ VARIABLES: dict[str, str] = {
 """The setting of every name it has in the environment."""
 
 
-def load(environ: Mapping[str, str] | None = None, *, process: str | None = None) -> Settings:
-    """What `process` is told (None: everything) from the environment and the file it names. Raises `SettingsError`."""
+def load(environ: Mapping[str, str] | None = None, *, process: str | None = None, complete: bool = True) -> Settings:
+    """What `process` is told (None: everything) from the environment and the file it names.
+
+    Raises `SettingsError`; with `complete` also when something is not set that the process cannot do without.
+    """
     env = os.environ if environ is None else environ
     told = {name: key for name, key in KEYS.items() if process is None or reads(process, name)}
-    if old := [name for name in outdated(env) if RENAMED[name] in told]:
-        raise SettingsError(f"SWARM_{old[0]} is no more: it is {variable(RENAMED[old[0]])} now")
+    for old in outdated(env):
+        if RENAMED[old] in told:
+            raise SettingsError(no_more(old))
     values = from_file(env)
     root: dict[str, Any] = {}
     for name, key in told.items():
-        if (value := _from_environment(key, env, values.get(name))) is None:
+        if (value := given(key, env, values.get(name))) is None:
             continue
-        _fits(key, value)
         *section, last = name.split(".")
         (root.setdefault(section[0], {}) if section else root)[last] = value
     settings = msgspec.convert(root, Settings, strict=False)
@@ -97,7 +100,7 @@ def load(environ: Mapping[str, str] | None = None, *, process: str | None = None
         http = msgspec.structs.replace(settings.http, keys=_http_keys(settings.http.keys_file))
         settings = msgspec.structs.replace(settings, http=http)
     _validate(settings)
-    if process is not None and (lacking := missing(process, settings)):
+    if complete and process is not None and (lacking := missing(process, settings)):
         raise SettingsError(lacking[0])
     return settings
 
@@ -156,12 +159,21 @@ def outdated(env: Mapping[str, str]) -> list[str]:
     return [name for name in RENAMED if f"SWARM_{name}" in env or f"SWARM_{name}_FILE" in env]
 
 
-def _from_environment(key: Key, env: Mapping[str, str], default: object) -> object:
-    """The value as the environment has it, or `default`, which is the file's, or None."""
+def no_more(old: str) -> str:
+    """What is said of a name of `RENAMED`."""
+    return f"SWARM_{old} is no more: it is {variable(RENAMED[old])} now"
+
+
+def given(key: Key, env: Mapping[str, str], default: object) -> object:
+    """The value as the environment has it, or `default`, which is the file's, or None. Raises `SettingsError` where it does not fit."""
+    named, value = f"{key.variable}_FILE", default
     if key.variable in env:
-        return env[key.variable]
-    named = f"{key.variable}_FILE"
-    return read_text(named, env[named]) if named in env and key.has_file else default
+        value = env[key.variable]
+    elif named in env and key.has_file:
+        value = read_text(named, env[named])
+    if value is not None:
+        _fits(key, value)
+    return value
 
 
 def _fits(key: Key, value: object) -> None:
@@ -193,7 +205,7 @@ def _validate(settings: Settings) -> None:
         )
     if settings.log_format not in ("json", "console"):
         raise SettingsError(f"SWARM_LOG_FORMAT={settings.log_format!r}: it is 'json' or 'console'")
-    for what in ("tokens_per_minute", "compute_ms_per_minute"):
+    for what in ("tokens_per_minute", "compute_ms_per_minute", "actions_per_minute"):
         if getattr(settings.swarm, what) > getattr(settings.global_, what):
             raise SettingsError(
                 f"{variable(f'swarm.{what}')} is above {variable(f'global.{what}')}; lower it or raise the global one"

@@ -18,7 +18,9 @@ STORE_BYTES, LEAST_STORE_BYTES = 10 * 2**30, 256 * 2**20
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
+Rate = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
 Secret = Annotated[str, "secret"]
 """Never shown, not even where it cannot be used."""
 
@@ -98,9 +100,9 @@ class Http(Section, frozen=True, kw_only=True):
     Without keys it listens on loopback only."""
     keys_file: str = ""
     """A TOML file with `[[keys]]` like `keys`, which it replaces."""
-    rate_per_s: float = 200.0
+    rate_per_s: Rate = 200.0
     """Requests of one key."""
-    burst: int = 400
+    burst: Positive = 400
     """Requests of one key at once."""
     streams: Positive = 256
     """Event streams one principal may have open; four times that of all."""
@@ -126,13 +128,13 @@ class Swarm(Section, frozen=True, kw_only=True):
     """Requests of one kind that may wait for their answer at a gateway; more are 429."""
     open_actions: Positive = 1000
     """Actions that may wait or be done at an actuator; more fail with `too_many_actions`."""
-    spawns_per_minute: int = 600
+    spawns_per_minute: Positive = 600
     """More are `spawn.refused`, and 429."""
-    tokens_per_minute: int = 200_000
+    tokens_per_minute: NotNegative = 200_000
     """What it may spend."""
-    compute_ms_per_minute: int = 600_000
+    compute_ms_per_minute: NotNegative = 600_000
     """What it may spend."""
-    actions_per_minute: int = 120
+    actions_per_minute: NotNegative = 120
     """What it may do."""
 
 
@@ -141,18 +143,18 @@ class Persona(Section, frozen=True, kw_only=True):
 
     open_proposals: Positive = 64
     """Proposals that may be neither decided nor done; more are rejected with `too_many_open`."""
-    actions_per_minute: int = 30
+    actions_per_minute: NotNegative = 30
     """Of it and all below it."""
 
 
 class Global(Section, frozen=True, kw_only=True):
     """Limits of the whole mesh."""
 
-    tokens_per_minute: int = 2_000_000
+    tokens_per_minute: NotNegative = 2_000_000
     """What all swarms may spend."""
-    compute_ms_per_minute: int = 6_000_000
+    compute_ms_per_minute: NotNegative = 6_000_000
     """What all swarms may spend."""
-    actions_per_minute: int = 1_200
+    actions_per_minute: NotNegative = 1_200
     """What all swarms may do."""
 
 
@@ -228,9 +230,9 @@ class Placement(Section, frozen=True, kw_only=True):
 class Governor(Section, frozen=True, kw_only=True):
     """Lives and ledger."""
 
-    max_roots: int = 10_000
+    max_roots: Positive = 10_000
     """Personas without a parent, of a swarm."""
-    max_lifetime_children: int = 64
+    max_lifetime_children: Positive = 64
     """Children a persona may ever have."""
     drain_s: Seconds = 20.0
     """Time to finish for who is to end."""
@@ -303,7 +305,7 @@ class Settings(Section, frozen=True, kw_only=True):
     """Folder of this process's caches: checkpoints, its index, what it knows of the log."""
     log_format: str = "json"
     """`json` or `console`."""
-    grace_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 4.0
+    grace_s: Annotated[float, msgspec.Meta(ge=0.0, le=1e9)] = 4.0
     """Time to finish what is in hand when it is to end."""
     clock_tolerance_s: Seconds = 5.0
     """A service whose clock is further off the broker's takes no work."""

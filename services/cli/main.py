@@ -17,6 +17,7 @@ from services.cli import run as run_
 from services.cli import tap as tap_
 from services.cli import up as up_
 from services.cli.ask import ask, ask_rows, span, wait
+from services.cli.config import config as config_
 from services.cli.halting import halt, resume, sentence
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
@@ -39,6 +40,7 @@ Begin with `swarm run` (a mesh that watches this machine) or `swarm up` (a mesh 
 Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no mesh can be reached.""",
 )
 app.command(persona)
+app.command(config_)
 for command in (proposals, approve, deny, halt, resume):
     app.command(command)
 

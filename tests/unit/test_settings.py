@@ -63,6 +63,9 @@ def test_keys_of_the_api_are_in_the_file_or_in_one_of_their_own(tmp_path: Path) 
         ("HTTP_PORT", "abc", "`int`"),
         ("HTTP_PORT", "70000", "<= 65535"),
         ("HTTP_PORT", "", "`int`"),
+        ("HTTP_BURST", "0", ">= 1"),
+        ("GOVERNOR_MAX_ROOTS", "0", ">= 1"),
+        ("SWARM_TOKENS_PER_MINUTE", "-5", ">= 0"),
         ("REQUIRE_SYNC_ALWAYS", "yes", "`bool`"),
         ("PLACEMENT_SHARDS", "0", ">= 1"),
         ("PLACEMENT_LEASE_TTL_S", "-1", ">= 1"),
@@ -81,7 +84,7 @@ def test_a_value_that_cannot_be_used_is_named_with_what_would_do(name: str, valu
 
 
 def test_a_limit_of_a_swarm_above_the_whole_meshs_is_refused() -> None:
-    for what in ("TOKENS", "COMPUTE_MS"):
+    for what in ("TOKENS", "COMPUTE_MS", "ACTIONS"):
         assert f"SWARM_SWARM_{what}_PER_MINUTE" in refused({f"SWARM_SWARM_{what}_PER_MINUTE": "9000000"})
 
 

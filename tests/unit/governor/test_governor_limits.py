@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
 from services.governor.decider import Limits
 from services.governor.service import limits_of
 from shared.configuration import load
 from shared.contracts.events import Credits
-from shared.settings import SettingsError
+from shared.settings import Global, Governor, Persona, Settings, SettingsError, Swarm
 
 
 def test_the_settings_are_the_limits() -> None:
@@ -38,13 +36,16 @@ def test_the_settings_are_the_limits() -> None:
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"SWARM_GLOBAL_ACTIONS_PER_MINUTE": "10"}, "swarm_per_minute.actions is 120, above global_per_minute's 10"),
-        ({"SWARM_SWARM_SPAWNS_PER_MINUTE": "0"}, "spawns_per_minute"),
-        ({"SWARM_GOVERNOR_MAX_LIFETIME_CHILDREN": "-1"}, "max_lifetime_children"),
-        ({"SWARM_PERSONA_ACTIONS_PER_MINUTE": "-1"}, "actions_per_minute"),
-        ({"SWARM_SWARM_TOKENS_PER_MINUTE": "-5"}, "swarm_per_minute.tokens"),
+        (
+            Settings(global_=Global(actions_per_minute=10)),
+            "swarm_per_minute.actions is 120, above global_per_minute's 10",
+        ),
+        (Settings(swarm=Swarm(spawns_per_minute=0)), "spawns_per_minute"),
+        (Settings(governor=Governor(max_lifetime_children=-1)), "max_lifetime_children"),
+        (Settings(persona=Persona(actions_per_minute=-1)), "actions_per_minute"),
+        (Settings(swarm=Swarm(tokens_per_minute=-5)), "swarm_per_minute.tokens"),
     ],
 )
-def test_what_can_be_no_limit_stops_the_governor_and_is_named(told: Mapping[str, str], said: str) -> None:
+def test_what_can_be_no_limit_stops_the_governor_and_is_named(told: Settings, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        limits_of(load(told))
+        limits_of(told)
