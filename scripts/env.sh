@@ -36,13 +36,15 @@ prepare() {
   echo "installing from $lock into .venv ($wanted)" >&2
   if command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1; then
     [ -x "$python" ] || uv venv --quiet --python "$found" .venv || exit 1
-    uv pip install --quiet --python "$python" --require-hashes -r requirements-build.lock -r "$lock" || exit 1
+    uv pip install --quiet --python "$python" --require-hashes -r requirements-build.lock || exit 1
+    uv pip install --quiet --python "$python" --require-hashes --no-build-isolation -r "$lock" || exit 1
     uv pip install --quiet --python "$python" --no-deps --no-build-isolation --editable . || exit 1
   else
     [ -x "$python" ] || "$found" -m venv .venv || exit 1
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip --upgrade >/dev/null || exit 1
     pip="$python -m pip --disable-pip-version-check --quiet"
-    $pip install --require-hashes -r requirements-build.lock -r "$lock" || exit 1
+    $pip install --require-hashes -r requirements-build.lock || exit 1
+    $pip install --require-hashes --no-build-isolation -r "$lock" || exit 1
     $pip install --no-deps --no-build-isolation --editable . || exit 1
   fi
   echo "$wanted" >".venv/stamp-$lock"
