@@ -31,6 +31,7 @@ RUN mkdir /servers \
  && python3 -m pip --python /opt/swarm/bin/python install --quiet --no-index --no-deps /dist/*.whl
 COPY --from=wheels /own /own
 COPY scripts/sbom ./
+COPY scripts/healthcheck /opt/swarm/bin/healthcheck
 RUN python3 -m pip --python /opt/swarm/bin/python install --quiet --no-index --no-deps /own/*.whl \
  && /opt/swarm/bin/python sbom >/opt/swarm/sbom.cdx.json
 

@@ -77,6 +77,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
     store_dir: str
     host: str = "127.0.0.1"
     port: int = 4222
+    monitor_host: str = "127.0.0.1"
     monitor_port: int = 8222
     server_name: str = "mesh"
     sync_always: bool = True
@@ -214,7 +215,7 @@ def render(config: BrokerConfig) -> str:
         [
             f"server_name: {_quote(config.server_name)}",
             f"listen: {_quote(f'{config.host}:{config.port}')}",
-            f"http: {_quote(f'127.0.0.1:{config.monitor_port}')}",
+            f"http: {_quote(f'{config.monitor_host}:{config.monitor_port}')}",
             f"max_payload: {config.max_payload}",
             "max_pending: 64MB",
             'write_deadline: "10s"',

@@ -30,11 +30,16 @@ _HTTP_PARTS = ("master", "volume", "filer")
 _GRPC_PARTS = (*_HTTP_PARTS, "s3", "admin", "worker", "client")
 
 
-def command(binary: str, folder: Path, identities: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
-    """It runs in `folder`, where it finds `security.toml`. Its gRPC ports are said too, or it would take each port + 10000."""
+def command(
+    binary: str, folder: Path, identities: Path, ports: Mapping[str, int], *, listen: str = str(ADDRESS)
+) -> tuple[str, ...]:
+    """It runs in `folder`, where it finds `security.toml`. Its gRPC ports are said too, or it would take each port + 10000.
+
+    `listen` is the address it takes connections on; its parts speak to each other over the loopback all the same.
+    """
     flags = [f"-{name.removeprefix('s3_')}.port={ports[name]}" for name in S3_PORTS]
     flags += [f"-{name.removeprefix('s3_')}.port.grpc={ports[f'{name}_grpc']}" for name in S3_PORTS]
-    at = (f"-dir={folder}", f"-ip={ADDRESS}", f"-ip.bind={ADDRESS}", f"-s3.config={identities}")
+    at = (f"-dir={folder}", f"-ip={ADDRESS}", f"-ip.bind={listen}", f"-s3.config={identities}")
     off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
     # Its own log files are kept small and in its folder; it would write up to 1.8 GB each to the temporary folder.
     log = (f"-logdir={folder}", "-log_max_size_mb=8", "-log_max_files=2")

@@ -1,0 +1,36 @@
+"""`python -m services.supervisor.store [KEYS]`: the embedded object store as a container of its own, its S3 door on port 9000.
+
+It becomes the store's process. Below the folder it is run in are its data and its inner secrets; `KEYS` (default `/keys`) has
+the S3 keys it was given, `s3-access` and `s3-secret`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from services.supervisor import object_store
+from services.supervisor.keys import private_folder, write_private
+from services.supervisor.mesh import find_binary
+from services.supervisor.ports import S3_GRPC, S3_PORTS
+
+PORT = 9000
+
+
+def main() -> None:
+    given, here = Path((*sys.argv[1:], "/keys")[0]), Path.cwd()
+    folder, keys = here / "store", here / "keys"
+    private_folder(folder)
+    private_folder(keys)
+    for name in ("s3-access", "s3-secret"):
+        write_private(keys / name, (given / name).read_text())
+    identities = object_store.configure(folder, keys)
+    ports = {name: PORT + n for n, name in enumerate((*S3_PORTS, *S3_GRPC))}
+    command = object_store.command(find_binary("weed"), folder, identities, ports, listen="0.0.0.0")  # noqa: S104
+    os.chdir(folder)
+    os.execv(command[0], command)  # noqa: S606 - the container's one process
+
+
+if __name__ == "__main__":
+    main()
