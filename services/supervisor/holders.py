@@ -14,8 +14,8 @@ from pathlib import Path
 
 from services.supervisor.keys import ensure_keys, ensure_secret, seed_file, write_private
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, UNTRUSTED, BrokerConfig, render
+from shared.configuration import load
 from shared.contracts.catalog import SERVICES
-from shared.settings import load
 
 UID = 10001
 BROKER, STORE, INDEX, DATA = "nats", "s3", "qdrant", "data"
@@ -37,7 +37,7 @@ def deliver(root: Path) -> None:
         store_dir="/data",
         host="0.0.0.0",  # noqa: S104 - in a container of its own
         monitor_host="0.0.0.0",  # noqa: S104
-        max_file=load().store_bytes,
+        max_file=load(process="bootstrap").store.bytes,
     )
     held: dict[str, dict[str, str]] = {
         BROKER: {"nats.conf": render(broker)},
@@ -70,7 +70,7 @@ def give(root: Path, uid: int) -> None:
 
 
 def main() -> None:
-    root, uid = Path(sys.argv[1]), int((*sys.argv[2:], UID)[0])
+    root, uid = Path(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else UID
     deliver(root)
     give(root, uid)
     for volume in sorted((root / DATA).iterdir()) if (root / DATA).exists() else []:

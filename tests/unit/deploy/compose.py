@@ -1,0 +1,66 @@
+"""Compose files as the tests read them: variables at their defaults, merge keys resolved, an override laid over the first file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+_VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::-([^}]*))?\}")
+
+
+class _Loader(yaml.SafeLoader):
+    """`!reset` takes away what the first file has."""
+
+
+_Loader.add_constructor("!reset", lambda loader, node: None)
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def variables(name: str) -> set[str]:
+    """The variables a file asks the environment for."""
+    return {found[0] for found in _VARIABLE.findall(text(name))}
+
+
+def load(name: str) -> dict[str, Any]:
+    """One file with the defaults of its variables."""
+    filled = _VARIABLE.sub(lambda m: m[2] or "", text(name)).replace("$$", "$")
+    loaded = yaml.load(filled, _Loader)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def over(first: Any, second: Any) -> Any:
+    """Compose's merge, as far as these files use it: mappings by key, all else replaced."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return second
+    merged = {**first, **{key: over(first.get(key), value) for key, value in second.items()}}
+    return {key: value for key, value in merged.items() if value is not None or second.get(key, first.get(key)) is None}
+
+
+def services(*names: str) -> dict[str, dict[str, Any]]:
+    """The services of the files, one laid over the other."""
+    merged: dict[str, Any] = {}
+    for name in names:
+        merged = over(merged, load(name).get("services", {}))
+    return {name: service for name, service in merged.items() if service is not None}
+
+
+def command_of(service: dict[str, Any]) -> list[str]:
+    """What it is told to run."""
+    return [*service.get("entrypoint", []), *service.get("command", [])]
+
+
+def mounts(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    """By target: the source, and whether it is read-only."""
+    found = {}
+    for mount in service.get("volumes", []):
+        source, target, *mode = mount.split(":")
+        found[target] = (source, mode == ["ro"])
+    return found

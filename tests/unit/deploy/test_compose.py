@@ -1,0 +1,131 @@
+"""The compose files: of the schema, of the catalog, and no wider than they must be. `scripts/compose-test` runs them for real."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from shared.configuration import VARIABLES
+from shared.contracts.catalog import SERVICES
+from shared.settings import READS, reads
+from tests.unit.deploy.compose import ROOT, command_of, load, mounts, services, text, variables
+
+FILES = ("compose.yaml", "compose.embedded.yaml")
+MESHES = (("compose.yaml",), ("compose.yaml", "compose.embedded.yaml"))
+OURS = "perpetual-persona-swarms:"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_compose_file_is_what_the_specification_wants(name: str) -> None:
+    schema = json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text())
+    loaded = load(name)
+    loaded["services"] = {n: s for n, s in loaded["services"].items() if s is not None}  # what `!reset` takes away
+    jsonschema.Draft7Validator(schema).validate(loaded)
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=len)
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_of_the_catalog_is_there(mesh: tuple[str, ...], service: str) -> None:
+    row = services(*mesh)[service]
+    assert [service] == command_of(row), "the image's entry point takes the service's name"
+    assert row["image"].startswith(OURS)
+    assert row["healthcheck"]["test"] == ["CMD", "healthcheck"]
+    assert row["depends_on"] == {"bootstrap": {"condition": "service_completed_successfully"}}
+
+
+@pytest.mark.parametrize("name", services("compose.yaml"))
+def test_every_container_is_bounded_and_may_do_nothing_it_need_not(name: str) -> None:
+    row = services("compose.yaml")[name]
+    assert row["read_only"] and row["init"] and row["cap_drop"] == ["ALL"]
+    assert row["security_opt"] == ["no-new-privileges:true"]
+    assert row["mem_limit"] and row["pids_limit"] and row["stop_grace_period"] and row["logging"]["options"]["max-size"]
+    if name == "keys":
+        assert row["user"] == "0:0"
+        assert row["network_mode"] == "none", "who has all keys and is root speaks to nobody"
+    else:
+        assert row["user"] == "10001:10001"
+        assert "cap_add" not in row
+
+
+def test_whoever_stays_is_started_again_and_looked_at() -> None:
+    stays = {n: s for n, s in services("compose.yaml").items() if s["restart"] == "unless-stopped" and n != "model"}
+    assert {*SERVICES, "nats", "minio", "qdrant"} == set(stays)
+    assert all(s["healthcheck"]["retries"] == 3 for s in stays.values())
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=len)
+@pytest.mark.parametrize("process", [*SERVICES, "bootstrap"])
+def test_a_process_is_told_only_settings_it_reads(mesh: tuple[str, ...], process: str) -> None:
+    told = services(*mesh)[process]["environment"]
+    assert [] == [name for name in told if name not in VARIABLES or not reads(process, VARIABLES[name])]
+    held = ("/keys/", "/run/secrets/")
+    assert [] == [n for n, v in told.items() if n.endswith("_FILE") and not v.startswith(held)]
+    assert process in READS
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=len)
+def test_nobody_sees_anothers_keys(mesh: tuple[str, ...]) -> None:
+    holders: dict[str, set[str]] = {}
+    for name, row in services(*mesh).items():
+        for source, read_only in mounts(row).values():
+            if source.startswith("keys-") and name != "keys":
+                assert read_only, f"{name} may change {source}"
+                holders.setdefault(source, set()).add(name)
+    assert {"cli", "nats-box"} == holders.pop("keys-operator"), "people's tools are one holder"
+    assert [] == [source for source, names in holders.items() if len(names) != 1]
+    assert "keys-all" not in holders
+    made = {source for source, _ in mounts(services(*mesh)["keys"]).values()}
+    assert set(holders) <= made
+
+
+def test_only_memory_reaches_its_stores_and_only_two_doors_are_open_on_this_machine() -> None:
+    rows = services("compose.yaml")
+    assert {"memory_compactor", "minio", "qdrant"} == {n for n, s in rows.items() if "memory" in s.get("networks", [])}
+    published = {name: port for name, s in rows.items() for port in s.get("ports", [])}
+    assert {"gateway", "nats"} == set(published)
+    assert all(port.startswith("127.0.0.1:") for port in published.values())
+    assert {"actuator", "persona_runner"} == {n for n, s in rows.items() if "outside" in s.get("networks", [])}
+
+
+def test_the_embedded_mesh_needs_no_image_but_this_projects() -> None:
+    rows = services("compose.yaml", "compose.embedded.yaml")
+    assert "qdrant" not in rows
+    foreign = {n for n, s in rows.items() if not s["image"].startswith(OURS) and "profiles" not in s}
+    assert set() == foreign
+
+
+def test_every_variable_and_volume_is_named_where_people_look() -> None:
+    example = set(re.findall(r"^#?([A-Z_]+)=", text(".env.example"), re.MULTILINE))
+    assert example == {name for file in FILES for name in variables(file)}
+    for file in FILES:
+        loaded = load(file)
+        named = {v[0] for s in loaded["services"].values() if s for v in mounts(s).values() if v[0][0] not in "./"}
+        assert named <= set(loaded.get("volumes", {})) | {"nats"}
+
+
+def test_an_image_has_a_version() -> None:
+    images = {s["image"] for s in services("compose.yaml").values()}
+    assert [] == [image for image in images if not re.search(r":[^:/]+$", image) or image.endswith(":latest")]
+
+
+def test_the_image_is_built_from_the_lock_files_by_their_hashes_and_runs_as_nobody() -> None:
+    lines = text("Dockerfile").replace("\\\n", " ").splitlines()
+    installs = [part for line in lines if line.startswith("RUN") for part in line.split("&&") if " pip " in part]
+    assert installs
+    assert [] == [p for p in installs if not re.search("--require-hashes|--no-index|--no-deps -w /own", p)]
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", text("Dockerfile"), re.MULTILINE)
+    assert [] == [base for base, _ in stages if base != "${BASE_IMAGE}" and base not in [name for _, name in stages]]
+    assert stages[-1] == ("runtime", "mesh"), "what is built without a target has no servers in it"
+    assert "USER 10001:10001" in lines
+    assert 'ENTRYPOINT ["python", "-m", "services"]' in lines
+
+
+def test_what_the_image_copies_reaches_the_builder() -> None:
+    let_in = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
+    copied = [w for line in text("Dockerfile").splitlines() if line.startswith("COPY ") and "--from" not in line
+              for w in line.split()[1:-1]]  # fmt: skip
+    assert [] == [name for name in copied if name not in let_in or not Path(ROOT, name).exists()]

@@ -1,0 +1,146 @@
+"""What runs in containers beside the services: their entry point, their health check, who is given which keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from services.supervisor import holders
+from shared.contracts.catalog import SERVICES
+from tests.unit.deploy.compose import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+def script(name: str) -> ModuleType:
+    module = ModuleType(name)
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    SourceFileLoader(name, str(ROOT / "scripts" / name)).exec_module(module)
+    sys.dont_write_bytecode = before
+    return module
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The health check, with its memory in a folder of the test, and whoever it would end in `ended`."""
+    module = script("healthcheck")
+    module.COUNT = str(tmp_path / "count")  # type: ignore[attr-defined]
+    module.ended = []  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "kill", lambda pid, number: module.ended.append((pid, number)))
+    module.has_init = lambda: True  # type: ignore[attr-defined]
+    return module
+
+
+class Answers(BaseHTTPRequestHandler):
+    statuses: dict[str, int]
+
+    def do_GET(self) -> None:
+        self.send_response(self.statuses[self.path])
+        self.end_headers()
+        self.wfile.write(b'{"ready":false}')
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def ask(check: ModuleType, monkeypatch: pytest.MonkeyPatch, *, live: int, ready: int = 200) -> int:
+    """One look at a server that answers so."""
+    handler = type("Handler", (Answers,), {"statuses": {"/health/live": live, "/health/ready": ready}})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("SWARM_HEALTH_PORT", str(server.server_port))
+        monkeypatch.setattr(sys, "argv", ["healthcheck"])
+        try:
+            return int(check.main())
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_process_is_ended_at_the_third_look_in_vain_in_a_row(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = [200, 503, 503, 200, 503, 503]
+    assert [0, 1, 1, 0, 1, 1] == [ask(check, monkeypatch, live=status) for status in looks]
+    assert [] == check.ended
+    assert ask(check, monkeypatch, live=503) == 1
+    assert [(-1, 9)] == check.ended
+
+
+def test_who_is_not_ready_is_unwell_and_not_ended(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert {1} == {ask(check, monkeypatch, live=200, ready=503) for _ in range(5)}
+    assert [] == check.ended
+    assert '503 {"ready":false}' in capsys.readouterr().out, "docker inspect shows why"
+
+
+def test_nobody_is_ended_before_the_first_answer_for_a_long_time(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [False] * (check.FIRST_LIMIT - 1) + [True] == [check.look(False) for _ in range(check.FIRST_LIMIT)]
+
+
+def test_without_an_init_process_nobody_is_ended(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    check.has_init = lambda: False  # type: ignore[attr-defined]
+    for status in (200, 503, 503, 503, 503):
+        ask(check, monkeypatch, live=status)
+    assert [] == check.ended
+
+
+def test_who_takes_connections_and_says_nothing_does_not_live(check: ModuleType) -> None:
+    check.TIMEOUT_S = 0.05  # type: ignore[attr-defined]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert check.get(f"http://127.0.0.1:{silent.getsockname()[1]}/health/live") == (0, "")
+
+
+def test_the_entry_point_names_the_services_there_are() -> None:
+    ended = subprocess.run([sys.executable, "-P", "-m", "services", "nobody"], capture_output=True, text=True, cwd=ROOT,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+    assert ended.returncode == 2
+    assert all(name in ended.stderr for name in SERVICES)
+
+
+def test_every_holder_has_what_is_its_own_and_nobody_elses(tmp_path: Path) -> None:
+    holders.deliver(tmp_path)
+    seeds = {h: set(re.findall(r"SU[A-Z0-9]{50,}", "".join(f.read_text() for f in (tmp_path / h).iterdir())))
+             for h in holders.HOLDERS}  # fmt: skip
+    assert dict.fromkeys((*SERVICES, "bootstrap", "operator"), 1) == {h: len(s) for h, s in seeds.items() if s}
+    assert len(set().union(*seeds.values())) == len(SERVICES) + 2
+    before = {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
+    holders.deliver(tmp_path)
+    assert before == {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_holder_may_read_its_folder_and_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data" / "nats").mkdir(parents=True)
+    holders.deliver(tmp_path)
+    holders.give(tmp_path, 10001)
+    seed = (tmp_path / "verifier" / "verifier-1.nk").stat()
+    assert (10001, 0o400) == (seed.st_uid, stat.S_IMODE(seed.st_mode))
+    assert stat.S_IMODE((tmp_path / "verifier").stat().st_mode) == 0o500
+    assert (tmp_path / "all").stat().st_uid == 0
+
+
+def test_the_bill_of_materials_names_what_is_installed() -> None:
+    said = json.loads(
+        subprocess.run([sys.executable, str(ROOT / "scripts" / "sbom")], capture_output=True, check=True).stdout
+    )
+    assert (said["bomFormat"], said["specVersion"]) == ("CycloneDX", "1.6")
+    found = {c["name"]: c for c in said["components"]}
+    assert found["nats-py"]["purl"] == f"pkg:pypi/nats-py@{found['nats-py']['version']}"
+    assert len({c["bom-ref"] for c in said["components"]}) == len(said["components"])
