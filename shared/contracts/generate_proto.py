@@ -20,7 +20,7 @@ Numbers = dict[str, dict[str, int]]
 """By message (`CheckRequested`) or enum (`CheckResult.Outcome`): the number of each field or value."""
 
 HEAD = """\
-// The event structs of shared/contracts/events.py as messages. Written by scripts/gen; a change here is lost.
+// The event structs of shared/contracts/events as messages. Written by scripts/gen; a change here is lost.
 syntax = "proto3";
 
 package swarm.v1;

@@ -1,0 +1,221 @@
+"""Every event class of the mesh, as one tagged union.
+
+The tag is the class name and the first two tokens of the subject: `ProposalCreated` is `proposal.created` on the bus.
+Fields are only ever added, with defaults; a new meaning is a new class, in the module of its family. Times are UTC; sizes are characters.
+"""
+
+from __future__ import annotations
+
+from shared.contracts.events.common import (
+    MAX_REFS,
+    Count,
+    Event,
+    EvidenceRef,
+    Lines,
+    Phase,
+    Position,
+    ProposalEvent,
+    Ratio,
+    Reason,
+    Risk,
+    Score,
+    Short,
+    Usage,
+    Window,
+    Word,
+)
+from shared.contracts.events.credits import (
+    AllocationChanged,
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetRefused,
+    BudgetSettled,
+    Credits,
+    GrantRequested,
+    LotGranted,
+    LotRequested,
+    LotShare,
+    Shares,
+)
+from shared.contracts.events.knowledge import (
+    BeliefAsserted,
+    BeliefContested,
+    BeliefRevised,
+    ConflictRaised,
+    ConflictResolved,
+    IntentRouted,
+    Memory,
+    RecallAnswered,
+    RecallRequested,
+)
+from shared.contracts.events.lives import (
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+    ReapRequested,
+    SnapshotCompressed,
+    SnapshotCounts,
+    SnapshotDelayed,
+    SpawnRefused,
+    SpawnRequested,
+    ThoughtSealed,
+)
+from shared.contracts.events.mesh import (
+    CognitionStarted,
+    CognitionStopped,
+    LostAction,
+    MeshHalted,
+    MeshResumed,
+    PlacementChanged,
+    PolicyActivated,
+)
+from shared.contracts.events.proposals import (
+    ActionClaimed,
+    ActionDelayed,
+    ActionExecuted,
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
+    ProposalAuthorized,
+    ProposalCreated,
+    ProposalRejected,
+    ProposalVerified,
+    Receipt,
+)
+from shared.contracts.events.thinking import (
+    CheckRequested,
+    CheckResult,
+    HypothesisRaised,
+    LogCount,
+    LogResolve,
+    MemoryRecall,
+    ObservationRecorded,
+    Probe,
+    ThoughtGenerated,
+)
+
+AnyEvent = (
+    ObservationRecorded
+    | ThoughtGenerated
+    | HypothesisRaised
+    | CheckRequested
+    | CheckResult
+    | ProposalCreated
+    | ProposalVerified
+    | ProposalRejected
+    | ProposalAuthorized
+    | ApprovalRequested
+    | ApprovalGranted
+    | ApprovalDenied
+    | ActionDelayed
+    | ActionClaimed
+    | ActionExecuted
+    | SpawnRequested
+    | SpawnRefused
+    | PersonaSpawned
+    | ReapRequested
+    | PersonaDraining
+    | PersonaReaped
+    | ThoughtSealed
+    | SnapshotCompressed
+    | SnapshotDelayed
+    | GrantRequested
+    | BudgetGranted
+    | BudgetSettled
+    | BudgetExhausted
+    | BudgetRefused
+    | PlacementChanged
+    | LotRequested
+    | LotGranted
+    | CognitionStarted
+    | CognitionStopped
+    | PolicyActivated
+    | MeshHalted
+    | MeshResumed
+    | RecallRequested
+    | RecallAnswered
+    | BeliefAsserted
+    | BeliefContested
+    | BeliefRevised
+    | IntentRouted
+    | ConflictRaised
+    | ConflictResolved
+    | AllocationChanged
+)
+
+__all__ = [
+    "MAX_REFS",
+    "ActionClaimed",
+    "ActionDelayed",
+    "ActionExecuted",
+    "AllocationChanged",
+    "AnyEvent",
+    "ApprovalDenied",
+    "ApprovalGranted",
+    "ApprovalRequested",
+    "BeliefAsserted",
+    "BeliefContested",
+    "BeliefRevised",
+    "BudgetExhausted",
+    "BudgetGranted",
+    "BudgetRefused",
+    "BudgetSettled",
+    "CheckRequested",
+    "CheckResult",
+    "CognitionStarted",
+    "CognitionStopped",
+    "ConflictRaised",
+    "ConflictResolved",
+    "Count",
+    "Credits",
+    "Event",
+    "EvidenceRef",
+    "GrantRequested",
+    "HypothesisRaised",
+    "IntentRouted",
+    "Lines",
+    "LogCount",
+    "LogResolve",
+    "LostAction",
+    "LotGranted",
+    "LotRequested",
+    "LotShare",
+    "Memory",
+    "MemoryRecall",
+    "MeshHalted",
+    "MeshResumed",
+    "ObservationRecorded",
+    "PersonaDraining",
+    "PersonaReaped",
+    "PersonaSpawned",
+    "Phase",
+    "PlacementChanged",
+    "PolicyActivated",
+    "Position",
+    "Probe",
+    "ProposalAuthorized",
+    "ProposalCreated",
+    "ProposalEvent",
+    "ProposalRejected",
+    "ProposalVerified",
+    "Ratio",
+    "ReapRequested",
+    "Reason",
+    "RecallAnswered",
+    "RecallRequested",
+    "Receipt",
+    "Risk",
+    "Score",
+    "Shares",
+    "Short",
+    "SnapshotCompressed",
+    "SnapshotCounts",
+    "SnapshotDelayed",
+    "SpawnRefused",
+    "SpawnRequested",
+    "ThoughtGenerated",
+    "ThoughtSealed",
+    "Usage",
+    "Window",
+    "Word",
+]

@@ -1,0 +1,109 @@
+"""Who may spend how much: grants to runners, lots of actions to actuators, shares of swarms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.contracts.events.common import Count, Event, Reason, Short, Window
+from shared.contracts.ids import CORE, EventId, Instant, Slot, Token
+
+
+class Credits(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of models, milliseconds of compute, actions on the world."""
+
+    tokens: Count = 0
+    compute_ms: Count = 0
+    actions: Count = 0
+
+
+class GrantRequested(Event, frozen=True, kw_only=True, tag="grant.requested"):
+    """A runner asks for credits ahead of need; `closing` settles the grant it is done with at what it really used."""
+
+    need: Credits
+    closing: EventId | None = None
+    used: Credits = Credits()
+    slot: Slot = CORE
+
+
+class BudgetGranted(Event, frozen=True, kw_only=True, tag="budget.granted"):
+    """Credits to spend until `expires_at`, debited in `window` (minutes since 1970) from the persona and all its ancestors."""
+
+    grant_id: EventId
+    window: Window
+    credits: Credits
+    expires_at: Instant
+
+
+class BudgetSettled(Event, frozen=True, kw_only=True, tag="budget.settled"):
+    """What a grant cost in the end; `in_full` when it expired unclosed and so counts as spent."""
+
+    grant_id: EventId
+    window: Window
+    credits: Credits
+    in_full: bool = False
+
+
+class BudgetExhausted(Event, frozen=True, kw_only=True, tag="budget.exhausted"):
+    """No: `scope` (persona, an ancestor's id, swarm, or not_live) has too little of `resource` left before `retry_at`.
+
+    With a `need` the persona stands in line for it and is granted it as soon as there is room; it asks again at `retry_at` if not.
+    """
+
+    scope: Short
+    resource: Literal["tokens", "compute_ms", "actions"]
+    retry_at: Instant
+    need: Credits = Credits()
+
+
+class BudgetRefused(Event, frozen=True, kw_only=True, tag="budget.refused"):
+    """Spending or a closing that rests on no grant of the persona's: no_grant, unknown_grant or anothers_grant.
+
+    `credits` were spent all the same and are charged in `window` like a grant's; a closing changes nothing. `upto` is the
+    sequence of the persona's last thought looked at.
+    """
+
+    reason: Reason
+    grant_id: EventId | None = None
+    window: Window
+    credits: Credits = Credits()
+    upto: Count = 0
+
+
+class LotShare(msgspec.Struct, frozen=True, kw_only=True):
+    """Actions of one persona; where there are none, `scope` (persona, an ancestor's id, swarm) says whose limit it is."""
+
+    persona: Token
+    actions: Count
+    scope: Short = ""
+
+
+Shares = Annotated[tuple[LotShare, ...], Meta(max_length=256)]
+
+
+class LotRequested(Event, frozen=True, kw_only=True, tag="lot.requested"):
+    """An actuator, named as `persona`, wants to do so many actions of these personas."""
+
+    wants: Shares
+
+
+class LotGranted(Event, frozen=True, kw_only=True, tag="lot.granted"):
+    """Actions that the actuator may do until `expires_at`, debited in `window` from each persona, all above it and the swarm.
+
+    `held` is what was wanted beyond them, and whose limit was in the way. A lot is debited as a whole, done or not.
+    """
+
+    lot_id: EventId
+    window: Window
+    shares: Shares = ()
+    held: Shares = ()
+    expires_at: Instant
+
+
+class AllocationChanged(Event, frozen=True, kw_only=True, tag="allocation.changed"):
+    """A swarm's share of the global budget, per minute."""
+
+    credits: Credits
+    reason: Annotated[str, Meta(max_length=1000)] = ""

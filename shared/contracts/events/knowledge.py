@@ -1,0 +1,96 @@
+"""What is remembered and believed: recall, shared beliefs, intents and conflicts between swarms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.contracts.events.common import MAX_REFS, Count, Event, EvidenceRef, Ratio, Score, Short
+from shared.contracts.ids import CORE, EventId, Instant, Slot, Token
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """One recalled memory with its provenance; `score` is for ranking only."""
+
+    id: EventId
+    seq: Count
+    kind: Short
+    text: Annotated[str, Meta(max_length=8192)]
+    at: Instant
+    score: Score
+    semantic: Score
+    recency: Score
+    importance: Score
+    persona: Token
+    tainted: bool = False
+
+
+class RecallRequested(Event, frozen=True, kw_only=True, tag="recall.requested"):
+    """A question to the memory of `persona`."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=2000)]
+    limit: Annotated[int, Meta(ge=1, le=100)] = 8
+    principal: Short = ""
+    slot: Slot = CORE
+
+
+class RecallAnswered(Event, frozen=True, kw_only=True, tag="recall.answered"):
+    """The answer to the request named by the causation id."""
+
+    memories: Annotated[tuple[Memory, ...], Meta(max_length=100)] = ()
+    seq: Count = 0
+
+
+class BeliefAsserted(Event, frozen=True, kw_only=True, tag="belief.asserted"):
+    """A claim offered to others under a stable key."""
+
+    belief_id: Token
+    belief_key: Short
+    claim: Annotated[str, Meta(min_length=1, max_length=2000)]
+    confidence: Ratio
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
+    review_after: Instant
+
+
+class BeliefContested(Event, frozen=True, kw_only=True, tag="belief.contested"):
+    """Someone has evidence against it."""
+
+    belief_id: Token
+    claim: Annotated[str, Meta(max_length=2000)]
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
+
+
+class BeliefRevised(Event, frozen=True, kw_only=True, tag="belief.revised"):
+    """It now stands like this."""
+
+    belief_id: Token
+    confidence: Ratio
+    status: Literal["active", "stale", "invalidated", "archived"]
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class IntentRouted(Event, frozen=True, kw_only=True, tag="intent.routed"):
+    """An intent goes to the swarm that can serve it."""
+
+    intent_id: Token
+    to_swarm: Token
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class ConflictRaised(Event, frozen=True, kw_only=True, tag="conflict.raised"):
+    """Proposals touch the same target."""
+
+    conflict_id: Token
+    target: Annotated[str, Meta(max_length=1024)]
+    proposals: Annotated[tuple[Token, ...], Meta(max_length=MAX_REFS)]
+
+
+class ConflictResolved(Event, frozen=True, kw_only=True, tag="conflict.resolved"):
+    """How the conflict ended."""
+
+    conflict_id: Token
+    resolution: Literal["combine", "merge", "order", "vote", "person"]
+    kept: Annotated[tuple[Token, ...], Meta(max_length=MAX_REFS)] = ()
+    reason: Annotated[str, Meta(max_length=1000)] = ""

@@ -1,0 +1,78 @@
+"""The mesh itself: the loop's control, who runs, the policies in force, halts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.contracts.events.common import MAX_REFS, Count, Event, Short, Word
+from shared.contracts.ids import Instant, Sha256, Slot, Token
+
+
+class CognitionStarted(Event, frozen=True, kw_only=True, tag="cognition.started"):
+    """The loop runs, no step of one persona sooner than `loop_interval_ms` after its last."""
+
+    loop_interval_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 2000
+    principal: Short = ""
+
+
+class CognitionStopped(Event, frozen=True, kw_only=True, tag="cognition.stopped"):
+    """The loop stands; nothing is lost."""
+
+    reason: Short = ""
+    principal: Short = ""
+
+
+class PlacementChanged(Event, frozen=True, kw_only=True, tag="placement.changed"):
+    """Which runners there are from now on; of `shards` shards each is held by one of them (`shared/placement.py`)."""
+
+    slots: Annotated[tuple[Slot, ...], Meta(max_length=MAX_REFS)]
+    shards: Annotated[int, Meta(ge=1, le=65_536)]
+
+
+class PolicyActivated(Event, frozen=True, kw_only=True, tag="policy.activated"):
+    """From here on the bundle of this digest decides. Of the whole mesh: swarm and persona are `all`.
+
+    The bundle itself is in the bucket `policies` under its digest. `mode` shadow decides nothing. `revokes`: what was authorised under
+    earlier bundles is void, else it is good to its expiry. `gate` is the instance whose folder it came from.
+    """
+
+    digest: Sha256
+    mode: Literal["active", "shadow"] = "active"
+    revokes: bool = False
+    gate: Word = ""
+
+
+class LostAction(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that was claimed, and perhaps done, in a part of the log that is gone. `known`: its proposal is still there."""
+
+    swarm: Token
+    persona: Token
+    proposal_id: Token
+    digest: Sha256
+    claimed_at: Instant
+    known: bool = False
+
+
+class MeshHalted(Event, frozen=True, kw_only=True, tag="mesh.halted"):
+    """No action is authorised or executed any more; what waits goes on waiting. Of the whole mesh: swarm and persona are `all`.
+
+    With cause `log_went_back` the sequence of this event begins a new epoch: authorisations and approvals before it are void.
+    `reached` is the last sequence somebody had seen before; `lost` are at most 64 of `lost_total` actions.
+    """
+
+    cause: Literal["person", "log_went_back"]
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+    principal: Short = ""
+    reached: Count = 0
+    lost: Annotated[tuple[LostAction, ...], Meta(max_length=64)] = ()
+    lost_total: Count = 0
+
+
+class MeshResumed(Event, frozen=True, kw_only=True, tag="mesh.resumed"):
+    """Actions go on; a person said so, knowing what is void and what is unknown."""
+
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+    principal: Short = ""

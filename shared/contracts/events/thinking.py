@@ -1,0 +1,117 @@
+"""What personas perceive, think, claim and have checked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared.contracts.events.common import MAX_REFS, Count, Event, EvidenceRef, Phase, Position, Ratio, Short, Usage
+from shared.contracts.ids import CORE, EventId, Instant, LifeId, Sha256, Slot, Token
+from shared.contracts.persona import Tags
+
+
+class ObservationRecorded(Event, frozen=True, kw_only=True, tag="observation.recorded"):
+    """What personas perceive; `persona` is `all` when it is for the whole swarm. `observed_at` is the source's own time."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=8192)]
+    source: Annotated[str, Meta(max_length=200)] = "api"
+    tags: Tags = ()
+    observed_at: Instant | None = None
+    tainted: bool = True
+    principal: Short = ""
+
+
+class ThoughtGenerated(Event, frozen=True, kw_only=True, tag="thought.generated"):
+    """One step of the loop. `step` counts from 1 without gaps; `observed_seq` is the last stream sequence perceived.
+
+    `context_ids` name what the thought was made from, so its context can be rebuilt. `digest` is SHA-256 of the text
+    with case and spacing folded. `useful_at` is when the persona last made useful progress (this thought or earlier).
+    """
+
+    step: Annotated[int, Meta(ge=1, le=2**53)]
+    cycle: Count
+    phase: Phase
+    text: Annotated[str, Meta(max_length=8000)]
+    status: Literal["ok", "model_error", "empty"] = "ok"
+    thinker: Annotated[str, Meta(max_length=120)]
+    context_ids: Annotated[tuple[EventId, ...], Meta(max_length=MAX_REFS)] = ()
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
+    observed_seq: Count = 0
+    usage: Usage = Usage()
+    novelty: Ratio = 0.0
+    digest: Sha256
+    progress: bool = False
+    useful_at: Instant
+    next_in_ms: Count = 0
+    grant_id: EventId | None = None
+    runner: Annotated[str, Meta(max_length=120)] = ""
+    notice: Short = ""
+    final: bool = False
+    slot: Slot = CORE
+
+
+class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"):
+    """A claim with its evidence; `topic` is a stable key, so the same claim is raised once."""
+
+    hypothesis_id: Token
+    topic: Short
+    claim: Annotated[str, Meta(min_length=1, max_length=2000)]
+    confidence: Ratio
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)]
+    slot: Slot = CORE
+
+
+class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.count"):
+    """Count observations whose text matches `template` (words, `<*>` for any word) between two stream sequences.
+
+    Confirmed when the count lies within [at_least, at_most].
+    """
+
+    template: Annotated[str, Meta(min_length=1, max_length=2000)]
+    source: Annotated[str, Meta(max_length=200)] | None = None
+    first_seq: Position
+    last_seq: Position
+    at_least: Count = 0
+    at_most: Count | None = None
+
+
+class LogResolve(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.resolve"):
+    """Whether every cited event is in the log under the id it is cited by."""
+
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)]
+
+
+class MemoryRecall(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="memory.recall"):
+    """Whether the persona's own memory holds something at least this close to the query."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=2000)]
+    min_score: Ratio = 0.5
+
+
+Probe = LogCount | LogResolve | MemoryRecall
+
+
+class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
+    """What would confirm or refute a hypothesis: a read-only probe."""
+
+    check_id: LifeId
+    hypothesis_id: Token
+    probe: Probe
+    slot: Slot = CORE
+
+
+class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
+    """What the probe found. `measured` is the count or score, times 1 for counts and times 1000 for scores.
+
+    `tainted` when all it rests on is the word of outsiders: counting their lines makes them no truer.
+    """
+
+    check_id: LifeId
+    hypothesis_id: Token
+    outcome: Literal["confirmed", "refuted", "inconclusive"]
+    findings: Annotated[str, Meta(max_length=2000)]
+    measured: Count = 0
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
+    tainted: bool = True
