@@ -1,4 +1,4 @@
-"""The broker's configuration, generated from the contracts: who may say what is written down once, in the catalog.
+"""The broker's configuration, generated from the contracts: who may say what is written down once, in `shared/contracts/services.py`.
 
 Three accounts. CORE holds the streams and the services that decide. RUN holds the persona runners, which are not trusted:
 they reach the log only through service exports, so that even a forbidden subject in a *reply* field stays in their own
@@ -24,8 +24,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from shared.contracts.catalog import CONSUMES, EMITTERS, SERVICES, TIMERS, class_filter
+from shared.contracts.catalog import class_filter
 from shared.contracts.ids import CORE, slot_of
+from shared.contracts.services import SERVICES
 from shared.log.dead import UNREADABLE
 from shared.log.streams import STREAMS
 from shared.placement import LEASES
@@ -33,10 +34,6 @@ from shared.placement import LEASES
 LOG_STREAM, RECALL_STREAM = "SWARM", "RECALL"
 BOOTSTRAP, OPERATOR, SYSTEM = "bootstrap", "operator", "sys"
 ROLES = (BOOTSTRAP, OPERATOR, SYSTEM)
-UNTRUSTED = ("persona_runner",)
-"""Services in the RUN account."""
-TAILING = ("gateway", "memory_compactor", "persona_runner", "verifier")
-"""Services that keep an ordered tail, on the log or on the short-lived answers."""
 
 _STREAMED = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.")
 """Requests with more than one answer: their exports need `response_type: stream`."""
@@ -101,44 +98,35 @@ def inbox_prefix(name: str) -> str:
     return f"_INBOX_{name}"
 
 
-def durables(service: str) -> tuple[tuple[str, str], ...]:
-    """(stream, durable consumer) the service pulls from; one that keeps only projections has none."""
-    if service in ("gateway", "persona_runner"):
-        return ()
-    recall = ((RECALL_STREAM, f"{service}-recall"),) if "recall.requested" in CONSUMES[service] else ()
-    timers = ((LOG_STREAM, f"{service}-timers"),) if service in TIMERS else ()
-    return ((LOG_STREAM, service), *timers, *recall)
-
-
 def tails(instance: str) -> tuple[tuple[str, str], ...]:
     """(stream, ephemeral consumer) the instance may create, read and delete."""
-    if service_of(instance) not in TAILING:
-        return ()
-    return ((LOG_STREAM, f"tail-{instance}"), (RECALL_STREAM, f"tail-{instance}-recall"))
+    names = {LOG_STREAM: f"tail-{instance}", RECALL_STREAM: f"tail-{instance}-recall"}
+    return tuple((stream, names[stream]) for stream in SERVICES[service_of(instance)].tails)
 
 
 def emits(instance: str) -> tuple[str, ...]:
     """Subject filters of the classes the instance says: in its own slot where subjects have one, which for all but runners is CORE's."""
-    service = service_of(instance)
-    slot = slot_of(instance) if service in UNTRUSTED else CORE
-    return tuple(class_filter(name, slot=slot) for name, emitters in EMITTERS.items() if service in emitters)
+    row = SERVICES[service_of(instance)]
+    slot = CORE if row.trusted else slot_of(instance)
+    return tuple(class_filter(name, slot=slot) for name in row.emits)
 
 
 def _letters(service: str) -> tuple[str, ...]:
     """Letters of what nobody can read are CORE's: one that was forged in advance would keep the true one out."""
-    return () if service in UNTRUSTED else (f"dead.{UNREADABLE}.>",)
+    return (f"dead.{UNREADABLE}.>",) if SERVICES[service].trusted else ()
 
 
 def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
     """Least privilege of one service instance. `runners`: the instances whose tails the governor opens."""
     service = service_of(instance)
+    trusted = SERVICES[service].trusted
     publish = [*emits(instance), f"dead.{service}.>", *_letters(service)]
     probe = f"probe.{instance}"
     publish += [probe, f"$JS.API.DIRECT.GET.PROBE.{probe}"]
-    if service not in UNTRUSTED:
+    if trusted:
         publish.append("$JS.API.DIRECT.GET.PROBE")
     publish += [f"$JS.API.STREAM.INFO.{stream}" for stream in STREAMS]
-    for stream, durable in durables(service):
+    for stream, durable in SERVICES[service].durables:
         publish += [
             f"$JS.API.CONSUMER.CREATE.{stream}.{durable}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
@@ -153,11 +141,11 @@ def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
             f"$JS.API.CONSUMER.INFO.{stream}.{tail}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{tail}",
         ]
-    publish.append(f"$KV.leases.{LEASES}{instance}" if service in UNTRUSTED else f"$KV.checkpoints.{service}.>")
+    publish.append(f"$KV.checkpoints.{service}.>" if trusted else f"$KV.leases.{LEASES}{instance}")
     if service == "policy_gate":
         publish.append("$KV.policies.>")
     read = {"policy_gate": ["KV_policies"], "governor": ["KV_leases"]}.get(service, [])
-    for stream in (LOG_STREAM, *([] if service in UNTRUSTED else ["KV_checkpoints"]), *read):
+    for stream in (LOG_STREAM, *(["KV_checkpoints"] if trusted else []), *read):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
     spoken = service.replace("_", "-")
     discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]
@@ -187,7 +175,7 @@ def operator_grants(instances: Iterable[str] = ()) -> Grants:
         "CONSUMER.MSG.NEXT.*.*",
         "DIRECT.GET.>",
     )
-    own = [pair for service in SERVICES for pair in durables(service)]
+    own = [pair for row in SERVICES.values() for pair in row.durables]
     own += [pair for instance in instances for pair in tails(instance)]
     return Grants(
         publish=(*(f"$JS.API.{verb}" for verb in api + consumer), "$SRV.>"),
@@ -208,7 +196,7 @@ def render(config: BrokerConfig) -> str:
     if missing := [role for role in ROLES if role not in config.keys]:
         raise ValueError(f"no nkey for {', '.join(missing)}; the broker needs one for each of {', '.join(ROLES)}")
     instances = [name for name in config.keys if name not in ROLES]
-    runners = [name for name in instances if service_of(name) in UNTRUSTED]
+    runners = [name for name in instances if not SERVICES[service_of(name)].trusted]
     core = [name for name in instances if name not in runners]
     exported = _unique(subject for name in runners for subject in grants(name).publish)
     return "\n".join(

@@ -32,7 +32,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event from the log. `now` is the shell's wall clock when it is handled, `attempt` counts deliveries from 1.
 
     `crowd`: so many of its swarm are held already, more than its share, and this one is to be refused; else 0. Only classes in
-    `catalog.REFUSED_WHEN_CROWDED` come with it.
+    the service's `refused_when_crowded` come with it.
     """
 
     recorded: Recorded

@@ -13,7 +13,7 @@ import msgspec
 
 from shared import settings as source
 from shared.configuration import KEYS, RENAMED, Key
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from shared.settings import READS, Settings, reads, variable
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"

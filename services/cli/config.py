@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from services.cli.output import emit, table
 from services.cli.target import FAILED, OK, USAGE, Stop
 from shared.config_check import examine
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from shared.settings import READS
 
 config = App(name="config", help="Look at settings.")

@@ -23,7 +23,7 @@ from datetime import datetime
 
 import msgspec
 
-from shared.contracts.catalog import CONSUMES, class_of, subject_of
+from shared.contracts.catalog import class_of, subject_of
 from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
 from shared.contracts.events import (
     Memory,
@@ -39,6 +39,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import caused_id
 from shared.contracts.persona import charter_sha256
+from shared.contracts.services import SERVICES
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
 SNAPSHOT_EVERY_THOUGHTS = 20
@@ -119,7 +120,7 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
         return State()
 
     def boundary(self, message: Delivered | Tick) -> Boundary | None:
-        if isinstance(message, Tick) or class_of(message.recorded.event) not in CONSUMES["memory_compactor"]:
+        if isinstance(message, Tick) or class_of(message.recorded.event) not in SERVICES["memory_compactor"].consumes:
             return None
         match message.recorded.event:
             case ThoughtGenerated(phase="compress") | ThoughtGenerated(final=True) | PersonaDraining():

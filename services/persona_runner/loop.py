@@ -11,10 +11,11 @@ import structlog
 
 from services.persona_runner.host import Host, Key
 from services.persona_runner.stepping import stepping
-from shared.contracts.catalog import CONSUMES, SHORT_LIVED, about, class_filter
+from shared.contracts.catalog import SHORT_LIVED, about, class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaReaped, PersonaSpawned, PlacementChanged, ThoughtGenerated
 from shared.contracts.ids import utc_now
+from shared.contracts.services import SERVICES
 from shared.log.port import Log, LogUnavailable
 from shared.runtime.driving import PerformEffect, drive
 from shared.runtime.taking import take
@@ -23,7 +24,7 @@ from shared.telemetry import PERSONAS, THOUGHTS
 log = structlog.get_logger()
 
 SOURCE = "persona_runner"
-FILTERS = tuple(class_filter(c) for c in CONSUMES[SOURCE] if c not in SHORT_LIVED)
+FILTERS = tuple(class_filter(c) for c in SERVICES[SOURCE].consumes if c not in SHORT_LIVED)
 LIFECYCLE = (class_filter("persona.spawned"), class_filter("persona.reaped"))
 AWAY_S, FAILED_S, HELD_S = 1.0, 5.0, 1.0
 SLICE_S = 0.02

@@ -10,7 +10,6 @@ from services.policy_gate import decider
 from services.policy_gate.effects import PolicyGateEffects
 from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
-from shared.contracts.catalog import TIMERS
 from shared.crypto import public_key
 from shared.policy.bundle import DEFAULT_BUNDLE, BadBundle
 from shared.runtime.service import Service
@@ -48,5 +47,5 @@ async def wire(service: Service) -> None:
     )
     service.consume(service.shell(decider, perform=effects.perform))
     timers = service.shell(decider, perform=effects.perform)
-    service.consume(timers, classes=TIMERS[service.name], suffix="-timers", max_ack_pending=100_000)
+    service.consume(timers, classes=service.row.timers, suffix="-timers", max_ack_pending=100_000)
     service.every(RELOAD_EVERY_S, policies.look, "policy-reload")

@@ -12,10 +12,10 @@ from services.supervisor.ports import S3_GRPC, S3_PORTS
 from services.supervisor.processes import Spec
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix, service_of
 from shared.configuration import VARIABLES
+from shared.contracts.services import SERVICES, ServiceRow
 from shared.settings import reads
 
 NATS, S3, BOOTSTRAP_NAME = "nats", "s3", "bootstrap"
-SINGLE = ("governor", "verifier", "policy_gate", "actuator", "memory_compactor", "gateway")
 RUNNER, GATEWAY = "persona_runner", "gateway"
 BUCKET = "swarm"
 
@@ -40,9 +40,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What may be asked of a mesh. Ports by name (`nats`, `api`) are fixed; all others are those of the last run or free ones,
     and with `well_known` those a person would try first, where they are free.
 
-    `services` None is all of them, `runners` how many persona runners, `replicas` how many of each
-    other; an empty tuple and `s3` false leave the broker alone. `env` is added to every process and wins. `ready_timeout_s` is
-    how long one may come no nearer to being ready; None: as the settings say.
+    `services` None is all of them, `runners` how many persona runners, `replicas` how many of each other of which there may be
+    more than one; an empty tuple and `s3` false leave the broker alone. `env` is added to every process and wins.
+    `ready_timeout_s` is how long one may come no nearer to being ready; None: as the settings say.
     """
 
     host: str = "127.0.0.1"
@@ -89,12 +89,22 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
 def instances(options: Options) -> tuple[str, ...]:
     """Every service instance, such as `verifier-1`. Raises `ValueError` for a service that does not exist."""
-    wanted = (*SINGLE, RUNNER) if options.services is None else options.services
-    if unknown := [name for name in wanted if name not in (*SINGLE, RUNNER)]:
-        raise ValueError(f"{unknown[0]!r} is no service; there are {', '.join((*SINGLE, RUNNER))}")
-    single = tuple(f"{name}-{n}" for name in SINGLE if name in wanted for n in range(1, options.replicas + 1))
-    runners = tuple(f"{RUNNER}-{n}" for n in range(1, options.runners + 1)) if RUNNER in wanted else ()
-    return single + runners
+    wanted = tuple(SERVICES) if options.services is None else options.services
+    if unknown := [name for name in wanted if name not in SERVICES]:
+        raise ValueError(f"{unknown[0]!r} is no service; there are {', '.join(SERVICES)}")
+    return tuple(
+        f"{name}-{n}" for name in SERVICES if name in wanted for n in range(1, _how_many(SERVICES[name], options) + 1)
+    )
+
+
+def _how_many(row: ServiceRow, options: Options) -> int:
+    match row.replicas:
+        case "one":
+            return 1
+        case "sharded":
+            return options.runners
+        case "shared" | "each":
+            return options.replicas
 
 
 def users(options: Options) -> tuple[str, ...]:
@@ -174,13 +184,17 @@ def _service(
         "SWARM_REQUIRE_SYNC_ALWAYS": "true" if options.sync_always else "false",
         "SWARM_LOG_FORMAT": options.log_format,
         **({"SWARM_CONFIG": options.config} if options.config else {}),
-        **({} if service == RUNNER else {"SWARM_CORE_SECRET_FILE": str(core_secret_file(places))}),
+        **(
+            {"SWARM_CORE_SECRET_FILE": str(core_secret_file(places))}
+            if "core.secret" in SERVICES[service].holds
+            else {}
+        ),
         **_special(instance, options, places, ports, keys),
         **options.env,
     }
     return Spec(
         name=instance,
-        argv=(places.python, "-P", "-m", f"services.{service}"),
+        argv=(places.python, "-P", "-m", SERVICES[service].module),
         env=env,
         cwd=str(places.data / "services" / instance),
         ready_url=f"http://127.0.0.1:{health}/health/ready",

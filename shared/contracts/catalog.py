@@ -1,8 +1,8 @@
-"""Who says what: the one table of classes, subjects, emitters and streams.
+"""What is said: the classes of events, their subjects and their stream. Who says it is in `services.py`.
 
 A subject is `<entity>.<verb>.<swarm>.<persona>`, and one more token for what has a life of its own: the proposal id for
 everything in a proposal's life, the check id for a check. What a runner may say has one more, the last: the slot of who said
-it, which the broker enforces. Broker permissions, streams, schemas and docs come from here.
+it, which the broker enforces. Broker permissions, streams, schemas and docs come from both.
 """
 
 from __future__ import annotations
@@ -16,116 +16,10 @@ from shared.contracts.ids import is_token
 CLASSES: dict[str, type[AnyEvent]] = {cls.__struct_config__.tag: cls for cls in get_args(AnyEvent)}
 """Event class by its name on the bus, such as `proposal.created`."""
 
-EMITTERS: dict[str, tuple[str, ...]] = {
-    "observation.recorded": ("gateway",),
-    "thought.generated": ("persona_runner",),
-    "hypothesis.raised": ("persona_runner",),
-    "check.requested": ("persona_runner",),
-    "check.result": ("verifier",),
-    "proposal.created": ("persona_runner",),
-    "proposal.verified": ("verifier",),
-    "proposal.rejected": ("verifier", "policy_gate"),
-    "proposal.authorized": ("policy_gate",),
-    "approval.requested": ("policy_gate",),
-    "approval.granted": ("gateway",),
-    "approval.denied": ("gateway",),
-    "action.delayed": ("actuator",),
-    "action.claimed": ("actuator",),
-    "action.executed": ("actuator",),
-    "spawn.requested": ("gateway",),
-    "spawn.refused": ("governor",),
-    "persona.spawned": ("governor",),
-    "reap.requested": ("gateway",),
-    "persona.draining": ("governor",),
-    "persona.reaped": ("governor",),
-    "thought.sealed": ("governor",),
-    "snapshot.compressed": ("memory_compactor",),
-    "snapshot.delayed": ("memory_compactor",),
-    "grant.requested": ("persona_runner",),
-    "budget.granted": ("governor",),
-    "budget.settled": ("governor",),
-    "budget.exhausted": ("governor",),
-    "budget.refused": ("governor",),
-    "placement.changed": ("governor",),
-    "lot.requested": ("actuator",),
-    "lot.granted": ("governor",),
-    "cognition.started": ("gateway",),
-    "cognition.stopped": ("gateway",),
-    "policy.activated": ("policy_gate",),
-    "mesh.halted": ("gateway", "actuator", "policy_gate", "governor"),
-    "mesh.resumed": ("gateway",),
-    "recall.requested": ("gateway", "persona_runner", "verifier"),
-    "recall.answered": ("memory_compactor",),
-    "belief.asserted": ("memory_compactor",),
-    "belief.contested": ("memory_compactor",),
-    "belief.revised": ("memory_compactor",),
-    "intent.routed": ("meta_orchestrator",),
-    "conflict.raised": ("meta_orchestrator",),
-    "conflict.resolved": ("meta_orchestrator",),
-    "allocation.changed": ("meta_orchestrator",),
-}
-
-CONSUMES: dict[str, tuple[str, ...]] = {
-    "gateway": tuple(name for name in EMITTERS if not name.startswith("recall.requested")),
-    "persona_runner": (
-        "observation.recorded",
-        "thought.generated",
-        "hypothesis.raised",
-        "check.requested",
-        "check.result",
-        "proposal.created",
-        "proposal.rejected",
-        "action.executed",
-        "persona.spawned",
-        "persona.draining",
-        "persona.reaped",
-        "placement.changed",
-        "thought.sealed",
-        "grant.requested",
-        "budget.granted",
-        "budget.exhausted",
-        "cognition.started",
-        "cognition.stopped",
-        "recall.answered",
-    ),
-    "governor": ("spawn.requested", "reap.requested", "grant.requested", "lot.requested", "snapshot.compressed"),
-    "verifier": ("proposal.created", "check.requested", "recall.answered"),
-    "policy_gate": ("proposal.verified", "approval.requested", "approval.granted", "approval.denied"),
-    "actuator": ("proposal.authorized",),
-    "memory_compactor": (
-        "persona.spawned",
-        "persona.draining",
-        "thought.generated",
-        "hypothesis.raised",
-        "check.result",
-        "proposal.created",
-        "proposal.rejected",
-        "approval.granted",
-        "approval.denied",
-        "action.executed",
-        "recall.requested",
-    ),
-}
-"""What each service listens to, through durable consumers, or one ordered tail where it keeps a projection."""
-
-TIMERS: dict[str, tuple[str, ...]] = {"policy_gate": ("approval.requested",)}
-"""Classes a service hands back until their time has come. They have a durable of their own, `<service>-timers`, so that however
-many wait, the service's work does not."""
-
-REFUSED_WHEN_CROWDED: dict[str, tuple[str, ...]] = {
-    "governor": ("spawn.requested", "grant.requested", "lot.requested"),
-    "verifier": ("proposal.created", "check.requested"),
-    "policy_gate": ("proposal.verified",),
-    "actuator": ("proposal.authorized",),
-}
-"""Classes a service refuses at once, by one event, when it holds too many of one swarm; a runner or actuator that is not answered
-asks again. All others wait, however many: few may cause them, or nobody may lose them."""
-
-SERVICES = tuple(CONSUMES)
 SHORT_LIVED = ("recall.requested", "recall.answered")
 """Classes on the memory stream `RECALL`; all others are in the log `SWARM`."""
 
-LOG_CLASSES = tuple(name for name in EMITTERS if name not in SHORT_LIVED)
+LOG_CLASSES = tuple(name for name in CLASSES if name not in SHORT_LIVED)
 ENTITIES = tuple(sorted({name.partition(".")[0] for name in LOG_CLASSES}))
 
 
@@ -174,15 +68,6 @@ def class_filter(event_class: str, swarm: str = "*", persona: str = "*", *, slot
 def about(swarm: str, persona: str) -> tuple[str, ...]:
     """The subject filters for everything about one persona; either may be `*`."""
     return f"*.*.{swarm}.{persona}", f"*.*.{swarm}.{persona}.*", f"*.*.{swarm}.{persona}.*.*"
-
-
-def is_subject(subject: str) -> bool:
-    """Whether `subject` is one an event of a known class may have."""
-    parts = subject.split(".")
-    name = ".".join(parts[:2])
-    if name not in CLASSES or len(parts) != 4 + has_life(name) + has_slot(name):
-        return False
-    return all(is_token(p) for p in parts[2:])
 
 
 def owner(subject: str) -> tuple[str, str] | None:

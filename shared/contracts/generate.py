@@ -1,4 +1,4 @@
-"""What is generated from the event structs into `proto/`: JSON Schemas, an AsyncAPI document and a proto3 mirror.
+"""What is generated from the contracts: in `proto/` JSON Schemas, an AsyncAPI document and a proto3 mirror, and `docs/services.md`.
 
 Nothing at run time reads these files; they are for people, other languages, and the test that says when a change of a
 struct would surprise somebody. `files` gives all of them, `main` writes or compares them (`scripts/gen`).
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from shared.contracts import generate_asyncapi, generate_proto
+from shared.contracts import generate_asyncapi, generate_proto, generate_services
 from shared.contracts.catalog import CLASSES
 from shared.contracts.envelope import SCHEMA_PREFIX
 from shared.contracts.events import AnyEvent
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-FOLDER = Path(__file__).resolve().parents[2] / "proto"
-NUMBERS = "field-numbers.json"
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = "proto/field-numbers.json"
 
 
 def tidy(node: object) -> object:
@@ -47,21 +47,22 @@ def schema(event_class: str) -> dict[str, object]:
 def files(
     numbers: generate_proto.Numbers, classes: Sequence[type[AnyEvent]] = tuple(CLASSES.values())
 ) -> dict[str, str]:
-    """Every generated file by its path in `proto/`; `numbers` are the field numbers given so far."""
+    """Every generated file by its path in the repository; `numbers` are the field numbers given so far."""
     structs = generate_proto.structs_of(classes)
     given = generate_proto.numbered(structs, numbers)
     return {
-        **{f"schemas/{name}.json": as_json(schema(name)) for name in sorted(CLASSES)},
-        "asyncapi.json": as_json(generate_asyncapi.document()),
-        "events.proto": generate_proto.source(structs, given),
+        **{f"proto/schemas/{name}.json": as_json(schema(name)) for name in sorted(CLASSES)},
+        "proto/asyncapi.json": as_json(generate_asyncapi.document()),
+        "proto/events.proto": generate_proto.source(structs, given),
         NUMBERS: as_json(given),
+        "docs/services.md": generate_services.page(),
     }
 
 
 def drift(folder: Path, wanted: dict[str, str]) -> list[str]:
     """Paths that are missing, differ, or are left over from a class that is no more."""
     differing = {path for path, text in wanted.items() if _text(folder / path) != text}
-    left_over = {f"schemas/{path.name}" for path in (folder / "schemas").glob("*.json")} - set(wanted)
+    left_over = {f"proto/schemas/{path.name}" for path in (folder / "proto/schemas").glob("*.json")} - set(wanted)
     return sorted(differing | left_over)
 
 
@@ -75,7 +76,7 @@ def committed_numbers(folder: Path) -> generate_proto.Numbers:
     return {} if text is None else msgspec.json.decode(text, type=generate_proto.Numbers)
 
 
-def main(arguments: Sequence[str], folder: Path = FOLDER) -> int:
+def main(arguments: Sequence[str], folder: Path = ROOT) -> int:
     """Write what differs; with `--check` only name it and exit 1. Exit 2 for anything else on the command line."""
     if list(arguments) not in ([], ["--check"]):
         sys.stderr.write("usage: scripts/gen [--check]\n")
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str], folder: Path = FOLDER) -> int:
     wanted = files(committed_numbers(folder))
     stale = drift(folder, wanted)
     if arguments:
-        sys.stderr.write("".join(f"proto/{path} differs from the structs; run scripts/gen\n" for path in stale))
+        sys.stderr.write("".join(f"{path} differs from the contracts; run scripts/gen\n" for path in stale))
         return 1 if stale else 0
     for path in stale:
         target = folder / path
@@ -92,5 +93,5 @@ def main(arguments: Sequence[str], folder: Path = FOLDER) -> int:
             target.write_text(wanted[path], encoding="utf-8")
         else:
             target.unlink()
-        sys.stdout.write(f"proto/{path}\n")
+        sys.stdout.write(f"{path}\n")
     return 0

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from shared.contracts.catalog import CLASSES, CONSUMES, EMITTERS, SHORT_LIVED, class_filter, has_life, has_slot
+from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, has_life, has_slot
 from shared.contracts.envelope import CONTENT_TYPE, MAX_BODY_BYTES, SCHEMA_PREFIX
 from shared.contracts.ids import TOKEN_PATTERN
+from shared.contracts.services import SERVICES
 
 Json = dict[str, Any]
 
@@ -118,8 +119,8 @@ def _message(name: str) -> Json:
 
 
 def _operations() -> list[tuple[str, Json]]:
-    sends = [(service, name, "send") for name, services in EMITTERS.items() for service in services]
-    receives = [(service, name, "receive") for service, names in CONSUMES.items() for name in names]
+    sends = [(row.name, name, "send") for row in SERVICES.values() for name in row.emits]
+    receives = [(row.name, name, "receive") for row in SERVICES.values() for name in row.consumes]
     return [
         (
             f"{service}.{action}.{name}",

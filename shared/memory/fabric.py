@@ -17,9 +17,10 @@ from datetime import datetime
 
 import msgspec
 
-from shared.contracts.catalog import EMITTERS, class_of
+from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import Memory, PersonaReaped, ThoughtGenerated
+from shared.contracts.services import SERVICES
 from shared.log.marks import Mark, Trail
 from shared.memory import compaction
 from shared.memory.dedup import SIMILAR_COSINE, exact_key
@@ -223,7 +224,7 @@ class Fabric:
     def _late(self, recorded: Recorded) -> bool:
         event = recorded.event
         end = self._ends.get(owner_of(event.swarm, event.persona), recorded.seq)
-        return recorded.seq > end and "persona_runner" in EMITTERS[class_of(event)]
+        return recorded.seq > end and class_of(event) in SERVICES["persona_runner"].emits
 
     def _restored(self, recorded: Recorded) -> bool:
         event = recorded.event

@@ -27,9 +27,9 @@ import nats.micro
 import structlog
 import uvloop
 
-from shared.broker import UNTRUSTED
 from shared.configuration import load
-from shared.contracts.catalog import CONSUMES, EMITTERS, SHORT_LIVED, TIMERS, class_filter
+from shared.contracts.catalog import SHORT_LIVED, class_filter
+from shared.contracts.services import SERVICES
 from shared.decider import Decider
 from shared.log.connection import Connection
 from shared.log.identity import Identity
@@ -70,6 +70,7 @@ class Service:
         self, name: str, settings: Settings, connection: Connection, *, clock: Callable[[], float] = time.time
     ) -> None:
         self.name = name
+        self.row = SERVICES[name]
         self.settings = settings
         self.connection = connection
         self.instance = settings.instance_of(name)
@@ -77,7 +78,7 @@ class Service:
             connection,
             service=name,
             instance=self.instance,
-            buries=name not in UNTRUSTED,
+            buries=self.row.trusted,
             dedup_key=settings.dedup_key(),
         )
         witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
@@ -94,7 +95,7 @@ class Service:
             connection,
             self.instance,
             tolerance_s=settings.clock_tolerance_s,
-            sees_all=name not in UNTRUSTED,
+            sees_all=self.row.trusted,
             wall=clock,
         )
         self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store.bytes)
@@ -172,8 +173,7 @@ class Service:
         `max_deliver` counts every time a message is handed back, also by a decider that waits for something.
         `classes` defaults to all the service consumes on the stream, but for its timers.
         """
-        timers = TIMERS.get(self.name, ())
-        wanted = tuple(c for c in CONSUMES[self.name] if c not in timers) if classes is None else classes
+        wanted = tuple(c for c in self.row.consumes if c not in self.row.timers) if classes is None else classes
         spec = ConsumerSpec(
             name=self.name + suffix,
             stream=stream,
@@ -325,7 +325,7 @@ async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitabl
         if (before := await service.identity.begin()) is not None:
             why = service.identity.another or ""
             log.warning("log_went_back", why=why, reached=before.reached)
-            if name in EMITTERS["mesh.halted"]:
+            if "mesh.halted" in service.row.emits:
                 await say_went_back(service.log, source=name, reason=why, reached=before.reached, before=before.at)
             await service.identity.accept()
         await wire(service)

@@ -2,7 +2,7 @@
 
 Messages of one boundary are handled one at a time (a lane); lanes run side by side, at most `IN_FLIGHT_LIMIT` of them. Which is
 next is said by `turns`: what the broker has is read ahead, as much as `ROOM` holds, and swarms are served in turn. What a swarm
-has beyond its share is refused by an event where its class can be (`REFUSED_WHEN_CROWDED`), by the decider, who is told.
+has beyond its share is refused by an event where its class can be (`refused_when_crowded` of its row), by the decider, who is told.
 What is held is renewed, so the ack wait can be short. done -> ack; retry -> nak with delay; reject or
 undecodable -> dead letters, then term; log away -> nak; a bug -> log, nak with backoff, and after `MAX_FAILURES` the dead letters.
 """
@@ -19,9 +19,10 @@ from typing import Generic, TypeVar
 import msgspec
 import structlog
 
-from shared.contracts.catalog import REFUSED_WHEN_CROWDED, class_of, owner
+from shared.contracts.catalog import class_of, owner
 from shared.contracts.envelope import Unreadable
 from shared.contracts.ids import utc_now
+from shared.contracts.services import SERVICES
 from shared.decider import Boundary, Decider, Delivered, Tick
 from shared.log.port import ConsumerSpec, Delivery, Log, LogUnavailable, Puller, jittered
 from shared.placement import NOT_THE_HOLDER
@@ -86,7 +87,7 @@ class Shell(Generic[S]):
         self._may_work = may_work
         self._why_not = why_not
         self._at_most = at_most
-        self._refused = REFUSED_WHEN_CROWDED.get(service, ())
+        self._refused = SERVICES[service].refused_when_crowded if service in SERVICES else ()
         self._decider = decider
         self._service = service
         self._perform = perform

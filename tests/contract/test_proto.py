@@ -16,9 +16,10 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from jsonschema.exceptions import ValidationError  # type: ignore[import-untyped]
 
 from shared.contracts import generate, generate_proto
-from shared.contracts.catalog import CLASSES, CONSUMES, EMITTERS, class_of, matches, subject_of
+from shared.contracts.catalog import CLASSES, class_of, matches, subject_of
 from shared.contracts.envelope import Message
 from shared.contracts.events import CheckRequested
+from shared.contracts.services import SERVICES
 from tests.examples import ENVELOPE, EXAMPLES, OF, PROBES, on_the_wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,8 +52,8 @@ def body_of(event: Any) -> Any:
 
 
 def test_what_is_generated_is_what_the_structs_say() -> None:
-    wanted = generate.files(generate.committed_numbers(PROTO))
-    assert generate.drift(PROTO, wanted) == [], "run scripts/gen"
+    wanted = generate.files(generate.committed_numbers(ROOT))
+    assert generate.drift(ROOT, wanted) == [], "run scripts/gen"
 
 
 def test_the_script_checks_names_what_differs_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,12 +61,12 @@ def test_the_script_checks_names_what_differs_and_writes(tmp_path: Path, capsys:
     assert "proto/schemas/thought.generated.json differs" in capsys.readouterr().err
     assert generate.main([], tmp_path) == 0
     assert generate.main(["--check"], tmp_path) == 0
-    (tmp_path / "schemas" / "thought.stolen.json").write_text("{}")
-    (tmp_path / "events.proto").write_text("")
+    (tmp_path / "proto/schemas/thought.stolen.json").write_text("{}")
+    (tmp_path / "proto/events.proto").write_text("")
     capsys.readouterr()
     assert generate.main(["--check"], tmp_path) == 1
-    named = re.findall(r"^proto/(\S+) differs", capsys.readouterr().err, re.MULTILINE)
-    assert named == ["events.proto", "schemas/thought.stolen.json"]
+    named = re.findall(r"^(\S+) differs", capsys.readouterr().err, re.MULTILINE)
+    assert named == ["proto/events.proto", "proto/schemas/thought.stolen.json"]
     assert generate.main([], tmp_path) == 0
     assert generate.main(["--check"], tmp_path) == 0
     assert generate.main(["--chekc"], tmp_path) == 2
@@ -166,19 +167,19 @@ def test_operations_are_the_table_of_who_emits_and_consumes_what() -> None:
         assert operation["action"] in ("send", "receive")
         assert [m["$ref"].startswith(f"{channel}/messages/") for m in operation["messages"]] == [True]
         said.add((operation["tags"][0]["name"], operation["action"], channel.removeprefix("#/channels/")))
-    emitted = {(service, "send", name) for name, services in EMITTERS.items() for service in services}
-    consumed = {(service, "receive", name) for service, names in CONSUMES.items() for name in names}
+    emitted = {(row.name, "send", name) for row in SERVICES.values() for name in row.emits}
+    consumed = {(row.name, "receive", name) for row in SERVICES.values() for name in row.consumes}
     assert emitted | consumed == said
 
 
 # -- the proto3 mirror -----------------------------------------------------------------------------------------------
 
-NUMBERS = generate.committed_numbers(PROTO)
+NUMBERS = generate.committed_numbers(ROOT)
 MIRROR = (PROTO / "events.proto").read_text(encoding="utf-8")
 
 
 def test_a_committed_number_is_never_changed_or_taken_away() -> None:
-    before = msgspec.json.decode(committed(generate.NUMBERS), type=generate_proto.Numbers)
+    before = msgspec.json.decode(committed("field-numbers.json"), type=generate_proto.Numbers)
     assert before
     for owner, given in before.items():
         assert NUMBERS[owner] | given == NUMBERS[owner]

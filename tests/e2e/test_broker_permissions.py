@@ -19,11 +19,12 @@ from services.persona_runner.lease import Lease
 from services.supervisor.keys import ensure_keys
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
-from shared.broker import ROLES, UNTRUSTED, BrokerConfig, inbox_prefix, render
-from shared.contracts.catalog import EMITTERS, SERVICES, SHORT_LIVED, class_filter, has_slot
+from shared.broker import ROLES, BrokerConfig, inbox_prefix, render
+from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, has_slot
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import CognitionStopped, Credits, GrantRequested, HypothesisRaised
 from shared.contracts.ids import utc_now
+from shared.contracts.services import SERVICES
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
@@ -150,10 +151,10 @@ async def test_every_service_publishes_its_own_classes_and_is_refused_all_others
     for service in SERVICES:
         name = f"{service}-1"
         client = await world.client(name)
-        slot = "r1" if service in UNTRUSTED else "core"
-        for event_class, emitters in EMITTERS.items():
+        slot = "core" if SERVICES[service].trusted else "r1"
+        for event_class in CLASSES:
             subject = class_filter(event_class, slot=slot).replace("*", "x")
-            if service in emitters:
+            if event_class in SERVICES[service].emits:
                 ack = json.loads((await client.request(subject, b"{}", timeout=5)).data)
                 assert ack["stream"] == ("RECALL" if event_class in SHORT_LIVED else "SWARM")
             else:
@@ -162,8 +163,8 @@ async def test_every_service_publishes_its_own_classes_and_is_refused_all_others
 
 @pytest.mark.parametrize("instance", [name for name in NAMES if name not in ROLES])
 async def test_nobody_speaks_in_anothers_slot(world: World, instance: str) -> None:
-    own = f"r{instance[-1]}" if instance.startswith(UNTRUSTED) else "core"
-    for event_class in filter(has_slot, EMITTERS):
+    own = f"r{instance[-1]}" if instance.startswith("persona_runner") else "core"
+    for event_class in filter(has_slot, CLASSES):
         for slot in {"r1", "r2", "r3", "core"} - {own}:
             subject = class_filter(event_class, "a", "p", slot=slot).replace("*", "x")
             assert await world.refused(instance, subject), f"{instance} must not publish {subject}"

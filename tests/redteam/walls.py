@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from shared.broker import ROLES, durables, inbox_prefix
-from shared.contracts.catalog import EMITTERS, SERVICES
+from shared.broker import ROLES, inbox_prefix
+from shared.contracts.catalog import CLASSES
 from shared.contracts.envelope import Unreadable
+from shared.contracts.services import SERVICES
 from shared.log.kv import JetStreamKeyValue
 from shared.log.streams import STREAMS
 from shared.placement import LEASES
@@ -41,8 +42,8 @@ async def walls(siege: Siege) -> list[Row]:
 
 def foreign_subjects(persona: str) -> Iterator[str]:
     """Every class a runner does not say, in every length a subject may have; those it says, in others' slots and in none."""
-    for name, emitters in EMITTERS.items():
-        own = RUNNER in emitters
+    for name in CLASSES:
+        own = name in SERVICES[RUNNER].emits
         for tail in (
             ("", ".life", ".r1", ".core", ".life.r1", ".life.core") if own else ("", ".life", ".r2", ".life.r2")
         ):
@@ -64,7 +65,7 @@ def foreign_requests() -> Iterator[str]:
             "PEER.REMOVE",
         ):
             yield f"$JS.API.STREAM.{verb}.{stream}"
-    owned = [pair for service in OTHERS for pair in durables(service)]
+    owned = [pair for service in OTHERS for pair in SERVICES[service].durables]
     tails = [("SWARM", f"tail-{name}-1") for name in ("gateway", "memory_compactor", RUNNER)]
     for stream, consumer in [*owned, *tails, ("SWARM", "evil"), ("KV_leases", "evil"), ("DEAD", "evil")]:
         for verb in ("CREATE", "DELETE", "MSG.NEXT", "PAUSE", "UNPIN", "INFO"):
@@ -109,7 +110,7 @@ async def letters(siege: Siege) -> Row:
 async def ears(siege: Siege) -> Row:
     """Listens to what is said to others."""
     filters = [">", "*.>", "$SRV.>", "$JS.>", "$JS.ACK.>", "$KV.>", "dead.>", "_INBOX.>", "_R_.>", "$SYS.>"]
-    filters += [f"{name}.>" for name in EMITTERS]
+    filters += [f"{name}.>" for name in CLASSES]
     filters += [f"{inbox_prefix(name)}.>" for name in NAMES]
     heard = set(filters) - await siege.attacker.deaf(filters)
     return Row(name="listen to others' subjects and inboxes", refused=not heard, by=BROKER, seen=_named(heard))
@@ -176,7 +177,7 @@ async def pushes(siege: Siege) -> Row:
     targets = [
         f"$JS.API.CONSUMER.{verb}.{s}.{c}"
         for service in OTHERS
-        for s, c in durables(service)
+        for s, c in SERVICES[service].durables
         for verb in ("MSG.NEXT", "DELETE")
     ]
     targets += [f"$JS.ACK.SWARM.{service}.1.1.1.1.0" for service in OTHERS]

@@ -18,7 +18,7 @@ from services.persona_runner.effects import think
 from services.persona_runner.host import Host
 from services.persona_runner.stepping import stepping
 from services.persona_runner.steps import Think
-from shared.contracts.catalog import CONSUMES, class_of
+from shared.contracts.catalog import class_of
 from shared.contracts.events import (
     AnyEvent,
     BudgetExhausted,
@@ -33,6 +33,7 @@ from shared.contracts.events import (
     ThoughtGenerated,
 )
 from shared.contracts.ids import EVERYONE, caused_id
+from shared.contracts.services import SERVICES
 from shared.decider import Decision, Delivered, Tick
 from shared.invariants import Invariants, Limits
 from shared.log.memory import Store
@@ -42,7 +43,7 @@ from shared.settings import Settings
 from shared.thinker.rules import RuleThinker
 
 SWARM = "alpha"
-PERCEIVED = frozenset(CONSUMES["persona_runner"])
+PERCEIVED = frozenset(SERVICES["persona_runner"].consumes)
 LEDGER = (GrantRequested, BudgetGranted, BudgetSettled, BudgetExhausted)
 TICK_S = 5.0
 

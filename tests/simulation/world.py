@@ -23,7 +23,7 @@ from services.verifier import decider as verifier
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import own_folder
 from shared.contracts.boundaries import life
-from shared.contracts.catalog import CONSUMES, SHORT_LIVED, class_of
+from shared.contracts.catalog import SHORT_LIVED, class_of
 from shared.contracts.envelope import Message
 from shared.contracts.events import (
     AnyEvent,
@@ -44,6 +44,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE, caused_id, caused_token
 from shared.contracts.persona import PersonaPolicy
+from shared.contracts.services import SERVICES
 from shared.decider import Decider, Decision, Delivered, Effect, Result, Tick
 from shared.invariants import Invariants, Limits
 from shared.log.memory import Store
@@ -63,7 +64,7 @@ SWARM = "alpha"
 ACK_WAIT = timedelta(seconds=5)
 STALL_S = 60
 """How long a runner stands still: past the drain of whomever it thinks for."""
-PERCEIVED = frozenset(CONSUMES["persona_runner"])
+PERCEIVED = frozenset(SERVICES["persona_runner"].consumes)
 
 
 class Running:
@@ -195,7 +196,7 @@ class World:
     def _service(
         self, name: str, decider: Decider[object], perform: Callable[[Effect], Result], count: int
     ) -> list[Replica]:
-        consumer = Consumer(frozenset(CONSUMES[name]) - set(SHORT_LIVED))
+        consumer = Consumer(frozenset(SERVICES[name].consumes) - set(SHORT_LIVED))
         return [Replica(name, decider, consumer, perform) for _ in range(count)]
 
     # -- what happens -------------------------------------------------------------------------------------------------

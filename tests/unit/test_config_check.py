@@ -11,7 +11,7 @@ import pytest
 from services.cli import main as command_line
 from shared.config_check import Finding, examine
 from shared.configuration import KEYS, RENAMED
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from shared.settings_page import main, page
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from shared.configuration import KEYS, RENAMED, VARIABLES, load
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from shared.settings import READS, Core, Nats, Settings, SettingsError, listed, reads, variable
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,8 +22,9 @@ from services.memory_compactor import decider as compactor
 from services.persona_runner.host import Host, Hosted
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
-from shared.contracts.catalog import CLASSES, CONSUMES, SHORT_LIVED, class_of
+from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_of
 from shared.contracts.envelope import Message, Recorded, decode, encode, structured
+from shared.contracts.services import SERVICES
 from shared.decider import Decider, Delivered
 from shared.log.memory import MemoryLog
 from shared.memory.edge import EdgeIndex
@@ -80,7 +81,7 @@ def test_every_decider_takes_it_and_its_state_comes_back(service: str, seed: int
     for recorded in history(seed):
         past.append(recorded)
         states = {reads: decider.evolve(state, recorded) for reads, state in states.items()}
-        if class_of(recorded.event) not in CONSUMES[service]:
+        if class_of(recorded.event) not in SERVICES[service].consumes:
             continue
         message = Delivered(recorded=recorded, now=NOW)
         boundary = decider.boundary(message)

@@ -11,7 +11,6 @@ from services.actuator import decider as actuator
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.catalog import CONSUMES, REFUSED_WHEN_CROWDED
 from shared.contracts.events import (
     ActionClaimed,
     ActionExecuted,
@@ -21,6 +20,7 @@ from shared.contracts.events import (
     LogResolve,
     ProposalRejected,
 )
+from shared.contracts.services import SERVICES
 from shared.decider import NOTHING, Decision
 from tests.unit.gate.given import FINDING, LIFE, WHOSE, authorized, delivered, folded, proposed, verified
 
@@ -76,5 +76,5 @@ def test_what_has_its_verdict_is_not_refused_again() -> None:
 
 
 def test_only_what_a_service_consumes_can_be_refused() -> None:
-    for service, classes in REFUSED_WHEN_CROWDED.items():
-        assert set(classes) <= set(CONSUMES[service])
+    for row in SERVICES.values():
+        assert set(row.refused_when_crowded) <= set(row.consumes)

@@ -22,7 +22,7 @@ from services.memory_compactor.decider import (
     Unavailable,
     Written,
 )
-from shared.contracts.catalog import CONSUMES, EMITTERS, class_of, matches
+from shared.contracts.catalog import class_of, matches
 from shared.contracts.envelope import MAX_BODY_BYTES, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -37,6 +37,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import caused_id
 from shared.contracts.persona import charter_sha256
+from shared.contracts.services import SERVICES
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Performed, Result, Tick
 from shared.log.port import Expect
 from shared.runtime.handling import Answer, Commit, Done, Fold, Perform, Read, Verdict, handle
@@ -249,13 +250,13 @@ def test_an_answer_holds_as_many_of_the_best_as_fit_in_an_event(text: str) -> No
 
 
 def test_it_decides_only_what_is_its_own_and_listens_only_to_its_own_boundary() -> None:
-    owned = {name for name, emitters in EMITTERS.items() if "memory_compactor" in emitters}
+    owned = set(SERVICES["memory_compactor"].emits)
     assert {"snapshot.compressed", "recall.answered"} <= owned
     boundary = DECIDER.boundary(Delivered(recorded=record(draining(9), 1), now=at(1)))
     assert boundary is not None and boundary.guards == ("snapshot.*.alpha.ada",)
     assert DECIDER.boundary(Tick(id="t", now=at(1), swarm="alpha")) is None
     assert DECIDER.boundary(Delivered(recorded=record(snapshotted(), 1), now=at(1))) is None
-    assert "persona.draining" in CONSUMES["memory_compactor"]
+    assert "persona.draining" in SERVICES["memory_compactor"].consumes
 
 
 EVENTS = st.one_of(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shared.broker import UNTRUSTED, BrokerConfig, grants, operator_grants, render, service_of, tails
-from shared.contracts.catalog import CLASSES, EMITTERS, SERVICES, class_filter, has_slot, matches
+from shared.broker import BrokerConfig, grants, operator_grants, render, service_of, tails
+from shared.contracts.catalog import CLASSES, class_filter, has_slot, matches
+from shared.contracts.services import SERVICES
 
 KEYS = {name: f"U{n}" for n, name in enumerate(("bootstrap", "operator", "sys", *(f"{s}-1" for s in SERVICES)))}
 CONFIG = BrokerConfig(keys=KEYS, store_dir='/a "quoted" folder')
@@ -18,20 +19,20 @@ def sample(event_class: str, slot: str = "core") -> str:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_may_say_its_own_classes_and_no_other(service: str) -> None:
     allowed = grants(f"{service}-1").publish
-    slot = "r1" if service in UNTRUSTED else "core"
+    slot = "core" if SERVICES[service].trusted else "r1"
     said = {name for name in CLASSES if any(matches(a, sample(name, slot)) for a in allowed)}
-    assert said == {name for name, emitters in EMITTERS.items() if service in emitters}
+    assert said == set(SERVICES[service].emits)
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if has_slot(name)])
 def test_nobody_speaks_in_anothers_slot(name: str) -> None:
-    for instance in ("persona_runner-2", *(f"{service}-1" for service in SERVICES if service not in UNTRUSTED)):
+    for instance in ("persona_runner-2", *(f"{row.name}-1" for row in SERVICES.values() if row.trusted)):
         own = "r2" if instance == "persona_runner-2" else "core"
         for slot in {"r1", "r2", "core"} - {own}:
             assert not any(matches(a, sample(name, slot)) for a in grants(instance).publish), (instance, slot)
 
 
-@pytest.mark.parametrize("name", [name for name in CLASSES if set(EMITTERS[name]) & set(UNTRUSTED)])
+@pytest.mark.parametrize("name", [name for row in SERVICES.values() if not row.trusted for name in row.emits])
 def test_what_a_runner_says_bears_its_slot(name: str) -> None:
     assert has_slot(name)
 

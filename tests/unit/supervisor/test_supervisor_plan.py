@@ -11,6 +11,7 @@ from services.supervisor import plan
 from services.supervisor.plan import Options, Places
 from shared.broker import service_of
 from shared.configuration import VARIABLES
+from shared.contracts.services import SERVICES
 from shared.settings import reads
 
 ENVIRON = {
@@ -66,7 +67,7 @@ def test_every_instance_has_its_own_key_inbox_folder_and_health_port() -> None:
 
 def test_replicas_are_instances_of_their_own_and_every_gateway_has_its_port() -> None:
     given = environments(Options(replicas=2, runners=3))
-    assert {"governor-1", "governor-2", "persona_runner-3"} < set(given) and len(given) == 15
+    assert {"governor-1", "governor-2", "persona_runner-3"} < set(given) and len(given) == 14
     assert given["gateway-1"]["SWARM_HTTP_PORT"] != given["gateway-2"]["SWARM_HTTP_PORT"]
     assert "api" in plan.port_names(Options(replicas=2))
 
@@ -82,7 +83,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("SWARM_EMBEDDINGS_API_KEY") == {"memory_compactor-1"}
     assert holders("SWARM_S3_SECRET_KEY_FILE") == {"memory_compactor-1"}
     assert holders("SWARM_S3_SECRET_KEY") == {"memory_compactor-1"}
-    assert holders("SWARM_CORE_SECRET_FILE") == {f"{name}-1" for name in plan.SINGLE}
+    assert holders("SWARM_CORE_SECRET_FILE") == {f"{row.name}-1" for row in SERVICES.values() if row.trusted}
     assert holders("SWARM_VERDICT_SEED_FILE") == {"policy_gate-1"}
     assert holders("SWARM_WORKSPACE") == {"actuator-1"}
     assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "policy_gate-1"}

@@ -1,0 +1,196 @@
+"""Which services there are: one row each, from which the broker's permissions, `swarm up`, images, docs and tests come.
+
+A new service is a row here, a package `services/<name>` with a `__main__`, and its classes in `shared/contracts/events`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shared.contracts.catalog import CLASSES
+
+Replicas = Literal["shared", "sharded", "each", "one"]
+REPLICAS: dict[Replicas, str] = {
+    "shared": "any number: they share a durable consumer, and boundaries in the log keep them from doing a thing twice",
+    "sharded": "any number: personas are divided among those that live",
+    "each": "any number: each folds the whole log for itself",
+    "one": "one: its index folds the log in order",
+}
+"""How many instances of a service may run at once, and why."""
+
+
+class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One service. Classes are named as on the bus.
+
+    `account` of the broker: in CORE are those that decide; RUN, whose services are not trusted, reaches the log through exports only.
+    `timers` are classes it hands back until their time has come; they have a durable of their own, so that however many wait, the
+    service's work does not. `refused_when_crowded` it refuses at once, by one event, when it holds too many of one swarm; a runner or
+    actuator that is not answered asks again. All others wait, however many: few may cause them, or nobody may lose them.
+    `durables` are pairs (stream, durable consumer) its instances share, `tails` the streams of which each instance may keep one
+    ordered tail of its own. `holds` are the secrets it is told, as settings.
+    """
+
+    name: str
+    job: str
+    account: Literal["CORE", "RUN"] = "CORE"
+    emits: tuple[str, ...]
+    consumes: tuple[str, ...]
+    timers: tuple[str, ...] = ()
+    refused_when_crowded: tuple[str, ...] = ()
+    durables: tuple[tuple[str, str], ...] = ()
+    tails: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ("core.secret",)
+    replicas: Replicas = "shared"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether what it says needs no slot of its own to be told apart."""
+        return self.account == "CORE"
+
+    @property
+    def module(self) -> str:
+        """What `python -m` starts."""
+        return f"services.{self.name}"
+
+
+_ROWS = (
+    ServiceRow(
+        name="governor",
+        job="who lives, who ends, who may spend how much",
+        emits=(
+            "persona.spawned",
+            "persona.draining",
+            "persona.reaped",
+            "thought.sealed",
+            "spawn.refused",
+            "budget.granted",
+            "budget.settled",
+            "budget.exhausted",
+            "budget.refused",
+            "lot.granted",
+            "placement.changed",
+            "mesh.halted",
+        ),
+        consumes=("spawn.requested", "reap.requested", "grant.requested", "lot.requested", "snapshot.compressed"),
+        refused_when_crowded=("spawn.requested", "grant.requested", "lot.requested"),
+        durables=(("SWARM", "governor"),),
+    ),
+    ServiceRow(
+        name="verifier",
+        job="evidence, digest and risk of proposals; answers checks by reading",
+        emits=("check.result", "proposal.verified", "proposal.rejected", "recall.requested"),
+        consumes=("proposal.created", "check.requested", "recall.answered"),
+        refused_when_crowded=("proposal.created", "check.requested"),
+        durables=(("SWARM", "verifier"),),
+        tails=("SWARM", "RECALL"),
+    ),
+    ServiceRow(
+        name="policy_gate",
+        job="Cedar policies, default deny; asks people; signs what it permits",
+        emits=("proposal.authorized", "proposal.rejected", "approval.requested", "policy.activated", "mesh.halted"),
+        consumes=("proposal.verified", "approval.requested", "approval.granted", "approval.denied"),
+        timers=("approval.requested",),
+        refused_when_crowded=("proposal.verified",),
+        durables=(("SWARM", "policy_gate"), ("SWARM", "policy_gate-timers")),
+        holds=("core.secret", "verdict.seed"),
+    ),
+    ServiceRow(
+        name="actuator",
+        job="claims and executes authorised actions once",
+        emits=("lot.requested", "action.delayed", "action.claimed", "action.executed", "mesh.halted"),
+        consumes=("proposal.authorized",),
+        refused_when_crowded=("proposal.authorized",),
+        durables=(("SWARM", "actuator"),),
+    ),
+    ServiceRow(
+        name="memory_compactor",
+        job="embeds, indexes, recalls, compacts, snapshots to S3",
+        emits=(
+            "snapshot.compressed",
+            "snapshot.delayed",
+            "recall.answered",
+            "belief.asserted",
+            "belief.contested",
+            "belief.revised",
+        ),
+        consumes=(
+            "persona.spawned",
+            "persona.draining",
+            "thought.generated",
+            "hypothesis.raised",
+            "check.result",
+            "proposal.created",
+            "proposal.rejected",
+            "approval.granted",
+            "approval.denied",
+            "action.executed",
+            "recall.requested",
+        ),
+        durables=(("SWARM", "memory_compactor"), ("RECALL", "memory_compactor-recall")),
+        tails=("SWARM",),
+        holds=("core.secret", "embeddings.api_key", "qdrant.api_key", "s3.access_key", "s3.secret_key"),
+        replicas="one",
+    ),
+    ServiceRow(
+        name="gateway",
+        job="HTTP: control API, event stream, approvals inbox",
+        emits=(
+            "observation.recorded",
+            "spawn.requested",
+            "reap.requested",
+            "cognition.started",
+            "cognition.stopped",
+            "approval.granted",
+            "approval.denied",
+            "mesh.halted",
+            "mesh.resumed",
+            "recall.requested",
+        ),
+        consumes=tuple(name for name in CLASSES if name != "recall.requested"),
+        tails=("SWARM", "RECALL"),
+        holds=("core.secret", "http.keys"),
+        replicas="each",
+    ),
+    ServiceRow(
+        name="persona_runner",
+        job="the cognition loop of many personas",
+        account="RUN",
+        emits=(
+            "thought.generated",
+            "hypothesis.raised",
+            "check.requested",
+            "proposal.created",
+            "grant.requested",
+            "recall.requested",
+        ),
+        consumes=(
+            "observation.recorded",
+            "thought.generated",
+            "hypothesis.raised",
+            "check.requested",
+            "check.result",
+            "proposal.created",
+            "proposal.rejected",
+            "action.executed",
+            "persona.spawned",
+            "persona.draining",
+            "persona.reaped",
+            "placement.changed",
+            "thought.sealed",
+            "grant.requested",
+            "budget.granted",
+            "budget.exhausted",
+            "cognition.started",
+            "cognition.stopped",
+            "recall.answered",
+        ),
+        tails=("SWARM", "RECALL"),
+        holds=("model.api_key",),
+        replicas="sharded",
+    ),
+)
+
+SERVICES: dict[str, ServiceRow] = {row.name: row for row in _ROWS}
+"""Every service by its name, in the order they are told in."""
