@@ -8,7 +8,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     if name not in SERVICES:
         print(f"usage: python -m services NAME, where NAME is one of {', '.join(SERVICES)}", file=sys.stderr)
         raise SystemExit(2)
-    runpy.run_module(f"services.{name}", run_name="__main__", alter_sys=True)
+    runpy.run_module(SERVICES[name].module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

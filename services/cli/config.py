@@ -36,7 +36,7 @@ def check(
     if unknown := [name for name in service if name not in READS]:
         raise Stop(f"there is no service {unknown[0]!r}; there are {', '.join(READS)}", USAGE)
     env = {**os.environ, **({"SWARM_CONFIG": str(file)} if file else {})}
-    found = examine(env, service or SERVICES)
+    found = examine(env, service or tuple(SERVICES))
     if json:
         emit(found)
     else:

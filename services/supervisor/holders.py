@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from services.supervisor.keys import ensure_keys, ensure_secret, seed_file, write_private
-from shared.broker import BOOTSTRAP, OPERATOR, ROLES, UNTRUSTED, BrokerConfig, render
+from shared.broker import BOOTSTRAP, OPERATOR, ROLES, BrokerConfig, render
 from shared.configuration import load
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 
 UID = 10001
 BROKER, STORE, INDEX, DATA = "nats", "s3", "qdrant", "data"
@@ -48,7 +48,7 @@ def deliver(root: Path) -> None:
     }
     for service in SERVICES:
         held[service] = {f"{service}-1.nk": _seed(master, f"{service}-1")}
-        if service not in UNTRUSTED:
+        if SERVICES[service].trusted:
             held[service]["core-secret"] = core
     held["gateway"]["http-keys.toml"] = "".join(_key(name, tokens[name], PEOPLE[name]) for name in PEOPLE)
     held["memory_compactor"] |= {"s3-access": access, "s3-secret": secret, "qdrant-key": qdrant}

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from shared.configuration import VARIABLES
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from shared.settings import READS, reads
 from tests.unit.deploy.compose import ROOT, command_of, load, mounts, services, text, variables
 

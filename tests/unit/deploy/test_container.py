@@ -18,7 +18,7 @@ from types import ModuleType
 import pytest
 
 from services.supervisor import holders
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from tests.unit.deploy.compose import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
