@@ -13,19 +13,23 @@ Beside them `bootstrap` (declares streams and consumers), `operator` (people: re
 Wildcards in permissions match whole tokens only, so consumer names are fixed: a service's durable is named after the service
 (`<service>-recall` on RECALL); an instance's ordered tails are `tail-<instance>` on SWARM and `tail-<instance>-recall` on RECALL.
 
-Runners' tails are opened for them (`shared/runtime/tails.py`): a consumer may be told to *push* what it reads, and pushed at another
+Runners' tails are opened for them (`shared/runtime/doors.py`): a consumer may be told to *push* what it reads, and pushed at another
 service's requests it would ask for that service's deliveries in its name. The subject of the request cannot forbid that.
+
+A runner that serves some swarms only says and reads nothing of any other. What it says is bounded by the swarm in the subject. What it
+reads would be in the body of a request, so it has no reading of its own but of its tail: it asks the governor,
+on a subject that becomes in CORE one with its scope in it, which it can neither see nor choose.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from shared.contracts.catalog import class_filter
-from shared.contracts.ids import CORE, slot_of
+from shared.contracts.ids import CORE, EVERYONE, slot_of
 from shared.contracts.services import SERVICES
 from shared.log.dead import UNREADABLE
 from shared.log.streams import STREAMS
@@ -35,7 +39,7 @@ LOG_STREAM, RECALL_STREAM = "SWARM", "RECALL"
 BOOTSTRAP, OPERATOR, SYSTEM = "bootstrap", "operator", "sys"
 ROLES = (BOOTSTRAP, OPERATOR, SYSTEM)
 
-_STREAMED = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.")
+_STREAMED = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.", "door.get.")
 """Requests with more than one answer: their exports need `response_type: stream`."""
 
 _DISCOVERY = ("PING", "INFO", "STATS")
@@ -47,8 +51,16 @@ imported under it, so that only CORE answers. (`MSG.NEXT` and `DIRECT.GET` are a
 
 
 _CREATE = "$JS.API.CONSUMER.CREATE."
-TAIL_OPEN = "tail.open."
-"""What a runner's request for a tail arrives as in CORE, before the stream and the consumer."""
+TAIL_OPEN, DOOR_GET, DOOR_INFO = "tail.open.", "door.get.", "door.info."
+"""What a runner's requests arrive as in CORE: for a tail, before its scope, the stream and the consumer; for a direct get from the
+log, before its scope and its name; for what is known of a stream, before the stream and its name."""
+EVERY_SWARM = "_"
+"""The scope of who may read everything; another is names of swarms with `+` in between."""
+SAID_TO_ALL = ("cognition.started", "cognition.stopped")
+PUBLIC = tuple(class_filter(name, EVERYONE, EVERYONE) for name in SAID_TO_ALL)
+"""What is said to the whole mesh and runners of every scope read."""
+ANSWERS = 1200
+"""Messages that may answer one request: a page of a direct get and its status."""
 
 BATCHES_OPEN, BATCH_IDLE = 4, "50ms"
 """Atomic batches a stream takes at once, and how long one may wait for its next message. A batch of ours is sent in one go, so a
@@ -56,21 +68,24 @@ client has one open at a time; each that is opened costs the broker some fsyncs,
 
 
 class Grants(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user may do, as NATS subject filters."""
+    """What a user may do, as NATS subject filters; `answers`: how many to one request."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     deny_publish: tuple[str, ...] = ()
+    answers: int = 1
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs from mesh to mesh. `keys` are public nkeys by user name, and must have the three `ROLES`.
+    """What differs from mesh to mesh. `keys` are public nkeys by user name, and must have the three `ROLES`. `serves`: the swarms of
+    runners that serve some only, and reach no other.
 
     `sync_always` fsyncs before every acknowledgement; without it a power failure loses up to two minutes of acknowledged
     messages. Sizes are bytes.
     """
 
     keys: Mapping[str, str]
+    serves: Mapping[str, tuple[str, ...]] = {}
     store_dir: str
     host: str = "127.0.0.1"
     port: int = 4222
@@ -104,28 +119,43 @@ def tails(instance: str) -> tuple[tuple[str, str], ...]:
     return tuple((stream, names[stream]) for stream in SERVICES[service_of(instance)].tails)
 
 
-def emits(instance: str) -> tuple[str, ...]:
+def emits(instance: str, serves: Sequence[str] = ()) -> tuple[str, ...]:
     """Subject filters of the classes the instance says: in its own slot where subjects have one, which for all but runners is CORE's."""
     row = SERVICES[service_of(instance)]
     slot = CORE if row.trusted else slot_of(instance)
-    return tuple(class_filter(name, slot=slot) for name in row.emits)
+    return tuple(class_filter(name, swarm, slot=slot) for swarm in serves or ("*",) for name in row.emits)
 
 
-def _letters(service: str) -> tuple[str, ...]:
+def _letters(service: str, serves: Sequence[str]) -> tuple[str, ...]:
     """Letters of what nobody can read are CORE's: one that was forged in advance would keep the true one out."""
-    return (f"dead.{UNREADABLE}.>",) if SERVICES[service].trusted else ()
+    if not SERVICES[service].trusted:
+        return tuple(f"dead.{service}.*.*.*.*.{swarm}.>" for swarm in serves) or (f"dead.{service}.>",)
+    return f"dead.{service}.>", f"dead.{UNREADABLE}.>"
 
 
-def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
-    """Least privilege of one service instance. `runners`: the instances whose tails the governor opens."""
+def scope_of(serves: Sequence[str]) -> str:
+    """One token for the swarms a runner may read."""
+    return "+".join(sorted(serves)) or EVERY_SWARM
+
+
+def by_door(instance: str) -> dict[str, str]:
+    """What a runner asks that serves some swarms only, by what it would ask the broker for."""
+    infos = {f"$JS.API.STREAM.INFO.{stream}": f"{DOOR_INFO}{stream}.{instance}" for stream in STREAMS}
+    return {f"$JS.API.DIRECT.GET.{LOG_STREAM}": f"{DOOR_GET}{instance}", **infos}
+
+
+def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = ()) -> Grants:
+    """Least privilege of one service instance. `runners`: the instances whose tails the governor opens. `serves`: the only swarms
+    a runner reaches.
+    """
     service = service_of(instance)
     trusted = SERVICES[service].trusted
-    publish = [*emits(instance), f"dead.{service}.>", *_letters(service)]
+    publish = [*emits(instance, serves), *_letters(service, serves)]
     probe = f"probe.{instance}"
     publish += [probe, f"$JS.API.DIRECT.GET.PROBE.{probe}"]
     if trusted:
         publish.append("$JS.API.DIRECT.GET.PROBE")
-    publish += [f"$JS.API.STREAM.INFO.{stream}" for stream in STREAMS]
+    publish += by_door(instance).values() if serves else [f"$JS.API.STREAM.INFO.{stream}" for stream in STREAMS]
     for stream, durable in SERVICES[service].durables:
         publish += [
             f"$JS.API.CONSUMER.CREATE.{stream}.{durable}",
@@ -145,14 +175,19 @@ def grants(instance: str, runners: Iterable[str] = ()) -> Grants:
     if service == "policy_gate":
         publish.append("$KV.policies.>")
     read = {"policy_gate": ["KV_policies"], "governor": ["KV_leases"]}.get(service, [])
-    for stream in (LOG_STREAM, *(["KV_checkpoints"] if trusted else []), *read):
+    log = () if serves else (LOG_STREAM,)
+    for stream in (*log, *(["KV_checkpoints"] if trusted else []), *read):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
     spoken = service.replace("_", "-")
     discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]
-    opens = (f"{TAIL_OPEN}*.*",) if service == "governor" else ()
+    opens = (f"{TAIL_OPEN}*.*.*", f"{DOOR_GET}*.*", f"{DOOR_INFO}*.*") if service == "governor" else ()
     if opens:
         publish += [f"{_CREATE}{stream}.{tail}" for runner in runners for stream, tail in tails(runner)]
-    return Grants(publish=tuple(publish), subscribe=(f"{inbox_prefix(instance)}.>", *discovery, *opens))
+    return Grants(
+        publish=tuple(publish),
+        subscribe=(f"{inbox_prefix(instance)}.>", *discovery, *opens),
+        answers=ANSWERS if opens else 1,
+    )
 
 
 def operator_grants(instances: Iterable[str] = ()) -> Grants:
@@ -198,7 +233,16 @@ def render(config: BrokerConfig) -> str:
     instances = [name for name in config.keys if name not in ROLES]
     runners = [name for name in instances if not SERVICES[service_of(name)].trusted]
     core = [name for name in instances if name not in runners]
-    exported = _unique(subject for name in runners for subject in grants(name).publish)
+    if unknown := [name for name in config.serves if name not in runners]:
+        raise ValueError(
+            f"{unknown[0]} has no key or is no runner, and is to serve {', '.join(config.serves[unknown[0]])}"
+        )
+    granted = {name: grants(name, serves=config.serves.get(name, ())) for name in runners}
+    served = {
+        subject: _served(subject, scope_of(config.serves.get(name, ())))
+        for name in runners
+        for subject in granted[name].publish
+    }
     return "\n".join(
         [
             f"server_name: {_quote(config.server_name)}",
@@ -232,8 +276,8 @@ def render(config: BrokerConfig) -> str:
             "    ]",
             "    exports: [",
             *(
-                f"      {{ service: {_quote(_served(s))}, accounts: [RUN], response_type: {_responses(s)} }}"
-                for s in exported
+                f"      {{ service: {_quote(to)}, accounts: [RUN], response_type: {_responses(to)} }}"
+                for to in _unique(served.values())
             ),
             "    ]",
             "    imports: [",
@@ -242,16 +286,16 @@ def render(config: BrokerConfig) -> str:
             "  }",
             "  RUN {",
             "    users: [",
-            *(_user(config.keys[name], _seen_from_run(grants(name))) for name in runners),
+            *(_user(config.keys[name], _seen_from_run(granted[name])) for name in runners),
             "    ]",
             "    exports: [",
             '      { service: "$SRV.>", accounts: [CORE], response_type: stream }',
             "    ]",
             "    mappings: {",
-            *(f"      {_quote(s)}: {_quote(_renamed(s))}" for s in exported if s.startswith(_SYSTEM_API)),
+            *(f"      {_quote(s)}: {_quote(_renamed(s))}" for s in served if s.startswith(_SYSTEM_API)),
             "    }",
             "    imports: [",
-            *(_import(s) for s in exported),
+            *(_import(subject, to) for subject, to in served.items()),
             "    ]",
             "  }",
             "  SYS {",
@@ -266,7 +310,7 @@ def render(config: BrokerConfig) -> str:
 
 def _user(key: str, granted: Grants, *, responds: bool = True) -> str:
     deny = f", deny: {json.dumps(granted.deny_publish)}" if granted.deny_publish else ""
-    responses = '        allow_responses: { max: 1, expires: "5s" }\n' if responds else ""
+    responses = f'        allow_responses: {{ max: {granted.answers}, expires: "5s" }}\n' if responds else ""
     return (
         f"      {{ nkey: {key}, permissions: {{\n"
         f"        publish: {{ allow: {json.dumps(granted.publish)}{deny} }}\n"
@@ -275,14 +319,20 @@ def _user(key: str, granted: Grants, *, responds: bool = True) -> str:
     )
 
 
-def _import(subject: str) -> str:
-    to = f", to: {_quote(_renamed(subject))}" if subject.startswith(_SYSTEM_API) else ""
-    return f"      {{ service: {{ account: CORE, subject: {_quote(_served(subject))} }}{to} }}"
+def _import(subject: str, to: str) -> str:
+    own = _renamed(subject) if subject.startswith(_SYSTEM_API) else subject
+    return (
+        f"      {{ service: {{ account: CORE, subject: {_quote(to)} }}{'' if own == to else f', to: {_quote(own)}'} }}"
+    )
 
 
-def _served(subject: str) -> str:
-    """Who answers a runner's request in CORE: the broker, but for what opens a tail."""
-    return TAIL_OPEN + subject.removeprefix(_CREATE) if subject.startswith(_CREATE) else subject
+def _served(subject: str, scope: str) -> str:
+    """Who answers a runner's request in CORE: the broker, but for what opens a tail or asks at a door."""
+    if subject.startswith(_CREATE):
+        return f"{TAIL_OPEN}{scope}.{subject.removeprefix(_CREATE)}"
+    if subject.startswith(DOOR_GET):
+        return f"{DOOR_GET}{scope}.{subject.removeprefix(DOOR_GET)}"
+    return subject
 
 
 def _seen_from_run(granted: Grants) -> Grants:

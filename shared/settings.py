@@ -223,6 +223,10 @@ class Placement(Section, frozen=True, kw_only=True):
 
     shards: Positive = 64
     """Parts the personas are shared out in; never to be changed on a log that has some."""
+    serves: str = ""
+    """The only swarms a runner serves, comma-separated; empty is all that no other is named for. Its key must be one for these."""
+    groups: str = ""
+    """For the governor, which runners serve some swarms only: `persona_runner-2=alpha+beta,persona_runner-3=gamma`."""
     lease_ttl_s: Positive = 3
     """A runner that says nothing for so long has lost its share."""
 
@@ -361,6 +365,7 @@ _EVERY = (
     *("nats", "health", "store"),
 )
 _CORE = (*_EVERY, "core")
+_PLACEMENT = ("placement.shards", "placement.lease_ttl_s")
 READS: dict[str, tuple[str, ...]] = {
     "gateway": (
         *_CORE,
@@ -372,8 +377,8 @@ READS: dict[str, tuple[str, ...]] = {
         "swarm.open_actions",
         "swarm.spawns_per_minute",
     ),
-    "persona_runner": (*_EVERY, "thinker", "model", "placement"),
-    "governor": (*_CORE, "governor", "placement", "swarm", "global", "persona.actions_per_minute"),
+    "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
+    "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
     "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),

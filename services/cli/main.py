@@ -27,6 +27,7 @@ from services.cli.proposals import approve, deny, proposals
 from services.cli.quotas import Told, lines
 from services.cli.target import FAILED, HERE, OK, SWARM, USAGE, Stop, Swarm, Target
 from services.supervisor.plan import Options
+from shared.settings import listed
 
 VERSION = "0.1.0"
 
@@ -72,6 +73,14 @@ Port = Annotated[
     Parameter(validator=Number(gte=0, lte=65535), help="Default: the one of the last run, a well-known or a free one."),
 ]
 Runners = Annotated[int, Parameter(validator=Number(gte=1), help="How many persona runners.")]
+Serve = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="",
+        help="One more runner, for these swarms only (alpha,beta); its key reaches no other. Again for each further one.",
+    ),
+]
+Isolate = Annotated[bool, Parameter(negative="", help="No runner serves all swarms: only those of --serve are served.")]
 PolicyDir = Annotated[
     ExistingDirectory | None, Parameter(help="Folder of Cedar policies, in place of the built-in ones.")
 ]
@@ -98,13 +107,20 @@ def _options(
     http_keys: Path | None,
     config: Path | None,
     wait_s: float | None,
+    serve: tuple[str, ...] = (),
+    isolate: bool = False,
 ) -> Options:
+    if isolate and not serve:
+        raise Stop(
+            "with --isolate every runner serves named swarms: name them, such as --serve alpha,beta --serve gamma"
+        )
     ports = {name: port for name, port in (("api", api_port), ("nats", nats_port)) if port is not None}
     return Options(
         host=host,
         ports=ports,
         well_known=True,
-        runners=runners,
+        runners=0 if isolate else runners,
+        serve=tuple(listed(swarms) for swarms in serve),
         sync_always=sync_always,
         policy_dir=str(policy_dir.resolve()) if policy_dir else None,
         http_allow=http_allow,
@@ -123,6 +139,8 @@ def up(
     api_port: Port = None,
     nats_port: Port = None,
     runners: Runners = 1,
+    serve: Serve = (),
+    isolate: Isolate = False,
     sync_always: Annotated[bool, Parameter(help="Acknowledge only what is on disk.")] = True,
     policy_dir: PolicyDir = None,
     http_allow: HttpAllow = "",
@@ -140,6 +158,8 @@ def up(
         api_port=api_port,
         nats_port=nats_port,
         runners=runners,
+        serve=serve,
+        isolate=isolate,
         sync_always=sync_always,
         policy_dir=policy_dir,
         http_allow=http_allow,

@@ -1,4 +1,4 @@
-"""Wiring: one shell for lineage and ledger, a tick a swarm for what nobody asks for, and runners are placed and their tails opened."""
+"""Wiring: one shell for lineage and ledger, a tick a swarm for what nobody asks for, and runners are placed and asked for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from services.governor.effects import Roster
 from services.governor.places import Places
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import Tick
+from shared.placement import groups_of
+from shared.runtime.doors import Doors
 from shared.runtime.service import Service
-from shared.runtime.tails import open_tails
 from shared.settings import Settings, SettingsError
 
 STATE_VERSION = 2
@@ -58,7 +59,12 @@ async def wire(service: Service) -> None:
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
 
-    places = Places(service.log, service.bucket("leases"), shards=service.settings.placement.shards)
-    await open_tails(service.connection)
+    try:
+        groups = groups_of(service.settings.placement.groups)
+    except ValueError as error:
+        raise SettingsError(f"SWARM_PLACEMENT_GROUPS: {error}") from error
+    places = Places(service.log, service.bucket("leases"), shards=service.settings.placement.shards, groups=groups)
+    service.health.warn("unserved", lambda: places.unserved(roster.live))
+    await Doors(service.connection).open()
     service.every(service.settings.placement.lease_ttl_s / 3, places.look, "placement")
     service.every(every_s, reconcile, "reconcile")

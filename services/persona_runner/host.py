@@ -32,7 +32,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE, slot_of
 from shared.log.marks import Trail
-from shared.placement import Placements, shard_of, share_of
+from shared.placement import Change, Placements, shard_of, share_of
 from shared.thinker.perception import Perception
 from shared.thinker.port import Percept
 
@@ -40,6 +40,8 @@ Key = tuple[str, str]
 """Swarm and persona."""
 
 SAMPLES = 8
+ELSEWHERE = -1
+"""No shard of anybody."""
 
 
 class Member:
@@ -79,10 +81,12 @@ class Kept(msgspec.Struct, array_like=True):
 
 
 class Hosted(msgspec.Struct, array_like=True):
-    """A host, as it is checkpointed. `shards` of `shard_count` are whole; `swarms`: name, newest observation, perception."""
+    """A host, as it is checkpointed. `shards` of `shard_count` are whole, but for swarms that are `apart`; `swarms`: name, newest
+    observation, perception."""
 
     position: int
     shard_count: int
+    apart: list[str]
     shards: list[int]
     controls: dict[str, tuple[int, int]]
     swarms: list[tuple[str, int, bytes]]
@@ -92,11 +96,15 @@ class Hosted(msgspec.Struct, array_like=True):
 class Host:
     """See the module's theory. Synchronous: it waits for nothing and does nothing outside.
 
-    `runner` is the instance it is in, whose number is its slot: raises `ValueError` where there is none.
+    `runner` is the instance it is in, whose number is its slot: raises `ValueError` where there is none. `serves`: the only swarms
+    whose personas are hosted here; none is all but those that are served by others alone.
     """
 
-    def __init__(self, *, shards: int, thinker: str, runner: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, *, shards: int, thinker: str, runner: str, serves: Iterable[str] = (), limits: Limits | None = None
+    ) -> None:
         self.shard_count = shards
+        self.serves = tuple(sorted(set(serves)))
         self.limits = limits or Limits()
         self.shards: set[int] = set()
         self.position = 0
@@ -104,6 +112,7 @@ class Host:
         self.slot = slot_of(runner)
         self._thinker, self._runner = thinker, runner
         self.placements = Placements()
+        self._apart: frozenset[str] = frozenset()
         self._swarms: dict[str, Swarm] = {}
         self._controls: dict[str, tuple[int, int]] = {}
         self._joining: dict[Key | int, list[Stored]] = {}
@@ -230,13 +239,26 @@ class Host:
 
     def share(self) -> frozenset[int]:
         """The shards the governor has given to this slot, as far as is known; none where it reckons with other shards."""
-        current = self.placements.current
+        current = self.placement
         if current is None or current.shards != self.shard_count:
             return frozenset()
         return share_of(self.slot, current.slots, self.shard_count)
 
+    @property
+    def placement(self) -> Change | None:
+        """The governor's last word on the swarms that are served here."""
+        return self.placements.current(self.serves[0] if self.serves else EVERYONE)
+
+    def regroup(self) -> None:
+        """Reckon with the swarms that are served apart as of now; when they have changed, all shards are to be loaded anew."""
+        if self.placements.apart != self._apart:
+            self.lose(self.shards)
+            self._apart = self.placements.apart
+
     def shard(self, key: Key) -> int:
-        """The persona's shard."""
+        """The persona's shard; `ELSEWHERE` for those of a swarm that is not served here."""
+        if key[0] not in self.serves if self.serves else key[0] in self._apart:
+            return ELSEWHERE
         return shard_of(*key, self.shard_count)
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -248,6 +270,7 @@ class Host:
         return Hosted(
             position=self.position,
             shard_count=self.shard_count,
+            apart=sorted(self._apart),
             shards=sorted(whole),
             controls=dict(self._controls),
             swarms=[(name, swarm.heard_seq, swarm.perception.state()) for name, swarm in self._swarms.items()],
@@ -262,7 +285,8 @@ class Host:
     def restore(self, hosted: Hosted, shards: Iterable[int]) -> None:
         """Go on from what was captured, with those of `shards` that are whole in it; to be called before anything else."""
         self.position, self._controls = hosted.position, hosted.controls
-        if hosted.shard_count == self.shard_count:
+        self._apart = self.placements.apart
+        if hosted.shard_count == self.shard_count and set(hosted.apart) == self._apart:
             self.shards = set(shards) & set(hosted.shards)
         for name, heard_seq, perception in hosted.swarms:
             swarm = self._swarms[name] = Swarm()

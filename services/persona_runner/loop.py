@@ -11,6 +11,7 @@ import structlog
 
 from services.persona_runner.host import Host, Key
 from services.persona_runner.stepping import stepping
+from shared.broker import PUBLIC
 from shared.contracts.catalog import SHORT_LIVED, about, class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaReaped, PersonaSpawned, PlacementChanged, ThoughtGenerated
@@ -24,13 +25,21 @@ from shared.telemetry import PERSONAS, THOUGHTS
 log = structlog.get_logger()
 
 SOURCE = "persona_runner"
-FILTERS = tuple(class_filter(c) for c in SERVICES[SOURCE].consumes if c not in SHORT_LIVED)
-LIFECYCLE = (class_filter("persona.spawned"), class_filter("persona.reaped"))
+LIFECYCLE = ("persona.spawned", "persona.reaped")
 AWAY_S, FAILED_S, HELD_S = 1.0, 5.0, 1.0
 SLICE_S = 0.02
 """The longest that events are taken in without letting others run: leases are to be renewed meanwhile."""
 LOADING = 8
 """Personas read from the log at a time."""
+
+
+def filters(serves: Iterable[str] = ()) -> tuple[str, ...]:
+    """What a runner follows: of all swarms, or of these only, and then what is said to the whole mesh."""
+    followed = [c for c in SERVICES[SOURCE].consumes if c not in SHORT_LIVED]
+    served = tuple(serves)
+    if not served:
+        return tuple(class_filter(c) for c in followed)
+    return (*(class_filter(c, swarm) for swarm in served for c in followed), *PUBLIC)
 
 
 class Loop:
@@ -60,7 +69,7 @@ class Loop:
         self.running = False
         self.placed = asyncio.Event()
         """Set when the governor's word has changed."""
-        self._tail = log_.tail(FILTERS, host.position)
+        self._tail = log_.tail(filters(host.serves), host.position)
 
     # -- the log -----------------------------------------------------------------------------------------------------
 
@@ -85,6 +94,7 @@ class Loop:
     async def own(self, shards: Iterable[int]) -> None:
         """Host exactly these shards from now on. Raises `LogUnavailable`, and may then be called again."""
         wanted = set(shards)
+        self._host.regroup()
         self._host.lose(self._host.shards - wanted)
         gained = wanted - self._host.shards
         if gained:
@@ -105,7 +115,8 @@ class Loop:
 
     async def _load(self, shards: set[int], upto: int) -> None:
         lives: dict[Key, bool] = {}
-        for recorded in await self._log.read(LIFECYCLE, upto=upto):
+        lifecycle = [class_filter(c, swarm) for c in LIFECYCLE for swarm in self._host.serves or ("*",)]
+        for recorded in await self._log.read(lifecycle, upto=upto):
             key = (recorded.event.swarm, recorded.event.persona)
             if self._host.shard(key) in shards:
                 lives[key] = isinstance(recorded.event, PersonaSpawned) and key not in lives

@@ -7,6 +7,7 @@ alone for a while.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -28,11 +29,12 @@ MAX_WAITING = 256
 class Recaller:
     """One process's questions to memory. `follow` must run for answers to come."""
 
-    def __init__(self, log_: Log, *, source: str, slot: str) -> None:
+    def __init__(self, log_: Log, *, source: str, slot: str, serves: Sequence[str] = ()) -> None:
         self._log = log_
         self._slot = slot
         self._source = source
-        self._tail = log_.tail((class_filter("recall.answered"),), stream="RECALL")
+        answers = [class_filter("recall.answered", swarm) for swarm in serves or ("*",)]
+        self._tail = log_.tail(answers, stream="RECALL")
         self._waiting: dict[str, asyncio.Future[tuple[Memory, ...]]] = {}
         self._unanswered = 0
         self._silent_until = 0.0

@@ -15,10 +15,10 @@ from services.persona_runner.lease import Lease
 from services.persona_runner.loop import AWAY_S, SOURCE, Loop
 from services.persona_runner.recall import Recaller
 from shared.log.port import LogUnavailable
-from shared.placement import PLACEMENT
+from shared.placement import PLACEMENT, boundary_of
 from shared.runtime.service import Service, first_of
 from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
-from shared.settings import Settings, SettingsError
+from shared.settings import Settings, SettingsError, listed
 from shared.thinker.port import Thinker
 
 log = structlog.get_logger()
@@ -56,10 +56,15 @@ async def wire(service: Service) -> None:
     settings = service.settings
     thinker = thinker_of(settings)
     try:
-        host = Host(shards=settings.placement.shards, thinker=thinker.name, runner=service.instance)
+        host = Host(
+            shards=settings.placement.shards,
+            thinker=thinker.name,
+            runner=service.instance,
+            serves=listed(settings.placement.serves),
+        )
     except ValueError as error:
         raise SettingsError(f"SWARM_INSTANCE: {error}") from error
-    recaller = Recaller(service.log, source=SOURCE, slot=host.slot)
+    recaller = Recaller(service.log, source=SOURCE, slot=host.slot, serves=host.serves)
     lease = Lease(service.bucket("leases"), service.instance, ttl_s=settings.placement.lease_ttl_s)
     checkpoint = CheckpointFile(
         checkpoint_path(settings, service.instance), Hosted, services.persona_runner, shared.thinker, shared.contracts
@@ -67,7 +72,7 @@ async def wire(service: Service) -> None:
     service.health.progress = lambda: host.position + len(host)
     known = await checkpoint.load(service.log)
     await lease.renew()
-    for said in await service.log.read((PLACEMENT,)):
+    for said in await service.log.read([boundary_of(swarm) for swarm in host.serves] or (PLACEMENT,)):
         host.placements.add(said)
     if known is not None:
         host.restore(known, host.share())
@@ -95,7 +100,9 @@ async def wire(service: Service) -> None:
         return None if loop.running else "the log is still being read"
 
     async def placed() -> str | None:
-        current = host.placements.current
+        current = host.placement
+        if host.serves and current is None:
+            return f"the governor names no runners of {', '.join(host.serves)}; name {service.instance} in SWARM_PLACEMENT_GROUPS there"
         if current is None or current.shards == settings.placement.shards:
             return None
         return f"SWARM_PLACEMENT_SHARDS is {settings.placement.shards} here and {current.shards} at the governor; make them the same"

@@ -38,6 +38,7 @@ from services.supervisor.state import (
 from services.supervisor.watchdog import Watchdog, has_room
 from shared.broker import BrokerConfig, render
 from shared.configuration import VARIABLES, load
+from shared.placement import groups_of
 from shared.settings import reads
 
 BOOTSTRAP_ATTEMPTS = 3
@@ -50,12 +51,13 @@ class MeshFailed(Exception):
 
 
 class Mesh:
-    """One mesh on one data folder. Raises `SettingsError`; `MeshRunning`, `PortTaken` and `MeshFailed` when entered."""
+    """One mesh on one data folder. Raises `SettingsError` and `ValueError`; `MeshRunning`, `PortTaken` and `MeshFailed` when entered."""
 
     def __init__(
         self, data_dir: Path | str, options: Options | None = None, *, on_line: LineSink | None = None
     ) -> None:
         self.options = options or Options()
+        groups_of(plan.runner_groups(self.options))
         self.data = Path(data_dir).resolve()
         environ = absolute(os.environ)
         config = {"SWARM_CONFIG": self.options.config} if self.options.config else {}
@@ -254,6 +256,7 @@ class Mesh:
         self.workspace.mkdir(parents=True, exist_ok=True)
         config = BrokerConfig(
             keys=keys,
+            serves=plan.serves(self.options),
             store_dir=str(store),
             port=self.ports["nats"],
             monitor_port=self.ports["monitor"],

@@ -40,15 +40,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What may be asked of a mesh. Ports by name (`nats`, `api`) are fixed; all others are those of the last run or free ones,
     and with `well_known` those a person would try first, where they are free.
 
-    `services` None is all of them, `runners` how many persona runners, `replicas` how many of each other of which there may be
-    more than one; an empty tuple and `s3` false leave the broker alone. `env` is added to every process and wins.
-    `ready_timeout_s` is how long one may come no nearer to being ready; None: as the settings say.
+    `services` None is all of them, `runners` how many persona runners serve every swarm that has none of its own, `serve` the
+    swarms of each further one, `replicas` how many of each other of which there
+    may be more than one; an empty tuple and `s3` false leave the broker alone. `env` is
+    added to every process and wins. `ready_timeout_s` is how long one may come no nearer to being ready; None: as the settings say.
     """
 
     host: str = "127.0.0.1"
     ports: Mapping[str, int] = {}
     well_known: bool = False
     runners: int = 1
+    serve: tuple[tuple[str, ...], ...] = ()
     replicas: int = 1
     services: tuple[str, ...] | None = None
     s3: bool = True
@@ -102,9 +104,19 @@ def _how_many(row: ServiceRow, options: Options) -> int:
         case "one":
             return 1
         case "sharded":
-            return options.runners
+            return options.runners + len(options.serve)
         case "shared" | "each":
             return options.replicas
+
+
+def serves(options: Options) -> dict[str, tuple[str, ...]]:
+    """The swarms of each runner that serves some only."""
+    return {f"{RUNNER}-{n}": swarms for n, swarms in enumerate(options.serve, start=options.runners + 1)}
+
+
+def runner_groups(options: Options) -> str:
+    """The same, as the governor is told."""
+    return ",".join(f"{instance}={'+'.join(swarms)}" for instance, swarms in serves(options).items())
 
 
 def users(options: Options) -> tuple[str, ...]:
@@ -240,6 +252,10 @@ def _special(
             "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
             **_hosts(options),
         }
+    if service == "governor" and options.serve:
+        return {"SWARM_PLACEMENT_GROUPS": runner_groups(options)}
+    if service == RUNNER and (swarms := serves(options).get(instance)):
+        return {"SWARM_PLACEMENT_SERVES": ",".join(swarms)}
     return {}
 
 

@@ -64,6 +64,8 @@ class Connection:
         self._passing: asyncio.Task[None] | None = None
         self.fenced = False
         """Whether nothing may be sent now."""
+        self.asks: Mapping[str, str] = {}
+        """What is asked under another subject than the one that is meant."""
         self.passes: Callable[[], Awaitable[bool]] | None = None
         """Asked after each reconnect, before the fence is lifted; it may raise `LogUnavailable` and is then asked again."""
         self.closed = asyncio.Event()
@@ -135,9 +137,18 @@ class Connection:
         if callback in self._on_reconnect:
             self._on_reconnect.remove(callback)
 
-    async def subscribe(self, inbox: str, take: Take) -> Subscription:
-        """Have `take` called for every message on `inbox`, in order."""
-        return await self._client.subscribe_direct(inbox, take)
+    async def subscribe(self, subject: str, take: Take, *, queue: str = "") -> Subscription:
+        """Have `take` called for every message on `subject`, in order; of those in one queue, one is."""
+        return await self._client.subscribe_direct(subject, take, queue)
+
+    def relay(self, subject: str, message: Raw) -> None:
+        """Send on what came, headers and status as they are. Raises `LogUnavailable` like `send`."""
+        if self.fenced:
+            raise LogUnavailable(FENCED)
+        try:
+            self._client.send_raw(subject, message.data, "", message.head)
+        except nats.errors.Error as error:
+            raise LogUnavailable(f"cannot publish on {subject}: {error}") from error
 
     def send(self, subject: str, body: bytes = b"", *, reply: str = "", lines: str = "") -> None:
         """Publish and do not wait; `lines` are the headers. Raises `LogUnavailable` when the connection is gone and its buffer full,
@@ -209,6 +220,7 @@ class Connection:
         self._next += 1
         token = str(self._next)
         reply = self._inbox + token
+        subject = self.asks.get(subject, subject)
         for body in bodies:
             self._send(subject, body, reply, lines)
         loop = asyncio.get_running_loop()

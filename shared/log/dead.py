@@ -42,7 +42,8 @@ async def bury(connection: Connection, who: str, stream: str, seq: int, message:
     """Returns once the letter is stored (now or before). Raises `LogUnavailable`.
 
     What would not fit into a letter is cut, and the letter says so: headers that are too long are left out, of a body that is
-    too large the beginning is kept, and a subject that is too long is named by its digest, and by its beginning in a header.
+    too large the beginning is kept, and a subject that is too long is named by class, swarm, persona
+    and its digest, and by its beginning in a header.
     """
     headers = {k: v for k, v in message.headers.items() if is_name(k) and not k.startswith("Nats-")}
     if len(message.head) > MAX_HEADERS:
@@ -52,7 +53,8 @@ async def bury(connection: Connection, who: str, stream: str, seq: int, message:
     name = message.subject
     if len(name.encode("utf-8", "replace")) > MAX_SUBJECT:
         headers["swarm-dead-subject"] = name[:MAX_SUBJECT]
-        name = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        name = ".".join((*name.split(".")[:4], digest)) if owner(name) else digest
     headers["swarm-dead-reason"] = reason
     headers["swarm-dead-detail"] = " ".join(detail.split())[:500]
     headers["Nats-Expected-Last-Subject-Sequence"] = "0"

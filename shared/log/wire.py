@@ -175,9 +175,9 @@ class WireClient(Client):
         """The parser of what `client` reads; it hands messages to `client.takers` and all else to nats-py's methods."""
         return _Parser(client)
 
-    async def subscribe_direct(self, subject: str, take: Take) -> Subscription:
+    async def subscribe_direct(self, subject: str, take: Take, queue: str = "") -> Subscription:
         """Subscribe; `take` is called by the reading loop itself, in order. What it raises goes to the error callback."""
-        subscription = await self.subscribe(subject)
+        subscription = await self.subscribe(subject, queue)
         self.takers[subscription._id] = take
         return subscription
 
@@ -196,13 +196,15 @@ class WireClient(Client):
         Raises nats-py's errors of a closed connection, a full buffer and a too large message, and `ValueError` for what is
         no subject.
         """
-        if lines:
-            head = b"NATS/1.0\r\n%b\r\n" % lines.encode("utf-8", "replace")
-            size = len(head) + len(data)
+        self.send_raw(subject, data, reply, b"NATS/1.0\r\n%b\r\n" % lines.encode("utf-8", "replace") if lines else b"")
+
+    def send_raw(self, subject: str, data: bytes, reply: str, head: bytes) -> None:
+        """As `send`; `head` is the whole header block, a status too."""
+        size = len(head) + len(data)
+        if head:
             line = f"HPUB {subject} {reply} {len(head)} {size}\r\n"
             command = b"%b%b%b\r\n" % (line.encode("utf-8", "surrogateescape"), head, data)
         else:
-            size = len(data)
             line = f"PUB {subject} {reply} {size}\r\n"
             command = b"%b%b\r\n" % (line.encode("utf-8", "surrogateescape"), data)
         if not subject or _GAP.search(subject) or _GAP.search(reply):

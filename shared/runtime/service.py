@@ -27,6 +27,7 @@ import nats.micro
 import structlog
 import uvloop
 
+from shared.broker import by_door
 from shared.configuration import load
 from shared.contracts.catalog import SHORT_LIVED, class_filter
 from shared.contracts.services import SERVICES
@@ -81,6 +82,8 @@ class Service:
             buries=self.row.trusted,
             dedup_key=settings.dedup_key(),
         )
+        if settings.placement.serves:
+            connection.asks = by_door(self.instance)
         witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
         self.identity = Identity(connection, self.log.trail, witness)
         connection.passes = self.identity.look

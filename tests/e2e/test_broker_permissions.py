@@ -11,104 +11,22 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.micro import add_service
 from nats.micro.service import ServiceConfig
 
 from services.persona_runner.lease import Lease
 from services.supervisor.keys import ensure_keys
-from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
-from shared.broker import ROLES, BrokerConfig, inbox_prefix, render
+from shared.broker import ROLES
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, has_slot
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import CognitionStopped, Credits, GrantRequested, HypothesisRaised
 from shared.contracts.ids import utc_now
 from shared.contracts.services import SERVICES
-from shared.log.connection import Connection
-from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
-from shared.log.port import ConsumerSpec, Expect, StaleBoundary
-from shared.log.puller import create_request
+from shared.log.port import Expect, StaleBoundary
 from shared.log.streams import STREAMS
-from shared.runtime.tails import open_tails
-
-NAMES = (*ROLES, *(f"{service}-1" for service in SERVICES), "persona_runner-2")
-
-
-class World:
-    """A broker with one user for each name, and the violations it told each of them."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
-        self.violations: dict[str, list[str]] = {}
-        self._clients: list[Client] = []
-        self._connections: list[Connection] = []
-
-    async def client(self, name: str) -> Client:
-        async def told(error: Exception) -> None:
-            self.violations.setdefault(name, []).append(str(error))
-
-        client = await nats.connect(
-            self.mesh.nats_url,
-            nkeys_seed=str(self.mesh.key(name)),
-            inbox_prefix=inbox_prefix(name).encode(),
-            error_cb=told,
-        )
-        self._clients.append(client)
-        return client
-
-    async def log(self, name: str) -> JetStreamLog:
-        connection = await Connection.open(
-            self.mesh.nats_url, name=name, seed_file=self.mesh.key(name), inbox_prefix=inbox_prefix(name)
-        )
-        self._connections.append(connection)
-        return JetStreamLog(connection, service=name.rpartition("-")[0], instance=name)
-
-    async def opens_tails(self) -> None:
-        """What the governor does for runners."""
-        await open_tails((await self.log("governor-1")).connection)
-
-    async def refused(self, name: str, subject: str) -> bool:
-        """Whether the broker refuses the publish; it says so before it answers a ping that came after."""
-        client = await self.client(name)
-        before = len(self.violations.get(name, []))
-        await client.publish(subject, b"{}")
-        for _ in range(2):  # nats-py's first ping may overtake what is still in its buffer
-            await client.flush()
-        return len(self.violations.get(name, [])) > before
-
-    async def puller(self, log: JetStreamLog) -> None:
-        """Declares the durable consumer of the log's service, and asks it for nothing."""
-        spec = ConsumerSpec(name=log.service, filters=(class_filter("proposal.created"),))
-        subject = f"$JS.API.CONSUMER.CREATE.SWARM.{log.service}"
-        answer = await log.connection.request(subject, create_request(spec))
-        assert b'"error"' not in answer.data, answer.data
-
-    async def subjects(self) -> dict[str, int]:
-        client = await self.client("bootstrap")
-        answer = await client.request("$JS.API.STREAM.INFO.SWARM", b'{"subjects_filter": ">"}')
-        return dict(json.loads(answer.data)["state"].get("subjects") or {})
-
-    async def close(self) -> None:
-        for client in self._clients:
-            await client.close()
-        for connection in self._connections:
-            await connection.close()
-
-
-class BareBroker(Mesh):
-    """The broker and the streams of a full mesh, with a key for everyone, and no services."""
-
-    def _write_config(self, keys: dict[str, str]) -> None:
-        config = BrokerConfig(
-            keys=ensure_keys(self.places.keys, NAMES),
-            store_dir=str(self.data / "nats"),
-            port=self.ports["nats"],
-            monitor_port=self.ports["monitor"],
-            sync_always=False,
-        )
-        (self.data / "nats.conf").write_text(render(config))
+from tests.e2e.users import NAMES, BareBroker, World, answers
 
 
 @pytest.fixture
@@ -134,17 +52,6 @@ def hypothesis(number: int) -> Message:
 def asking(number: int) -> Message:
     event = GrantRequested(swarm="a", persona=f"child-{number}", need=Credits(tokens=1), slot="r1")
     return message(event, f"grant-{number}")
-
-
-async def answers(client: Client, subject: str, body: bytes) -> list[Msg]:
-    """Everything that comes until the end-of-batch status."""
-    inbox = client.new_inbox()
-    subscription = await client.subscribe(inbox)
-    await client.publish(subject, body, reply=inbox)
-    got: list[Msg] = []
-    while not got or "Status" not in (got[-1].headers or {}):
-        got.append(await subscription.next_msg(timeout=5))
-    return got[:-1]
 
 
 async def test_every_service_publishes_its_own_classes_and_is_refused_all_others(world: World) -> None:

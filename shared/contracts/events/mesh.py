@@ -26,7 +26,10 @@ class CognitionStopped(Event, frozen=True, kw_only=True, tag="cognition.stopped"
 
 
 class PlacementChanged(Event, frozen=True, kw_only=True, tag="placement.changed"):
-    """Which runners there are from now on; of `shards` shards each is held by one of them (`shared/placement.py`)."""
+    """Which runners there are from now on; of `shards` shards each is held by one of them (`shared/placement.py`).
+
+    Of all swarms but those with a word of their own; one of those without slots takes it back.
+    """
 
     slots: Annotated[tuple[Slot, ...], Meta(max_length=MAX_REFS)]
     shards: Annotated[int, Meta(ge=1, le=65_536)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 
 from services.governor.places import Places
 from services.persona_runner.effects import performer, think
-from services.persona_runner.host import Host
+from services.persona_runner.host import ELSEWHERE, Host
 from services.persona_runner.lease import Lease
 from services.persona_runner.loop import Loop
 from services.persona_runner.service import thinker_of
@@ -42,11 +42,12 @@ from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryKeyValue, MemoryLog
 from shared.log.port import Log
 from shared.log.streams import ensure
-from shared.placement import PLACEMENT, owner_of, shard_of, share_of
+from shared.placement import PLACEMENT, groups_of, owner_of, shard_of, share_of
 from shared.settings import Model, Settings, SettingsError
 from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
 from shared.thinker.rules import RuleThinker
 from tests.broker import Broker
+from tests.unit.gate.given import message_of
 from tests.unit.runner.runner_model import IDENTITY, START
 
 SHARDS = 16
@@ -289,6 +290,67 @@ async def test_who_is_alive_is_placed_and_who_is_gone_is_replaced() -> None:
     await one.release()
     assert ("r1",) == await word(5)
     assert 5 == len(await log.read((PLACEMENT,)))
+
+
+async def test_swarms_of_their_own_runners_are_theirs_alone_and_come_back_when_nobody_is_named_for_them() -> None:
+    now = [START]
+    log, bucket = MemoryLog(lambda: now[0]), MemoryKeyValue(lambda: now[0])
+    leases = [Lease(bucket, f"persona_runner-{n}", ttl_s=600) for n in (1, 2, 3)]
+    groups = groups_of("persona_runner-2=alpha+beta,persona_runner-3=alpha+beta")
+
+    async def words(groups: Mapping[tuple[str, ...], frozenset[str]]) -> dict[str, tuple[str, ...]]:
+        now[0] += timedelta(seconds=10)
+        await Places(log, bucket, shards=64, groups=groups, clock=lambda: now[0]).look()
+        return {r.event.swarm: r.event.slots for r in await log.last((PLACEMENT,))}  # type: ignore[union-attr]
+
+    assert {"all": (), "alpha": ("r2", "r3"), "beta": ("r2", "r3")} == await words(groups)
+    await leases[0].renew()
+    await leases[1].renew()
+    assert {"all": ("r1",), "alpha": ("r2",), "beta": ("r2",)} == await words(groups)
+    await leases[1].release()
+    assert {"all": ("r1",), "alpha": ("r2",), "beta": ("r2",)} == await words(groups)
+    await leases[2].renew()
+    assert {"all": ("r1",), "alpha": ("r3",), "beta": ("r3",)} == await words(groups)
+    assert {"all": ("r1",), "alpha": ("r3",), "beta": ()} == await words(groups_of("persona_runner-3=alpha"))
+    assert {"all": ("r1", "r3"), "alpha": (), "beta": ()} == await words({})
+    places = Places(log, bucket, shards=64, groups=groups, clock=lambda: now[0])
+    await leases[0].release()
+    now[0] += timedelta(seconds=700)
+    await places.look()
+    assert places.unserved(["alpha", "gamma"]) is None, "whose runners are gone keep what is theirs"
+    never = Places(MemoryLog(lambda: now[0]), bucket, shards=64, groups=groups, clock=lambda: now[0])
+    for _ in range(2):
+        await never.look()
+    assert str(never.unserved(["alpha", "gamma"])).startswith("no runner serves gamma:")
+    await words({})
+    count = len(await log.read((PLACEMENT,)))
+    await words({})
+    assert count == len(await log.read((PLACEMENT,)))
+
+
+def test_a_runner_hosts_what_it_serves_and_loads_anew_when_that_changes() -> None:
+    log = MemoryLog(lambda: START)
+
+    def word(swarm: str, *slots: str) -> Recorded:
+        event = PlacementChanged(swarm=swarm, persona="all", slots=slots, shards=SHARDS)
+        (seq,) = log.store.append([message_of(event, id=f"w{len(log.store.records)}")])
+        return log.store.records[seq - 1]
+
+    free = Host(shards=SHARDS, thinker="rules", runner="persona_runner-1")
+    bound = Host(shards=SHARDS, thinker="rules", runner="persona_runner-2", serves=("alpha",))
+    for said in (word("all", "r1"), word("alpha", "r2")):
+        free.feed(said)
+        bound.feed(said)
+    free.regroup()
+    assert frozenset(range(SHARDS)) == free.share() == bound.share()
+    assert ELSEWHERE == free.shard(("alpha", "ada")) == bound.shard(("beta", "ada"))
+    assert shard_of("beta", "ada", SHARDS) == free.shard(("beta", "ada"))
+    assert shard_of("alpha", "ada", SHARDS) == bound.shard(("alpha", "ada"))
+    free.shards = {1, 2}
+    free.feed(word("gamma", "r9"))
+    assert {1, 2} == free.shards
+    free.regroup()
+    assert set() == free.shards and ELSEWHERE == free.shard(("gamma", "ada"))
 
 
 # -- effects ---------------------------------------------------------------------------------------------------------

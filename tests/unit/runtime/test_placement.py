@@ -28,7 +28,7 @@ from shared.contracts.events import (
 from shared.contracts.ids import CORE
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec
-from shared.placement import GRACE, Placements, owner_of, shard_of
+from shared.placement import GRACE, Placements, groups_of, owner_of, shard_of
 from shared.runtime.hearing import Hearing
 from shared.runtime.shell import Shell
 from tests.examples import EXAMPLES, IDENTITY
@@ -58,8 +58,8 @@ class Mesh:
         (seq,) = self.store.append([message_of(event, id=f"e{self._serial}")])
         return self.store.records[seq - 1]
 
-    def place(self, *slots: str) -> Recorded:
-        return self.say(PlacementChanged(swarm="all", persona="all", slots=slots, shards=SHARDS))
+    def place(self, *slots: str, swarm: str = "all") -> Recorded:
+        return self.say(PlacementChanged(swarm=swarm, persona="all", slots=slots, shards=SHARDS))
 
     @property
     def said(self) -> Sequence[Recorded]:
@@ -243,3 +243,62 @@ async def test_what_was_verified_is_carried_on_whatever_was_created_first_under_
     )
     assert (honest, 2) == ((state := folded(gate, forged, honest, verdict, forged)).created, state.created_seq)
     assert honest == folded(actuator, forged, honest, verdict, forged).created
+
+
+# -- swarms that runners of their own serve --------------------------------------------------------------------------
+
+
+def test_a_swarm_with_a_word_of_its_own_is_held_by_those_it_names_and_only_that_swarm() -> None:
+    mesh = Mesh()
+    placements = Placements([mesh.place(*BOTH), mesh.place("r7", swarm="alpha")])
+    assert frozenset({"alpha"}) == placements.apart
+    mesh.now += 2 * GRACE
+    for slot in (*BOTH, "r7"):
+        said = mesh.say(by(slot))
+        assert (placements.why_not(said) is None) == (slot == "r7"), slot
+    of_another = msgspec.structs.replace(by("r7"), swarm="beta")
+    assert placements.why_not(mesh.say(of_another)) is not None
+
+
+def test_what_was_on_its_way_when_a_swarm_came_apart_counts_and_what_came_later_does_not() -> None:
+    mesh = Mesh()
+    placements = Placements([mesh.place(*BOTH)])
+    before = mesh.say(by(HOLDER))
+    placements.add(mesh.place("r7", swarm="alpha"))
+    on_its_way, new = mesh.say(by(HOLDER)), mesh.say(by("r7"))
+    late = mesh.say(by(HOLDER), after=2 * GRACE)
+    assert [True, True, True, False] == [placements.why_not(r) is None for r in (before, on_its_way, new, late)]
+
+
+def test_a_word_without_slots_gives_the_swarm_back_to_all() -> None:
+    mesh = Mesh()
+    placements = Placements([mesh.place("r7", swarm="alpha"), mesh.place(*BOTH), mesh.place(swarm="alpha")])
+    assert not placements.apart
+    on_its_way, back = mesh.say(by("r7")), mesh.say(by(HOLDER))
+    late = mesh.say(by("r7"), after=2 * GRACE)
+    assert [True, True, False] == [placements.why_not(r) is None for r in (on_its_way, back, late)]
+    assert HOLDER == placements.holder("alpha", "p01", late.seq)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "persona_runner-2",
+        "persona_runner-2=",
+        "persona_runner-2=all",
+        "x=alpha",
+        "persona_runner-2=a+B",
+        "=alpha",
+        "persona_runner-1=a+b,persona_runner-2=b",
+    ],
+)
+def test_groups_that_are_none_are_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match=r"persona_runner|served by two|told apart"):
+        groups_of(setting)
+
+
+def test_groups_are_the_slots_of_the_same_swarms() -> None:
+    assert {("a", "b"): frozenset({"r1", "r3"}), ("c",): frozenset({"r2"})} == groups_of(
+        " persona_runner-1=b+a, persona_runner-2=c,persona_runner-3=a+b+a, "
+    )
+    assert {} == groups_of("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from shared.broker import BrokerConfig, grants, operator_grants, render, service_of, tails
@@ -38,18 +39,19 @@ def test_what_a_runner_says_bears_its_slot(name: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_service_hears_more_than_its_inbox_and_discovery_and_the_governor_who_wants_a_tail(service: str) -> None:
+def test_no_service_hears_more_than_its_inbox_and_discovery_and_the_governor_what_runners_ask(service: str) -> None:
     heard = grants(f"{service}-1").subscribe
     assert heard[0] == f"_INBOX_{service}-1.>"
     others = {subject for subject in heard[1:] if not subject.startswith("$SRV.")}
-    assert others == ({"tail.open.*.*"} if service == "governor" else set())
+    asked = {"tail.open.*.*.*", "door.get.*.*", "door.info.*.*"}
+    assert others == (asked if service == "governor" else set())
 
 
 def test_a_runner_keeps_nothing_and_configures_nothing_with_the_broker() -> None:
     said = grants("persona_runner-1").publish
     assert not [s for s in said if s.startswith(("$KV.checkpoints", "$JS.API.DIRECT.GET.KV_checkpoints"))]
     config = render(CONFIG)
-    assert '{ service: { account: CORE, subject: "tail.open.SWARM.tail-persona_runner-1" }' in config
+    assert '{ service: { account: CORE, subject: "tail.open._.SWARM.tail-persona_runner-1" }' in config
     assert 'subject: "$JS.API.CONSUMER.CREATE' not in config
 
 
@@ -106,3 +108,24 @@ def test_runners_are_in_an_account_of_their_own_and_the_system_api_reaches_core_
         '"$JS.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1": "$JS.CORE.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1"'
         in run
     )
+
+
+def test_a_runner_of_some_swarms_is_given_its_scope_by_the_broker_and_names_no_other() -> None:
+    config = render(msgspec.structs.replace(CONFIG, serves={"persona_runner-1": ("beta", "alpha")}))
+    for asked, answered in (
+        (
+            "$JS.CORE.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1",
+            "tail.open.alpha+beta.SWARM.tail-persona_runner-1",
+        ),
+        ("door.get.persona_runner-1", "door.get.alpha+beta.persona_runner-1"),
+    ):
+        assert f'{{ service: {{ account: CORE, subject: "{answered}" }}, to: "{asked}" }}' in config
+    said = grants("persona_runner-1", serves=("alpha", "beta")).publish
+    assert not [s for s in said if s.startswith(("$JS.API.STREAM.", "$JS.API.DIRECT.GET.SWARM"))]
+    assert "thought.generated.alpha.*.r1" in said and "thought.generated.*.*.r1" not in said
+
+
+def test_swarms_for_who_is_no_runner_are_refused() -> None:
+    for name in ("verifier-1", "persona_runner-9"):
+        with pytest.raises(ValueError, match=f"{name} has no key or is no runner"):
+            render(msgspec.structs.replace(CONFIG, serves={name: ("alpha",)}))
