@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from shared.contracts.catalog import SHORT_LIVED, class_of, matches
+from shared.contracts.catalog import SHORT_LIVED, class_of, matches, owner
 from shared.contracts.envelope import Message, Recorded, Stored, encode, stored
 from shared.contracts.ids import CORE, utc_now
 from shared.log.port import ConsumerSpec, DuplicateEvent, Entry, Expect, StaleBoundary
@@ -20,7 +20,11 @@ DEDUP_WINDOW = timedelta(minutes=2)
 
 
 class Store:
-    """One stream: append under guards, read back."""
+    """One stream: append under guards, read back.
+
+    What a filter has found is kept as a view, and views by the persona they are about (None: about more than one), so that
+    another persona costs those there are nothing.
+    """
 
     def __init__(self, clock: Callable[[], datetime] = utc_now, dedup_window: timedelta = DEDUP_WINDOW) -> None:
         self.messages: list[Stored] = []
@@ -28,7 +32,9 @@ class Store:
         self._window = dedup_window
         self._by_id: dict[tuple[str, str], Recorded] = {}
         self._views: dict[str, list[Stored]] = {}
-        self._routes: dict[str, list[list[Stored]]] = {}
+        self._filters: dict[tuple[str, str] | None, list[str]] = {}
+        self._about: dict[tuple[str, str] | None, list[Stored]] = {}
+        self._routes: dict[tuple[str, str] | None, dict[str, list[list[Stored]]]] = {}
 
     @property
     def records(self) -> list[Recorded]:
@@ -76,10 +82,14 @@ class Store:
         """All messages on a filter; kept up to date from its first use on."""
         view = self._views.get(subject_filter)
         if view is None:
-            view = self._views[subject_filter] = [m for m in self.messages if matches(subject_filter, m.subject)]
-            for subject, routes in self._routes.items():
-                if matches(subject_filter, subject):
-                    routes.append(view)
+            whose = owner(subject_filter)
+            found = self.messages if whose is None else self._about.get(whose, [])
+            view = self._views[subject_filter] = [m for m in found if matches(subject_filter, m.subject)]
+            self._filters.setdefault(whose, []).append(subject_filter)
+            if whose is None:
+                self._routes.clear()
+            else:
+                self._routes.pop(whose, None)
         return view
 
     def _known(self, message: Message, now: datetime) -> Recorded | None:
@@ -100,10 +110,14 @@ class Store:
 
     def _add(self, message: Stored) -> int:
         self.messages.append(message)
-        routes = self._routes.get(message.subject)
+        whose = owner(message.subject)
+        self._about.setdefault(whose, []).append(message)
+        by_subject = self._routes.setdefault(whose, {})
+        routes = by_subject.get(message.subject)
         if routes is None:
-            routes = [view for f, view in self._views.items() if matches(f, message.subject)]
-            self._routes[message.subject] = routes
+            near = {*self._filters.get(None, ()), *self._filters.get(whose, ())}
+            routes = [self._views[f] for f in near if matches(f, message.subject)]
+            by_subject[message.subject] = routes
         for view in routes:
             view.append(message)
         return message.seq

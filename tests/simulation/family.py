@@ -19,6 +19,7 @@ from services.persona_runner.host import Host
 from services.persona_runner.stepping import stepping
 from services.persona_runner.steps import Think
 from shared.contracts.catalog import class_of
+from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AnyEvent,
     BudgetExhausted,
@@ -153,9 +154,10 @@ class Family:
 
     def _hear(self) -> None:
         """Everybody takes in what is new: the governor answers, checks are answered, the host is fed."""
-        while self._heard < len(self.store.records):
-            recorded = self.store.records[self._heard]
+        while self._heard < len(self.store.messages):
+            recorded = self.store.messages[self._heard]
             self._heard += 1
+            assert isinstance(recorded, Recorded)
             match recorded.event:
                 case GrantRequested() | SpawnRequested():
                     self._govern(Delivered(recorded=recorded, now=self.now))
