@@ -21,7 +21,9 @@ from shared.contracts.events import Phase, ThoughtGenerated
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The runner's bounds. `grant_thoughts`: how many thoughts to ask for at once while busy.
 
-    `hold_grant_ms`: a grant is given back before a longer rest than this.
+    `hold_grant_ms`: a grant is given back before a longer rest than this, or than `share_grant_ms` by who had to wait for credits
+    in the last `scarce_s`. To take one and give it back costs four events, so where nobody waits it is held for about a quarter of the
+    minute that credits are counted in; where somebody does, what is held keeps others from thinking.
     """
 
     rest_max_ms: int = 300_000
@@ -29,7 +31,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     proposal_ttl_s: float = 600.0
     ask_again_s: float = 10.0
     grant_thoughts: int = 8
-    hold_grant_ms: int = 8_000
+    hold_grant_ms: int = 16_000
+    share_grant_ms: int = 8_000
+    scarce_s: float = 300.0
 
 
 def cursor(state: State) -> int:

@@ -75,7 +75,7 @@ def close(
         compute_ms=min(grant.spent.compute_ms + thought.usage.compute_ms, MAX_COUNT),
     )
     back = GrantRequested(swarm=state.swarm, persona=state.persona, need=Credits(), closing=grant.id, used=used)
-    if thought.final or thought.next_in_ms > limits.hold_grant_ms:
+    if thought.final or thought.next_in_ms > _hold_ms(state, now, limits):
         return back
     spent = msgspec.structs.replace(grant, spent=used)
     if worst is None or not may_ask(msgspec.structs.replace(state, grant=spent), now, limits):
@@ -83,6 +83,12 @@ def close(
     low = not affordable(worst, spent.left()) or grant.thoughts + 1 >= limits.grant_thoughts
     late = now + timedelta(milliseconds=thought.next_in_ms + 2 * loop_interval_ms) >= grant.expires_at
     return msgspec.structs.replace(back, need=_need(state, worst, limits.grant_thoughts)) if low or late else None
+
+
+def _hold_ms(state: State, now: datetime, limits: Limits) -> int:
+    """The longest rest over which a grant is held: shorter where credits are scarce."""
+    scarce = state.waited_at is not None and now - state.waited_at < timedelta(seconds=limits.scarce_s)
+    return limits.share_grant_ms if scarce else limits.hold_grant_ms
 
 
 def _need(state: State, worst: Usage, thoughts: int) -> Credits:

@@ -134,6 +134,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ask_seq: int = 0
     answered: bool = False
     exhausted_until: datetime | None = None
+    waited_at: datetime | None = None
+    """When it last stood in line for credits."""
 
     @property
     def alive(self) -> bool:
@@ -203,7 +205,13 @@ def evolve(state: State, recorded: Recorded) -> State:
             grant = Grant(id=event.grant_id, credits=event.credits, expires_at=event.expires_at)
             return msgspec.structs.replace(state, grant=grant, answered=True, unanswered=0, exhausted_until=None)
         case BudgetExhausted():
-            return msgspec.structs.replace(state, answered=True, unanswered=0, exhausted_until=event.retry_at)
+            return msgspec.structs.replace(
+                state,
+                answered=True,
+                unanswered=0,
+                exhausted_until=event.retry_at,
+                waited_at=recorded.envelope.time,
+            )
         case PersonaDraining():
             time_left = max(timedelta(), min(event.deadline - recorded.envelope.time, MAX_DRAIN))
             return msgspec.structs.replace(state, draining=True, ends_at=recorded.envelope.time + 2 * time_left)

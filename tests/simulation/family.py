@@ -7,7 +7,7 @@ are answered at once, proposals by nobody. `measure` says what the log says abou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -61,6 +61,11 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     violations: int
 
 
+def flat(personas: int) -> list[tuple[str, str | None]]:
+    """So many roots."""
+    return [(f"p{n}", None) for n in range(personas)]
+
+
 def tree(branching: int, depth: int) -> list[tuple[str, str | None]]:
     """A root and everything below it, parents first: 341 personas for 4 and 4."""
     level: list[tuple[str, str | None]] = [("r", None)]
@@ -69,6 +74,48 @@ def tree(branching: int, depth: int) -> list[tuple[str, str | None]]:
         level = [(f"{name}{n}", name) for name, _ in level for n in range(branching)]
         made += level
     return made
+
+
+def shared(
+    log: Sequence[Recorded],
+    personas: Sequence[str],
+    began: datetime,
+    until: datetime,
+    *,
+    window_s: float,
+    limits: Limits,
+) -> Share:
+    """How it was shared from `began` on, as a whole log from its first event says; thoughts after `until` don't count."""
+    judge = Invariants(limits)
+    windows = max(1, int((until - began).total_seconds() // window_s))
+    cycles: Counter[tuple[str, int]] = Counter()
+    thoughts = ledger = 0
+    open_grants: set[str] = set()
+    for recorded in log:
+        judge.absorb(recorded)
+        event = recorded.event
+        if isinstance(event, BudgetGranted):
+            open_grants.add(event.grant_id)
+        elif isinstance(event, BudgetSettled):
+            open_grants.discard(event.grant_id)
+        if not began <= recorded.stored_at <= until:
+            continue
+        ledger += isinstance(event, LEDGER)
+        if isinstance(event, ThoughtGenerated):
+            thoughts += 1
+            if event.phase == "compress" and event.status == "ok":
+                window = int((recorded.stored_at - began).total_seconds() // window_s)
+                cycles[event.persona, min(window, windows - 1)] += 1
+    totals = sorted(sum(cycles[name, w] for w in range(windows)) for name in personas)
+    return Share(
+        personas=len(personas),
+        thoughts=thoughts,
+        fewest_cycles_in_a_window=min(cycles[name, w] for name in personas for w in range(windows)),
+        min_over_median=round(totals[0] / max(1, totals[len(totals) // 2]), 3),
+        ledger_events_per_thought=round(ledger / max(1, thoughts), 3),
+        outstanding_at_rest=len(open_grants),
+        violations=len(judge.violations),
+    )
 
 
 class Family:
@@ -116,38 +163,17 @@ class Family:
 
     def measure(self, *, window_s: float) -> Share:
         """What the log says about the time since everybody was born."""
-        records = [r for r in self.store.records if r.stored_at >= self.began]
-        windows = max(1, int((self.now - self.began).total_seconds() // window_s))
-        cycles: Counter[tuple[str, int]] = Counter()
-        counts: Counter[str] = Counter()
-        judge = Invariants(
-            Limits(
+        return shared(
+            self.store.records,
+            self.personas,
+            self.began,
+            self.now,
+            window_s=window_s,
+            limits=Limits(
                 swarm_per_minute=self.governor.limits.swarm_per_minute,
                 actions_per_minute=self.governor.limits.actions_per_minute,
                 lifetime_children=self.governor.limits.max_lifetime_children,
-            )
-        )
-        for recorded in self.store.records:
-            judge.absorb(recorded)
-        for recorded in records:
-            event = recorded.event
-            if isinstance(event, ThoughtGenerated):
-                counts["thoughts"] += 1
-                if event.phase == "compress" and event.status == "ok":
-                    window = int((recorded.stored_at - self.began).total_seconds() // window_s)
-                    cycles[event.persona, min(window, windows - 1)] += 1
-            counts["ledger"] += isinstance(event, LEDGER)
-        totals = sorted(sum(cycles[name, w] for w in range(windows)) for name in self.personas)
-        closed = {r.event.grant_id for r in records if isinstance(r.event, BudgetSettled)}
-        granted = [r.event.grant_id for r in records if isinstance(r.event, BudgetGranted)]
-        return Share(
-            personas=len(self.personas),
-            thoughts=counts["thoughts"],
-            fewest_cycles_in_a_window=min(cycles[name, w] for name in self.personas for w in range(windows)),
-            min_over_median=round(totals[0] / max(1, totals[len(totals) // 2]), 3),
-            ledger_events_per_thought=round(counts["ledger"] / max(1, counts["thoughts"]), 3),
-            outstanding_at_rest=sum(grant not in closed for grant in granted),
-            violations=len(judge.violations),
+            ),
         )
 
     # -- the mesh ----------------------------------------------------------------------------------------------------

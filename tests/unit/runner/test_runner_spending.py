@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import msgspec
+
+from services.persona_runner.cadence import Limits
 from services.persona_runner.drafts import well_formed
-from services.persona_runner.spending import affordable
+from services.persona_runner.spending import affordable, close
+from services.persona_runner.state import Grant, State
 from services.persona_runner.steps import Think, Thoughtless, Unaffordable
 from shared.contracts.events import BudgetExhausted, BudgetGranted, Credits, GrantRequested, ThoughtGenerated, Usage
 from shared.contracts.persona import PersonaPolicy
 from shared.decider import NOTHING, Result
 from tests.unit.runner.runner_model import PERSONA, SWARM, WORST, Runner, World, says, seconds
+
+PLENTY = Credits(tokens=10_000, compute_ms=10_000)
+NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
+GRANT = Grant(id="g1", credits=PLENTY, expires_at=NOW + timedelta(seconds=90))
+
+
+def gives_back(state: State, rest_s: int) -> bool:
+    thought = ThoughtGenerated(
+        swarm=SWARM,
+        persona=PERSONA,
+        cycle=1,
+        step=1,
+        phase="reflect",
+        text="",
+        thinker="rules",
+        digest="0" * 64,
+        useful_at=NOW,
+        grant_id="g1",
+        next_in_ms=rest_s * 1000,
+    )
+    return close(state, thought, None, NOW, 1000, Limits()) is not None
 
 
 def settled(world: World) -> dict[str, Credits]:
@@ -216,3 +242,16 @@ def test_two_runners_asking_at_once_ask_once() -> None:
     assert one.commit(one.finish())
     assert not two.commit(two.finish())
     assert len(world.events(GrantRequested)) == 1
+
+
+def test_a_grant_is_held_over_a_rest_unless_somebody_lately_had_to_wait() -> None:
+    born = State(swarm=SWARM, persona=PERSONA, grant=GRANT, asked_at=NOW, answered=True)
+    waited = msgspec.structs.replace(born, waited_at=NOW - timedelta(minutes=1))
+    long_ago = msgspec.structs.replace(born, waited_at=NOW - timedelta(minutes=10))
+    kept = {rest_s: [gives_back(state, rest_s) for state in (born, waited, long_ago)] for rest_s in (8, 9, 16, 17)}
+    assert {
+        8: [False, False, False],
+        9: [False, True, False],
+        16: [False, True, False],
+        17: [True, True, True],
+    } == kept
