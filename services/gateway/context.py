@@ -24,10 +24,16 @@ from services.gateway.wire.problems import AnyRequest, Problem
 from shared.contracts.ids import EVERYONE, utc_now
 from shared.contracts.trace import is_traceparent
 from shared.log.port import Log
+from shared.metrics.table import exposition
 
 LIMIT = re.compile(r"0*([1-9][0-9]{0,5})[0-9]*\Z")
 """Six digits of it tell that it is too many."""
 MAX_KEY_CHARS = 200
+
+
+async def own_metrics() -> bytes:
+    """Of a gateway that is no process of its own."""
+    return exposition("gateway")
 
 
 async def no_problems() -> dict[str, str]:
@@ -56,12 +62,13 @@ class Gateway:
         clock_off: Callable[[], str | None] = lambda: None,
         limits: dict[str, float] | None = None,
         another: Callable[[], str | None] = lambda: None,
+        metrics: Callable[[], Awaitable[bytes]] = own_metrics,
     ) -> None:
         self.settings = settings
         self.limits = limits or {}
         self.turned_away = Refusals()
         self.connected = connected
-        self.problems, self.warnings = problems, warnings
+        self.problems, self.warnings, self.metrics = problems, warnings, metrics
         self.clock_off, self.another = clock_off, another
         self.clock = clock
         self.feed = Feed(log, Projection())

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from operator import attrgetter
 
 import msgspec
 import structlog
 
 import services.gateway
+import shared.metrics
 from services.gateway.app import create_app
 from services.gateway.context import Gateway
 from services.gateway.front.origins import checked
+from services.gateway.projections.measures import tell
 from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
+from shared.metrics.table import LIVES, POSITION
 from shared.policy.sides import LOCAL
 from shared.quotas import QUOTAS
 from shared.runtime.health import server
@@ -67,6 +71,14 @@ def limits_of(settings: Settings) -> dict[str, float]:
     return {quota.setting: attrgetter(quota.setting)(settings) for quota in QUOTAS if quota.setting is not None}
 
 
+def _measure(gateway: Gateway) -> None:
+    """Have the metrics that are folded from the log told by this gateway."""
+    tell(gateway.projection.measures, lambda: gateway.ready)
+    POSITION.follow(lambda: gateway.feed.position)
+    for stage in LIVES.labels["stage"]:
+        LIVES.follow(partial(gateway.projection.personas.count, stage), stage)
+
+
 async def wire(service: Service) -> None:
     """Declares the gateway to the runtime; unusable settings end the process with 2."""
     try:
@@ -81,12 +93,15 @@ async def wire(service: Service) -> None:
             clock_off=lambda: service.probe.clock_off,
             limits=limits_of(service.settings),
             another=lambda: service.identity.another,
+            metrics=service.health.metrics,
         )
         http = server(create_app(gateway), settings.host, settings.port)
     except (SettingsError, Unsafe) as error:
         print(f"gateway: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-    checkpoint = CheckpointFile(checkpoint_path(service.settings, service.instance), State, services.gateway, contracts)
+    checkpoint = CheckpointFile(
+        checkpoint_path(service.settings, service.instance), State, services.gateway, contracts, shared.metrics
+    )
     known = await checkpoint.load(service.log)
     if known is not None:
         gateway.projection.restore(known)
@@ -105,6 +120,7 @@ async def wire(service: Service) -> None:
     async def behind() -> str | None:
         return None if gateway.feed.ready else f"the log is being read, at {gateway.feed.position}"
 
+    _measure(gateway)
     service.background("feed", gateway.feed.run)
     service.background("answers", gateway.feed.run_answers)
     service.background("http", http.serve)

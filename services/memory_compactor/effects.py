@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 
 import msgspec
 import structlog
@@ -22,6 +23,7 @@ from shared.memory.port import (
     IndexUnavailable,
 )
 from shared.memory.snapshot import UnknownVersion
+from shared.metrics.table import RECALL_SECONDS, SNAPSHOT_SECONDS
 
 AWAY = {
     ColdUnavailable: "cold_unavailable",
@@ -39,14 +41,18 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
     cold: ColdStore
 
     async def perform(self, effect: Effect) -> Result:
+        began = perf_counter()
         try:
             match effect:
                 case TakeSnapshot():
-                    return await self._write_down(effect)
+                    written = await self._write_down(effect)
+                    SNAPSHOT_SECONDS.observe(perf_counter() - began)
+                    return written
                 case Recall():
                     found = await self.fabric.recall(
                         effect.swarm, effect.persona, effect.query, effect.limit, effect.now
                     )
+                    RECALL_SECONDS.observe(perf_counter() - began)
                     return Recalled(memories=tuple(found), seq=self.fabric.cursor)
                 case _:
                     raise TypeError(f"the memory compactor has no effect {type(effect).__name__}")

@@ -13,10 +13,10 @@ from services.memory_compactor.opening import Opening, Ports
 from shared.memory.cold import S3Cold
 from shared.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from shared.memory.port import Embedder, VectorIndex
+from shared.metrics.table import MEMORY_BEHIND, MEMORY_BEHIND_S
 from shared.runtime.readiness import cached
 from shared.runtime.service import Service
 from shared.settings import Settings
-from shared.telemetry import MEMORY_BEHIND, MEMORY_BEHIND_S
 
 COLD_LOOKED_AT_EVERY_S = 10.0
 WAITING_AT_ONCE = 64
@@ -55,8 +55,8 @@ async def wire(service: Service) -> None:
     service.ready("memory", memory_problem)
     service.health.progress = lambda: opening.progress
     service.health.warn("memory_behind", opening.warning)
-    MEMORY_BEHIND.set_function(lambda: opening.behind().events)
-    MEMORY_BEHIND_S.set_function(lambda: opening.behind().seconds)
+    MEMORY_BEHIND.follow(lambda: opening.behind().events)
+    MEMORY_BEHIND_S.follow(lambda: opening.behind().seconds)
     service.ready("cold", cached(cold_problem, COLD_LOOKED_AT_EVERY_S))
 
     decider = Compactor(every_thoughts=settings.snapshot.every_thoughts)

@@ -316,6 +316,12 @@ class Host:
                 found.append((swarm, persona))
         return found
 
+    def overdue(self, now: datetime) -> int:
+        """How many are due and not in flight."""
+        until = now.timestamp()
+        members = (m for swarm in self._swarms.values() for m in swarm.members.values())
+        return sum(m.due is not None and m.due <= until for m in members)
+
     def next_due(self) -> float | None:
         """The Unix time of the next entry in the schedule, in seconds; None when it is empty."""
         return self._heap[0][0] if self._heap else None

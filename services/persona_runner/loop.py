@@ -14,13 +14,13 @@ from services.persona_runner.stepping import stepping
 from shared.broker import PUBLIC
 from shared.contracts.catalog import SHORT_LIVED, about, class_filter
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import PersonaReaped, PersonaSpawned, PlacementChanged, ThoughtGenerated
+from shared.contracts.events import PersonaReaped, PersonaSpawned, PlacementChanged
 from shared.contracts.ids import utc_now
 from shared.contracts.services import SERVICES
 from shared.log.port import Log, LogUnavailable
+from shared.metrics.table import PERSONAS, THOUGHTS_DUE
 from shared.runtime.driving import PerformEffect, drive
 from shared.runtime.taking import take
-from shared.telemetry import PERSONAS, THOUGHTS
 
 log = structlog.get_logger()
 
@@ -70,6 +70,8 @@ class Loop:
         self.placed = asyncio.Event()
         """Set when the governor's word has changed."""
         self._tail = log_.tail(filters(host.serves), host.position)
+        PERSONAS.follow(lambda: len(host))
+        THOUGHTS_DUE.follow(lambda: host.overdue(clock()))
 
     # -- the log -----------------------------------------------------------------------------------------------------
 
@@ -81,8 +83,6 @@ class Loop:
             self._wake.set()
             if isinstance(message, Recorded) and isinstance(message.event, PlacementChanged):
                 self.placed.set()
-            if self.running and isinstance(message, Recorded) and isinstance(message.event, ThoughtGenerated):
-                THOUGHTS.labels(message.event.status).inc()
             if time.monotonic() - began > SLICE_S:
                 await asyncio.sleep(0)
                 began = time.monotonic()
@@ -99,7 +99,6 @@ class Loop:
         gained = wanted - self._host.shards
         if gained:
             await self._gain(gained)
-        PERSONAS.set(len(self._host))
         self._wake.set()
 
     async def _gain(self, shards: set[int]) -> None:

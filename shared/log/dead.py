@@ -17,7 +17,7 @@ from shared.contracts.catalog import owner
 from shared.log.connection import WRONG_LAST_SEQUENCE, Connection
 from shared.log.port import LogUnavailable
 from shared.log.wire import Raw, is_name
-from shared.telemetry import DEAD_LETTERS
+from shared.metrics.table import DEAD_LETTERS
 
 UNREADABLE = "unreadable"
 MAX_BODY, MAX_HEADERS, MAX_SUBJECT = 900_000, 64_000, 1_000
@@ -62,7 +62,7 @@ async def bury(connection: Connection, who: str, stream: str, seq: int, message:
     answer = await connection.request(subject, message.data[:MAX_BODY], headers=headers)
     refused = msgspec.json.decode(answer.data, type=_Answer).error
     if refused is None:
-        DEAD_LETTERS.labels(reason).inc()
+        DEAD_LETTERS.by.add(reason)
     elif refused.get("err_code") not in WRONG_LAST_SEQUENCE:
         raise LogUnavailable(f"the dead letters refused it: {refused.get('description')}")
 

@@ -28,6 +28,7 @@ from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable
 from shared.log.puller import JetStreamPuller
 from shared.log.tail import JetStreamTail
 from shared.log.wire import Raw
+from shared.metrics.table import LAG
 
 log = structlog.get_logger()
 
@@ -342,9 +343,11 @@ class JetStreamLog:
     def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> JetStreamTail:
         suffix = "" if stream == "SWARM" else f"-{stream.lower()}"
         name = f"tail-{self.instance}{suffix}"
-        return JetStreamTail(
+        tail = JetStreamTail(
             self.connection, stream, name, tuple(filters), after, buries=self._buries, seen=self._seen(stream)
         )
+        LAG.follow(lambda: tail.pending, name)
+        return tail
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
         return JetStreamPuller(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -20,6 +21,7 @@ import urllib3
 from minio.error import MinioException, S3Error
 
 from shared.memory.port import ColdCorrupt, ColdMissing, ColdUnavailable
+from shared.metrics.table import S3_FAILED, S3_SECONDS
 
 T = TypeVar("T")
 _THREADS = 8
@@ -143,10 +145,14 @@ class S3Cold:
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()
+        call, began = work.__name__.strip("_"), time.perf_counter()
         try:
             if not self._is_there:
                 await loop.run_in_executor(self._pool, self._ensure_bucket)
                 self._is_there = True
             return await loop.run_in_executor(self._pool, work, *args)
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            S3_FAILED.by[call] += 1
             raise ColdUnavailable(f"S3 bucket {self._bucket}: {error}") from error
+        finally:
+            S3_SECONDS.observe(time.perf_counter() - began, call)

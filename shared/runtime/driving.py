@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Generator
 from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
 from shared.log.port import DuplicateEvent, Log, StaleBoundary, jittered
+from shared.metrics.table import COMMITS, REFUSALS
 from shared.quotas import refused
 from shared.runtime.handling import Answer, Commit, Ends, Operation, Perform, Read, Verdict
-from shared.telemetry import COMMITS, REFUSALS
 
 REFUSED_PAUSE_S, MAX_REFUSED_PAUSE_S = 0.001, 0.1
 """After a refused commit, twice as long each time: whoever refused it is at work on the boundary too."""

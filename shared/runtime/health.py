@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from shared.telemetry import LOOP_LAG
+from shared.metrics.table import LOOP_LAG, NOT_READY, READY, WARNED, exposition
 
 BEAT_S = 1.0
 LONGEST_LAG_S = 15.0
@@ -29,11 +29,11 @@ ReadyCheck = Callable[[], Awaitable[str | None]]
 class Health:
     """Named readiness checks; the process is ready when all of them answer None. Warnings are told and leave it ready.
 
-    `clock` is in seconds, and nobody sets it.
+    `clock` is in seconds, and nobody sets it. The metrics it answers are those of `service`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, service: str = "") -> None:
+        self._clock, self._service = clock, service
         self._checks: dict[str, ReadyCheck] = {}
         self._warnings: dict[str, Callable[[], str | None]] = {}
         self._beat_at: float | None = None
@@ -79,6 +79,16 @@ class Health:
         said = await asyncio.gather(*(check() for check in self._checks.values()))
         return found | {name: problem for name, problem in zip(self._checks, said, strict=True) if problem is not None}
 
+    async def metrics(self) -> bytes:
+        """In the text format of Prometheus, readiness and warnings among them as they are now."""
+        problems, warnings = await self.problems(), self.warnings()
+        READY.set(not problems)
+        for name in ("process", *self._checks):
+            NOT_READY.set(name in problems, name)
+        for name in self._warnings:
+            WARNED.set(name in warnings, name)
+        return exposition(self._service)
+
     async def app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """The ASGI application."""
         if scope["type"] != "http":
@@ -99,7 +109,7 @@ class Health:
                 body = msgspec.json.encode({**said, "progress": self.progress()})
                 return (503 if problems else 200), "application/json", body
             case "/metrics":
-                return 200, CONTENT_TYPE_LATEST, generate_latest()
+                return 200, CONTENT_TYPE_LATEST, await self.metrics()
             case _:
                 return 404, "text/plain", b"there is /health/live, /health/ready and /metrics\n"
 

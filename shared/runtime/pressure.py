@@ -19,7 +19,7 @@ import structlog
 
 from shared.log.connection import Connection
 from shared.log.port import LogUnavailable
-from shared.telemetry import HELD_BACK, STORE_USED
+from shared.metrics.table import HELD_BACK, STORE_USED
 
 log = structlog.get_logger()
 

@@ -23,7 +23,7 @@ import structlog
 from shared.log.connection import Connection, is_status
 from shared.log.port import LogUnavailable
 from shared.log.wire import Raw
-from shared.telemetry import CLOCK_OFF
+from shared.metrics.table import CLOCK_OFF
 
 log = structlog.get_logger()
 

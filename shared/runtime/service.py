@@ -37,11 +37,13 @@ from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
+from shared.metrics.table import tell_build
 from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.halting import Halting, say_went_back
 from shared.runtime.health import Health, ReadyCheck, served
 from shared.runtime.hearing import Hearing
+from shared.runtime.lag import Lag
 from shared.runtime.pressure import Pressure
 from shared.runtime.probe import Probe
 from shared.runtime.readiness import promise
@@ -87,7 +89,7 @@ class Service:
         witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
         self.identity = Identity(connection, self.log.trail, witness)
         connection.passes = self.identity.look
-        self.health = Health()
+        self.health = Health(service=name)
         self.stopping = asyncio.Event()
         self._halting: Halting | None = None
         self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []
@@ -102,6 +104,7 @@ class Service:
             wall=clock,
         )
         self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store.bytes)
+        self.lag = Lag(connection)
         self.log.may_work = self.may_work
         promise(self.health, settings, connection, self.log, self.identity, self.probe, self.pressure)
 
@@ -185,6 +188,7 @@ class Service:
             max_deliver=max_deliver,
             max_ack_pending=max_ack_pending,
         )
+        self.lag.watch(spec)
         puller = self.log.pull(spec)
         grace_s = min(self.settings.grace_s, ack_wait_s * 0.8)
 
@@ -249,6 +253,7 @@ class Service:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.probe.run(self.stopping), name="probe")
                 group.create_task(self.pressure.run(self.stopping), name="pressure")
+                group.create_task(self.lag.run(self.stopping), name="lag")
                 group.create_task(self.identity.run(self.stopping), name="log-identity")
                 for name, main_ in self._mains:
                     group.create_task(_named(main_), name=name)
@@ -293,6 +298,7 @@ def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
     except SettingsError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    tell_build(name, VERSION)
     configure_logging(service=name, instance=settings.instance_of(name), form=settings.log_format)
     collect_less_often()
     try:

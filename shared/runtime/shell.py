@@ -25,13 +25,13 @@ from shared.contracts.ids import utc_now
 from shared.contracts.services import SERVICES
 from shared.decider import Boundary, Decider, Delivered, Tick
 from shared.log.port import ConsumerSpec, Delivery, Log, LogUnavailable, Puller, jittered
+from shared.metrics.table import DELIVERIES, HANDLE_SECONDS, HOP_SECONDS, IN_FLIGHT, REFUSALS, WAITING
 from shared.placement import NOT_THE_HOLDER
 from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, drive, no_effects
 from shared.runtime.handling import Again, Dead, Done, Fold, Verdict, handle
 from shared.runtime.hearing import WhyNot, believed
 from shared.runtime.turns import Turns
-from shared.telemetry import DELIVERIES, HANDLE_SECONDS, IN_FLIGHT, REFUSALS, WAITING
 
 log = structlog.get_logger()
 
@@ -248,10 +248,13 @@ class Shell(Generic[S]):
             self._folds.pop(boundary.reads, None)
             await self._failed(delivery)
         else:
-            HANDLE_SECONDS.observe(perf_counter() - began)
+            took_s = perf_counter() - began
+            HANDLE_SECONDS.observe(took_s)
             match verdict:
                 case Done(committed):
                     label = "refused" if crowd else "done" if committed else "nothing"
+                    if committed:
+                        HOP_SECONDS.observe((message.now - message.recorded.stored_at).total_seconds() + took_s)
                     self._settle(delivery, verdict, label)
                 case Again():
                     self._settle(delivery, verdict, "retry")

@@ -12,13 +12,15 @@ a server that exceeds the limits it was given shows in the usage it reports.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import httpx
 import msgspec
 import stamina
 
 from shared.contracts.events import Usage
+from shared.metrics.table import MODEL_SECONDS
 from shared.thinker.endpoint import MAX_WAIT_S, Breaker, Endpoint, Said, Transient, Unfit, call, estimate_tokens
 from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
 from shared.thinker.prompt import Prompt, compose, interpret
@@ -103,9 +105,22 @@ class ModelThinker:
         async for attempt in stamina.retry_context(
             on=_wait, attempts=ATTEMPTS, timeout=None, wait_initial=self._retry_wait_s, wait_jitter=self._retry_wait_s
         ):
-            with attempt:
+            with attempt, _timed():
                 return await call(self._client, endpoint, messages, schema)
         raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    """One call, by how it went."""
+    began, outcome = time.perf_counter(), "ok"
+    try:
+        yield
+    except (Transient, Unfit) as error:
+        outcome = "busy" if isinstance(error, Transient) else "unfit"
+        raise
+    finally:
+        MODEL_SECONDS.observe(time.perf_counter() - began, outcome)
 
 
 def _wait(error: Exception) -> bool | float:

@@ -20,7 +20,7 @@ from services.gateway.front.origins import Origins, is_preflight
 from services.gateway.front.outgoing import Outgoing
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
-from shared.telemetry import HTTP_REQUESTS
+from shared.metrics.table import HTTP_REQUESTS, HTTP_SECONDS
 
 OPEN = frozenset(("/health", "/health/live", "/health/ready"))
 RATED = "swarm.rated"
@@ -63,7 +63,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        status = 500
+        status, began = 500, time.perf_counter()
 
         async def counted(event: Event) -> None:
             nonlocal status
@@ -89,7 +89,10 @@ class Front:
             await self._be_late(problem, scope)
             await (_later if scope["path"] == stream.PATH else respond)(problem, out)
         finally:
-            HTTP_REQUESTS.labels(scope.get("path_template") or "unmatched", f"{status // 100}xx").inc()
+            route = scope.get("path_template") or "unmatched"
+            HTTP_REQUESTS.by[route, f"{status // 100}xx"] += 1
+            if scope["path"] != stream.PATH:
+                HTTP_SECONDS.observe(time.perf_counter() - began, route)
 
     async def _be_late(self, problem: Problem, scope: Scope) -> None:
         """Make who does not wait wait."""

@@ -30,7 +30,7 @@ from shared.contracts.catalog import LOG_CLASSES, about, class_filter, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaSpawned
 from shared.log.port import Log, LogUnavailable
-from shared.telemetry import STREAM_CLIENTS
+from shared.metrics.table import STREAM_CLIENTS
 
 PAGE = 500
 PATH = "/v1/cognition/stream"
@@ -197,7 +197,7 @@ class EventStream:
     async def _chunks(self, principal: str, wanted: Filter, after: Place | None) -> AsyncGenerator[bytes, None]:
         past = Past(self._log, self._feed, wanted, after, self._buffer)
         self._clients[principal] += 1
-        STREAM_CLIENTS.inc()
+        STREAM_CLIENTS.at[""] += 1
         try:
             yield b""
             yield OPEN
@@ -223,7 +223,7 @@ class EventStream:
             self._clients[principal] -= 1
             if not self._clients[principal]:
                 del self._clients[principal]
-            STREAM_CLIENTS.dec()
+            STREAM_CLIENTS.at[""] -= 1
 
     async def _live(self, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
         told = after

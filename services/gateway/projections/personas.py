@@ -55,6 +55,7 @@ class Persona(msgspec.Struct, kw_only=True):
     next_in_ms: int = 0
     budget_paused: bool = False
     snapshots: int = 0
+    drains_since: datetime | None = None
 
     @property
     def live(self) -> bool:
@@ -168,6 +169,10 @@ class Personas:
                 children = (self.by_key.get((parent.identity.swarm_id, child)) for child in parent.children)
                 yield from ((child, parent) for child in children if child is not None and child.live)
 
+    def count(self, stage: str) -> int:
+        """How many are live, draining or reaped."""
+        return sum(persona.stage == stage for persona in self.by_key.values())
+
     def nodes(self, now: datetime) -> Iterator[LineageNode]:
         """All of them by id, as they are when each is taken."""
         return (p.node(now) for p in sorted(self.by_key.values(), key=lambda p: as_given(p.identity.id)))
@@ -194,6 +199,7 @@ class Personas:
                 self._thought(persona, event, at)
             case PersonaDraining():
                 persona.stage = "draining"
+                persona.drains_since = persona.drains_since or recorded.stored_at
             case PersonaReaped():
                 persona.stage = "reaped"
             case BudgetExhausted():

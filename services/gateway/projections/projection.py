@@ -15,6 +15,7 @@ from services.gateway.projections.disorder import Disorder, Kept
 from services.gateway.projections.journal import Journal
 from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Account, Ledger
+from services.gateway.projections.measures import Measures, Number
 from services.gateway.projections.personas import Persona, Personas
 from services.gateway.projections.proposals import Key, Proposals
 from services.gateway.projections.refusals import Line, Refusals
@@ -78,6 +79,7 @@ class State(msgspec.Struct, array_like=True):
     commands: dict[str, dict[str, int]]
     refusals: dict[str, Line]
     halts: Halts
+    measured: list[Number]
 
 
 class Commands:
@@ -126,6 +128,7 @@ class Projection:
         self.refusals = Refusals()
         self.policies = Activations()
         self.halts = Halts()
+        self.measures = Measures()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
 
@@ -156,6 +159,7 @@ class Projection:
             part.apply(recorded)
         for other in (self.disorder, self.feeders, self.refusals, self.commands):
             other.apply(recorded)
+        self.measures.apply(recorded, self.proposals, self.personas)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
             self.snapshot = self._snapshot(recorded, recorded.event)
@@ -182,6 +186,7 @@ class Projection:
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
             refusals=dict(self.refusals.lines),
             halts=self.halts.copy(),
+            measured=self.measures.capture(),
         )
 
     def restore(self, state: State) -> None:
@@ -201,6 +206,7 @@ class Projection:
         self.feeders, self.policies = state.feeders, state.policies
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
         self.refusals.lines, self.halts = state.refusals, state.halts
+        self.measures.restore(state.measured)
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]

@@ -57,13 +57,14 @@ UNASSESSED: Risk = "medium"
 
 
 class Life(msgspec.Struct, kw_only=True):
-    """One proposal, mutable, owned by `Proposals`. `seq` is the last sequence on its `boundary`."""
+    """One proposal, mutable, owned by `Proposals`. `seq` is the last sequence on its `boundary`; `decided` its first verdict."""
 
     created: ProposalCreated
     events: list[Recorded]
     verified: ProposalVerified | None = None
     request: ApprovalRequested | None = None
     requested: Recorded | None = None
+    decided: Recorded | None = None
     authorized: ProposalAuthorized | None = None
     rejected: ProposalRejected | None = None
     claimed: Recorded | None = None
@@ -116,6 +117,8 @@ class Life(msgspec.Struct, kw_only=True):
         event = recorded.event
         self.events.append(recorded)
         self.seq = recorded.seq
+        if self.decided is None and isinstance(event, ProposalRejected | ProposalAuthorized | ApprovalRequested):
+            self.decided = recorded
         match event:
             case ProposalVerified():
                 self.verified = event

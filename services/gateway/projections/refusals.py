@@ -11,8 +11,8 @@ from services.gateway.wire.views import QuotaView
 from shared import quotas
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ActionExecuted, AnyEvent, BudgetRefused, ProposalRejected, SpawnRefused
+from shared.metrics.table import REFUSALS
 from shared.settings import variable
-from shared.telemetry import REFUSALS
 
 MAX_DETAIL = 400
 

@@ -9,7 +9,7 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.gateway.commands import lifecycle, perception, votes
 from services.gateway.commands.bus import Command
@@ -221,9 +221,11 @@ async def ready(gateway: NamedDependency[Gateway]) -> Response[Health]:
 
 
 @get("/metrics", guards=READ, media_type="text/plain")
-async def metrics() -> Response[bytes]:
+async def metrics(gateway: NamedDependency[Gateway]) -> Response[bytes]:
     """Prometheus text format."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST.partition("; charset")[0])  # it is added again
+    return Response(
+        await gateway.metrics(), media_type=CONTENT_TYPE_LATEST.partition("; charset")[0]
+    )  # it is added again
 
 
 def _health(gateway: Gateway) -> Health:
