@@ -14,12 +14,13 @@ from litestar.openapi.spec import Components, SecurityScheme
 from services.gateway.context import Gateway, provide_caller, provide_command, provide_paging
 from services.gateway.front.docs import Document, OfflinePage
 from services.gateway.front.door import Door
-from services.gateway.front.front import Front
+from services.gateway.front.front import UNMATCHED, Front
 from services.gateway.routes import cognition, mesh, swarm
 from services.gateway.settings import assert_safe
 from services.gateway.wire.bodies import StrictRequest
 from services.gateway.wire.problems import AnyRequest, Problem, allow_of, from_error, respond
 from shared.contracts.ids import EVERYONE
+from shared.metrics.table import HTTP_REQUESTS, STATUSES
 
 log = structlog.get_logger()
 VERSION = "0.1.0"
@@ -40,6 +41,8 @@ def create_app(gateway: Gateway) -> Front:
         return gateway
 
     routes = (*cognition.ROUTES, *mesh.ROUTES, *swarm.ROUTES)
+    for path in (UNMATCHED, *sorted({path for one in routes for path in one.paths})):
+        HTTP_REQUESTS.by.update({(path, status): 0 for status in STATUSES})
     app = Litestar(
         [*_options(routes), *routes],
         dependencies={

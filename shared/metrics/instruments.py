@@ -48,8 +48,8 @@ class Instrument(Collector):
         words = self.name.removesuffix("_total").rsplit("_", 1)
         return UNITS.get(words[-1], "number")
 
-    def keys(self) -> Iterable[Key]:
-        """Those that are known beforehand."""
+    def known(self) -> Iterable[Key]:
+        """The keys that are known beforehand."""
         for values in product(*self.labels.values()):
             yield values if len(values) > 1 else values[0] if values else ""
 
@@ -65,7 +65,7 @@ class Tally(Instrument):
 
     def __init__(self, name: str, meaning: str, labels: Labels | None = None, *, by: tuple[str, ...] = ()) -> None:
         super().__init__(name, meaning, labels, by=by)
-        self.by = Counts(self.keys())
+        self.by = Counts(self.known())
         self.source: Callable[[], Mapping[Key, float] | None] = lambda: self.by
 
     def collect(self) -> Iterable[Metric]:
@@ -99,7 +99,7 @@ class Level(Instrument):
 
     def __init__(self, name: str, meaning: str, labels: Labels | None = None, *, by: tuple[str, ...] = ()) -> None:
         super().__init__(name, meaning, labels, by=by)
-        self.at: dict[Key, float] = dict.fromkeys(self.keys(), 0.0)
+        self.at: dict[Key, float] = dict.fromkeys(self.known(), 0.0)
         self._asked: dict[Key, Callable[[], float]] = {}
 
     def set(self, value: float, key: Key = "") -> None:
@@ -139,7 +139,7 @@ class Spread(Instrument):
     ) -> None:
         super().__init__(name, meaning, labels, by=by)
         self.bounds = bounds
-        self.spreads: dict[Key, Distribution] = {key: self.empty() for key in self.keys()}
+        self.spreads: dict[Key, Distribution] = {key: self.empty() for key in self.known()}
         self.source: Callable[[], Mapping[Key, Distribution] | None] = lambda: self.spreads
 
     def empty(self) -> Distribution:

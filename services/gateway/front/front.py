@@ -23,6 +23,8 @@ from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.metrics.table import HTTP_REQUESTS, HTTP_SECONDS
 
 OPEN = frozenset(("/health", "/health/live", "/health/ready"))
+UNMATCHED = "unmatched"
+"""The route of what has none."""
 RATED = "swarm.rated"
 """Where in the scope it is kept who asks, as rates are counted."""
 WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
@@ -89,7 +91,7 @@ class Front:
             await self._be_late(problem, scope)
             await (_later if scope["path"] == stream.PATH else respond)(problem, out)
         finally:
-            route = scope.get("path_template") or "unmatched"
+            route = scope.get("path_template") or UNMATCHED
             HTTP_REQUESTS.by[route, f"{status // 100}xx"] += 1
             if scope["path"] != stream.PATH:
                 HTTP_SECONDS.observe(time.perf_counter() - began, route)

@@ -61,7 +61,7 @@ class Measures:
     """All numbers since the log began, as far as it is there."""
 
     def __init__(self) -> None:
-        self.tallies = {tally.name: Counts(tally.keys()) for tally in TALLIES}
+        self.tallies = {tally.name: Counts(tally.known()) for tally in TALLIES}
         self.spreads = {spread.name: spread.empty() for spread in SPREADS}
 
     def apply(self, recorded: Recorded, proposals: Proposals, personas: Personas) -> None:

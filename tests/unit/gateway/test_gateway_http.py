@@ -28,6 +28,7 @@ from shared.contracts.events import (
     SpawnRequested,
 )
 from shared.contracts.ids import utc_now
+from shared.metrics.table import HTTP_REQUESTS
 from shared.settings import Approval, Settings
 
 STATUS = {
@@ -570,7 +571,9 @@ async def test_operations_and_contracts_are_served_without_reaching_out(api: htt
     for path in ("/health", "/health/live", "/health/ready"):
         assert (await api.get(path)).json()["status"] == "ok"
     metrics = await api.get("/metrics")
-    assert "swarm_http_requests_total" in metrics.text
+    assert 'swarm_http_requests_total{route="/health/ready",status="2xx"} 1.0' in metrics.text
+    assert 'swarm_http_requests_total{route="/v1/halt",status="5xx"} 0.0' in metrics.text
+    assert 'swarm_http_seconds_count{route="/health/ready"} 1.0' in metrics.text
     assert metrics.headers["content-type"].count("charset") == 1
     page = (await api.get("/schema")).text
     assert "/v1/cognition/start" in page
@@ -667,3 +670,10 @@ async def test_without_the_bus_the_gateway_lives_and_is_not_ready(up: Mesh, api:
     assert (answer.status_code, answer.json()["status"]) == (503, "bus_away")
     up.gateway.connected = lambda: True
     assert (await api.get("/health/ready")).json()["status"] == "ok"
+
+
+async def test_every_route_is_counted_under_a_name_that_was_there_from_the_start(api: httpx.AsyncClient) -> None:
+    before = {route for route, _ in HTTP_REQUESTS.by}
+    for path in ("/v1/proposals/none", "/v1/swarm/personas/none/memory?q=a", "/v1/nothing-there", "/schema"):
+        await api.get(path)
+    assert before == {route for route, _ in HTTP_REQUESTS.by} - {"/schema"}

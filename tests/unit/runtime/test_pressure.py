@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from prometheus_client import REGISTRY
 
 from shared.log.connection import Connection
+from shared.metrics.table import HELD_BACK, STORE_USED
 from shared.runtime.pressure import Pressure, disk_held, store_held
 
 MIB = 2**20
@@ -69,7 +69,7 @@ async def bound(connection: Connection, max_bytes: int) -> None:
 
 
 def told() -> tuple[float | None, float | None]:
-    return REGISTRY.get_sample_value("swarm_held_back"), REGISTRY.get_sample_value("swarm_store_used_ratio")
+    return HELD_BACK.at[""], STORE_USED.at[""]
 
 
 async def test_a_log_that_fills_holds_back_by_the_brokers_word_and_lets_go_when_it_has_room(

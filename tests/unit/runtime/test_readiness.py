@@ -86,6 +86,27 @@ async def test_ready_names_every_cause_and_tells_warnings_without_a_503() -> Non
     assert (200, {"ready": True, "problems": {}, "warnings": warnings, "progress": 7}) == (status, said)
 
 
+async def test_metrics_tell_readiness_as_it_is_when_they_are_read() -> None:
+    health = Health(service="verifier")
+    causes: dict[str, str | None] = {"cold": "S3 is away"}
+
+    async def cold() -> str | None:
+        return causes["cold"]
+
+    health.check("cold", cold)
+    health.warn("halted", lambda: causes["cold"])
+    told = (await health.metrics()).decode()
+    assert 'swarm_not_ready{check="cold"} 1.0' in told
+    assert 'swarm_warned{warning="halted"} 1.0' in told
+    assert "swarm_ready 0.0" in told
+    causes["cold"] = None
+    told = (await health.metrics()).decode()
+    assert 'swarm_not_ready{check="cold"} 0.0' in told
+    assert 'swarm_warned{warning="halted"} 0.0' in told
+    assert "swarm_ready 1.0" in told
+    assert "swarm_http" not in told
+
+
 async def test_a_second_check_of_a_name_would_silence_the_first_and_is_refused() -> None:
     health = Health()
     health.check("log", cached(_fine, 1.0))
