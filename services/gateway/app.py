@@ -41,7 +41,7 @@ def create_app(gateway: Gateway) -> Front:
         return gateway
 
     routes = (*cognition.ROUTES, *mesh.ROUTES, *swarm.ROUTES)
-    for path in (UNMATCHED, *sorted({path for one in routes for path in one.paths})):
+    for path in (UNMATCHED, *sorted({path.replace(":str}", "}") for one in routes for path in one.paths})):
         HTTP_REQUESTS.by.update({(path, status): 0 for status in STATUSES})
     app = Litestar(
         [*_options(routes), *routes],

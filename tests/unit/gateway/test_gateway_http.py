@@ -676,4 +676,4 @@ async def test_every_route_is_counted_under_a_name_that_was_there_from_the_start
     before = {route for route, _ in HTTP_REQUESTS.by}
     for path in ("/v1/proposals/none", "/v1/swarm/personas/none/memory?q=a", "/v1/nothing-there", "/schema"):
         await api.get(path)
-    assert before == {route for route, _ in HTTP_REQUESTS.by} - {"/schema"}
+    assert {"/schema"} >= {route for route, _ in HTTP_REQUESTS.by} - before
