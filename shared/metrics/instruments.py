@@ -79,11 +79,11 @@ class Counts(dict[Key, float]):
     """Numbers by key, 0 for the known ones; the first `MOST_VALUES` others have their own, the rest is `OTHER`."""
 
     def __init__(self, known: Iterable[Key] = ()) -> None:
-        super().__init__(dict.fromkeys(known, 0))
+        super().__init__(dict.fromkeys(known, 0.0))
         self._most = len(self) + MOST_VALUES
 
     def __missing__(self, key: Key) -> float:
-        return 0
+        return 0.0
 
     def add(self, key: Key, count: float = 1) -> None:
         """Count what somebody else named."""

@@ -12,7 +12,7 @@ import platform
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from shared.metrics.instruments import Instrument, Level, Spread, Tally
 from shared.quotas import QUOTAS
 
@@ -28,9 +28,8 @@ SLOW = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 120)
 PATIENT = (1, 10, 60, 300, 900, 3600, 14_400, 86_400)
 """Bounds in seconds: within a machine, of something outside, of people."""
 GATEWAY, RUNNER, COMPACTOR = ("gateway",), ("persona_runner",), ("memory_compactor",)
-DECIDING = tuple(service for service in SERVICES if service not in (*GATEWAY, *RUNNER))
+DECIDING = tuple(name for name, row in SERVICES.items() if row.durables)
 """Those with durable consumers."""
-ACTUATOR = ("actuator",)
 
 # -- every process ---------------------------------------------------------------------------------------------------
 BUILD = Level("swarm_build_info", "what runs here", {"service": (), "version": (), "python": ()})

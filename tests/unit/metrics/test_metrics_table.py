@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.contracts.catalog import SERVICES
+from shared.contracts.services import SERVICES
 from shared.metrics import generate, table
 from shared.metrics.instruments import MOST_VALUES, OTHER, Counts, Level, Spread, Tally
 
