@@ -23,7 +23,6 @@ from shared.invariants import Invariants, Limits
 from shared.log.connection import Connection
 from shared.log.direct import DIRECT_GET, decode_direct
 from shared.log.jetstream import JetStreamLog
-from tests.sdk import parsed
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
@@ -257,6 +256,8 @@ async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
 
 
 async def test_every_event_is_a_cloudevent_to_the_cncf_and_a_correlation_is_one_trace(log: JetStreamLog) -> None:
+    from tests.sdk import parsed
+
     info = json.loads((await log.connection.request("$JS.API.STREAM.INFO.SWARM")).data)
     seqs = range(info["state"]["first_seq"], info["state"]["last_seq"] + 1)
     messages = [await log.connection.request(DIRECT_GET, b'{"seq":%d}' % seq) for seq in seqs]
