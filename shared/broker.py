@@ -50,6 +50,9 @@ _SYSTEM_API = ("$JS.API.CONSUMER.CREATE.", "$JS.API.CONSUMER.DELETE.", "$JS.API.
 imported under it, so that only CORE answers. (`MSG.NEXT` and `DIRECT.GET` are answered by the stream's own account.)"""
 
 
+_ACKS = ("$JS.ACK", "$JS.ACK.*.*")
+"""What the subject of an acknowledgement begins with, before stream and consumer: as it is, and with domain and account."""
+
 _CREATE = "$JS.API.CONSUMER.CREATE."
 TAIL_OPEN, DOOR_GET, DOOR_INFO = "tail.open.", "door.get.", "door.info."
 """What a runner's requests arrive as in CORE: for a tail, before its scope, the stream and the consumer; for a direct get from the
@@ -161,8 +164,7 @@ def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = (
             f"$JS.API.CONSUMER.CREATE.{stream}.{durable}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
             f"$JS.API.CONSUMER.INFO.{stream}.{durable}",
-            f"$JS.ACK.{stream}.{durable}.>",
-            f"$JS.ACK.*.*.{stream}.{durable}.>",
+            *(f"{form}.{stream}.{durable}.>" for form in _ACKS),
         ]
     for stream, tail in tails(instance):
         publish += [
@@ -191,8 +193,8 @@ def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = (
 
 
 def operator_grants(instances: Iterable[str] = ()) -> Grants:
-    """People and the `nats` CLI: read everything, discover services; no event class, and no hand on a service's own consumers,
-    durable or of the tails of `instances`.
+    """People and the `nats` CLI: read everything, discover services, talk to themselves; no event class, and no hand on a
+    service's own consumers, durable or of the tails of `instances`, nor on what was delivered to them.
     """
     api = (
         "INFO",
@@ -212,14 +214,16 @@ def operator_grants(instances: Iterable[str] = ()) -> Grants:
     )
     own = [pair for row in SERVICES.values() for pair in row.durables]
     own += [pair for instance in instances for pair in tails(instance)]
+    verbs = ("CREATE.{}", "CREATE.{}.>", "DELETE.{}", "MSG.NEXT.{}")
+    inboxes = (
+        "_INBOX.>",
+        f"{inbox_prefix(OPERATOR)}.>",
+    )  # the first is the CLI's without a context; nobody else has it
+    forbidden = (*(f"$JS.API.CONSUMER.{verb}" for verb in verbs), *(f"{form}.{{}}.>" for form in _ACKS))
     return Grants(
-        publish=(*(f"$JS.API.{verb}" for verb in api + consumer), "$SRV.>"),
+        publish=(*(f"$JS.API.{verb}" for verb in api + consumer), "$JS.ACK.>", "$SRV.>", *inboxes),
         subscribe=(">",),
-        deny_publish=tuple(
-            f"$JS.API.CONSUMER.{verb}.{stream}.{durable}{rest}"
-            for stream, durable in own
-            for verb, rest in (("CREATE", ""), ("CREATE", ".>"), ("DELETE", ""), ("MSG.NEXT", ""))
-        ),
+        deny_publish=tuple(form.format(f"{stream}.{name}") for stream, name in own for form in forbidden),
     )
 
 

@@ -277,6 +277,37 @@ async def test_the_operator_reads_everything_discovers_every_service_and_says_no
         await service.stop()
 
 
+async def test_the_operator_acknowledges_what_was_delivered_to_it_and_nothing_of_a_services(world: World) -> None:
+    verifier, operator = await world.log("verifier-1"), await world.client("operator")
+    await world.puller(verifier)
+    runner = await world.client("persona_runner-1")
+    await runner.request("proposal.created.a.p.q.r1", b"{}")
+    pull = await operator.jetstream().pull_subscribe("proposal.>", "mine", stream="SWARM")
+    (delivery,) = await pull.fetch(1)
+    await delivery.ack_sync()
+    assert 0 == (await pull.consumer_info()).num_ack_pending
+    inbox = operator.new_inbox()
+    echo = await operator.subscribe(inbox)
+    await operator.publish(inbox, b"to myself")
+    assert b"to myself" == (await echo.next_msg(timeout=5)).data
+    bootstrap = await world.client("bootstrap")
+    theirs = await bootstrap.subscribe("taken")
+    await bootstrap.publish("$JS.API.CONSUMER.MSG.NEXT.SWARM.verifier", b'{"batch": 1}', reply="taken")
+    ack = (await theirs.next_msg(timeout=5)).reply
+    assert ack.startswith("$JS.ACK.SWARM.verifier.")
+    for subject in (ack, ack.replace("$JS.ACK.", "$JS.ACK._.HASH."), ack.replace("verifier", "tail-persona_runner-2")):
+        assert await world.refused("operator", subject), subject
+    left = json.loads((await bootstrap.request("$JS.API.CONSUMER.INFO.SWARM.verifier", b"")).data)
+    assert 1 == left["num_ack_pending"]
+
+
+async def test_the_operator_says_no_event_and_is_told_which_by_name(world: World) -> None:
+    for event_class in EMITTERS:
+        subject = class_filter(event_class, slot="core").replace("*", "x")
+        assert await world.refused("operator", subject), subject
+        assert f'"{subject}"' in world.violations["operator"][-1]
+
+
 async def test_dead_letters_go_under_the_name_of_who_gave_up(world: World) -> None:
     verifier = await world.client("verifier-1")
     ack = await verifier.request("dead.verifier.proposal.created.a.p.q", b"{}")
