@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -20,8 +21,11 @@ from services.supervisor.plan import Options
 from services.supervisor.ports import PortTaken
 from services.supervisor.processes import LineSink
 from services.supervisor.state import MeshRunning
+from shared.broker import OPERATOR, inbox_prefix
 from shared.settings import SettingsError
 
+CONTEXT = "swarm"
+"""What the `nats` CLI knows the mesh by."""
 _COLOURS = (31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96)
 _S3_FATAL = re.compile(r"F\d{4} |panic: |fatal error: ")
 _NATS_CHATTER = re.compile(r"\[(INF|DBG|TRC)\]")
@@ -108,9 +112,27 @@ def where(mesh: Mesh) -> list[str]:
     return [
         f"API   {mesh.api_url}",
         f"NATS  {mesh.nats_url}  (key {mesh.key('operator')})",
+        f"nats  {nats_context(mesh.nats_url, mesh.key(OPERATOR))}  (once; then docs/nats-cli.md)",
         f"data  {mesh.data}",
         f"halt  `swarm halt`, or touch {mesh.places.kill_switch}  (while it is there, nothing acts)",
     ]
+
+
+def nats_context(url: str, seed: Path) -> str:
+    """The command that has the `nats` CLI talk to this mesh as the operator."""
+    words = (
+        "nats",
+        "context",
+        "add",
+        CONTEXT,
+        "--server",
+        url,
+        "--nkey",
+        str(seed),
+        "--inbox-prefix",
+        inbox_prefix(OPERATOR),
+    )
+    return shlex.join((*words, "--select"))
 
 
 def prefixed() -> LineSink:

@@ -7,6 +7,7 @@ that the event loop turns and how late it is, and asks nothing and nobody else: 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -139,6 +140,14 @@ async def served(health: Health, host: str, port: int) -> AsyncIterator[None]:
         http.should_exit = True
         tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def address(host: str, port: int) -> str:
+    """Where others ask: what answers on every address of its host is known by the host's name. Empty where nothing answers."""
+    if not port:
+        return ""
+    name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host  # noqa: S104 (compared, not bound)
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
 
 
 def server(app: Any, host: str, port: int) -> Server:

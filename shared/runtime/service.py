@@ -41,7 +41,7 @@ from shared.metrics.table import tell_build
 from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.halting import Halting, say_went_back
-from shared.runtime.health import Health, ReadyCheck, served
+from shared.runtime.health import Health, ReadyCheck, address, served
 from shared.runtime.hearing import Hearing
 from shared.runtime.lag import Lag
 from shared.runtime.pressure import Pressure
@@ -245,7 +245,15 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         micro = await nats.micro.add_service(
-            self.connection.client, name=self.name.replace("_", "-"), version=VERSION, description=f"{self.instance}"
+            self.connection.client,
+            name=self.name.replace("_", "-"),
+            version=VERSION,
+            description=self.instance,
+            metadata={
+                "instance": self.instance,
+                "version": VERSION,
+                "health": address(self.settings.health.host, self.settings.health.port),
+            },
         )
         await self.probe.write()  # before any work is taken, the clock is compared
         log.info("service_started", health_port=self.settings.health.port)

@@ -298,6 +298,18 @@ async def test_the_nats_cli_user_may_read_and_may_not_speak(mesh: Mesh) -> None:
     )
     answer = await connection.request("$JS.API.STREAM.INFO.SWARM")
     assert b'"name":"SWARM"' in answer.data
+    about: dict[str, dict[str, str]] = {}
+    async with httpx.AsyncClient(timeout=20, trust_env=False) as client, asyncio.timeout(30):
+        inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        await connection.subscribe("_INBOX_operator.info", lambda message: inbox.put_nowait(message.data))
+        connection.send("$SRV.INFO", reply="_INBOX_operator.info")
+        while len(about) < len(mesh.children) - 2:  # all but the broker and S3
+            info = json.loads(await inbox.get())
+            about[info["metadata"]["instance"]] = info["metadata"]
+            assert info["version"] == info["metadata"]["version"]
+        assert set(mesh.children) - {"nats", "s3"} == set(about)
+        for metadata in about.values():
+            assert 200 == (await client.get(f"{metadata['health']}/health/live")).status_code
     with pytest.raises(Exception, match="no answer"):
         await connection.request("action.claimed.a.b.c", b"{}", timeout_s=0.5)
     await connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.connection import Connection
 from shared.log.port import LogUnavailable
-from shared.runtime.health import BEAT_S, LONGEST_LAG_S, Health
+from shared.runtime.health import BEAT_S, LONGEST_LAG_S, Health, address
 from shared.runtime.readiness import ANSWER_S, cached, lax_broker, unwell_broker
 from shared.runtime.service import Service
 from shared.settings import Settings
@@ -33,6 +34,19 @@ async def asked(health: Health, path: str) -> tuple[int, dict[str, object]]:
     body, status = sent[1]["body"], sent[0]["status"]
     assert isinstance(body, bytes) and isinstance(status, int)
     return status, msgspec.json.decode(body)
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])  # noqa: S104
+def test_what_answers_on_every_address_is_known_by_its_hosts_name(host: str) -> None:
+    assert f"http://{socket.gethostname()}:8080" == address(host, 8080)
+
+
+def test_where_health_is_answered_is_a_url_and_nothing_where_it_is_not() -> None:
+    assert ("http://127.0.0.1:1", "http://[::1]:1", "") == (
+        address("127.0.0.1", 1),
+        address("::1", 1),
+        address("::1", 0),
+    )
 
 
 # -- live -----------------------------------------------------------------------------------------------------------------
