@@ -36,7 +36,7 @@ async def asked(health: Health, path: str) -> tuple[int, dict[str, object]]:
     return status, msgspec.json.decode(body)
 
 
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])  # noqa: S104
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
 def test_what_answers_on_every_address_is_known_by_its_hosts_name(host: str) -> None:
     assert f"http://{socket.gethostname()}:8080" == address(host, 8080)
 
