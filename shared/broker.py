@@ -221,7 +221,13 @@ def operator_grants(instances: Iterable[str] = ()) -> Grants:
     )  # the first is the CLI's without a context; nobody else has it
     forbidden = (*(f"$JS.API.CONSUMER.{verb}" for verb in verbs), *(f"{form}.{{}}.>" for form in _ACKS))
     return Grants(
-        publish=(*(f"$JS.API.{verb}" for verb in api + consumer), "$JS.ACK.>", "$SRV.>", *inboxes),
+        publish=(
+            *(f"$JS.API.{verb}" for verb in api + consumer),
+            "$JS.ACK.>",
+            "$SRV.>",
+            "$SYS.REQ.USER.INFO",
+            *inboxes,
+        ),
         subscribe=(">",),
         deny_publish=tuple(form.format(f"{stream}.{name}") for stream, name in own for form in forbidden),
     )
