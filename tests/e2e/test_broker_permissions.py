@@ -302,7 +302,7 @@ async def test_the_operator_acknowledges_what_was_delivered_to_it_and_nothing_of
 
 
 async def test_the_operator_says_no_event_and_is_told_which_by_name(world: World) -> None:
-    for event_class in EMITTERS:
+    for event_class in CLASSES:
         subject = class_filter(event_class, slot="core").replace("*", "x")
         assert await world.refused("operator", subject), subject
         assert f'"{subject}"' in world.violations["operator"][-1]
