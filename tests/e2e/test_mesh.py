@@ -262,12 +262,14 @@ async def test_every_event_is_a_cloudevent_to_the_cncf_and_a_correlation_is_one_
     seqs = range(info["state"]["first_seq"], info["state"]["last_seq"] + 1)
     messages = [await log.connection.request(DIRECT_GET, b'{"seq":%d}' % seq) for seq in seqs]
     stored = [message for message in messages if isinstance(decode_direct(message), Recorded)]
+    others = [message.headers["Nats-Subject"] for message in messages if message not in stored]
     traces: dict[str, set[str]] = {}
     for message in stored:
         attributes, data = parsed(message.headers, message.data)
         assert (message.headers["Nats-Subject"], json.loads(message.data)) == (attributes["subject"], data)
         traces.setdefault(attributes["correlationid"], set()).add(message.headers["traceparent"].split("-")[1])
-    assert 1 == len(messages) - len(stored)  # what the test before this one put there
+    assert others in ([], ["proposal.created.burst.watch1.bad.r1"])  # what another test puts there
+    assert stored
     assert {} == {correlation: found for correlation, found in traces.items() if len(found) > 1}
     assert len(stored) == len({message.headers["traceparent"].split("-")[2] for message in stored})
 
