@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from datetime import timedelta
+from typing import Protocol
 
 import httpx
 import msgspec
@@ -22,13 +23,26 @@ SWARM, ROOT = "chaos", "root"
 OPERATOR, APPROVER = "operator-token", "approver-token"
 
 
+class Hits(Protocol):
+    """An HTTP server that counts what really reached it, by path. `url` is where actuators find it."""
+
+    hits: Counter[str]
+
+    @property
+    def url(self) -> str: ...
+
+
 class Sink:
-    """A local HTTP server that counts what really reached it, by path."""
+    """One on this machine."""
 
     def __init__(self) -> None:
         self.hits: Counter[str] = Counter()
         self.port = 0
         self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Sink:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -54,7 +68,16 @@ class Sink:
 class Load:
     """What was asked for and acknowledged. `stop` ends every client after its present request."""
 
-    def __init__(self, api_url: str, log: JetStreamLog, sink: Sink, seed: int) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        log: JetStreamLog,
+        sink: Hits,
+        seed: int,
+        *,
+        operator: str = OPERATOR,
+        approver: str = APPROVER,
+    ) -> None:
         self.dice = random.Random(seed)
         self.stop = asyncio.Event()
         self.observed: dict[str, tuple[str, int]] = {}
@@ -63,6 +86,7 @@ class Load:
         self._http = httpx.AsyncClient(base_url=api_url, timeout=8, trust_env=False)
         self._log = log
         self._sink = sink
+        self._operator, self._approver = operator, approver
         self._charter = ""
         self._serial = 0
 
@@ -91,9 +115,9 @@ class Load:
         assert isinstance(spawned.event, PersonaSpawned)
         self._charter = charter_sha256(spawned.event.identity)
 
-    async def insist(self, method: str, path: str, body: object = None, *, token: str = OPERATOR) -> httpx.Response:
+    async def insist(self, method: str, path: str, body: object = None, *, token: str | None = None) -> httpx.Response:
         """One command until it has an answer that is not an outage; the same Idempotency-Key each time."""
-        key = {"Idempotency-Key": fresh_id(), "Authorization": f"Bearer {token}"}
+        key = {"Idempotency-Key": fresh_id(), "Authorization": f"Bearer {token or self._operator}"}
         content = msgspec.json.encode(body)
         while True:
             try:
@@ -164,7 +188,7 @@ class Load:
             content = {"content": proposal_id, "mode": "create"}
             action = Action(kind="file.write", target=f"asked/{proposal_id}.md", params=dict(content))
         else:
-            url = f"http://127.0.0.1:{self._sink.port}/{proposal_id}"
+            url = f"{self._sink.url}/{proposal_id}"
             action = Action(kind="http.request", target=url, params={"method": "GET"})
         (seen,) = [seq for _, seq in [self.dice.choice(list(self.observed.values()))]]
         evidence = await self._evidence(seen)
@@ -202,9 +226,9 @@ class Load:
     async def approve(self) -> None:
         """A person who answers every request, mostly with yes, until cancelled: a stalled verifier has its requests made late."""
         while True:
-            pending = await self.insist("GET", "/v1/approvals?state=pending", token=APPROVER)
+            pending = await self.insist("GET", "/v1/approvals?state=pending", token=self._approver)
             for request in pending.json():
                 decision = "grant" if self.dice.random() < 0.8 else "deny"
                 body = {"decision": decision, "digest": request["digest"], "reason": "chaos"}
-                await self.insist("POST", f"/v1/approvals/{request['proposal_id']}", body, token=APPROVER)
+                await self.insist("POST", f"/v1/approvals/{request['proposal_id']}", body, token=self._approver)
             await asyncio.sleep(0.5)

@@ -1,114 +1,35 @@
-"""Kill, stall, cut off and mislead everything in turn under load, let it come to rest, and judge it by the log alone.
-
-The judge reads the log with its own connection and knows nothing of what the services believe: every acknowledged
-observation is there once, every proposal reached one terminal state, no effect happened twice (counted on disk and at an HTTP
-sink), and `shared.invariants` hold at every prefix.
-"""
+"""Kill, stall, cut off and mislead everything in turn under load, let it come to rest, and judge it by the log alone (`judge.py`)."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import random
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
-from services.governor.decider import Limits as GovernorLimits
 from services.governor.service import limits_of
 from services.supervisor import plan
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from services.supervisor.ports import free_port
 from shared import configuration
-from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
-from shared.contracts.envelope import Recorded
-from shared.contracts.events import (
-    ActionExecuted,
-    Event,
-    ObservationRecorded,
-    PersonaDraining,
-    PersonaReaped,
-    ProposalCreated,
-    ProposalEvent,
-    ProposalRejected,
-)
-from shared.invariants import Invariants, Limits
 from shared.log.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from shared.log.port import LogUnavailable
 from tests.chaos.faults import FAULTS, Ground, small_disk, take_away, targets, why_not
-from tests.chaos.load import APPROVER, OPERATOR, ROOT, Load, Sink
+from tests.chaos.judge import Report, Say, judge, rest
+from tests.chaos.load import APPROVER, OPERATOR, Load, Sink
 from tests.chaos.proxy import Proxy
-from tests.chaos.rollback import RolledBack, roll_back, settle
-
-_TIME = re.compile("deadline|expired")
-REST_TIMEOUT_S = 180.0
-Say = Callable[[str], None]
+from tests.chaos.rollback import roll_back, settle
 
 
-class Report(msgspec.Struct, kw_only=True):
-    """What happened; everything that must not is 0 or empty.
-
-    `struck` counts by fault and process, `left_out` says which faults could not be had here, `died` counts the times a process
-    ended that nobody had ended, `gave_up` those in which it said that the broker is away, as one that starts in an
-    outage does. `untimely` are proposals rejected for a time that had not come.
-    """
-
-    seed: int
-    minutes: float
-    struck: dict[str, int] = {}
-    left_out: dict[str, str] = {}
-    poisoned: int = 0
-    died: dict[str, int] = {}
-    gave_up: dict[str, int] = {}
-    events: int = 0
-    acked: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    duplicate_effects: int = 0
-    missing_effects: int = 0
-    budget_overshoot: int = 0
-    histories_forked: int = 0
-    proposals: int = 0
-    terminal: int = 0
-    outcomes: dict[str, int] = {}
-    thoughts: int = 0
-    effects: int = 0
-    personas: int = 0
-    unfinished_drains: int = 0
-    untimely: int = 0
-    violations: list[str] = []
-    max_outage_s: float = 0.0
-    rest_s: float = 0.0
-    rolled_back: RolledBack | None = None
-
-    @property
-    def passed(self) -> bool:
-        bad = (self.lost, self.duplicated, self.duplicate_effects, self.missing_effects, self.budget_overshoot)
-        alive = self.thoughts > 0 and self.effects > 0 and self.acked > 0
-        return (
-            not any(bad)
-            and alive
-            and not self.violations
-            and not self.histories_forked
-            and not self.unfinished_drains
-            and not self.untimely
-            and not self.died
-            and self.terminal == self.proposals
-            and (self.rolled_back is None or self.rolled_back.passed)
-        )
-
-
-def environment(sink: Sink) -> dict[str, str]:
-    """Settings under which everything happens often enough to be killed in the middle of."""
+def environment(host: str) -> dict[str, str]:
+    """Settings under which everything happens often enough to be killed in the middle of; `host` (with port) is the sink's."""
     return {
-        "SWARM_OUTBOUND_ALLOW": f"127.0.0.1:{sink.port}",
-        "SWARM_OUTBOUND_ALLOW_PRIVATE": f"127.0.0.1:{sink.port}",
+        "SWARM_OUTBOUND_ALLOW": host,
+        "SWARM_OUTBOUND_ALLOW_PRIVATE": host,
         "SWARM_GOVERNOR_DRAIN_S": "5",
         "SWARM_GOVERNOR_GRANT_TTL_S": "20",
         "SWARM_SNAPSHOT_EVERY_THOUGHTS": "5",
@@ -164,7 +85,7 @@ async def storm(
                 sync_always=sync_always,
                 ports={plan.NATS: broker},
                 http_keys_file=str(keys),
-                env=environment(sink) | {"SWARM_NATS_URL": f"nats://127.0.0.1:{proxy.port}"},
+                env=environment(f"127.0.0.1:{sink.port}") | {"SWARM_NATS_URL": f"nats://127.0.0.1:{proxy.port}"},
                 ready_timeout_s=120,
             )
             settings = configuration.load(options.env)
@@ -187,14 +108,14 @@ async def storm(
                         say("no more faults; waiting until everything has come to rest")
                         load.stop.set()
                     began = time.monotonic()
-                    records = await _rest(log, say)
+                    records = await rest(log, say)
                     report.rest_s = round(time.monotonic() - began, 1)
                     report.poisoned, report.died, report.gave_up = ground.poisoned, dict(died), dict(gave_up)
                     judge(report, records, load, sink, mesh.workspace, limits_of(settings))
                     if "rollback" in faults:
                         say("an older store is put back under load")
                         report.rolled_back = await roll_back(ground, load)
-                        await _rest(log, say)
+                        await rest(log, say)
                         await settle(report.rolled_back, ground, load, sink)
                     person.cancel()
                 await load.close()
@@ -233,114 +154,6 @@ async def _strike(ground: Ground, faults: Sequence[str], seconds: float, say: Sa
             group.create_task(one(fault, name))
     await ground.mesh.wait_ready(timeout_s=120)
     return dict(struck)
-
-
-async def _rest(log: JetStreamLog, say: Say) -> list[Recorded]:
-    """The whole log, once every proposal is terminal and every drain has ended; or as it is when that never comes."""
-    deadline = time.monotonic() + REST_TIMEOUT_S
-    records: list[Recorded] = []
-    filters = tuple(class_filter(name) for name in LOG_CLASSES)
-    while True:
-        try:
-            records += await log.read(filters, records[-1].seq if records else 0)
-        except LogUnavailable:
-            await asyncio.sleep(0.5)
-            continue
-        open_proposals, drains = _open_ends(records)
-        if not open_proposals and not drains:
-            return records
-        if time.monotonic() > deadline:
-            say(f"never came to rest: proposals {sorted(open_proposals.items())[:8]}, drains {sorted(drains)[:5]}")
-            return records
-        await asyncio.sleep(0.5)
-
-
-def _open_ends(records: list[Recorded]) -> tuple[dict[str, str], set[str]]:
-    """Proposals that are not terminal with the last class in their life, and personas that still drain."""
-    proposals: dict[str, str] = {}
-    drains: set[str] = set()
-    for recorded in records:
-        event = recorded.event
-        match event:
-            case ProposalCreated():
-                proposals[event.proposal_id] = class_of(event)
-            case PersonaDraining():
-                drains.add(event.persona)
-            case PersonaReaped():
-                drains.discard(event.persona)
-            case _ if class_of(event) in ("proposal.rejected", "action.executed"):
-                proposals.pop(event.proposal_id, None)  # type: ignore[union-attr]
-            case ProposalEvent() if event.proposal_id in proposals:
-                proposals[event.proposal_id] = class_of(event)
-            case _:
-                pass
-    return proposals, drains
-
-
-def judge(
-    report: Report, records: list[Recorded], load: Load, sink: Sink, workspace: Path, governor: GovernorLimits
-) -> None:
-    """Fill in the report from the log, the disk and the sink."""
-    invariants = Invariants(
-        Limits(
-            swarm_per_minute=governor.swarm_per_minute,
-            actions_per_minute=governor.actions_per_minute,
-            lifetime_children=governor.max_lifetime_children,
-        )
-    )
-    texts: Counter[str] = Counter()
-    outcomes: dict[str, str] = {}
-    classes: Counter[str] = Counter()
-    for recorded in records:
-        invariants.absorb(recorded)
-        classes[class_of(recorded.event)] += 1
-        if isinstance(recorded.event, ObservationRecorded):
-            texts[recorded.event.text] += 1
-        if isinstance(recorded.event, ActionExecuted):
-            outcomes[recorded.event.proposal_id] = recorded.event.outcome
-        report.untimely += recorded.event.persona == ROOT and _is_over(recorded.event)
-    report.events = len(records)
-    report.acked = len(load.observed)
-    report.lost = sum(1 for text in load.observed if texts[text] == 0)
-    report.duplicated = sum(1 for count in texts.values() if count > 1)
-    report.violations = invariants.violations[:50]
-    report.histories_forked = invariants.histories_forked
-    report.budget_overshoot = invariants.budget_overshoot
-    report.proposals = len(invariants.lives)
-    report.terminal = report.proposals - len(invariants.unfinished())
-    report.outcomes = dict(Counter(outcomes.values()) | {"rejected": classes["proposal.rejected"]})
-    report.thoughts = classes["thought.generated"]
-    report.personas = classes["persona.spawned"]
-    report.unfinished_drains = len(_open_ends(records)[1])
-    report.max_outage_s = round(max((b - a for a, b in zip(load.acks, load.acks[1:], strict=False)), default=0.0), 2)
-    _effects(report, load, sink, workspace, outcomes)
-
-
-def _is_over(event: Event) -> bool:
-    """Whether it ends a proposal because a time was over; in a storm none is, so a wrong clock said it."""
-    match event:
-        case ProposalRejected(reasons=reasons):
-            return any(_TIME.search(reason) for reason in reasons)
-        case ActionExecuted(error=str(reason)):
-            return bool(_TIME.search(reason))
-        case _:
-            return False
-
-
-def _effects(report: Report, load: Load, sink: Sink, workspace: Path, outcomes: dict[str, str]) -> None:
-    """Count what really happened, against what the log says happened."""
-    for proposal_id, action in load.proposed.items():
-        if action.kind == "http.request":
-            count = sink.hits[f"/{proposal_id}"]
-        else:
-            file = workspace / action.target
-            count = int(file.exists() and file.read_text() == action.params["content"])
-        outcome = outcomes.get(proposal_id, "none")
-        report.effects += count
-        report.duplicate_effects += max(0, count - 1)
-        if (outcome == "success" and count == 0) or (outcome in ("none", "failure") and count > 0):
-            report.missing_effects += 1
-            report.violations.append(f"{proposal_id} {action.kind}: the log says {outcome}, the world has {count}")
 
 
 def _key(token: str, principal: str, scopes: list[str]) -> str:

@@ -1,0 +1,20 @@
+"""In a container: an HTTP server on port 8000 that says the path of every request on stdout, once, before it answers."""
+
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Sink(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path != "/":
+            print(self.path, flush=True)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("0.0.0.0", 8000), Sink).serve_forever()
