@@ -26,7 +26,10 @@ def main() -> None:
     for name in ("s3-access", "s3-secret"):
         write_private(keys / name, (given / name).read_text())
     identities = object_store.configure(folder, keys)
-    ports = {name: PORT + n for n, name in enumerate((*S3_PORTS, *S3_GRPC))}
+    # its worker dials the admin's port + 10000 whatever it is told
+    ports = {
+        name: first + n for first, names in ((PORT, S3_PORTS), (PORT + 10_000, S3_GRPC)) for n, name in enumerate(names)
+    }
     command = object_store.command(find_binary("weed"), folder, identities, ports, listen="0.0.0.0")  # noqa: S104
     os.chdir(folder)
     os.execv(command[0], command)  # noqa: S606 - the container's one process
