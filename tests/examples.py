@@ -68,7 +68,7 @@ from shared.contracts.events import (
     Usage,
 )
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
-from shared.log.wire import read_headers
+from shared.log.client.wire import read_headers
 
 SWARM, PERSONA, PROPOSAL = "alpha", "p01", "p-0123456789abcdef01234567"
 NOW = datetime(2026, 11, 22, 12, 30, 15, 250000, tzinfo=UTC)

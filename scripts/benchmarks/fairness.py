@@ -32,7 +32,7 @@ from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes
 from services.supervisor.ports import free_port
 from shared.contracts.envelope import Message, encode
 from shared.contracts.events import EvidenceRef
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 
 KEYS = ("neighbour_p95_ratio", "log_flood_p95_ratio")

@@ -27,7 +27,7 @@ from services.supervisor.plan import Options
 from shared.contracts.envelope import Recorded
 from shared.contracts.ids import utc_now
 from shared.invariants import Limits
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.settings import Settings
 from tests.simulation.family import Family, flat, shared, tree

@@ -23,7 +23,7 @@ from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ActionExecuted, ProposalAuthorized, ProposalCreated, ProposalVerified
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Tick
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec
 from shared.runtime.service import collect_less_often

@@ -26,7 +26,7 @@ from scripts.benchmarks.measure import Figures, broker, latency, percentile, run
 from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes
 from services.supervisor.ports import free_port
 from shared.crypto import new_seed, public_key
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.broker import Broker
 

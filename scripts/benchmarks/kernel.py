@@ -19,10 +19,10 @@ from scripts.benchmarks.measure import Figures, broker, latency, percentile, run
 from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import ThoughtGenerated, Usage
 from shared.contracts.ids import fresh_id, utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
+from shared.log.client.wire import read_headers
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec, Expect
-from shared.log.wire import read_headers
 from tests.broker import Broker
 
 KEYS = ("commit_ratio", "pull_ratio")

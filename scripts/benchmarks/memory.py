@@ -19,9 +19,9 @@ from scripts.benchmarks.measure import Figures, latency, run_async, say
 from scripts.benchmarks.remembering import keeping_up
 from shared.contracts.envelope import Envelope, Recorded
 from shared.contracts.events import ThoughtGenerated
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.items import draft
 from shared.memory.port import owner_of
 

@@ -27,9 +27,9 @@ from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import EvidenceRef, ObservationRecorded, PersonaSpawned, ProposalCreated
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
+from shared.log.client.wire import Raw
 from shared.log.jetstream import JetStreamLog
-from shared.log.wire import Raw
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
 WAIT_S = 60.0

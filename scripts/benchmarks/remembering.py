@@ -31,11 +31,11 @@ from services.supervisor.ports import free_port
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import EvidenceRef, RecallAnswered, RecallRequested, ThoughtGenerated
 from shared.contracts.ids import caused_id, fresh_id, utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import TRANSACTION_EVENTS
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.items import draft
 from shared.memory.port import LOG
 from shared.runtime.handling import recorded

@@ -24,8 +24,8 @@ import psutil
 
 from scripts.benchmarks.measure import CannotMeasure, Figures, broker, run_async, say
 from scripts.benchmarks.pipeline import Worker, processes
-from services.persona_runner.guard import WINDOW
-from services.persona_runner.state import KEPT_NOTES
+from services.persona_runner.mind.guard import WINDOW
+from services.persona_runner.mind.state import KEPT_NOTES
 from services.supervisor.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
@@ -40,7 +40,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.settings import Settings
 from tests.broker import Broker

@@ -24,7 +24,7 @@ from services.supervisor.plan import S3
 from services.supervisor.ports import WELL_KNOWN, is_free
 from services.supervisor.state import Lock, MeshRecord, MeshRunning, identify
 from shared.broker import BOOTSTRAP, inbox_prefix
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.log.streams import drift
 

@@ -15,9 +15,9 @@ from services.cli.output import emit_line, safe
 from services.cli.target import UNREACHABLE, USAGE, Stop, Target
 from shared.broker import OPERATOR, inbox_prefix
 from shared.contracts.envelope import Recorded, Unreadable, structured
-from shared.log.connection import Connection, is_status
+from shared.log.client.connection import Connection, is_status
 from shared.log.port import LogUnavailable
-from shared.log.tail import JetStreamTail
+from shared.log.reading.tail import JetStreamTail
 
 CONNECT_S = 2.0
 """The longest a server that is not there is waited for."""

@@ -21,9 +21,9 @@ from shared import contracts
 from shared.metrics.table import LIVES, POSITION
 from shared.policy.sides import LOCAL
 from shared.quotas import QUOTAS
-from shared.runtime.health import server
+from shared.runtime.keeping.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.runtime.service import Service
-from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
+from shared.runtime.vitals.health import server
 from shared.settings import Settings, SettingsError, listed
 
 log = structlog.get_logger()

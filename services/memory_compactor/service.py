@@ -11,11 +11,11 @@ from pathlib import Path
 from services.memory_compactor.decider import Compactor, State
 from services.memory_compactor.opening import Opening, Ports
 from shared.memory.cold import S3Cold
-from shared.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
+from shared.memory.index.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from shared.memory.port import Embedder, VectorIndex
 from shared.metrics.table import MEMORY_BEHIND, MEMORY_BEHIND_S
-from shared.runtime.readiness import cached
 from shared.runtime.service import Service
+from shared.runtime.vitals.readiness import cached
 from shared.settings import Settings
 
 COLD_LOOKED_AT_EVERY_S = 10.0
@@ -80,10 +80,10 @@ async def _index(settings: Settings, embedder: Embedder) -> VectorIndex:
     """The index of this embedder: vectors of another one are of no use, so each has its own, built from the log."""
     name = re.sub(r"[^a-z0-9]+", "-", embedder.name.lower())
     if settings.qdrant.url:
-        from shared.memory.server import ServerIndex
+        from shared.memory.index.server import ServerIndex
 
         key = settings.qdrant.api_key or None
         return await ServerIndex.open(settings.qdrant.url, f"memory-{name}", embedder.dim, api_key=key)
-    from shared.memory.edge import EdgeIndex
+    from shared.memory.index.edge import EdgeIndex
 
     return await EdgeIndex.open(Path(settings.data_dir) / "memory" / name, embedder.dim)

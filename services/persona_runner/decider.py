@@ -18,14 +18,14 @@ from typing import Literal
 
 import msgspec
 
-from services.persona_runner import context as contexts
-from services.persona_runner.cadence import due_at, next_phase, rest_ms
-from services.persona_runner.drafts import follow_ups
-from services.persona_runner.guard import digest_of, notice_for, novelty, saying
-from services.persona_runner.messages import thought_id
-from services.persona_runner.spending import MAX_COUNT, ask, close, may_ask, usable
-from services.persona_runner.state import NOTE_CHARS, State, evolve, moves_on
-from services.persona_runner.steps import (
+from services.persona_runner.hosting.messages import thought_id
+from services.persona_runner.mind import context as contexts
+from services.persona_runner.mind.cadence import due_at, next_phase, rest_ms
+from services.persona_runner.mind.drafts import follow_ups
+from services.persona_runner.mind.guard import digest_of, notice_for, novelty, saying
+from services.persona_runner.mind.spending import MAX_COUNT, ask, close, may_ask, usable
+from services.persona_runner.mind.state import NOTE_CHARS, State, evolve, moves_on
+from services.persona_runner.mind.steps import (
     Percepts,
     Think,
     Thoughtful,

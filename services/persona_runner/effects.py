@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from services.persona_runner.spending import affordable
-from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
+from services.persona_runner.mind.spending import affordable
+from services.persona_runner.mind.steps import Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.events import Memory, Usage
 from shared.decider import Effect, Result
 from shared.thinker.port import Context, Thinker, ThinkerFailed, ThinkerUnavailable, Thought

@@ -10,14 +10,14 @@ import services.persona_runner
 import shared.contracts
 import shared.thinker
 from services.persona_runner.effects import performer
-from services.persona_runner.host import Host, Hosted
-from services.persona_runner.lease import Lease
-from services.persona_runner.loop import AWAY_S, SOURCE, Loop
-from services.persona_runner.recall import Recaller
+from services.persona_runner.hosting.host import Host, Hosted
+from services.persona_runner.hosting.lease import Lease
+from services.persona_runner.hosting.loop import AWAY_S, SOURCE, Loop
+from services.persona_runner.hosting.recall import Recaller
 from shared.log.port import LogUnavailable
 from shared.placement import PLACEMENT, boundary_of
+from shared.runtime.keeping.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.runtime.service import Service, first_of
-from shared.runtime.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.settings import Settings, SettingsError, listed
 from shared.thinker.port import Thinker
 
@@ -30,8 +30,8 @@ def thinker_of(settings: Settings) -> Thinker:
         from shared.thinker.rules import RuleThinker
 
         return RuleThinker()
-    from shared.thinker.endpoint import Endpoint
-    from shared.thinker.model import ModelThinker
+    from shared.thinker.models.endpoint import Endpoint
+    from shared.thinker.models.model import ModelThinker
 
     urls = [url for url in (settings.model.url, settings.model.fallback_url) if url]
     try:

@@ -170,7 +170,7 @@ def is_independent(event: AnyEvent) -> bool:
 
 async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events: int = MAX_EVENTS_READ) -> Measured:
     """Count matching observations between two sequences, page by page, reading at most `max_events`."""
-    from shared.thinker.templates import matcher  # here: importing the verifier should not load a thinker
+    from shared.thinker.perceiving.templates import matcher  # here: importing the verifier should not load a thinker
 
     matches = matcher(probe.template)
     filters = [f"observation.recorded.{swarm}.{EVERYONE}", f"observation.recorded.{swarm}.{persona}"]

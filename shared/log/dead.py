@@ -14,9 +14,9 @@ from collections import Counter
 import msgspec
 
 from shared.contracts.catalog import owner
-from shared.log.connection import WRONG_LAST_SEQUENCE, Connection
+from shared.log.client.connection import WRONG_LAST_SEQUENCE, Connection
+from shared.log.client.wire import Raw, is_name
 from shared.log.port import LogUnavailable
-from shared.log.wire import Raw, is_name
 from shared.metrics.table import DEAD_LETTERS
 
 UNREADABLE = "unreadable"

@@ -25,10 +25,10 @@ import msgspec
 import structlog
 
 from shared.contracts.envelope import Stored
-from shared.log.connection import FENCED, Connection, is_status
-from shared.log.direct import DIRECT_GET, decode_direct
+from shared.log.client.connection import FENCED, Connection, is_status
 from shared.log.marks import Mark, Trail
 from shared.log.port import LogUnavailable
+from shared.log.reading.direct import DIRECT_GET, decode_direct
 
 log = structlog.get_logger()
 

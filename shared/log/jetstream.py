@@ -20,14 +20,14 @@ import structlog
 from shared.contracts.catalog import SHORT_LIVED, class_of, matches
 from shared.contracts.envelope import Message, Recorded, Stored, Unreadable, encode
 from shared.contracts.ids import utc_now
-from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.client.connection import WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.client.wire import Raw
 from shared.log.dead import bury
-from shared.log.direct import DIRECT_GET, decode_direct
 from shared.log.marks import Trail
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary, jittered
-from shared.log.puller import JetStreamPuller
-from shared.log.tail import JetStreamTail
-from shared.log.wire import Raw
+from shared.log.reading.direct import DIRECT_GET, decode_direct
+from shared.log.reading.puller import JetStreamPuller
+from shared.log.reading.tail import JetStreamTail
 from shared.metrics.table import LAG
 
 log = structlog.get_logger()

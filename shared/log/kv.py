@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.log.connection import WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.client.connection import WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.client.wire import Raw
 from shared.log.port import Entry, LogUnavailable, StaleBoundary
-from shared.log.wire import Raw
 
 MAX_ENTRIES = 1024
 """More keys than this a filter may not match: a limit of the broker."""

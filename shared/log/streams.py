@@ -1,7 +1,7 @@
 """Streams and buckets, declared once and reconciled at boot by whoever holds the bootstrap key.
 
 `SWARM` is the log; `HOT` the ring buffer of thoughts; `RECALL` short-lived questions to memory; `DEAD` the dead letters;
-`KV_policies` has the bundles of policies by digest, `PROBE` the last test write of each service (`shared/runtime/probe.py`).
+`KV_policies` has the bundles of policies by digest, `PROBE` the last test write of each service (`shared/runtime/vitals/probe.py`).
 All are on disk: a stream in memory would be gone, with its consumers, after every restart of a single broker.
 A subject of no known class is nobody's: the broker tells the publisher that nobody responds.
 Every stream has its share of the store, so that none can take the room of another; a full log refuses, it forgets nothing.
@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from shared.contracts.catalog import LOG_CLASSES, SHORT_LIVED, class_filter
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.settings import STORE_BYTES
 

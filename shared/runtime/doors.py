@@ -25,11 +25,11 @@ import msgspec
 import structlog
 
 from shared.broker import DOOR_GET, DOOR_INFO, EVERY_SWARM, PUBLIC, TAIL_OPEN
-from shared.log.connection import Connection, is_status
-from shared.log.direct import DIRECT_GET
+from shared.log.client.connection import Connection, is_status
+from shared.log.client.wire import Raw
 from shared.log.port import LogUnavailable
-from shared.log.tail import create_request
-from shared.log.wire import Raw
+from shared.log.reading.direct import DIRECT_GET
+from shared.log.reading.tail import create_request
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.port import ConsumerSpec, LogUnavailable
 from shared.metrics.table import LAG, UNACKED
 

@@ -32,22 +32,22 @@ from shared.configuration import load
 from shared.contracts.catalog import SHORT_LIVED, class_filter
 from shared.contracts.services import SERVICES
 from shared.decider import Decider
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
 from shared.metrics.table import tell_build
-from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.halting import Halting, say_went_back
-from shared.runtime.health import Health, ReadyCheck, address, served
 from shared.runtime.hearing import Hearing
+from shared.runtime.keeping.checkpoints import Checkpoints
 from shared.runtime.lag import Lag
-from shared.runtime.pressure import Pressure
-from shared.runtime.probe import Probe
-from shared.runtime.readiness import promise
 from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, ROOM, Shell
+from shared.runtime.vitals.health import Health, ReadyCheck, address, served
+from shared.runtime.vitals.pressure import Pressure
+from shared.runtime.vitals.probe import Probe
+from shared.runtime.vitals.readiness import promise
 from shared.settings import Settings, SettingsError
 from shared.telemetry import configure_logging
 

@@ -27,10 +27,10 @@ from shared.decider import Boundary, Decider, Delivered, Tick
 from shared.log.port import ConsumerSpec, Delivery, Log, LogUnavailable, Puller, jittered
 from shared.metrics.table import DELIVERIES, HANDLE_SECONDS, HOP_SECONDS, IN_FLIGHT, REFUSALS, WAITING
 from shared.placement import NOT_THE_HOLDER
-from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.driving import PerformEffect, drive, no_effects
 from shared.runtime.handling import Again, Dead, Done, Fold, Verdict, handle
 from shared.runtime.hearing import WhyNot, believed
+from shared.runtime.keeping.checkpoints import Checkpoints
 from shared.runtime.turns import Turns
 
 log = structlog.get_logger()

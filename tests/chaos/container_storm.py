@@ -16,7 +16,7 @@ from services.governor.service import limits_of
 from services.supervisor.keys import write_private
 from shared import configuration
 from shared.contracts.services import SERVICES
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.chaos.containers import STALL_S, Compose, ComposeFailed, ContainerSink
 from tests.chaos.judge import Report, Say, judge, rest

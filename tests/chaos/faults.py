@@ -21,9 +21,9 @@ from services.supervisor import plan
 from services.supervisor.mesh import Mesh
 from shared.contracts.catalog import LOG_CLASSES, class_filter
 from shared.contracts.ids import fresh_id
+from shared.log.client.wire import write_headers
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
-from shared.log.wire import write_headers
 from tests.chaos.load import ROOT, SWARM
 from tests.chaos.proxy import Proxy
 

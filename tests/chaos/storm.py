@@ -16,7 +16,7 @@ from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from services.supervisor.ports import free_port
 from shared import configuration
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.chaos.faults import FAULTS, Ground, small_disk, take_away, targets, why_not
 from tests.chaos.judge import Report, Say, judge, rest

@@ -20,7 +20,7 @@ from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import AnyEvent, PersonaDraining, SpawnRequested
 from shared.contracts.ids import fresh_id, utc_now
 from shared.crypto import new_seed, public_key
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.streams import ensure
 from shared.runtime.service import Service
 from shared.settings import S3, Settings, Verdict

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
+from shared.log.client.wire import Raw
 from shared.log.kv import JetStreamKeyValue
 from shared.log.memory import MemoryKeyValue
 from shared.log.port import KeyValue, LogUnavailable, StaleBoundary
 from shared.log.streams import ensure
-from shared.log.wire import Raw
 from tests.broker import Broker
 
 

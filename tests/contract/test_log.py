@@ -20,7 +20,7 @@ from shared.contracts.events import (
     SpawnRefused,
 )
 from shared.contracts.ids import fresh_id, utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.dead import buried
 from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryLog

@@ -9,7 +9,7 @@ import pytest
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import Expect, StaleBoundary
 from shared.log.streams import ensure

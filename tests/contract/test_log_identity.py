@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.log import identity as identity_module
-from shared.log.connection import FENCED, Connection
+from shared.log.client.connection import FENCED, Connection
 from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec, LogUnavailable

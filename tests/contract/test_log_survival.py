@@ -12,12 +12,12 @@ import pytest
 
 from services.supervisor.ports import free_port
 from shared.contracts.envelope import Recorded, Unreadable
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
+from shared.log.client.wire import Raw
 from shared.log.dead import bury
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec, Expect, LogUnavailable
 from shared.log.streams import ensure
-from shared.log.wire import Raw
 from tests.broker import Broker
 from tests.contract.test_log import observation, reaped
 
@@ -341,7 +341,7 @@ async def test_a_letter_holds_what_fits_and_says_what_it_leaves_out(log: JetStre
 async def test_a_tail_that_cannot_bury_begins_again_before_what_it_could_not_read(
     log: JetStreamLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shared.log import tail as tail_module
+    from shared.log.reading import tail as tail_module
 
     refusals = iter((True, True))
 

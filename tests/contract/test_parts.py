@@ -14,14 +14,14 @@ from shared.contracts.envelope import Envelope, Message, Stored
 from shared.contracts.events import AnyEvent, PersonaReaped, PersonaSpawned
 from shared.contracts.ids import fresh_id
 from shared.contracts.persona import Identity, PersonaPolicy
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import StaleBoundary
 from shared.log.streams import ensure
-from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.handling import Fold
-from shared.runtime.parts import MAX_PARTS, PART_BYTES, Parts, TooLarge
+from shared.runtime.keeping.checkpoints import Checkpoints
+from shared.runtime.keeping.parts import MAX_PARTS, PART_BYTES, Parts, TooLarge
 from tests.broker import Broker
 from tests.unit.governor.governor_model import at
 

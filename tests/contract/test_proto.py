@@ -15,10 +15,11 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from jsonschema.exceptions import ValidationError  # type: ignore[import-untyped]
 
-from shared.contracts import generate, generate_proto
 from shared.contracts.catalog import CLASSES, class_of, matches, subject_of
 from shared.contracts.envelope import Message
 from shared.contracts.events import CheckRequested
+from shared.contracts.generation import generate
+from shared.contracts.generation import proto as generate_proto
 from shared.contracts.services import SERVICES
 from tests.examples import ENVELOPE, EXAMPLES, OF, PROBES, on_the_wire
 

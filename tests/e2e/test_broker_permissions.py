@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.micro import add_service
 from nats.micro.service import ServiceConfig
 
-from services.persona_runner.lease import Lease
+from services.persona_runner.hosting.lease import Lease
 from services.supervisor.keys import ensure_keys
 from services.supervisor.plan import Options
 from shared.broker import ROLES

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.supervisor.ports import free_port
-from shared.runtime.health import server
+from shared.runtime.vitals.health import server
 from tests.e2e.processes import Mesh, running
 
 CHROMIUM = shutil.which("chromium")

@@ -17,7 +17,7 @@ from services.supervisor.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import AnyEvent, ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.broker import Broker
 from tests.e2e.processes import Mesh, Process, running

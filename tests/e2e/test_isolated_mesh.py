@@ -11,7 +11,7 @@ import pytest
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from shared.contracts.events import ThoughtGenerated
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from services.persona_runner.loop import filters
+from services.persona_runner.hosting.loop import filters
 from services.supervisor.plan import Options
 from shared.broker import TAIL_OPEN, by_door
 from shared.contracts.catalog import LOG_CLASSES, SHORT_LIVED, class_filter

@@ -19,7 +19,7 @@ from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from shared.broker import inbox_prefix
 from shared.contracts.events import ActionExecuted, MeshHalted
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.contract.test_log import observation
 from tests.e2e.test_mesh import propose, until

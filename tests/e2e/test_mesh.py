@@ -20,9 +20,9 @@ from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import EvidenceRef, ProposalCreated, SnapshotCompressed, ThoughtGenerated
 from shared.contracts.ids import fresh_id, utc_now
 from shared.invariants import Invariants, Limits
-from shared.log.connection import Connection
-from shared.log.direct import DIRECT_GET, decode_direct
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from shared.log.reading.direct import DIRECT_GET, decode_direct
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from shared.contracts.events import ThoughtGenerated
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.streams import ensure
 from tests.e2e.processes import Mesh, running
 from tests.e2e.test_gateway import CHILD, ROOT, message

@@ -17,7 +17,7 @@ from typing import ClassVar
 import pytest
 
 from shared.contracts.events import ObservationRecorded
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.e2e.processes import Mesh, running
 

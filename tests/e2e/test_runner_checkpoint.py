@@ -14,7 +14,7 @@ from shared.contracts.events import (
     SpawnRequested,
     ThoughtGenerated,
 )
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from tests.broker import Broker

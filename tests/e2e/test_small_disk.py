@@ -18,7 +18,7 @@ from shared.broker import inbox_prefix
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import HypothesisRaised
 from shared.contracts.ids import fresh_id, utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 

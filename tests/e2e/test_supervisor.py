@@ -22,7 +22,7 @@ from shared.broker import OPERATOR, inbox_prefix
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import CognitionStopped
 from shared.contracts.ids import utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from services.supervisor.mesh import Mesh
 from shared.broker import ROLES, BrokerConfig, by_door, inbox_prefix, render
 from shared.contracts.catalog import class_filter
 from shared.contracts.services import SERVICES
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec
-from shared.log.puller import create_request
+from shared.log.reading.puller import create_request
 from shared.runtime.doors import Doors
 
 NAMES = (*ROLES, *(f"{service}-1" for service in SERVICES), "persona_runner-2")

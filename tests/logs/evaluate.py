@@ -19,10 +19,10 @@ import msgspec
 from shared.contracts.envelope import Envelope, Recorded
 from shared.contracts.events import CheckResult, LogCount, ObservationRecorded, Phase, Probe
 from shared.contracts.persona import Identity
-from shared.thinker.perception import Perception
+from shared.thinker.perceiving.perception import Perception
+from shared.thinker.perceiving.templates import matcher
 from shared.thinker.port import Context, Finding, OpenHypothesis, Percept, ProposalDraft, Thought
 from shared.thinker.rules import RuleThinker
-from shared.thinker.templates import matcher
 from tests.logs.make import Log, Planted, build
 
 HERE = Path(__file__).parent

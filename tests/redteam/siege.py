@@ -26,7 +26,7 @@ from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import AnyEvent, EvidenceRef, PersonaSpawned, ProposalCreated
 from shared.contracts.ids import fresh_id, slot_of, utc_now
 from shared.contracts.persona import charter_sha256
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.placement import LEASES, PLACEMENT, owner_of, shard_of
 from shared.settings import Settings

@@ -15,9 +15,9 @@ import msgspec
 from services.governor.decider import ExpiredGrants, Governor
 from services.governor.service import limits_of
 from services.persona_runner.effects import think
-from services.persona_runner.host import Host
-from services.persona_runner.stepping import stepping
-from services.persona_runner.steps import Think
+from services.persona_runner.hosting.host import Host
+from services.persona_runner.hosting.stepping import stepping
+from services.persona_runner.mind.steps import Think
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (

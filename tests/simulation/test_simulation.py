@@ -12,7 +12,7 @@ import os
 import pytest
 
 from services.actuator import decider as actuator
-from services.persona_runner import stepping
+from services.persona_runner.hosting import stepping
 from shared.contracts import boundaries
 from shared.decider import Boundary, Delivered, Tick
 from tests.simulation.world import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
+from services.persona_runner.mind.steps import Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.action import Action
 from shared.contracts.events import LogResolve, Usage
 from shared.decider import Effect, Result

@@ -16,8 +16,8 @@ from services.actuator import decider as actuator
 from services.governor.decider import ExpiredGrants, Governor, LastThoughts
 from services.governor.decider import Limits as GovernorLimits
 from services.memory_compactor import decider as compactor
-from services.persona_runner.host import Host
-from services.persona_runner.stepping import stepping
+from services.persona_runner.hosting.host import Host
+from services.persona_runner.hosting.stepping import stepping
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.action import Action, action_digest

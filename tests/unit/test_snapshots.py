@@ -21,8 +21,8 @@ from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id
 from shared.log.marks import Trail
 from shared.log.memory import MemoryLog
-from shared.runtime import snapshots
-from shared.runtime.snapshots import CheckpointFile
+from shared.runtime.keeping import snapshots
+from shared.runtime.keeping.snapshots import CheckpointFile
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 

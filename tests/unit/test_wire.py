@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.errors import BadHeaderError, OutboundBufferLimitError, ProtocolError
 from nats.protocol.parser import Parser
 
-from shared.log.wire import Raw, WireClient, read_headers, write_headers
+from shared.log.client.wire import Raw, WireClient, read_headers, write_headers
 from tests.broker import Broker
 
 NAMES = st.one_of(st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}", fullmatch=True), st.text(min_size=1, max_size=6))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.memory.edge import EdgeIndex
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.server import ServerIndex
 from shared.memory.port import VectorIndex
-from shared.memory.server import ServerIndex
 from tests.contract.memory.weed import Weed
 
 DIM = 8

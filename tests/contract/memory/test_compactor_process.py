@@ -28,13 +28,13 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from shared.memory.cold import S3Cold
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.port import LOG, ColdMissing
 from shared.memory.snapshot import decode
 from tests.broker import Broker

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from shared.log.marks import Mark
-from shared.memory import points
 from shared.memory.dedup import exact_key
-from shared.memory.edge import EdgeIndex
+from shared.memory.index import points
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.server import ServerIndex
 from shared.memory.port import LOG, Edge, IndexInUse, IndexUnavailable, MemoryItem, Query, Vector, VectorIndex
-from shared.memory.server import ServerIndex
 
 DIM = 8
 WHEN = datetime(2026, 11, 1, 12, 30, 0, 123456, tzinfo=UTC)
@@ -234,7 +234,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 from tests.contract.memory.test_vector_index import item, vector
-from shared.memory.edge import EdgeIndex
+from shared.memory.index.edge import EdgeIndex
 
 async def main():
     index = await EdgeIndex.open(Path(sys.argv[1]), 8, flush_s=0.05)

@@ -16,7 +16,7 @@ from services.cli.observe.host import HostSensor
 from services.cli.observe.kept import Kept, State
 from services.cli.observe.sending import MAX_BODY, Observer
 from services.cli.target import Stop
-from shared.thinker.sensors import readings
+from shared.thinker.perceiving.sensors import readings
 
 
 class Api:

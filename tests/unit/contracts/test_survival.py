@@ -19,7 +19,7 @@ from services.gateway.settings import GatewaySettings
 from services.governor.decider import Governor
 from services.governor.service import limits_of
 from services.memory_compactor import decider as compactor
-from services.persona_runner.host import Host, Hosted
+from services.persona_runner.hosting.host import Host, Hosted
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_of
@@ -27,9 +27,9 @@ from shared.contracts.envelope import Message, Recorded, decode, encode, structu
 from shared.contracts.services import SERVICES
 from shared.decider import Decider, Delivered
 from shared.log.memory import MemoryLog
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.items import REMEMBERED
 from shared.memory.snapshot import decode as decode_snapshot
 from shared.settings import Settings

@@ -18,7 +18,7 @@ from shared.contracts.events import ActionClaimed, ActionExecuted
 from shared.contracts.ids import utc_now
 from shared.crypto import sign_verdict
 from shared.decider import Delivered
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 from shared.log.streams import ensure

@@ -11,7 +11,7 @@ from services.verifier.effects import VerifierEffects
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import Memory, MemoryRecall, RecallAnswered, RecallRequested
 from shared.contracts.ids import caused_id
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from tests.broker import Broker

@@ -39,7 +39,7 @@ from shared.contracts.events import (
 from shared.contracts.ids import caused_id, fresh_id
 from shared.contracts.persona import Identity, PersonaPolicy, clamp
 from shared.log.memory import MemoryLog
-from shared.runtime.health import server
+from shared.runtime.vitals.health import server
 
 NOW = datetime(2026, 11, 22, 12, 0, 30, tzinfo=UTC)
 SHA = "ab" * 32

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.memory.dedup import Said, exact_key, guard, normalise
 from shared.memory.dedup import compare as compare_said
-from shared.memory.embeddings import WordLlamaEmbedder
+from shared.memory.index.embeddings import WordLlamaEmbedder
 
 OPPOSITES = [
     ("The deployment succeeded on all nodes", "The deployment failed on all nodes"),

@@ -17,9 +17,9 @@ from shared.contracts.envelope import Message
 from shared.contracts.events import AnyEvent, RecallAnswered, SnapshotCompressed
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.port import ColdCorrupt, ColdMissing, ColdUnavailable, IndexUnavailable
 from shared.memory.snapshot import decode
 from shared.runtime.shell import Shell

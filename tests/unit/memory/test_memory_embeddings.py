@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
+from shared.memory.index.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from shared.memory.port import EmbedderUnavailable
 
 _MODEL = WordLlamaEmbedder()

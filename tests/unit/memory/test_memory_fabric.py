@@ -28,9 +28,9 @@ from memory_model import (
 from shared.contracts.events import PersonaReaped
 from shared.memory import fabric as fabric_module
 from shared.memory import fold
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import Fabric
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.port import Edge, Hit, MemoryItem, Query
 from shared.memory.snapshot import Captured, capture, decode
 

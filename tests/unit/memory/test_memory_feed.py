@@ -19,9 +19,9 @@ from services.memory_compactor.opening import Opening, Ports
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PlacementChanged
 from shared.log.memory import MemoryLog
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
 from shared.memory.fabric import TRANSACTION_EVENTS, Fabric, Remembered
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.port import Embedder, VectorIndex
 from shared.placement import PLACEMENT, Placements
 

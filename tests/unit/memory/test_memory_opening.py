@@ -18,8 +18,8 @@ from services.memory_compactor.opening import Opening, Ports
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import SnapshotCompressed
 from shared.log.memory import MemoryLog
-from shared.memory.edge import EdgeIndex
-from shared.memory.embeddings import WordLlamaEmbedder
+from shared.memory.index.edge import EdgeIndex
+from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.memory.port import Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
 from shared.memory.snapshot import capture
 

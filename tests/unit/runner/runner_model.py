@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from services.persona_runner.cadence import Limits, cursor
 from services.persona_runner.decider import decide, evolve, initial
-from services.persona_runner.messages import guards, messages
-from services.persona_runner.spending import affordable
-from services.persona_runner.state import State
-from services.persona_runner.steps import Percepts, Think, Thoughtful, Thoughtless, Unaffordable
+from services.persona_runner.hosting.messages import guards, messages
+from services.persona_runner.mind.cadence import Limits, cursor
+from services.persona_runner.mind.spending import affordable
+from services.persona_runner.mind.state import State
+from services.persona_runner.mind.steps import Percepts, Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.action import Action
 from shared.contracts.catalog import about
 from shared.contracts.envelope import Envelope, Message, Recorded

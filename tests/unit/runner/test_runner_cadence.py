@@ -7,7 +7,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from services.persona_runner.guard import COOL_DOWN, LOOP, digest_of, novelty
+from services.persona_runner.mind.guard import COOL_DOWN, LOOP, digest_of, novelty
 from shared.contracts.events import Credits, ObservationRecorded, ThoughtGenerated
 from shared.contracts.persona import PersonaPolicy
 from shared.decider import NOTHING

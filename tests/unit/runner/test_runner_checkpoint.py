@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.persona_runner.decider import decide
-from services.persona_runner.host import Host, Hosted, Key
-from services.persona_runner.messages import guards, messages
-from services.persona_runner.steps import Think
+from services.persona_runner.hosting.host import Host, Hosted, Key
+from services.persona_runner.hosting.messages import guards, messages
+from services.persona_runner.mind.steps import Think
 from shared.contracts.catalog import about
 from shared.contracts.events import CognitionStopped, ObservationRecorded, PersonaDraining, PersonaReaped
 from shared.decider import Performed, Tick

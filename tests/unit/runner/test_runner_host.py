@@ -7,10 +7,10 @@ import tracemalloc
 from datetime import timedelta
 
 from services.persona_runner.decider import decide
-from services.persona_runner.guard import digest_of
-from services.persona_runner.host import Host, Key, merged
-from services.persona_runner.messages import guards, messages
-from services.persona_runner.steps import Think, Thoughtful
+from services.persona_runner.hosting.host import Host, Key, merged
+from services.persona_runner.hosting.messages import guards, messages
+from services.persona_runner.mind.guard import digest_of
+from services.persona_runner.mind.steps import Think, Thoughtful
 from shared.contracts.catalog import about
 from shared.contracts.envelope import Envelope, Message, Recorded, enveloped
 from shared.contracts.events import (

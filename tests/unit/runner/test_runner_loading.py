@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.persona_runner.host import Host
-from services.persona_runner.loop import Loop
+from services.persona_runner.hosting.host import Host
+from services.persona_runner.hosting.loop import Loop
 from shared.contracts.envelope import Envelope, Message, Stored
 from shared.contracts.events import PersonaDraining, PersonaSpawned
 from shared.contracts.ids import fresh_id, utc_now

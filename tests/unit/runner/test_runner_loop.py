@@ -13,11 +13,11 @@ import pytest
 
 from services.governor.places import Places
 from services.persona_runner.effects import performer, think
-from services.persona_runner.host import ELSEWHERE, Host
-from services.persona_runner.lease import Lease
-from services.persona_runner.loop import Loop
+from services.persona_runner.hosting.host import ELSEWHERE, Host
+from services.persona_runner.hosting.lease import Lease
+from services.persona_runner.hosting.loop import Loop
+from services.persona_runner.mind.steps import Think, Thoughtful, Thoughtless, Unaffordable
 from services.persona_runner.service import thinker_of
-from services.persona_runner.steps import Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -37,7 +37,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryKeyValue, MemoryLog
 from shared.log.port import Log

@@ -7,8 +7,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from services.persona_runner.state import MAX_EMPTY
-from services.persona_runner.steps import Think
+from services.persona_runner.mind.state import MAX_EMPTY
+from services.persona_runner.mind.steps import Think
 from shared.contracts.action import Action, action_digest
 from shared.contracts.events import (
     ActionExecuted,

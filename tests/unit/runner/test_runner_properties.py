@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.persona_runner.decider import decide, evolve, initial
-from services.persona_runner.drafts import well_formed
-from services.persona_runner.state import KEPT_NOTES, KEPT_TOPICS, MAX_OPEN_HYPOTHESES, State
+from services.persona_runner.mind.drafts import well_formed
+from services.persona_runner.mind.state import KEPT_NOTES, KEPT_TOPICS, MAX_OPEN_HYPOTHESES, State
 from shared.contracts.catalog import about
 from shared.contracts.events import (
     BudgetExhausted,

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import msgspec
 
-from services.persona_runner.cadence import Limits
-from services.persona_runner.drafts import well_formed
-from services.persona_runner.spending import affordable, close
-from services.persona_runner.state import Grant, State
-from services.persona_runner.steps import Think, Thoughtless, Unaffordable
+from services.persona_runner.mind.cadence import Limits
+from services.persona_runner.mind.drafts import well_formed
+from services.persona_runner.mind.spending import affordable, close
+from services.persona_runner.mind.state import Grant, State
+from services.persona_runner.mind.steps import Think, Thoughtless, Unaffordable
 from shared.contracts.events import BudgetExhausted, BudgetGranted, Credits, GrantRequested, ThoughtGenerated, Usage
 from shared.contracts.persona import PersonaPolicy
 from shared.decider import NOTHING, Result

@@ -9,7 +9,7 @@ import pytest
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ObservationRecorded, ThoughtGenerated
 from shared.contracts.trace import trace_id
-from shared.thinker.perception import MAX_TRACES, Perception
+from shared.thinker.perceiving.perception import MAX_TRACES, Perception
 from tests.unit.runner.runner_model import SWARM
 from tests.unit.runner.test_runner_checkpoint import successor
 from tests.unit.runner.test_runner_host import SHARDS, Site

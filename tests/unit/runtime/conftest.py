@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.streams import ensure
 from tests.broker import Broker
 

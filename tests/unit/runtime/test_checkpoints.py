@@ -12,10 +12,10 @@ from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Tick
 from shared.log.marks import Mark
 from shared.log.memory import MemoryKeyValue, MemoryLog
 from shared.log.port import LogUnavailable
-from shared.runtime import checkpoints as checkpoints_module
-from shared.runtime import parts as parts_module
-from shared.runtime.checkpoints import Checkpoints
 from shared.runtime.handling import Fold
+from shared.runtime.keeping import checkpoints as checkpoints_module
+from shared.runtime.keeping import parts as parts_module
+from shared.runtime.keeping.checkpoints import Checkpoints
 from tests.contract.test_log import observation
 
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)

@@ -11,8 +11,8 @@ import pytest
 
 from services.gateway.projections.projection import Projection
 from services.governor.effects import Roster
-from services.persona_runner.host import Host
-from services.persona_runner.state import State
+from services.persona_runner.hosting.host import Host
+from services.persona_runner.mind.state import State
 from services.verifier import decider as verifier
 from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects

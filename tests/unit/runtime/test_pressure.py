@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.metrics.table import HELD_BACK, STORE_USED
-from shared.runtime.pressure import Pressure, disk_held, store_held
+from shared.runtime.vitals.pressure import Pressure, disk_held, store_held
 
 MIB = 2**20
 Usage = namedtuple("Usage", "total used free")

@@ -7,8 +7,8 @@ import time
 import msgspec
 import pytest
 
-from shared.log.connection import Connection
-from shared.runtime.probe import Probe
+from shared.log.client.connection import Connection
+from shared.runtime.vitals.probe import Probe
 
 
 class Clock:

@@ -14,11 +14,11 @@ import pytest
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.port import LogUnavailable
-from shared.runtime.health import BEAT_S, LONGEST_LAG_S, Health, address
-from shared.runtime.readiness import ANSWER_S, cached, lax_broker, unwell_broker
 from shared.runtime.service import Service
+from shared.runtime.vitals.health import BEAT_S, LONGEST_LAG_S, Health, address
+from shared.runtime.vitals.readiness import ANSWER_S, cached, lax_broker, unwell_broker
 from shared.settings import Settings
 from tests.broker import Broker
 

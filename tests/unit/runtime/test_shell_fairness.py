@@ -19,7 +19,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
-from shared.log.connection import Connection
+from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec, Log

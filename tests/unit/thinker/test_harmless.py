@@ -15,10 +15,10 @@ from shared.contracts.action_kinds import FileWrite, classify, read
 from shared.contracts.events import CheckResult, EvidenceRef, LogCount
 from shared.contracts.persona import Identity
 from shared.contracts.text import lines, plain
+from shared.thinker.models.prompt import compose, interpret
+from shared.thinker.models.schema import Compressed, Intended
 from shared.thinker.port import Context, Finding, OpenHypothesis, Percept, ProposalDraft
-from shared.thinker.prompt import compose, interpret
 from shared.thinker.rules import RuleThinker
-from shared.thinker.schema import Compressed, Intended
 
 NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
 REFS = (EvidenceRef(id="o-1", seq=1),)

@@ -7,8 +7,8 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.thinker.mining import MAX_TEMPLATES, Template, Templates, _overlap
-from shared.thinker.templates import read
+from shared.thinker.perceiving.mining import MAX_TEMPLATES, Template, Templates, _overlap
+from shared.thinker.perceiving.templates import read
 
 
 def nothing(template: Template) -> None:

@@ -17,10 +17,10 @@ import uvicorn
 
 from shared.contracts.events import CheckResult, EvidenceRef, LogResolve, Phase
 from shared.contracts.persona import Identity
-from shared.thinker.endpoint import FAILURES, REST_S, Breaker, Endpoint
-from shared.thinker.model import ModelThinker
+from shared.thinker.models.endpoint import FAILURES, REST_S, Breaker, Endpoint
+from shared.thinker.models.model import ModelThinker
+from shared.thinker.models.schema import strict_schema
 from shared.thinker.port import Context, OpenHypothesis, Percept, ThinkerFailed, ThinkerUnavailable
-from shared.thinker.schema import strict_schema
 
 NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
 ADA = Identity(id="ada", name="Ada", role="watcher", charter="Watch.", swarm_id="alpha", created_at=NOW)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import LogCount, LogResolve
-from shared.thinker.perception import Perception
+from shared.thinker.perceiving.perception import Perception
 from shared.thinker.port import Finding, Percept
 from tests.logs.evaluate import FIRST_SEQ, observation, probe_result, recorded
 from tests.logs.make import build

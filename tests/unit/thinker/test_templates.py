@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.thinker.lines import CRITICAL, ERROR, INFO, WARNING, program, severity, when
-from shared.thinker.templates import agrees, matcher, matches, parse, read, words
+from shared.thinker.perceiving.lines import CRITICAL, ERROR, INFO, WARNING, program, severity, when
+from shared.thinker.perceiving.templates import agrees, matcher, matches, parse, read, words
 
 NEAR = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 AT = datetime(2026, 11, 22, 13, 0, 1, tzinfo=UTC).timestamp()

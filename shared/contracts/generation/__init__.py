@@ -1,0 +1,1 @@
+"""Writes the contracts in other languages into `proto/`."""

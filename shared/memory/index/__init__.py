@@ -1,0 +1,1 @@
+"""Where vectors lie: embedded or on a server, and what makes them."""

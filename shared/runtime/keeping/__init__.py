@@ -1,0 +1,1 @@
+"""State that survives a restart; caches of the log, never the truth."""

@@ -1,0 +1,1 @@
+"""What a process says of itself, and what it looks at for that."""

@@ -1,0 +1,168 @@
+"""What every service's readiness tests: the promise, not the connection.
+
+Ready means that the broker stores (a test write, `probe`) and says so of itself, that the last commit to the log went in, that
+every stream is as declared to the last field, that acknowledged is on disk, and that this clock is the broker's. What a
+service needs besides (S3, an index, its projection) it adds with `Service.ready`.
+
+Invariants: whoever asks is answered within about `ANSWER_S`, whatever is looked at takes longer, for who asks has patience of
+its own and is to hear a cause; and however often it is asked, there is one look at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import httpx
+
+from shared.log.client.connection import Connection
+from shared.log.dead import UNREADABLE, buried
+from shared.log.identity import Identity
+from shared.log.jetstream import JetStreamLog
+from shared.log.port import LogUnavailable
+from shared.log.streams import drift
+from shared.runtime.vitals.health import Health, ReadyCheck
+from shared.runtime.vitals.pressure import Pressure
+from shared.runtime.vitals.probe import Probe
+from shared.settings import Settings
+
+STREAMS_EVERY_S, BROKER_EVERY_S, LETTERS_EVERY_S = 30.0, 5.0, 10.0
+KINDS_NAMED = 3
+ANSWER_S = 1.0
+FAILING_S = 30.0
+"""A commit that failed counts for so long: what failed is tried again sooner, and then tells anew."""
+
+
+class Letters:
+    """How many messages were buried, which is no reason not to be ready, and is said beside it."""
+
+    def __init__(self, connection: Connection, service: str) -> None:
+        self._connection, self._service = connection, service
+        self.said: str | None = None
+
+    async def look(self) -> str | None:
+        """Count anew; that they cannot be counted now is no problem of its own."""
+        told = []
+        try:
+            for who, what in ((UNREADABLE, "cannot be read by anybody"), (self._service, "could not be handled here")):
+                if found := await buried(self._connection, who):
+                    kinds = [f"{count} {kind}" for kind, count in found.most_common(KINDS_NAMED)]
+                    more = [f"{len(found) - KINDS_NAMED} kinds more"] if len(found) > KINDS_NAMED else []
+                    told.append(f"{found.total()} {what} ({', '.join([*kinds, *more])})")
+        except LogUnavailable:
+            return None
+        self.said = f"in the dead letters, stream DEAD: {'; '.join(told)}" if told else None
+        return None
+
+
+def promise(
+    health: Health,
+    settings: Settings,
+    connection: Connection,
+    log: JetStreamLog,
+    identity: Identity,
+    probe: Probe,
+    pressure: Pressure,
+) -> None:
+    """Have readiness test what every service promises."""
+    url = settings.nats.monitor_url
+
+    async def streams() -> str | None:
+        return await differing_streams(connection, settings.store.bytes)
+
+    async def broker() -> str | None:
+        return await unwell_broker(url)
+
+    async def durability() -> str | None:
+        return await lax_broker(url)
+
+    health.check("nats", known(lambda: None if connection.client.is_connected else "the connection to NATS is down"))
+    health.check("log_identity", known(lambda: identity.sentence))
+    health.check("store", known(lambda: probe.unstored))
+    health.check("log", known(lambda: failing_commit(log)))
+    health.check("clock", known(lambda: probe.clock_off))
+    health.check("streams", cached(streams, STREAMS_EVERY_S))
+    if url:
+        health.check("broker", cached(broker, BROKER_EVERY_S))
+    if settings.require_sync_always:
+        health.check("durability", cached(durability, STREAMS_EVERY_S))
+    letters = Letters(connection, log.service)
+    health.check("letters", cached(letters.look, LETTERS_EVERY_S))
+    health.warn("dead_letters", lambda: letters.said)
+    health.warn("held_back", lambda: pressure.held)
+
+
+def failing_commit(log: JetStreamLog) -> str | None:
+    """Why the last commit was not stored; None when it was, or there was none lately."""
+    if log.failing is None or time.monotonic() - log.failed_at > FAILING_S:
+        return None
+    return f"the last commit was not stored: {log.failing}"
+
+
+async def differing_streams(connection: Connection, store_bytes: int) -> str | None:
+    """What of the streams is not as declared."""
+    try:
+        return "; ".join(await drift(connection, store_bytes)) or None
+    except LogUnavailable as error:
+        return f"streams cannot be read: {error}"
+
+
+async def unwell_broker(url: str) -> str | None:
+    """What the broker says of itself at its monitoring URL, when it is not well."""
+    try:
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            answer = await client.get(f"{url}/healthz")
+    except httpx.HTTPError as error:
+        return f"{url}/healthz does not answer: {error or type(error).__name__}"
+    return None if answer.is_success else f"the broker says of itself: {answer.text[:300]}"
+
+
+async def lax_broker(url: str) -> str | None:
+    """Why what the broker acknowledges may not be on disk."""
+    if not url:
+        return "SWARM_NATS_MONITOR_URL is not set, so sync_always cannot be seen; set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
+    try:
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            answer = (await client.get(f"{url}/jsz")).json()
+    except (httpx.HTTPError, ValueError) as error:
+        return f"{url}/jsz does not answer: {error or type(error).__name__}"
+    if answer.get("config", {}).get("sync_always"):
+        return None
+    return "the broker acknowledges before it syncs (sync_always is off); set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
+
+
+def known(problem: Callable[[], str | None]) -> ReadyCheck:
+    """A check of what is known already."""
+
+    async def check() -> str | None:
+        return problem()
+
+    return check
+
+
+def cached(check: ReadyCheck, good_for_s: float) -> ReadyCheck:
+    """A check that, once fine, is believed for a while; a problem is looked at anew each time.
+
+    Who asks during a long look hears what was found before it.
+    """
+    fine_until, said = 0.0, None
+    looking: asyncio.Task[str | None] | None = None
+
+    async def answer() -> str | None:
+        nonlocal fine_until, said, looking
+        clock = asyncio.get_running_loop().time
+        if clock() < fine_until:
+            return None
+        look = looking = looking or asyncio.ensure_future(check())
+        done, _ = await asyncio.wait({look}, timeout=ANSWER_S)
+        if not done:
+            return said or f"it is being looked at, and there is no answer for {ANSWER_S:g} s"
+        if looking is look:
+            looking = None
+        said = look.result()
+        if said is None:
+            fine_until = clock() + good_for_s
+        return said
+
+    return answer

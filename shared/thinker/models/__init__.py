@@ -1,0 +1,1 @@
+"""Thinking by a model behind an OpenAI-compatible endpoint."""

@@ -1,0 +1,1 @@
+"""From lines to findings: counting, so that nobody has to read."""
