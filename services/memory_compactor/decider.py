@@ -147,6 +147,9 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
     def _delivered(self, state: State, message: Delivered) -> Decision:
         recorded = message.recorded
         match recorded.event:
+            case RecallRequested() as e if message.crowd:
+                answer = RecallAnswered(swarm=e.swarm, persona=e.persona, refused="too_many_waiting")
+                return Decision(events=(answer,), guards=())
             case RecallRequested() as e:
                 recall = Recall(swarm=e.swarm, persona=e.persona, query=e.query, limit=e.limit, now=message.now)
                 return Decision(effect=recall)

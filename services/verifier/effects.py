@@ -242,12 +242,14 @@ async def recall(
     try:
         async with asyncio.timeout(timeout_s):
             await log.commit([Message(event=question, envelope=envelope)])
-            memories = (await waiting).memories
+            answer = await waiting
     except TimeoutError:
         return Measured(value=0, complete=False, detail=f"memory did not answer within {timeout_s:g} s")
     finally:
         waiting.cancel()
-    best = max(memories, key=lambda memory: memory.semantic, default=None)
+    if answer.refused is not None:
+        return Measured(value=0, complete=False, detail=f"memory was not asked: {answer.refused}")
+    best = max(answer.memories, key=lambda memory: memory.semantic, default=None)
     if best is None:
         return Measured(value=0, detail="memory holds nothing on it")
     ref = (EvidenceRef(id=best.id, seq=best.seq),) if best.seq else ()

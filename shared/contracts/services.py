@@ -128,6 +128,7 @@ _ROWS = (
             "action.executed",
             "recall.requested",
         ),
+        refused_when_crowded=("recall.requested",),
         durables=(("SWARM", "memory_compactor"), ("RECALL", "memory_compactor-recall")),
         tails=("SWARM",),
         holds=("core.secret", "embeddings.api_key", "qdrant.api_key", "s3.access_key", "s3.secret_key"),

@@ -16,7 +16,7 @@ from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallR
 from shared.contracts.ids import EVERYONE, fresh_id
 
 MAX_QUERY_CHARS = 2000
-HELD_RETRY_S = 10
+HELD_RETRY_S, CROWDED_RETRY_S = 10, 5
 
 
 async def record(
@@ -79,6 +79,9 @@ async def recall(
     with bus.feed.awaiting(event_id) as queue:
         await bus.log.commit([bus.message(command, event_id, event)])
         _, answer = await bus.outcome(queue, (RecallAnswered,), event_id, "memory")
+    if answer.refused is not None:
+        detail = f"memory holds more of {as_given(persona.identity.swarm_id)}'s recalls than its share; ask again in {CROWDED_RETRY_S} s"
+        raise Problem(429, detail, reason=answer.refused, retry_after_s=CROWDED_RETRY_S)
     ranked = sorted(answer.memories, key=lambda m: -m.score)
     memories = tuple(RecalledMemory(**{**msgspec.structs.asdict(m), "persona": as_given(m.persona)}) for m in ranked)
     return Recalled(persona_id=persona_id, query=query, seq=answer.seq, memories=memories)

@@ -1,7 +1,7 @@
 """Asking memory: a `recall.requested` on the short-lived stream, and its answer by causation id.
 
-Memory is a help, not a need: when it does not answer in time a thought is made without it, and when it keeps silent it is left
-alone for a while.
+Memory is a help, not a need: when it does not answer in time, or refuses, a thought is made without it, and when it keeps doing so it
+is left alone for a while.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class Recaller:
                 continue
             waiting = self._waiting.get(recorded.envelope.causation or "")
             if waiting is not None and not waiting.done() and isinstance(recorded.event, RecallAnswered):
-                waiting.set_result(recorded.event.memories)
+                if recorded.event.refused is not None:
+                    waiting.set_exception(LogUnavailable(f"memory was not asked: {recorded.event.refused}"))
+                else:
+                    waiting.set_result(recorded.event.memories)
 
     async def stop(self) -> None:
         """Ask no more."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from shared.contracts.events.common import MAX_REFS, Count, Event, EvidenceRef, Ratio, Score, Short
+from shared.contracts.events.common import MAX_REFS, Count, Event, EvidenceRef, Ratio, Reason, Score, Short
 from shared.contracts.ids import CORE, EventId, Instant, Slot, Token
 
 
@@ -37,10 +37,11 @@ class RecallRequested(Event, frozen=True, kw_only=True, tag="recall.requested"):
 
 
 class RecallAnswered(Event, frozen=True, kw_only=True, tag="recall.answered"):
-    """The answer to the request named by the causation id."""
+    """The answer to the request named by the causation id. `refused` is why memory was not asked: ask again later."""
 
     memories: Annotated[tuple[Memory, ...], Meta(max_length=100)] = ()
     seq: Count = 0
+    refused: Reason | None = None
 
 
 class BeliefAsserted(Event, frozen=True, kw_only=True, tag="belief.asserted"):

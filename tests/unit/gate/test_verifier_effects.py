@@ -244,7 +244,7 @@ async def test_resolving_counts_different_readable_events() -> None:
     assert (1, (real,)) == (measured.value, measured.evidence)
 
 
-async def answer(mesh: Mesh, *memories: Memory) -> None:
+async def answer(mesh: Mesh, *memories: Memory, refused: str | None = None) -> None:
     """What memory does: wait for the question, answer it (and another's answer before it)."""
     questions = mesh.log.tail(["recall.requested.alpha.p01.*"], stream="RECALL")
     async for question in questions:
@@ -254,7 +254,9 @@ async def answer(mesh: Mesh, *memories: Memory) -> None:
         envelope = Envelope(
             id=caused_id(question.id, "recall.answered"), source="m", time=T0, correlation="c0", causation=question.id
         )
-        await mesh.log.commit([Message(event=RecallAnswered(**WHOSE, memories=memories), envelope=envelope)])
+        await mesh.log.commit(
+            [Message(event=RecallAnswered(**WHOSE, memories=memories, refused=refused), envelope=envelope)]
+        )
         return
 
 
@@ -279,6 +281,14 @@ async def test_an_empty_memory_is_an_answer_too() -> None:
         group.create_task(answer(mesh))
         measured = await measure(mesh, MemoryRecall(query="disk"))
     assert (0, True) == (measured.value, measured.complete)
+
+
+async def test_a_memory_that_refuses_was_not_asked() -> None:
+    mesh = Mesh()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer(mesh, refused="too_many_waiting"))
+        measured = await measure(mesh, MemoryRecall(query="disk"))
+    assert (0, False) == (measured.value, measured.complete) and "too_many_waiting" in measured.detail
 
 
 async def test_no_answer_in_time_leaves_the_check_open() -> None:

@@ -220,7 +220,7 @@ class Governor:
 
 
 async def remember(log: MemoryLog) -> None:
-    """Answers every recall with one memory that repeats the query."""
+    """Answers every recall with one memory that repeats the query, and refuses one for `crowd`."""
     async for item in log.tail(("recall.requested.*.*.*",), stream="RECALL"):
         event = item.event
         if isinstance(event, RecallRequested):
@@ -229,6 +229,8 @@ async def remember(log: MemoryLog) -> None:
                 recency=1.0, importance=0.5, persona=event.persona,
             )  # fmt: skip
             answer = RecallAnswered(swarm=event.swarm, persona=event.persona, memories=(memory,), seq=7)
+            if event.query == "crowd":
+                answer = RecallAnswered(swarm=event.swarm, persona=event.persona, refused="too_many_waiting")
             await log.commit([message(answer, cause=item)])
 
 

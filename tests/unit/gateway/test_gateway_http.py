@@ -476,6 +476,8 @@ async def test_recall_asks_the_personas_memory(api: httpx.AsyncClient) -> None:
     await api.post("/v1/swarm/personas", json=ROOT)
     answer = (await api.get("/v1/swarm/personas/root/memory", params={"q": "what broke"})).json()
     assert (answer["persona_id"], answer["seq"], answer["memories"][0]["text"]) == ("root", 7, "what broke")
+    crowded = await api.get("/v1/swarm/personas/root/memory?q=crowd")
+    assert ("too_many_waiting", "5") == (problem(crowded, 429)["reason"], crowded.headers["retry-after"])
     problem(await api.get("/v1/swarm/personas/none/memory?q=x"), 404)
     problem(await api.get("/v1/swarm/personas/root/memory"), 422)
     problem(await api.get("/v1/swarm/personas/root/memory?q="), 422)

@@ -231,6 +231,12 @@ def test_a_recall_is_answered_as_of_the_delivery_and_without_a_guard() -> None:
     assert then(State(), question, recall, Unavailable(detail="x")).retry_s == 1.0
 
 
+def test_a_recall_beyond_the_swarms_share_is_refused_at_once() -> None:
+    decision = DECIDER.decide(State(), Delivered(recorded=record(asked("ssh"), 50), now=at(50), crowd=65))
+    (answer,) = decision.events
+    assert decision.effect is None and isinstance(answer, RecallAnswered) and "too_many_waiting" == answer.refused
+
+
 @pytest.mark.parametrize("text", ["plain " * 1000, "\x01" * 8000, "\U0001f9e0" * 8000])
 def test_an_answer_holds_as_many_of_the_best_as_fit_in_an_event(text: str) -> None:
     question = RecallRequested(swarm="s" * 48, persona="p" * 48, query="ssh", limit=100)
