@@ -19,6 +19,7 @@ from services.cli import up as up_
 from services.cli.ask import ask, ask_rows, span, wait
 from services.cli.config import config as config_
 from services.cli.halting import halt, resume, sentence
+from services.cli.objectives import slo
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
 from services.cli.output import emit, say, table
@@ -42,7 +43,7 @@ Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usa
 )
 app.command(persona)
 app.command(config_)
-for command in (proposals, approve, deny, halt, resume):
+for command in (proposals, approve, deny, halt, resume, slo):
     app.command(command)
 
 

@@ -1,4 +1,4 @@
-"""`docs/metrics.md`, made from the table; `scripts/gen` writes it, a test and `scripts/gen --check` say when it differs."""
+"""What is made from the tables of this package; `scripts/gen` writes it, a test and `scripts/gen --check` say when it differs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.metrics import rules
 from shared.metrics.instruments import Instrument, Spread
+from shared.metrics.slo import SLOS
 from shared.metrics.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def files() -> dict[str, str]:
     """Every generated file by its path in the repository."""
-    return {"docs/metrics.md": page()}
+    return {"docs/metrics.md": page(), "deploy/observability/rules.yaml": rules.document()}
 
 
 def page() -> str:
@@ -30,7 +32,21 @@ def page() -> str:
         "| Name | Kind | Unit | Labels | Meaning | Of |",
         "|---|---|---|---|---|---|",
     ]
-    return "\n".join([*lines, *map(_row, TABLE)]) + "\n"
+    objectives = [
+        "",
+        "## Objectives",
+        "",
+        "What the mesh is judged by (`shared/metrics/slo.py`); `swarm slo` and `GET /v1/slo` say how it fares,",
+        "`deploy/observability/rules.yaml` has the same for Prometheus, with alerts by burn: 1 spends exactly what is allowed.",
+        "",
+        "| Id | What | Wanted | When it is missed |",
+        "|---|---|---|---|",
+        *(
+            f"| `{s.id}` | {s.meaning} | {'at most' if s.at_most else 'at least'} {s.objective:g} | {s.runbook} |"
+            for s in SLOS
+        ),
+    ]
+    return "\n".join([*lines, *map(_row, TABLE), *objectives]) + "\n"
 
 
 def _row(i: Instrument) -> str:

@@ -72,6 +72,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/v1/halt"): Operation("haltActions", "operations", (409,)),
     ("post", "/v1/resume"): Operation("resumeActions", "operations", (409,)),
     ("get", "/v1/quotas"): Operation("listQuotas", "operations"),
+    ("get", "/v1/slo"): Operation("listObjectives", "operations"),
     ("get", "/v1/audit"): Operation("listAudit", "operations", (400,)),
     ("get", "/health"): Operation("getHealth", "operations"),
     ("get", "/health/live"): Operation("getLiveness", "operations"),

@@ -33,6 +33,7 @@ from shared.contracts.events import (
 )
 from shared.metrics import table
 from shared.metrics.instruments import Counts, Distribution, Key, Spread, Tally
+from shared.metrics.slo import COUNTED
 
 TALLIES = (
     table.PROPOSALS, table.VERIFIED, table.AUTHORIZED, table.ASKED, table.REJECTED, table.REASONS, table.OUTCOMES,
@@ -48,6 +49,10 @@ WITHOUT_DANGER = frozenset(
 """Reasons that say something of the proposal's form or time, and nothing of what it would have done."""
 
 
+KEEP_HOURS = 30 * 24
+HOUR_S = 3600
+
+
 class Number(msgspec.Struct, array_like=True):
     """One series, as it is checkpointed."""
 
@@ -57,16 +62,26 @@ class Number(msgspec.Struct, array_like=True):
     spread: Distribution | None = None
 
 
+class Hour(msgspec.Struct, kw_only=True):
+    """What objectives rest on, of one hour (since 1970): counts by metric and labels, and how soon was decided."""
+
+    counts: dict[str, float] = {}
+    decided: Distribution
+
+
 class Measures:
-    """All numbers since the log began, as far as it is there."""
+    """All numbers since the log began, as far as it is there; of the last `KEEP_HOURS` hours those of objectives by the hour."""
 
     def __init__(self) -> None:
+        self.hours: dict[int, Hour] = {}
+        self._hour = Hour(decided=table.DECISION_SECONDS.empty())
         self.tallies = {tally.name: Counts(tally.known()) for tally in TALLIES}
         self.spreads = {spread.name: spread.empty() for spread in SPREADS}
 
     def apply(self, recorded: Recorded, proposals: Proposals, personas: Personas) -> None:
         """One event, which both have taken in."""
         event = recorded.event
+        self._hour = self._at(int(recorded.stored_at.timestamp()) // HOUR_S)
         if isinstance(event, ProposalEvent):
             life = proposals.lives.get((event.swarm, event.persona, event.proposal_id))
             if life is not None and life.events[-1] is recorded:
@@ -107,7 +122,15 @@ class Measures:
         spread = (Number(name, [], spread=Distribution(list(d.counts), d.sum)) for name, d in self.spreads.items())
         return [*counted, *spread]
 
-    def restore(self, numbers: Iterable[Number]) -> None:
+    def captured_hours(self) -> dict[int, Hour]:
+        """Copies of all hours."""
+        return {
+            at: Hour(counts=dict(hour.counts), decided=Distribution(list(hour.decided.counts), hour.decided.sum))
+            for at, hour in self.hours.items()
+        }
+
+    def restore(self, numbers: Iterable[Number], hours: dict[int, Hour]) -> None:
+        self.hours = hours
         for number in numbers:
             if number.spread is not None:
                 self.spreads[number.metric] = number.spread
@@ -115,11 +138,26 @@ class Measures:
                 key = number.labels[0] if len(number.labels) == 1 else tuple(number.labels)
                 self.tallies[number.metric][key] = number.count
 
+    def _at(self, hour: int) -> Hour:
+        """The numbers of that hour; the oldest are forgotten."""
+        found = self.hours.get(hour)
+        if found is None:
+            found = self.hours[hour] = Hour(decided=table.DECISION_SECONDS.empty())
+            for old in [known for known in self.hours if known <= max(self.hours) - KEEP_HOURS]:
+                del self.hours[old]
+        return found
+
     def _count(self, metric: Tally, key: Key = "", count: float = 1) -> None:
         self.tallies[metric.name].add(key, count)
+        if metric.name in COUNTED:
+            name = by_hour(metric.name, metric.values(key))
+            self._hour.counts[name] = self._hour.counts.get(name, 0.0) + count
 
     def _observe(self, metric: Spread, began: datetime, ended: datetime) -> None:
-        metric.put(self.spreads[metric.name], max(0.0, (ended - began).total_seconds()))
+        value = max(0.0, (ended - began).total_seconds())
+        metric.put(self.spreads[metric.name], value)
+        if metric is table.DECISION_SECONDS:
+            metric.put(self._hour.decided, value)
 
     def _thought(self, event: ThoughtGenerated) -> None:
         self._count(table.THOUGHTS, event.status)
@@ -173,6 +211,11 @@ class Measures:
             self._count(table.VERIFIED, "rejected")
         if not WITHOUT_DANGER.issuperset(event.reasons):
             self._count(table.UNSAFE, "prevented")
+
+
+def by_hour(metric: str, key: tuple[str, ...]) -> str:
+    """What a series is called in an `Hour`."""
+    return "|".join((metric, *key))
 
 
 _HOW = {"idle_ttl": "idle", "orphaned": "orphaned"}

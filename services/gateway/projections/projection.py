@@ -15,7 +15,7 @@ from services.gateway.projections.disorder import Disorder, Kept
 from services.gateway.projections.journal import Journal
 from services.gateway.projections.knowledge import Attention, Beliefs
 from services.gateway.projections.ledger import Account, Ledger
-from services.gateway.projections.measures import Measures, Number
+from services.gateway.projections.measures import Hour, Measures, Number
 from services.gateway.projections.personas import Persona, Personas
 from services.gateway.projections.proposals import Key, Proposals
 from services.gateway.projections.refusals import Line, Refusals
@@ -80,6 +80,7 @@ class State(msgspec.Struct, array_like=True):
     refusals: dict[str, Line]
     halts: Halts
     measured: list[Number]
+    hours: dict[int, Hour]
 
 
 class Commands:
@@ -187,6 +188,7 @@ class Projection:
             refusals=dict(self.refusals.lines),
             halts=self.halts.copy(),
             measured=self.measures.capture(),
+            hours=self.measures.captured_hours(),
         )
 
     def restore(self, state: State) -> None:
@@ -206,7 +208,7 @@ class Projection:
         self.feeders, self.policies = state.feeders, state.policies
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
         self.refusals.lines, self.halts = state.refusals, state.halts
-        self.measures.restore(state.measured)
+        self.measures.restore(state.measured, state.hours)
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]

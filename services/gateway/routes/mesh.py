@@ -11,8 +11,9 @@ from services.gateway.commands import halting
 from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.projections.halted import view
+from services.gateway.projections.slo import views
 from services.gateway.wire.requests import HaltMesh, ResumeMesh
-from services.gateway.wire.views import HaltState
+from services.gateway.wire.views import HaltState, SloView
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
 
@@ -45,4 +46,10 @@ async def resume(
     return _state(gateway)
 
 
-ROUTES: tuple[HTTPRouteHandler, ...] = (halted, halt, resume)
+@get("/v1/slo", guards=READ)
+async def objectives(gateway: NamedDependency[Gateway]) -> tuple[SloView, ...]:
+    """What the mesh is judged by, and how it fares, by what is in the log."""
+    return views(gateway.projection.measures, gateway.projection.personas, gateway.clock())
+
+
+ROUTES: tuple[HTTPRouteHandler, ...] = (halted, halt, resume, objectives)

@@ -44,7 +44,16 @@ _HELD = views.HeldAction(
     title="Write the findings down", target="findings/web/watcher/a.md", at=NOW,
 )  # fmt: skip
 
+_SLO = views.SloWindow(
+    window="24h", value=0.98, of=150.0, burn=0.4, met=True, figures=(views.SloFigure(name="p95_s", value=0.9),),
+)  # fmt: skip
+
 EXAMPLES: tuple[msgspec.Struct, ...] = (
+    _SLO, *_SLO.figures,
+    views.SloView(
+        id="decision", title="Proposals are decided soon", meaning="of the proposals, those decided within 2 s",
+        objective=0.95, direction="at_least", runbook="See swarm_consumer_lag", windows=(_SLO,),
+    ),
     _HELD,
     views.HaltState(
         halted=True, cause="log_went_back", reason="the log went back: it ends at 812, and had reached 1204", principal="",

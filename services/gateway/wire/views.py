@@ -398,6 +398,36 @@ class HaltState(View, frozen=True, kw_only=True):
     unknown_total: int
 
 
+class SloFigure(View, frozen=True, kw_only=True):
+    """A number beside an objective; null where there is nothing to reckon it from. `_s` are seconds."""
+
+    name: str
+    value: float | None
+
+
+class SloWindow(View, frozen=True, kw_only=True):
+    """How an objective fares in the hours up to now, whole hours. `value` is of `of` things; `burn` 1 spends exactly what is allowed."""
+
+    window: str
+    value: float
+    of: float
+    burn: float
+    met: bool
+    figures: tuple[SloFigure, ...]
+
+
+class SloView(View, frozen=True, kw_only=True):
+    """One objective: what is reckoned, the least share or the largest value, how it fares, and what to do when it is missed."""
+
+    id: str
+    title: str
+    meaning: str
+    objective: float
+    direction: Literal["at_least", "at_most"]
+    runbook: str
+    windows: tuple[SloWindow, ...]
+
+
 class SwarmBudget(View, frozen=True, kw_only=True):
     """What a swarm was granted and what was settled in the newest minute it asked for any; `outstanding` is unsettled, all minutes."""
 

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+import json
+from datetime import datetime, timedelta
 
 import msgspec
-from gateway_model import NOW, SHA, asked, authorized, claimed, created, executed, recorded, spawned, thought, verified
+import pytest
+from gateway_model import (
+    NOW,
+    SHA,
+    asked,
+    authorized,
+    claimed,
+    created,
+    executed,
+    mesh,
+    recorded,
+    spawned,
+    thought,
+    verified,
+)
 
-from services.gateway.projections.measures import SPREADS, TALLIES, Measures, tell
+from services.cli.objectives import slo
+from services.cli.target import Target
+from services.gateway.projections.measures import KEEP_HOURS, SPREADS, TALLIES, Measures, tell
 from services.gateway.projections.projection import Projection, State
+from services.gateway.projections.slo import views
+from services.gateway.wire.views import SloWindow
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
@@ -23,6 +43,7 @@ from shared.contracts.events import (
 )
 from shared.metrics import table
 from shared.metrics.instruments import Spread, Tally
+from shared.metrics.slo import SLOS
 
 P = created("one")
 
@@ -157,6 +178,7 @@ def test_a_checkpoint_has_every_number_and_is_gone_on_with() -> None:
     restored.apply(recorded(executed(P), 5, at=NOW + timedelta(seconds=2)))
     assert whole.measures.tallies == restored.measures.tallies
     assert whole.measures.spreads == restored.measures.spreads
+    assert whole.measures.hours == restored.measures.hours
 
 
 def test_while_the_past_is_read_nothing_is_told_so_no_counter_falls() -> None:
@@ -175,3 +197,72 @@ def test_while_the_past_is_read_nothing_is_told_so_no_counter_falls() -> None:
 
 def test_all_that_is_folded_is_in_the_table_as_the_gateways() -> None:
     assert all(("gateway",) == metric.by_services for metric in (*TALLIES, *SPREADS))
+
+
+# -- objectives ---------------------------------------------------------------------------------------------------------
+
+
+def told(projection: Projection, at: datetime) -> dict[tuple[str, str], SloWindow]:
+    found = views(projection.measures, projection.personas, at)
+    return {(slo.id, window.window): window for slo in found for window in slo.windows}
+
+
+def test_what_never_happened_misses_no_objective() -> None:
+    nothing = told(Projection(), NOW)
+    assert all(window.met and window.burn == 0 for window in nothing.values())
+    assert len(nothing) == 2 * len(SLOS)
+
+
+def test_a_proposal_nobody_decides_counts_against_the_objective_as_one_decided_late() -> None:
+    late, other, third = created("late"), created("other"), created("third")
+    projection = folded(P, (1.0, authorized(P)), (1.0, late), (9.0, authorized(late)), (9.0, other), (9.0, third))
+    decided = told(projection, NOW)["decision", "24h"]
+    assert (0.25, 4.0, False) == (decided.value, decided.of, decided.met)
+    assert 15 == pytest.approx(decided.burn)
+    figures = {figure.name: figure.value for figure in decided.figures}
+    assert 5 < (figures["p95_s"] or 0) <= 10
+
+
+def test_windows_forget_what_is_older_and_the_oldest_hours_are_dropped() -> None:
+    day_later = 25 * 3600.0
+    projection = folded(P, rejected("verify", "no_evidence"), (day_later, spawned("p")))
+    now = NOW + timedelta(seconds=day_later)
+    assert 1.0 == told(projection, now)["verification", "24h"].value
+    assert 0.0 == told(projection, now)["verification", "30d"].value
+    for hour in range(KEEP_HOURS + 10):
+        projection.apply(recorded(thought("p", 1), 10 + hour, at=now + timedelta(hours=hour)))
+    assert KEEP_HOURS == len(projection.measures.hours)
+
+
+def test_the_cost_of_what_was_done_is_by_action_and_of_nothing_done_all_of_it() -> None:
+    costly = msgspec.structs.replace(thought("p", 1), usage=Usage(tokens_in=300_000, cost_microusd=3_000_000))
+    nothing_done = told(folded(costly), NOW)["cost", "24h"]
+    assert (300_000, 1.5, False) == (nothing_done.value, nothing_done.burn, nothing_done.met)
+    assert {"usd_per_action": None, "compute_s_per_action": None, "actions": 0.0} == {
+        figure.name: figure.value for figure in nothing_done.figures
+    }
+    two = created("two")
+    lives = [event for p in (P, two) for event in (p, authorized(p), claimed(p), executed(p))]
+    done = told(folded(costly, *lives), NOW)["cost", "24h"]
+    assert (150_000, True) == (done.value, done.met)
+    assert 1.5 == next(figure.value for figure in done.figures if figure.name == "usd_per_action")
+
+
+def test_one_action_without_leave_misses_the_objective_whatever_was_prevented() -> None:
+    denied = [created(f"denied-{number}") for number in range(50)]
+    prevented = [e for p in denied for e in (p, rejected("approval", "denied", proposal=p.proposal_id))]
+    assert told(folded(*prevented), NOW)["unsafe", "24h"].met
+    assert not told(folded(*prevented, P, claimed(P)), NOW)["unsafe", "24h"].met
+
+
+async def test_swarm_slo_tells_what_the_api_says_and_fails_when_an_objective_is_missed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with mesh() as up:
+        assert 0 == await asyncio.to_thread(slo, target=Target(url=up.url, json=True))
+        assert [objective.id for objective in SLOS] == [row["id"] for row in json.loads(capsys.readouterr().out)]
+        await up.put(P, rejected("verify", "no_evidence"))
+        assert 1 == await asyncio.to_thread(slo, target=Target(url=up.url))
+        printed = capsys.readouterr().out
+        assert "verification\t≥ 80%\t24h\t0.00%\t1\t5.00\tpassed 0, rejected 1\n" in printed
+        assert "missed: What is proposed can be verified. swarm_rejection_reasons_total" in printed
