@@ -80,7 +80,7 @@ class State(msgspec.Struct, array_like=True):
     refusals: dict[str, Line]
     halts: Halts
     measured: list[Number]
-    hours: dict[int, Hour]
+    hours: list[Hour]
 
 
 class Commands:

@@ -259,6 +259,7 @@ async def test_swarm_slo_tells_what_the_api_says_and_fails_when_an_objective_is_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with mesh() as up:
+        capsys.readouterr()  # the gateway's own log
         assert 0 == await asyncio.to_thread(slo, target=Target(url=up.url, json=True))
         assert [objective.id for objective in SLOS] == [row["id"] for row in json.loads(capsys.readouterr().out)]
         await up.put(P, rejected("verify", "no_evidence"))
