@@ -63,8 +63,9 @@ class Number(msgspec.Struct, array_like=True):
 
 
 class Hour(msgspec.Struct, kw_only=True):
-    """What objectives rest on, of one hour (since 1970): counts by metric and labels, and how soon was decided."""
+    """What objectives rest on, of the hour `at` (since 1970): counts by metric and labels, and how soon was decided."""
 
+    at: int
     counts: dict[str, float] = {}
     decided: Distribution
 
@@ -74,7 +75,7 @@ class Measures:
 
     def __init__(self) -> None:
         self.hours: dict[int, Hour] = {}
-        self._hour = Hour(decided=table.DECISION_SECONDS.empty())
+        self._hour = Hour(at=0, decided=table.DECISION_SECONDS.empty())
         self.tallies = {tally.name: Counts(tally.known()) for tally in TALLIES}
         self.spreads = {spread.name: spread.empty() for spread in SPREADS}
 
@@ -122,15 +123,15 @@ class Measures:
         spread = (Number(name, [], spread=Distribution(list(d.counts), d.sum)) for name, d in self.spreads.items())
         return [*counted, *spread]
 
-    def captured_hours(self) -> dict[int, Hour]:
+    def captured_hours(self) -> list[Hour]:
         """Copies of all hours."""
-        return {
-            at: Hour(counts=dict(hour.counts), decided=Distribution(list(hour.decided.counts), hour.decided.sum))
-            for at, hour in self.hours.items()
-        }
+        return [
+            Hour(at=h.at, counts=dict(h.counts), decided=Distribution(list(h.decided.counts), h.decided.sum))
+            for h in self.hours.values()
+        ]
 
-    def restore(self, numbers: Iterable[Number], hours: dict[int, Hour]) -> None:
-        self.hours = hours
+    def restore(self, numbers: Iterable[Number], hours: Iterable[Hour]) -> None:
+        self.hours = {hour.at: hour for hour in hours}
         for number in numbers:
             if number.spread is not None:
                 self.spreads[number.metric] = number.spread
@@ -142,7 +143,7 @@ class Measures:
         """The numbers of that hour; the oldest are forgotten."""
         found = self.hours.get(hour)
         if found is None:
-            found = self.hours[hour] = Hour(decided=table.DECISION_SECONDS.empty())
+            found = self.hours[hour] = Hour(at=hour, decided=table.DECISION_SECONDS.empty())
             for old in [known for known in self.hours if known <= max(self.hours) - KEEP_HOURS]:
                 del self.hours[old]
         return found
