@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SINK, SINK_PORT = "sink", 8000
 RESET = "!reset"
 """As a value of an override: takes away what the files before it say."""
+SMALL_DISK = {"driver_opts": {"type": "tmpfs", "device": "tmpfs", "o": "size=512m,uid=10001,gid=10001"}}
+"""The broker's disk, so that it can be filled. It is there as long as some container has it: the sink has."""
 STALL_S = 6.0
 """Twice the time after which others take a runner for gone, and less than what a health check bears."""
 
@@ -72,7 +74,9 @@ class Compose:
         self.env = {**os.environ, "API_PORT": str(ports["api"]), "NATS_PORT": str(ports["nats"]), **env}
         self.api_url, self.nats_url = f"http://127.0.0.1:{ports['api']}", f"nats://127.0.0.1:{ports['nats']}"
         override = folder / "override.yaml"
-        wanted = json.dumps({"services": self._override(settings or {}, overrides or {})})
+        wanted = json.dumps(
+            {"services": self._override(settings or {}, overrides or {}), "volumes": {"nats": SMALL_DISK}}
+        )
         override.write_text(wanted.replace(json.dumps(RESET), "!reset null"))  # JSON is YAML, but for its tags
         given = [str(ROOT / file) for file in files] + [str(override)]
         self._command = [*command, "-p", name, "--project-directory", str(ROOT), *(w for f in given for w in ("-f", f))]
@@ -86,7 +90,9 @@ class Compose:
         sink = {
             "image": self.env.get("SWARM_IMAGE", "perpetual-persona-swarms:0.1.0-embedded"),
             "entrypoint": ["python", "/sink.py"],
-            "volumes": [f"{ROOT / 'tests' / 'chaos' / 'sink.py'}:/sink.py:ro"],
+            "volumes": [f"{ROOT / 'tests' / 'chaos' / 'sink.py'}:/sink.py:ro", "nats:/held"],
+            "depends_on": {"keys": {"condition": "service_completed_successfully"}},
+            "user": "10001:10001",
             "networks": ["outside"],
             "init": True,
         }
