@@ -14,12 +14,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 
 from services.supervisor import holders
 from shared.contracts.services import SERVICES
-from tests.unit.deploy.compose import ROOT
+from tests.unit.deploy.compose import ROOT, services
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -44,7 +45,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class Answers(BaseHTTPRequestHandler):
-    statuses: dict[str, int]
+    statuses: ClassVar[dict[str, int]]
 
     def do_GET(self) -> None:
         self.send_response(self.statuses[self.path])
@@ -105,6 +106,41 @@ def test_who_takes_connections_and_says_nothing_does_not_live(check: ModuleType)
     check.TIMEOUT_S = 0.05  # type: ignore[attr-defined]
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert check.get(f"http://127.0.0.1:{silent.getsockname()[1]}/health/live") == (0, "")
+
+
+def test_the_check_of_images_without_python_sees_who_is_well_and_ends_who_was_not_three_times(tmp_path: Path) -> None:
+    (*_, text) = services("compose.yaml")["minio"]["healthcheck"]["test"]
+    text, ends = text.replace("/tmp/", f"{tmp_path}/"), text.count("kill -9 -1")
+    text = text.replace("kill -9 -1", "echo ended")
+    assert ends == 1
+
+    class Host(Answers):
+        statuses: ClassVar[dict[str, int]] = {"/minio/health/live": 200}
+
+        def do_GET(self) -> None:
+            if self.headers["Host"]:  # as MinIO wants it
+                super().do_GET()
+
+    def look(port: int) -> tuple[int, str]:
+        ended = subprocess.run(
+            ["bash", "-c", text],
+            env={"HEALTH": f"{port}/minio/health/live"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stdout.strip()
+
+    with HTTPServer(("127.0.0.1", 0), Host) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            assert look(server.server_port) == (0, "")
+        finally:
+            server.shutdown()
+            thread.join()
+    gone = server.server_port
+    assert [(1, ""), (1, ""), (1, "ended")] == [look(gone) for _ in range(3)]
 
 
 def test_the_entry_point_names_the_services_there_are() -> None:
