@@ -95,6 +95,19 @@ def test_nobody_is_ended_before_the_first_answer_for_a_long_time(
     assert [False] * (check.FIRST_LIMIT - 1) + [True] == [check.look(False) for _ in range(check.FIRST_LIMIT)]
 
 
+def test_who_cannot_work_because_the_disk_is_full_is_ended_when_there_is_room(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEALTH_ROOM", str(tmp_path))
+    ask(check, monkeypatch, live=200)
+    check.ROOM_SHARE, check.ROOM_BYTES = 1, 2**80  # type: ignore[attr-defined]
+    assert [1] * 5 == [ask(check, monkeypatch, live=503) for _ in range(5)]
+    assert [] == check.ended
+    check.ROOM_BYTES = 1  # type: ignore[attr-defined]
+    assert [1] * 3 == [ask(check, monkeypatch, live=503) for _ in range(3)]
+    assert [(-1, 9)] == check.ended
+
+
 def test_without_an_init_process_nobody_is_ended(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     check.has_init = lambda: False  # type: ignore[attr-defined]
     for status in (200, 503, 503, 503, 503):
