@@ -80,14 +80,15 @@ class Grants(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs from mesh to mesh. `keys` are public nkeys by user name, and must have the three `ROLES`. `serves`: the swarms of
-    runners that serve some only, and reach no other.
+    """What differs from mesh to mesh. `keys` are public nkeys by user name, and must have the three `ROLES`; `retiring` are those
+    that are let in as well until a rotation ends. `serves`: the swarms of runners that serve some only, and reach no other.
 
     `sync_always` fsyncs before every acknowledgement; without it a power failure loses up to two minutes of acknowledged
     messages. Sizes are bytes.
     """
 
     keys: Mapping[str, str]
+    retiring: Mapping[str, str] = {}
     serves: Mapping[str, tuple[str, ...]] = {}
     store_dir: str
     host: str = "127.0.0.1"
@@ -280,9 +281,9 @@ def render(config: BrokerConfig) -> str:
             "  CORE {",
             "    jetstream: enabled",
             "    users: [",
-            f"      {{ nkey: {config.keys[BOOTSTRAP]} }}",
-            _user(config.keys[OPERATOR], operator_grants(instances), responds=False),
-            *(_user(config.keys[name], grants(name, runners)) for name in core),
+            *(f"      {{ nkey: {key} }}" for key in _keys(config, BOOTSTRAP)),
+            *(_user(key, operator_grants(instances), responds=False) for key in _keys(config, OPERATOR)),
+            *(_user(key, grants(name, runners)) for name in core for key in _keys(config, name)),
             "    ]",
             "    exports: [",
             *(
@@ -296,7 +297,7 @@ def render(config: BrokerConfig) -> str:
             "  }",
             "  RUN {",
             "    users: [",
-            *(_user(config.keys[name], _seen_from_run(granted[name])) for name in runners),
+            *(_user(key, _seen_from_run(granted[name])) for name in runners for key in _keys(config, name)),
             "    ]",
             "    exports: [",
             '      { service: "$SRV.>", accounts: [CORE], response_type: stream }',
@@ -309,13 +310,20 @@ def render(config: BrokerConfig) -> str:
             "    ]",
             "  }",
             "  SYS {",
-            f"    users: [ {{ nkey: {config.keys[SYSTEM]} }} ]",
+            "    users: [",
+            *(f"      {{ nkey: {key} }}" for key in _keys(config, SYSTEM)),
+            "    ]",
             "  }",
             "}",
             "system_account: SYS",
             "",
         ]
     )
+
+
+def _keys(config: BrokerConfig, name: str) -> list[str]:
+    """The public keys a user may log in with."""
+    return [config.keys[name], *([config.retiring[name]] if name in config.retiring else [])]
 
 
 def _user(key: str, granted: Grants, *, responds: bool = True) -> str:

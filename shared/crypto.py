@@ -1,8 +1,13 @@
-"""Verdicts are signed: Ed25519 by a service's NATS nkey, over every field of the verdict but the signature itself.
+"""Verdicts are signed: Ed25519 by an nkey of the gates' own, over every field of the verdict but the signature itself.
 
-The signed bytes are RFC 8785 JSON of the whole event: its class name, swarm, persona, proposal id, digest, risk, policies,
-conditions, approvals, expiry and the signer's public key. So a verdict moved to another proposal, stretched, or re-attributed
-no longer verifies. Sources: RFC 8032; NATS ADR-14 (nkeys: Base32 of prefix, key, CRC-16).
+The signed bytes are a prefix and RFC 8785 JSON of the whole event: its class name, swarm, persona, proposal id, digest, risk,
+policies, conditions, approvals, expiry and the signer's public key. So a verdict moved to another proposal, stretched, or
+re-attributed no longer verifies. The prefix is what nobody else signs: the nonce a broker has its clients sign cannot be a verdict,
+even if a gate logged in with this key.
+
+A key is good for what the broker stored in its time (`VerdictKey`), so that one can follow another.
+
+Sources: RFC 8032; NATS ADR-14 (nkeys: Base32 of prefix, key, CRC-16).
 """
 
 from __future__ import annotations
@@ -11,7 +16,9 @@ import base64
 import binascii
 import secrets
 from collections.abc import Collection
+from datetime import datetime
 from functools import lru_cache
+from typing import Annotated
 
 import msgspec
 import nkeys
@@ -24,6 +31,47 @@ UNSIGNED = ""
 """What `key` and `signature` hold before signing."""
 
 _PUBLIC_KEY_BYTES = 1 + 32 + 2  # prefix, key, CRC-16
+_DOMAIN = b"perpetual-persona-swarms verdict 1\n"
+
+
+class VerdictKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A public nkey that is believed for verdicts from `since` until just before `until`; None is without end."""
+
+    key: str
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __str__(self) -> str:
+        if self.since is None and self.until is None:
+            return self.key
+        return f"{self.key} {'..'.join(time.isoformat() if time else '' for time in (self.since, self.until))}"
+
+    def is_good(self, at: datetime) -> bool:
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
+def verdict_keys(text: str) -> tuple[VerdictKey, ...]:
+    """Keys as text has them, by lines or commas: `U…`, or `U… FROM..UNTIL` with either time (RFC 3339) or none.
+
+    Raises `ValueError`, which repeats what cannot be read: nothing here is secret.
+    """
+    return tuple(_verdict_key(item) for item in text.replace("\n", ",").split(",") if item.strip())
+
+
+def _verdict_key(item: str) -> VerdictKey:
+    key, _, times = item.strip().partition(" ")
+    since, dots, until = times.strip().partition("..")
+    try:
+        _verify_key(key)
+        if times and not dots:
+            raise ValueError("its times are FROM..UNTIL")
+        return VerdictKey(key=key, since=_time(since), until=_time(until))
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{item.strip()!r} is no verdict key: {error}") from error
+
+
+def _time(text: str) -> datetime | None:
+    return msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)]) if text else None
 
 
 def new_seed() -> str:
@@ -47,9 +95,12 @@ def sign_verdict(seed: str, verdict: ProposalAuthorized) -> tuple[str, str]:
     return key, base64.b64encode(signature).decode()
 
 
-def verify_verdict(verdict: ProposalAuthorized, trusted_public_keys: Collection[str]) -> bool:
-    """Whether one of the trusted keys signed exactly this verdict. Never raises: whatever is unreadable is not signed."""
-    if verdict.key not in trusted_public_keys:
+def verify_verdict(verdict: ProposalAuthorized, trusted: Collection[VerdictKey], at: datetime) -> bool:
+    """Whether a key that was good `at` the time the broker stored it signed exactly this verdict.
+
+    Never raises: whatever is unreadable is not signed.
+    """
+    if not any(key.key == verdict.key and key.is_good(at) for key in trusted):
         return False
     try:
         signature = base64.b64decode(verdict.signature, validate=True)
@@ -81,4 +132,4 @@ def _signed_bytes(verdict: ProposalAuthorized) -> bytes:
     """RFC 8785 JSON. For text, lists and ASCII keys msgspec's sorted order is just that, at a hundredth of the cost."""
     body = msgspec.to_builtins(verdict)
     del body["signature"]
-    return msgspec.json.encode(body, order="sorted")
+    return _DOMAIN + msgspec.json.encode(body, order="sorted")

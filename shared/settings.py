@@ -261,9 +261,9 @@ class Verdict(Section, frozen=True, kw_only=True):
     """The gate's signature."""
 
     seed: Secret = ""
-    """The nkey seed it signs with."""
+    """The nkey seed all gates sign with; no seed of a login."""
     keys: str = ""
-    """Public nkeys of the gates that are believed, comma-separated."""
+    """Public nkeys that are believed for verdicts, by commas or lines: `U…`, or `U… FROM..UNTIL` (RFC 3339, either may be left out)."""
 
 
 class Approval(Section, frozen=True, kw_only=True):

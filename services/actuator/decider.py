@@ -27,7 +27,7 @@ Invariants: no execution without a claim in the log that bears this attempt's ma
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -56,6 +56,7 @@ NOT_YET_READABLE_S = 0.5
 HALTED_S = 2.0
 NO_LOT_S = 1.0
 """After this an action that got no answer asks again."""
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,17 +75,19 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool = False
     authorized: ProposalAuthorized | None = None
     authorized_seq: int = 0
+    authorized_at: Instant = LONG_AGO
     claim: Claim | None = None
     delayed: bool = False
     executed: bool = False
 
 
 class Check(Effect, frozen=True, kw_only=True):
-    """Verify the signature against the trusted keys, the policy version, that no kill switch is on and the mesh not halted, that it
-    is not void, and that it was not claimed before in what is lost."""
+    """Verify the signature against the keys trusted when it was stored (`at`), the policy version, that no kill switch is on and the
+    mesh not halted, that it is not void, and that it was not claimed before in what is lost."""
 
     authorized: ProposalAuthorized
     seq: int = 0
+    at: Instant = LONG_AGO
 
 
 class Checked(Result, frozen=True, kw_only=True):
@@ -188,7 +191,9 @@ def evolve(state: State, recorded: Recorded) -> State:
         case ProposalVerified(proposal=ProposalCreated() as event) if not state.verified:
             return replace(state, created=event, verified=True)
         case ProposalAuthorized() as event:
-            return state if state.authorized else replace(state, authorized=event, authorized_seq=recorded.seq)
+            if state.authorized:
+                return state
+            return replace(state, authorized=event, authorized_seq=recorded.seq, authorized_at=recorded.stored_at)
         case ActionClaimed() as event if state.claim is None:
             at = max(recorded.stored_at, recorded.envelope.time)
             claim = Claim(id=recorded.id, actuator=event.actuator, at=at, timeout_ms=event.timeout_ms)
@@ -232,7 +237,7 @@ def decide(state: State, message: Input) -> Decision:
             why = f"{crowd} actions of {created.swarm} wait or are being done already, which is the limit; propose again later"
             return _refuse(created, [("too_many_actions", why)])
         case _:
-            return Decision(effect=Check(authorized=authorized, seq=state.authorized_seq))
+            return Decision(effect=Check(authorized=authorized, seq=state.authorized_seq, at=state.authorized_at))
 
 
 def _refused(

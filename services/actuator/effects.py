@@ -23,7 +23,7 @@ from shared.contracts.action_kinds import FileWrite, HttpRequest, Noop, Problem,
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import ActionClaimed
 from shared.contracts.ids import utc_now
-from shared.crypto import verify_verdict
+from shared.crypto import VerdictKey, verify_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.log.port import Log
@@ -36,7 +36,7 @@ MAX_INSTANCE = 60
 class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the actuator's effects.
 
-    `trusted_keys` are public nkeys of policy gates. `policies` says which versions are good.
+    `trusted_keys` are those of policy gates. `policies` says which versions are good.
     `kill_switch` is a path: while something is there, or nobody can tell, nothing is done. `instance` names this process in claims.
     """
 
@@ -46,7 +46,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     lots: Lots
     journal: Journal
     halting: Halting
-    trusted_keys: frozenset[str]
+    trusted_keys: tuple[VerdictKey, ...]
     policies: Followed
     kill_switch: Path | None = None
     instance: str = "actuator"
@@ -74,8 +74,8 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         if effect.seq < halts.epoch:
             said = f"it was authorised at {effect.seq}, before the log went back; what is before {halts.epoch} is void"
             problems.append(("void_after_rollback", said))
-        if not verify_verdict(verdict, self.trusted_keys):
-            problems.append(("bad_signature", "no trusted key signed this authorisation"))
+        if not verify_verdict(verdict, self.trusted_keys, effect.at):
+            problems.append(("bad_signature", "no key that was trusted then signed this authorisation"))
         if (trouble := (await self.policies.look()).trouble(verdict.policy_version)) is not None:
             problems.append(trouble)
         if is_on(self.kill_switch):

@@ -15,9 +15,10 @@ from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from shared.contracts.ids import utc_now
+from shared.crypto import verdict_keys
 from shared.policy.activations import Followed
 from shared.runtime.service import Service
-from shared.settings import listed
+from shared.settings import SettingsError, listed
 
 log = structlog.get_logger()
 
@@ -27,8 +28,12 @@ ACTIONS_AT_ONCE = 64
 
 
 async def wire(service: Service) -> None:
-    """Consume authorisations."""
+    """Consume authorisations. Raises `SettingsError`."""
     settings = service.settings
+    try:
+        trusted = verdict_keys(settings.verdict.keys)
+    except ValueError as error:
+        raise SettingsError(f"SWARM_VERDICT_KEYS: {error}") from error
     workspace = Workspace(Path(settings.workspace))
 
     async def close() -> None:
@@ -52,7 +57,7 @@ async def wire(service: Service) -> None:
         lots=lots,
         journal=journal,
         halting=service.obeys_halts(),
-        trusted_keys=frozenset(listed(settings.verdict.keys)),
+        trusted_keys=trusted,
         policies=Followed(service.log),
         kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,
         instance=service.instance,

@@ -18,6 +18,7 @@ import structlog
 from services.cli.halting import sentence
 from services.cli.quotas import Told, lines
 from services.cli.target import Target
+from services.supervisor.keys import seed_file
 from services.supervisor.mesh import MeshFailed, find_binary
 from services.supervisor.object_store import open_doors
 from services.supervisor.plan import S3
@@ -253,7 +254,7 @@ async def _object_store(record: MeshRecord) -> Check:
 
 async def _streams(record: MeshRecord) -> Check:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    seed = Path(record.operator_seed_file).with_name(f"{BOOTSTRAP}.nk")
+    seed = seed_file(Path(record.operator_seed_file).parents[1], BOOTSTRAP)
     try:
         connection = await Connection.open(
             record.nats_url, name="swarm doctor", seed_file=seed, inbox_prefix=inbox_prefix(BOOTSTRAP), wait_s=2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from services.cli import up as up_
 from services.cli.ask import ask, ask_rows, span, wait
 from services.cli.config import config as config_
 from services.cli.halting import halt, resume, sentence
+from services.cli.keys import keys as keys_
 from services.cli.objectives import slo
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
@@ -27,6 +29,7 @@ from services.cli.personas import persona
 from services.cli.proposals import approve, deny, proposals
 from services.cli.quotas import Told, lines
 from services.cli.target import FAILED, HERE, OK, SWARM, USAGE, Stop, Swarm, Target
+from services.supervisor import bootstrap as bootstrap_
 from services.supervisor.plan import Options
 from shared.settings import listed
 
@@ -43,6 +46,7 @@ Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usa
 )
 app.command(persona)
 app.command(config_)
+app.command(keys_)
 for command in (proposals, approve, deny, halt, resume, slo):
     app.command(command)
 
@@ -329,6 +333,25 @@ def observe(
     else:
         say(f"{sent} observations from {wanted.source} are in {swarm}")
     return OK
+
+
+@app.command
+def bootstrap(
+    *,
+    nats_url: Annotated[str | None, Parameter(help="Default: SWARM_NATS_URL, or the file's.")] = None,
+    nats_seed: Annotated[Path | None, Parameter(help="Key file of the user bootstrap; default: as set.")] = None,
+    config: Config = None,
+    wait_s: Annotated[
+        float, Parameter(name="--wait", validator=Number(gt=0), help="Patience for the broker, in s.")
+    ] = bootstrap_.WAIT_S,
+) -> int:
+    """Declare the streams on a broker, as often as one likes. Exit codes: 1 refused, 2 settings, 3 no broker in time."""
+    told = {
+        **({"SWARM_NATS_URL": nats_url} if nats_url else {}),
+        **({"SWARM_NATS_SEED_FILE": str(nats_seed)} if nats_seed else {}),
+        **({"SWARM_CONFIG": str(config)} if config else {}),
+    }
+    return bootstrap_.main({**os.environ, **told}, wait_s=wait_s)
 
 
 @app.command

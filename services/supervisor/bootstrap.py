@@ -1,6 +1,8 @@
-"""`python -m services.supervisor.bootstrap`: declare streams and buckets, say what changed, end.
+"""`swarm bootstrap`, or `python -m services.supervisor.bootstrap`: declare streams and buckets, say what changed, end.
 
-It is a process of its own so that the key that may change streams lives only as long as that takes.
+It is a process of its own so that the key that may change streams lives only as long as that takes. It may be run again at any
+time, and by several at once. Exit codes: 0 the streams are as declared, 1 the broker would not have it, 2 settings that cannot be
+used, 3 no broker answered in time.
 """
 
 from __future__ import annotations
@@ -8,29 +10,86 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
+from shared.broker import BOOTSTRAP, inbox_prefix
+from shared.configuration import load
+from shared.log.connection import Connection
 from shared.log.port import LogUnavailable
-from shared.log.streams import ensure
-from shared.settings import STORE_BYTES
+from shared.log.streams import reconcile
+from shared.settings import Settings, SettingsError
+
+DONE, REFUSED, UNUSABLE, AWAY = 0, 1, 2, 3
+WAIT_S = 60.0
+AGAIN_S, LONGEST_AGAIN_S = 0.1, 2.0
+_STRANGER = "authorization violation"
 
 
-def main() -> int:
-    """0 when the streams are as declared, 1 with the reason on stderr."""
-    url, seed = os.environ["SWARM_NATS_URL"], os.environ.get("SWARM_NATS_SEED_FILE")
+def main(environ: Mapping[str, str] = os.environ, *, wait_s: float = WAIT_S) -> int:
+    """With the settings of the environment and its file; the exit code, with the reason on stderr."""
     try:
-        changes = asyncio.run(
-            ensure(
-                url,
-                seed,
-                inbox_prefix=os.environ.get("SWARM_INBOX_PREFIX", "_INBOX"),
-                store_bytes=int(os.environ.get("SWARM_STORE_BYTES", STORE_BYTES)),
-            )
-        )
+        return declare(load(environ, process="bootstrap"), wait_s=wait_s)
+    except SettingsError as error:
+        return _failed(str(error), UNUSABLE)
+
+
+def declare(settings: Settings, *, wait_s: float) -> int:
+    """Declare them, waiting up to `wait_s` for the broker; the exit code."""
+    seed = settings.nats.seed_file
+    if not seed:
+        why = "it names the seed of the user `bootstrap`, <keys>/bootstrap/bootstrap.nk of `swarm keys init`"
+        return _failed(f"SWARM_NATS_SEED_FILE is not set; {why}", UNUSABLE)
+    if not Path(seed).is_file():
+        return _failed(f"SWARM_NATS_SEED_FILE={seed}: there is no such file", UNUSABLE)
+    return asyncio.run(_declare(settings, wait_s))
+
+
+async def _declare(settings: Settings, wait_s: float) -> int:
+    url = settings.nats.url
+    try:
+        connection = await _connected(settings, wait_s)
     except LogUnavailable as error:
-        print(f"streams cannot be declared: {error}", file=sys.stderr)
-        return 1
+        if _STRANGER in str(error).lower():
+            why = f"the broker at {url} does not know the key in {settings.nats.seed_file}"
+            return _failed(f"{why}; have it reload its configuration (`nats-server --signal reload=PID`)", REFUSED)
+        return _failed(f"{error}; waited {wait_s:g} s", AWAY)
+    try:
+        changes = await reconcile(connection, settings.store.bytes)
+    except LogUnavailable as error:
+        hint = f"if {settings.nats.seed_file} is not the seed of the user bootstrap, that is why"
+        return _failed(f"streams cannot be declared: {error}; {hint}", REFUSED)
+    finally:
+        await connection.close()
     print("\n".join(changes) or "streams are as declared")
-    return 0
+    return DONE
+
+
+async def _connected(settings: Settings, wait_s: float) -> Connection:
+    """Raises `LogUnavailable`: at once when the broker does not know the key, else when it does not answer in time."""
+    clock = asyncio.get_running_loop().time
+    began, pause_s = clock(), AGAIN_S
+    while True:
+        try:
+            return await Connection.open(
+                settings.nats.url,
+                name=BOOTSTRAP,
+                seed_file=Path(settings.nats.seed_file),
+                inbox_prefix=settings.inbox_prefix or inbox_prefix(BOOTSTRAP),
+                wait_s=0.0,
+            )
+        except LogUnavailable as error:
+            if _STRANGER in str(error).lower() or clock() - began + pause_s > wait_s:
+                raise
+            if pause_s == AGAIN_S:
+                print(f"waits for the broker: {error}", file=sys.stderr)
+            await asyncio.sleep(pause_s)
+            pause_s = min(LONGEST_AGAIN_S, pause_s * 2)
+
+
+def _failed(why: str, code: int) -> int:
+    print(f"{BOOTSTRAP}: {why}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

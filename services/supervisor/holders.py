@@ -1,7 +1,7 @@
 """`python -m services.supervisor.holders ROOT [UID]`: what each container of a mesh holds, in a folder of its own.
 
-Below ROOT is one folder for each holder, each a volume that only this process sees beside its holder: a service's seed and secrets,
-the broker's configuration (public keys only), the API's tokens with the operator. What is there is kept, so running it again
+Below ROOT is one folder for each holder (`keyring.py`), each a volume that only this process sees beside its holder; here also the API's
+tokens with the operator. What is there is kept, so running it again
 changes nothing; all belongs to UID, with mode 0400 in folders of 0500.
 """
 
@@ -12,51 +12,38 @@ import os
 import sys
 from pathlib import Path
 
-from services.supervisor.keys import ensure_keys, ensure_secret, seed_file, write_private
-from shared.broker import BOOTSTRAP, OPERATOR, ROLES, BrokerConfig, render
+from services.supervisor import keyring
+from services.supervisor.keyring import BROKER, INDEX, STORE
+from services.supervisor.keys import ensure_secret, write_private
+from shared.broker import BOOTSTRAP, OPERATOR, ROLES, SYSTEM, BrokerConfig
 from shared.configuration import load
 from shared.contracts.services import SERVICES
 
 UID = 10001
-BROKER, STORE, INDEX, DATA = "nats", "s3", "qdrant", "data"
+DATA = "data"
 PEOPLE = {"operator": ("read", "control"), "approver": ("read", "approve")}
 """Tokens of the API that are made, and what they may: who feeds a swarm is not who approves what it proposes."""
-HOLDERS = (BROKER, BOOTSTRAP, OPERATOR, STORE, INDEX, *SERVICES)
+HOLDERS = (BROKER, BOOTSTRAP, OPERATOR, SYSTEM, STORE, INDEX, *SERVICES)
 
 
 def deliver(root: Path) -> None:
     """Make what is missing."""
-    master = root / "all"
-    users = (*ROLES, *(f"{service}-1" for service in SERVICES))
-    keys = ensure_keys(master, users)
-    core, qdrant = ensure_secret(master / "core-secret", length=32), ensure_secret(master / "qdrant-key", length=24)
-    access, secret = ensure_secret(master / "s3-access", length=10), ensure_secret(master / "s3-secret", length=24)
-    tokens = {name: ensure_secret(master / f"{name}-token", length=24) for name in PEOPLE}
-    broker = BrokerConfig(
-        keys=keys,
-        store_dir="/data",
-        host="0.0.0.0",  # noqa: S104 - in a container of its own
-        monitor_host="0.0.0.0",  # noqa: S104
-        max_file=load(process="bootstrap").store.bytes,
+    keys = keyring.make(root, (*ROLES, *keyring.slots()))
+    keyring.configure(
+        root,
+        BrokerConfig(
+            keys=keys,
+            store_dir="/data",
+            host="0.0.0.0",  # noqa: S104 - in a container of its own
+            monitor_host="0.0.0.0",  # noqa: S104
+            max_file=load(process="bootstrap").store.bytes,
+        ),
     )
-    held: dict[str, dict[str, str]] = {
-        BROKER: {"nats.conf": render(broker)},
-        BOOTSTRAP: {"bootstrap.nk": _seed(master, BOOTSTRAP)},
-        OPERATOR: {"operator.nk": _seed(master, OPERATOR), **{f"{n}-token": t for n, t in tokens.items()}},
-        STORE: {"s3-access": access, "s3-secret": secret},
-        INDEX: {"qdrant.yaml": f"service:\n  api_key: {qdrant}\n"},
-    }
-    for service in SERVICES:
-        held[service] = {f"{service}-1.nk": _seed(master, f"{service}-1")}
-        if SERVICES[service].trusted:
-            held[service]["core-secret"] = core
-    held["gateway"]["http-keys.toml"] = "".join(_key(name, tokens[name], PEOPLE[name]) for name in PEOPLE)
-    held["memory_compactor"] |= {"s3-access": access, "s3-secret": secret, "qdrant-key": qdrant}
-    held["actuator"]["verdict-keys"] = keys["policy_gate-1"]
-    for holder, files in held.items():
-        (root / holder).mkdir(mode=0o700, exist_ok=True)
-        for name, text in files.items():
-            write_private(root / holder / name, text)
+    api_key = (root / INDEX / "qdrant-key").read_text()
+    write_private(root / INDEX / "qdrant.yaml", f"service:\n  api_key: {api_key}\n")
+    tokens = {name: ensure_secret(root / OPERATOR / f"{name}-token", length=24) for name in PEOPLE}
+    known = "".join(_key(name, tokens[name], PEOPLE[name]) for name in PEOPLE)
+    write_private(root / "gateway" / "http-keys.toml", known)
 
 
 def give(root: Path, uid: int) -> None:
@@ -76,10 +63,6 @@ def main() -> None:
     for volume in sorted((root / DATA).iterdir()) if (root / DATA).exists() else []:
         os.chown(volume, uid, uid)
     print(f"keys of {len(HOLDERS)} holders are in {root}")
-
-
-def _seed(master: Path, name: str) -> str:
-    return seed_file(master, name).read_text()
 
 
 def _key(principal: str, token: str, scopes: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Identities of one data folder: nkey seeds and the S3 secret, made once, readable by their owner only."""
+"""Secrets as files: nkey seeds and random texts, made once, readable by their owner only."""
 
 from __future__ import annotations
 
@@ -7,18 +7,30 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-import nkeys
+from shared.broker import ROLES, service_of
+from shared.crypto import new_seed, public_key
 
 
-def ensure_keys(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Public nkeys by user name; a missing seed is made at `<folder>/<name>.nk`."""
-    private_folder(folder)
-    return {name: _public_key(seed_file(folder, name)) for name in names}
+def holder_of(name: str) -> str:
+    """Whose folder a user's seed is in: a role's own, else its service's. Raises `ValueError` for what is neither."""
+    return name if name in ROLES else service_of(name)
 
 
-def seed_file(folder: Path, name: str) -> Path:
+def seed_file(root: Path, name: str) -> Path:
     """Where a user's seed is."""
-    return folder / f"{name}.nk"
+    return root / holder_of(name) / f"{name}.nk"
+
+
+def ensure_keys(root: Path, names: Iterable[str]) -> dict[str, str]:
+    """Public nkeys by user name; a missing seed is made. One that is in `root` itself, where all once were, is moved."""
+    for name in names:
+        file, before = seed_file(root, name), root / f"{name}.nk"
+        private_folder(file.parent)
+        if not file.exists() and before.exists():
+            before.rename(file)
+        if not file.exists():
+            write_private(file, new_seed())
+    return {name: public_key(seed_file(root, name).read_text()) for name in names}
 
 
 def ensure_secret(file: Path, *, length: int) -> str:
@@ -28,14 +40,17 @@ def ensure_secret(file: Path, *, length: int) -> str:
     return file.read_text()
 
 
-def _public_key(file: Path) -> str:
-    if not file.exists():
-        write_private(file, nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER).decode())
-    pair = nkeys.from_seed(bytearray(file.read_bytes().strip()))
-    try:
-        return str(pair.public_key.decode())
-    finally:
-        pair.wipe()
+def ensure_shared(root: Path, name: str, holders: Iterable[str], *, length: int) -> str:
+    """A random text of which each holder has a copy; the first holder's is the true one, should a crash have left two."""
+    first, *others = (root / holder / name for holder in holders)
+    found = next((file.read_text() for file in (first, root / name, *others) if file.exists()), None)
+    text = found or secrets.token_hex(length)
+    for file in (first, *others):
+        private_folder(file.parent)
+        if not file.exists() or file.read_text() != text:
+            write_private(file, text)
+    (root / name).unlink(missing_ok=True)
+    return text
 
 
 def private_folder(folder: Path) -> None:

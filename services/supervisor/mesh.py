@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 
 import services as services_package
-from services.supervisor import object_store, plan
+from services.supervisor import keyring, object_store, plan
 from services.supervisor.coming import Coming, NotReady
-from services.supervisor.keys import ensure_keys, ensure_secret, private_folder, seed_file, write_private
+from services.supervisor.keys import private_folder, seed_file
 from services.supervisor.logs import LogFile
 from services.supervisor.plan import Options, Places
 from services.supervisor.ports import WELL_KNOWN, choose
@@ -36,7 +36,7 @@ from services.supervisor.state import (
     write_record,
 )
 from services.supervisor.watchdog import Watchdog, has_room
-from shared.broker import BrokerConfig, render
+from shared.broker import BrokerConfig
 from shared.configuration import VARIABLES, load
 from shared.placement import groups_of
 from shared.settings import reads
@@ -205,7 +205,7 @@ class Mesh:
         )
         for name in FOLDERS:
             private_folder(self.data / name)
-        keys = ensure_keys(self.places.keys, plan.users(self.options))
+        keys = keyring.make(self.places.keys, plan.users(self.options), keyring.LOCAL)
         self._store_bytes = max(self.settings.store.bytes, before.store_bytes if before else 0)
         self._write_config(keys)
         await self._start(plan.nats(self.places, self.ports))
@@ -214,7 +214,7 @@ class Mesh:
             await self._start(plan.s3(self.places, self.ports))
         await self._declare_streams()
         self._watches.append(asyncio.create_task(self._declare_again(), name="declare-again"))
-        for spec in plan.services(self.options, self.places, self.ports, keys):
+        for spec in plan.services(self.options, self.places, self.ports):
             await self._start(spec)
 
     async def _start(self, spec: Spec) -> None:
@@ -263,10 +263,9 @@ class Mesh:
             sync_always=self.options.sync_always,
             max_file=self._store_bytes,
         )
-        write_private(self.data / "nats.conf", render(config))
-        ensure_secret(plan.core_secret_file(self.places), length=32)
+        keyring.configure(self.places.keys, config)
         if self.options.s3:
-            object_store.configure(self.data / "s3", self.places.keys)
+            object_store.configure(self.data / "s3", self.places.keys / keyring.STORE)
 
     def _write_record(self, *, stopped: bool = False) -> None:
         running = {name: child.pid for name, child in self.children.items()}

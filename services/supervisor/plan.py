@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 
 from services.supervisor import object_store
+from services.supervisor.keyring import ACTUATOR, BROKER, CORE_SECRET, GATE, STORE
+from services.supervisor.keys import seed_file
 from services.supervisor.ports import S3_GRPC, S3_PORTS
 from services.supervisor.processes import Spec
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix, service_of
@@ -134,7 +136,7 @@ def port_names(options: Options) -> tuple[str, ...]:
 def nats(places: Places, ports: Mapping[str, int]) -> Spec:
     return Spec(
         name=NATS,
-        argv=(places.nats_server, "-c", str(places.data / "nats.conf")),
+        argv=(places.nats_server, "-c", str(places.keys / BROKER / "nats.conf")),
         env=_base(places),
         cwd=str(places.data),
         ready_url=f"http://127.0.0.1:{ports['monitor']}/healthz",
@@ -147,7 +149,7 @@ def s3(places: Places, ports: Mapping[str, int]) -> Spec:
     folder = places.data / "s3"
     return Spec(
         name=S3,
-        argv=object_store.command(places.weed, folder, places.keys / "s3.json", ports),
+        argv=object_store.command(places.weed, folder, places.keys / STORE / "s3.json", ports),
         env=_base(places),
         cwd=str(folder),
         ready_url=f"http://127.0.0.1:{ports['s3_s3']}/",
@@ -164,7 +166,7 @@ def bootstrap(places: Places, ports: Mapping[str, int], *, store_bytes: int) -> 
         env={
             **_python(places),
             "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
-            "SWARM_NATS_SEED_FILE": str(places.keys / f"{BOOTSTRAP}.nk"),
+            "SWARM_NATS_SEED_FILE": str(seed_file(places.keys, BOOTSTRAP)),
             "SWARM_INBOX_PREFIX": inbox_prefix(BOOTSTRAP),
             "SWARM_STORE_BYTES": str(store_bytes),
         },
@@ -172,14 +174,12 @@ def bootstrap(places: Places, ports: Mapping[str, int], *, store_bytes: int) -> 
     )
 
 
-def services(options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]) -> list[Spec]:
-    """One specification for each instance. `keys` are public nkeys by user."""
-    return [_service(instance, options, places, ports, keys) for instance in instances(options)]
+def services(options: Options, places: Places, ports: Mapping[str, int]) -> list[Spec]:
+    """One specification for each instance."""
+    return [_service(instance, options, places, ports) for instance in instances(options)]
 
 
-def _service(
-    instance: str, options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]
-) -> Spec:
+def _service(instance: str, options: Options, places: Places, ports: Mapping[str, int]) -> Spec:
     service = service_of(instance)
     health = ports[f"health_{instance}"]
     env = {
@@ -188,7 +188,7 @@ def _service(
         **_settings_for(service, places.environ),
         "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
         "SWARM_NATS_MONITOR_URL": f"http://127.0.0.1:{ports['monitor']}",
-        "SWARM_NATS_SEED_FILE": str(places.keys / f"{instance}.nk"),
+        "SWARM_NATS_SEED_FILE": str(seed_file(places.keys, instance)),
         "SWARM_INBOX_PREFIX": inbox_prefix(instance),
         "SWARM_INSTANCE": instance,
         "SWARM_DATA_DIR": str(places.data / "services" / instance),
@@ -197,11 +197,11 @@ def _service(
         "SWARM_LOG_FORMAT": options.log_format,
         **({"SWARM_CONFIG": options.config} if options.config else {}),
         **(
-            {"SWARM_CORE_SECRET_FILE": str(core_secret_file(places))}
+            {"SWARM_CORE_SECRET_FILE": str(places.keys / service / CORE_SECRET)}
             if "core.secret" in SERVICES[service].holds
             else {}
         ),
-        **_special(instance, options, places, ports, keys),
+        **_special(instance, options, places, ports),
         **options.env,
     }
     return Spec(
@@ -219,9 +219,7 @@ def _api(instance: str) -> str:
     return "api" if instance == f"{GATEWAY}-1" else f"api_{instance}"
 
 
-def _special(
-    instance: str, options: Options, places: Places, ports: Mapping[str, int], keys: Mapping[str, str]
-) -> dict[str, str]:
+def _special(instance: str, options: Options, places: Places, ports: Mapping[str, int]) -> dict[str, str]:
     """What one service holds and no other."""
     service = service_of(instance)
     if service == GATEWAY:
@@ -233,22 +231,22 @@ def _special(
         return {
             "SWARM_QDRANT_URL": options.qdrant_url,
             "SWARM_S3_ENDPOINT": f"127.0.0.1:{ports['s3_s3']}",
-            "SWARM_S3_ACCESS_KEY_FILE": str(places.keys / "s3-access"),
-            "SWARM_S3_SECRET_KEY_FILE": str(places.keys / "s3-secret"),
+            "SWARM_S3_ACCESS_KEY_FILE": str(places.keys / service / "s3-access"),
+            "SWARM_S3_SECRET_KEY_FILE": str(places.keys / service / "s3-secret"),
             "SWARM_S3_BUCKET": BUCKET,
         }
-    if service == "policy_gate":
+    if service == GATE:
         policy = {"SWARM_POLICY_DIR": options.policy_dir} if options.policy_dir else {}
         return {
-            "SWARM_VERDICT_SEED_FILE": str(places.keys / "policy_gate-1.nk"),
+            "SWARM_VERDICT_SEED_FILE": str(places.keys / GATE / "verdict-seed"),
             "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
             **policy,
             **_hosts(options),
         }
-    if service == "actuator":
+    if service == ACTUATOR:
         return {
             "SWARM_WORKSPACE": options.workspace or str(places.workspace),
-            "SWARM_VERDICT_KEYS": keys.get("policy_gate-1", ""),
+            "SWARM_VERDICT_KEYS_FILE": str(places.keys / ACTUATOR / "verdict-keys"),
             "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
             **_hosts(options),
         }
@@ -281,10 +279,5 @@ def _python(places: Places) -> dict[str, str]:
     return {**_base(places), "PYTHONPATH": str(places.root), "PYTHONUNBUFFERED": "1"}
 
 
-def core_secret_file(places: Places) -> Path:
-    """The secret all services but the runners share."""
-    return places.keys / "core-secret"
-
-
 def operator_seed_file(places: Places) -> Path:
-    return places.keys / f"{OPERATOR}.nk"
+    return seed_file(places.keys, OPERATOR)

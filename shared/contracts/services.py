@@ -12,6 +12,7 @@ import msgspec
 from shared.contracts.catalog import CLASSES
 
 Replicas = Literal["shared", "sharded", "each", "one"]
+SLOTS = 16
 REPLICAS: dict[Replicas, str] = {
     "shared": "any number: they share a durable consumer, and boundaries in the log keep them from doing a thing twice",
     "sharded": "any number: personas are divided among those that live",
@@ -48,6 +49,11 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
     def trusted(self) -> bool:
         """Whether what it says needs no slot of its own to be told apart."""
         return self.account == "CORE"
+
+    @property
+    def slots(self) -> int:
+        """How many instances there may be, numbered from 1: wildcards of permissions match whole tokens, so each has its name."""
+        return 1 if self.replicas == "one" else SLOTS
 
     @property
     def module(self) -> str:

@@ -141,19 +141,24 @@ async def ensure(
         url, name="bootstrap", seed_file=Path(seed_file) if seed_file else None, inbox_prefix=inbox_prefix
     )
     try:
-        changes = []
-        for name, wanted in declared(store_bytes).items():
-            existing = await _info(connection, name)
-            if existing is None:
-                await _api(connection, f"STREAM.CREATE.{name}", {"name": name, **wanted})
-                changes.append(f"created {name}")
-            elif differing := _differing(wanted, existing):
-                mended = {key: _expected(wanted, key) for key in differing}
-                await _api(connection, f"STREAM.UPDATE.{name}", {**existing, **mended})
-                changes.append(f"updated {name}: {', '.join(differing)}")
-        return changes
+        return await reconcile(connection, store_bytes)
     finally:
         await connection.close()
+
+
+async def reconcile(connection: Connection, store_bytes: int = STORE_BYTES) -> list[str]:
+    """As `ensure`, over a connection that may declare streams."""
+    changes = []
+    for name, wanted in declared(store_bytes).items():
+        existing = await _info(connection, name)
+        if existing is None:
+            await _api(connection, f"STREAM.CREATE.{name}", {"name": name, **wanted})
+            changes.append(f"created {name}")
+        elif differing := _differing(wanted, existing):
+            mended = {key: _expected(wanted, key) for key in differing}
+            await _api(connection, f"STREAM.UPDATE.{name}", {**existing, **mended})
+            changes.append(f"updated {name}: {', '.join(differing)}")
+    return changes
 
 
 async def drift(connection: Connection, store_bytes: int = STORE_BYTES) -> list[str]:

@@ -15,7 +15,7 @@ from nats.micro import add_service
 from nats.micro.service import ServiceConfig
 
 from services.persona_runner.hosting.lease import Lease
-from services.supervisor.keys import ensure_keys
+from services.supervisor.keys import ensure_keys, seed_file
 from services.supervisor.plan import Options
 from shared.broker import ROLES
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, has_slot
@@ -325,7 +325,7 @@ async def test_a_strangers_key_is_not_let_in(world: World, tmp_path: Path) -> No
         with pytest.raises(nats.errors.Error):
             await stranger.connect(
                 world.mesh.nats_url,
-                nkeys_seed=str(tmp_path / "other" / "verifier-1.nk"),
+                nkeys_seed=str(seed_file(tmp_path / "other", "verifier-1")),
                 allow_reconnect=False,
                 error_cb=ignore,
             )

@@ -320,7 +320,7 @@ async def test_the_nats_cli_user_may_read_and_may_not_speak(mesh: Mesh) -> None:
 async def test_secrets_are_in_no_log(mesh: Mesh) -> None:
     secrets = [
         path.read_text().strip()
-        for path in (mesh.data / "keys").iterdir()
+        for path in (mesh.data / "keys").rglob("*")
         if path.suffix == ".nk" or "secret" in path.name
     ]
     for file in Path(mesh.data / "logs").iterdir():

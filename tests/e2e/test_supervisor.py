@@ -78,7 +78,7 @@ async def test_the_object_store_comes_up_with_the_mesh_and_again_after_a_kill(tm
         await mesh.kill("s3")
         await mesh.wait_restarted("s3")
         await mesh.wait_ready("s3")
-        assert (tmp_path / "keys" / "s3.json").stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "keys" / "s3" / "s3.json").stat().st_mode & 0o777 == 0o600
         assert [] == await open_doors(mesh.ports)
 
 

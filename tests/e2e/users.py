@@ -9,9 +9,10 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.supervisor import keyring
 from services.supervisor.keys import ensure_keys
 from services.supervisor.mesh import Mesh
-from shared.broker import ROLES, BrokerConfig, by_door, inbox_prefix, render
+from shared.broker import ROLES, BrokerConfig, by_door, inbox_prefix
 from shared.contracts.catalog import class_filter
 from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection
@@ -100,7 +101,7 @@ class BareBroker(Mesh):
             monitor_port=self.ports["monitor"],
             sync_always=False,
         )
-        (self.data / "nats.conf").write_text(render(config))
+        keyring.configure(self.places.keys, config)
 
 
 async def answers(client: Client, subject: str, body: bytes) -> list[Msg]:

@@ -103,6 +103,7 @@ class Connection:
                 await self._client.connect(url, **options)
                 break
             except (nats.errors.Error, OSError) as error:
+                await self._client.close()  # a login that was refused leaves its socket
                 if asyncio.get_running_loop().time() > deadline:
                     why = self._failure or error
                     raise LogUnavailable(f"no NATS server answers at {url}: {why}") from error

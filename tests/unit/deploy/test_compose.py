@@ -82,7 +82,7 @@ def test_nobody_sees_anothers_keys(mesh: tuple[str, ...]) -> None:
                 holders.setdefault(source, set()).add(name)
     assert {"cli", "nats-box"} == holders.pop("keys-operator"), "people's tools are one holder"
     assert [] == [source for source, names in holders.items() if len(names) != 1]
-    assert "keys-all" not in holders
+    assert "keys-sys" not in holders
     made = {source for source, _ in mounts(services(*mesh)["keys"]).values()}
     assert set(holders) <= made
 

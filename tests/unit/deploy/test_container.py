@@ -19,6 +19,7 @@ from typing import ClassVar
 import pytest
 
 from services.supervisor import holders
+from shared.broker import ROLES
 from shared.contracts.services import SERVICES
 from tests.unit.deploy.compose import ROOT, services
 
@@ -165,10 +166,11 @@ def test_the_entry_point_names_the_services_there_are() -> None:
 
 def test_every_holder_has_what_is_its_own_and_nobody_elses(tmp_path: Path) -> None:
     holders.deliver(tmp_path)
-    seeds = {h: set(re.findall(r"SU[A-Z0-9]{50,}", "".join(f.read_text() for f in (tmp_path / h).iterdir())))
+    seeds = {h: re.findall(r"SU[A-Z2-7]{56}", "".join(f.read_text() for f in (tmp_path / h).iterdir()))
              for h in holders.HOLDERS}  # fmt: skip
-    assert dict.fromkeys((*SERVICES, "bootstrap", "operator"), 1) == {h: len(s) for h, s in seeds.items() if s}
-    assert len(set().union(*seeds.values())) == len(SERVICES) + 2
+    wanted = {name: row.slots + (name == "policy_gate") for name, row in SERVICES.items()} | dict.fromkeys(ROLES, 1)
+    assert wanted == {h: len(s) for h, s in seeds.items() if s}, "of each slot one, and the gates' for verdicts"
+    assert len({seed for found in seeds.values() for seed in found}) == sum(wanted.values())
     before = {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
     holders.deliver(tmp_path)
     assert before == {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
@@ -182,7 +184,6 @@ def test_a_holder_may_read_its_folder_and_change_nothing(tmp_path: Path) -> None
     seed = (tmp_path / "verifier" / "verifier-1.nk").stat()
     assert (10001, 0o400) == (seed.st_uid, stat.S_IMODE(seed.st_mode))
     assert stat.S_IMODE((tmp_path / "verifier").stat().st_mode) == 0o500
-    assert (tmp_path / "all").stat().st_uid == 0
 
 
 def test_the_bill_of_materials_names_what_is_installed() -> None:

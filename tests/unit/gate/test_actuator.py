@@ -83,7 +83,7 @@ def test_the_claim_is_guarded_by_all_that_core_says_in_the_proposals_life() -> N
 
 
 def test_an_authorisation_is_checked_before_anything_else() -> None:
-    assert Decision(effect=Check(authorized=AUTHORIZED, seq=2)) == when(folded(decider, *FRESH))
+    assert Decision(effect=Check(authorized=AUTHORIZED, seq=2, at=at(0))) == when(folded(decider, *FRESH))
 
 
 def test_while_the_mesh_is_halted_it_waits_whatever_else_is_wrong() -> None:

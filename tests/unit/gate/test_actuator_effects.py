@@ -18,7 +18,7 @@ from services.actuator.outbound import Outbound
 from services.actuator.workspace import RECEIPTS, Workspace
 from shared.contracts.action import Action
 from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated
-from shared.crypto import new_seed, sign_verdict
+from shared.crypto import new_seed, sign_verdict, verdict_keys
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect, StaleBoundary
 from shared.policy.activations import Followed
@@ -67,7 +67,7 @@ class Act(Mesh):
             "lots": Plenty(),
             "journal": Journal(self.root.parent / f"claims-{name}.jsonl", self.now),
             "halting": Halting(self.log),
-            "trusted_keys": frozenset({KEY}),
+            "trusted_keys": verdict_keys(KEY),
             "policies": Followed(self.log),
             "instance": name,
             "clock": lambda: self.now,

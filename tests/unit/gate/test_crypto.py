@@ -7,14 +7,26 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import nkeys
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.events import ProposalAuthorized
-from shared.crypto import _signed_bytes, new_seed, public_key, sign_verdict, verify_verdict
+from shared.crypto import (
+    _DOMAIN,
+    VerdictKey,
+    _signed_bytes,
+    new_seed,
+    public_key,
+    sign_verdict,
+    verdict_keys,
+    verify_verdict,
+)
 from tests.unit.gate.given import KEY, SEED, at, authorized, proposed, replaced
+
+TRUSTED = verdict_keys(KEY)
 
 
 def signed(**changed: Any) -> ProposalAuthorized:
@@ -27,7 +39,7 @@ def signed(**changed: Any) -> ProposalAuthorized:
 def test_a_signed_verdict_verifies_also_after_a_round_trip_through_the_log() -> None:
     verdict = signed(approvals=("a1", "a2"), conditions=("once",))
     again = msgspec.json.decode(msgspec.json.encode(verdict), type=ProposalAuthorized)
-    assert verify_verdict(verdict, {KEY}) and verify_verdict(again, {KEY})
+    assert verify_verdict(verdict, TRUSTED, at(0)) and verify_verdict(again, TRUSTED, at(0))
 
 
 OTHER: list[tuple[str, object]] = [
@@ -49,7 +61,7 @@ OTHER: list[tuple[str, object]] = [
 @pytest.mark.parametrize(("field", "value"), OTHER, ids=[field for field, _ in OTHER])
 def test_any_changed_field_breaks_the_signature(field: str, value: object) -> None:
     changed = replaced(signed(), **{field: value})
-    assert not verify_verdict(changed, {KEY, changed.key})
+    assert not verify_verdict(changed, (*TRUSTED, VerdictKey(key=changed.key)), at(0))
 
 
 def test_every_field_but_the_signature_is_among_those_tampered_with() -> None:
@@ -57,8 +69,8 @@ def test_every_field_but_the_signature_is_among_those_tampered_with() -> None:
 
 
 def test_a_good_signature_by_an_untrusted_key_does_not_count() -> None:
-    assert not verify_verdict(signed(), {public_key(new_seed())})
-    assert not verify_verdict(signed(), set())
+    assert not verify_verdict(signed(), verdict_keys(public_key(new_seed())), at(0))
+    assert not verify_verdict(signed(), (), at(0))
 
 
 @given(
@@ -69,21 +81,21 @@ def test_what_is_signed_is_the_canonical_json_of_rfc_8785(words: list[str], micr
     verdict = authorized(proposed(), policy_ids=tuple(words), expires_at=at(0) + timedelta(microseconds=micros))
     body = msgspec.to_builtins(verdict)
     del body["signature"]
-    assert rfc8785.dumps(body) == _signed_bytes(verdict)
+    assert _DOMAIN + rfc8785.dumps(body) == _signed_bytes(verdict)
 
 
 @given(key=st.text(max_size=70), signature=st.one_of(st.text(max_size=100), st.binary(max_size=80)))
 def test_garbage_is_unsigned_and_never_an_error(key: str, signature: str | bytes) -> None:
     text = signature if isinstance(signature, str) else base64.b64encode(signature).decode()
-    assert not verify_verdict(replaced(signed(), signature=text), {KEY})
-    assert not verify_verdict(replaced(signed(), key=key, signature=text), {KEY, key})
+    assert not verify_verdict(replaced(signed(), signature=text), TRUSTED, at(0))
+    assert not verify_verdict(replaced(signed(), key=key, signature=text), (*TRUSTED, VerdictKey(key=key)), at(0))
 
 
 def test_a_key_of_another_nkey_role_is_no_signer() -> None:
     raw = bytearray(base64.b32decode(KEY))
     raw[0] = 0
     account = base64.b32encode(bytes(raw)).decode()
-    assert not verify_verdict(replaced(signed(), key=account), {account})
+    assert not verify_verdict(replaced(signed(), key=account), (VerdictKey(key=account),), at(0))
 
 
 @pytest.mark.parametrize("seed", ["", "SU", "not a seed", KEY, "SUAAAA" * 9, "ü"], ids=range(6))
@@ -97,3 +109,31 @@ def test_seeds_differ_and_name_their_public_key() -> None:
     first, second = new_seed(), new_seed()
     assert first != second and first.startswith("SU") and public_key(first).startswith("U")
     assert sign_verdict(first, authorized(proposed()))[0] == public_key(first)
+
+
+def test_what_a_broker_has_its_clients_sign_is_no_verdict() -> None:
+    """A login signs the server's nonce as it comes: were it the bytes of a verdict, whoever plays broker could have it signed."""
+    draft = authorized(proposed(), key=KEY)
+    nonce = _signed_bytes(draft).removeprefix(_DOMAIN)
+    signature = base64.b64encode(nkeys.from_seed(SEED.encode()).sign(nonce)).decode()
+    assert not verify_verdict(replaced(draft, signature=signature), TRUSTED, at(0))
+
+
+def test_a_key_is_good_in_its_time_and_one_follows_another_with_an_overlap() -> None:
+    old, new = new_seed(), new_seed()
+    trusted = verdict_keys(f"{public_key(old)} ..{at(60).isoformat()}\n{public_key(new)} {at(10).isoformat()}..,{KEY}")
+    for seed, good, bad in ((old, (0, 30, 59), (60, 90)), (new, (10, 30, 90), (0, 9)), (SEED, (0, 90), ())):
+        draft = authorized(proposed(), key="")
+        key, signature = sign_verdict(seed, draft)
+        verdict = replaced(draft, key=key, signature=signature)
+        assert [True] * len(good) == [verify_verdict(verdict, trusted, at(s)) for s in good]
+        assert [False] * len(bad) == [verify_verdict(verdict, trusted, at(s)) for s in bad]
+    assert trusted == verdict_keys("\n".join(str(key) for key in trusted))
+
+
+@pytest.mark.parametrize(
+    "text", ["U", f"{KEY} tomorrow", f"{KEY} ..tomorrow", f"{KEY} 2026-01-01T00:00:00..", f"A{KEY[1:]}"]
+)
+def test_what_is_no_verdict_key_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match="is no verdict key"):
+        verdict_keys(text)

@@ -18,6 +18,7 @@ from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
 from shared.contracts.catalog import class_of
 from shared.contracts.events import EvidenceRef
+from shared.crypto import verdict_keys
 from shared.decider import Delivered
 from shared.log.memory import MemoryKeyValue
 from shared.policy.activations import Followed
@@ -45,7 +46,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
                 lots=Plenty(),
                 journal=Journal(tmp_path / "claims.jsonl", mesh.now),
                 halting=Halting(mesh.log),
-                trusted_keys=frozenset({KEY}),
+                trusted_keys=verdict_keys(KEY),
                 policies=Followed(mesh.log),
                 clock=lambda: mesh.now,
             ).perform,

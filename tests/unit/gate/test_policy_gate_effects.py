@@ -26,7 +26,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity
-from shared.crypto import verify_verdict
+from shared.crypto import verdict_keys, verify_verdict
 from shared.log.memory import MemoryKeyValue
 from shared.policy.bundle import DEFAULT_BUNDLE
 from shared.policy.sides import LOCAL
@@ -106,7 +106,7 @@ async def test_a_finding_is_authorized_with_a_signature_that_verifies() -> None:
     gate = Gate()
     await gate.propose(FINDING, "low")
     (verdict,) = gate.verdicts
-    assert isinstance(verdict, ProposalAuthorized) and verify_verdict(verdict, {KEY})
+    assert isinstance(verdict, ProposalAuthorized) and verify_verdict(verdict, verdict_keys(KEY), at(0))
     assert ("file-findings",) == verdict.policy_ids and (
         await gate.policies.current()
     ).version == verdict.policy_version
@@ -123,7 +123,7 @@ async def test_a_change_outside_waits_for_a_person_who_is_not_the_proposers_side
     assert isinstance(await gate.vote("bob"), Done)
     (verdict,) = gate.verdicts
     assert isinstance(verdict, ProposalAuthorized) and ("ApprovalGranted-bob",) == verdict.approvals
-    assert verify_verdict(verdict, {KEY})
+    assert verify_verdict(verdict, verdict_keys(KEY), at(0))
 
 
 async def test_critical_needs_two_people() -> None:

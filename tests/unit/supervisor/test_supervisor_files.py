@@ -61,9 +61,11 @@ def test_keys_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> N
     assert first == ensure_keys(folder, ["verifier-1", "operator"])
     assert first["verifier-1"] != first["operator"]
     assert all(key.startswith("U") for key in first.values())
-    assert {f.name: oct(f.stat().st_mode & 0o777) for f in folder.iterdir()} == {
-        "verifier-1.nk": "0o600",
-        "operator.nk": "0o600",
+    assert {str(f.relative_to(folder)): oct(f.stat().st_mode & 0o777) for f in folder.rglob("*")} == {
+        "verifier": "0o700",
+        "verifier/verifier-1.nk": "0o600",
+        "operator": "0o700",
+        "operator/operator.nk": "0o600",
     }
     secret = ensure_secret(folder / "s3-secret", length=24)
     assert secret == ensure_secret(folder / "s3-secret", length=24)

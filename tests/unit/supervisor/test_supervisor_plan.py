@@ -38,14 +38,13 @@ PLACES = Places(
 
 def environments(options: Options) -> dict[str, dict[str, str]]:
     ports = {name: 1000 + n for n, name in enumerate(plan.port_names(options))}
-    keys = {name: f"U{name}" for name in plan.users(options)}
-    return {spec.name: dict(spec.env) for spec in plan.services(options, PLACES, ports, keys)}
+    return {spec.name: dict(spec.env) for spec in plan.services(options, PLACES, ports)}
 
 
 def test_a_service_is_given_the_settings_of_the_command_that_it_reads_and_no_other() -> None:
     places = msgspec.structs.replace(PLACES, environ=dict.fromkeys([*VARIABLES, "SWARM_CONFIG", "SWARM_TEST"], "x"))
     ports = dict.fromkeys(plan.port_names(Options()), 1)
-    for spec in plan.services(Options(), places, ports, {}):
+    for spec in plan.services(Options(), places, ports):
         of_command = {name for name, value in spec.env.items() if value == "x"} - {"SWARM_CONFIG"}
         assert spec.env["SWARM_CONFIG"] == "x" and len(of_command) > 5
         assert [] == [name for name in of_command if not reads(service_of(spec.name), VARIABLES[name])]
@@ -89,7 +88,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "policy_gate-1"}
     assert holders("SWARM_TOKEN") == holders("SECRET_OF_THE_SHELL") == set()
     assert holders("SWARM_GOVERNOR_DRAIN_S") == {"governor-1"}
-    assert given["actuator-1"]["SWARM_VERDICT_KEYS"] == "Upolicy_gate-1"
+    assert holders("SWARM_VERDICT_KEYS_FILE") == {"actuator-1"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,208 @@
+"""`swarm keys` and `swarm bootstrap` against a real nats-server: what is written is what it lets in, and a reload drops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from services.cli.main import app
+from services.cli.target import Stop
+from services.supervisor import bootstrap, keyring
+from services.supervisor.keys import seed_file
+from services.supervisor.mesh import find_binary
+from services.supervisor.ports import free_port
+from services.supervisor.processes import die_with_parent
+from shared.broker import inbox_prefix
+from shared.crypto import new_seed
+
+
+class Keyed:
+    """A broker on the configuration `swarm keys init` wrote, with its log of what it did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.keys, self.port, self.said = folder / "keys", free_port(), folder / "nats.log"
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.clients: list[Client] = []
+
+    def swarm(self, *words: str, code: int = 0) -> str:
+        """What the command says, run in this process."""
+        said = io.StringIO()
+        with redirect_stdout(said), redirect_stderr(said):
+            try:
+                ended = app([*words], result_action="return_value", exit_on_error=False)
+            except Stop as stop:
+                ended = stop.code
+                print(stop)
+        assert code == ended, said.getvalue()
+        return said.getvalue()
+
+    def key_command(self, *words: str, code: int = 0) -> str:
+        return self.swarm("keys", *words, "--keys", str(self.keys), code=code)
+
+    async def bootstrap(self, *words: str, code: int = 0) -> str:
+        return await asyncio.to_thread(self.swarm, "bootstrap", "--nats-url", self.url, *words, code=code)
+
+    async def start(self) -> None:
+        with self.said.open("wb") as log:
+            self.process = subprocess.Popen(
+                [find_binary("nats-server"), "-c", str(self.keys / "nats" / "nats.conf")],
+                stderr=log,
+                preexec_fn=die_with_parent(os.getpid()),
+            )
+        await self.has_said("Server is ready")
+
+    def places(self) -> tuple[str, ...]:
+        """Where this broker is, for `swarm keys init`."""
+        store = ("--store-dir", str(self.keys.parent / "js"), "--host", "127.0.0.1")
+        return (*store, "--port", str(self.port), "--monitor-port", str(free_port()))
+
+    def end(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    async def has_said(self, what: str, times: int = 1) -> None:
+        async with asyncio.timeout(10):
+            while self.said.read_text().count(what) < times:
+                await asyncio.to_thread(self._look)
+
+    def _look(self) -> None:
+        assert self.process is not None
+        try:
+            self.process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            return
+        raise AssertionError(self.said.read_text())
+
+    async def reload(self, times: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+        await self.has_said("Reloaded server configuration", times)
+
+    async def login(self, name: str, seed: Path | None = None, dropped: asyncio.Event | None = None) -> Client:
+        client = Client()
+        self.clients.append(client)
+
+        async def gone() -> None:
+            if dropped is not None:
+                dropped.set()
+
+        async def ignore(error: Exception) -> None:
+            return
+
+        await client.connect(
+            self.url,
+            nkeys_seed=str(seed or seed_file(self.keys, name)),
+            inbox_prefix=inbox_prefix(name),
+            allow_reconnect=False,
+            connect_timeout=5,
+            disconnected_cb=gone,
+            error_cb=ignore,
+        )
+        return client
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Keyed]:
+    broker = Keyed(tmp_path)
+    broker.key_command("init", *broker.places())
+    await broker.start()
+    yield broker
+    for client in broker.clients:
+        await client.close()
+    broker.end()
+
+
+async def test_a_key_is_made_and_another_replaced_while_everybody_stays_connected(
+    broker: Keyed, tmp_path: Path
+) -> None:
+    await broker.bootstrap("--nats-seed", str(seed_file(broker.keys, "bootstrap")))
+    dropped = asyncio.Event()
+    names = (
+        "verifier-1",
+        "verifier-16",
+        "gateway-1",
+        "persona_runner-1",
+        "persona_runner-16",
+        "governor-1",
+        "operator",
+    )
+    stay = [await broker.login(name, dropped=dropped) for name in names]
+
+    said = broker.key_command("add", "verifier-17")
+    assert "nats-server --signal reload=PID" in said
+    with pytest.raises(nats.errors.Error):
+        await broker.login("verifier-17")
+    await broker.reload(1)
+    await broker.login("verifier-17")
+
+    old = tmp_path / "old.nk"
+    old.write_text(seed_file(broker.keys, "verifier-1").read_text())
+    assert "--end" in broker.key_command("rotate", "verifier-1")
+    await broker.reload(2)
+    await broker.login("verifier-1", old)
+    await broker.login("verifier-1")
+    assert "rotating" in broker.key_command("show")
+    assert not dropped.is_set()
+    assert [True] * len(stay) == [client.is_connected for client in stay]
+    answers = [await client.request("$JS.API.STREAM.INFO.SWARM", timeout=5) for client in stay]
+    assert all(b'"name":"SWARM"' in answer.data for answer in answers), "and is answered"
+
+    broker.key_command("rotate", "verifier-1", "--end")
+    await broker.reload(3)
+    await asyncio.wait_for(dropped.wait(), 5)
+    with pytest.raises(nats.errors.Error):
+        await broker.login("verifier-1", old)
+    assert [False] + [True] * (len(stay) - 1) == [client.is_connected for client in stay]
+
+
+async def test_streams_are_declared_once_and_whoever_may_not_is_told(broker: Keyed, tmp_path: Path) -> None:
+    config = tmp_path / "swarm.toml"
+    config.write_text(f'[nats]\nseed_file = "{seed_file(broker.keys, "bootstrap")}"\n')
+    assert "created SWARM" in await broker.bootstrap("--config", str(config))
+    assert "streams are as declared\n" == await broker.bootstrap("--config", str(config))
+
+    said = await broker.bootstrap(code=bootstrap.UNUSABLE)
+    assert "SWARM_NATS_SEED_FILE is not set" in said and "swarm keys init" in said
+    stranger = tmp_path / "stranger.nk"
+    stranger.write_text(new_seed())
+    said = await broker.bootstrap("--nats-seed", str(stranger), code=bootstrap.REFUSED)
+    assert "does not know the key" in said
+    verifier = str(seed_file(broker.keys, "verifier-1"))
+    said = await broker.bootstrap("--nats-seed", verifier, code=bootstrap.REFUSED)
+    assert "is not the seed of the user bootstrap" in said
+
+
+async def test_the_broker_is_waited_for_in_one_line(tmp_path: Path) -> None:
+    broker = Keyed(tmp_path)
+    broker.key_command("init", *broker.places())
+    seed = ("--nats-seed", str(seed_file(broker.keys, "bootstrap")))
+    said = (await broker.bootstrap(*seed, "--wait", "0.5", code=bootstrap.AWAY)).splitlines()
+    assert 2 == len(said) and said[0].startswith("waits for the broker: "), said
+    declaring = asyncio.create_task(broker.bootstrap(*seed, "--wait", "30"))
+    await asyncio.sleep(0)
+    await broker.start()
+    assert "created SWARM" in await declaring
+    broker.end()
+
+
+def test_what_others_may_read_is_said_and_nothing_secret_is(tmp_path: Path) -> None:
+    broker = Keyed(tmp_path)
+    broker.key_command("init")
+    said = broker.key_command("show")
+    assert said.count("\n") == len(keyring.configured(broker.keys).keys) + 1
+    assert [] == re.findall(r"SU[A-Z2-7]{56}", said)
+    seed_file(broker.keys, "verifier-1").chmod(0o644)
+    assert "may be read by others" in broker.key_command("show", code=1)
