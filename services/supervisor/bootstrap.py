@@ -13,9 +13,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.log.connection import Connection
+
 from shared.broker import BOOTSTRAP, inbox_prefix
 from shared.configuration import load
-from shared.log.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.log.streams import reconcile
 from shared.settings import Settings, SettingsError
