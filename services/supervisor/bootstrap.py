@@ -17,6 +17,7 @@ from shared.log.connection import Connection
 
 from shared.broker import BOOTSTRAP, inbox_prefix
 from shared.configuration import load
+from shared.log.client.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.log.streams import reconcile
 from shared.settings import Settings, SettingsError
