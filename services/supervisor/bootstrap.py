@@ -13,8 +13,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from shared.log.connection import Connection
-
 from shared.broker import BOOTSTRAP, inbox_prefix
 from shared.configuration import load
 from shared.log.client.connection import Connection
