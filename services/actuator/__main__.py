@@ -1,7 +1,6 @@
 """`python -m services.actuator`."""
 
-from services.actuator.service import wire
-from shared.runtime.service import main
+from shared.runtime.process import main
 
 if __name__ == "__main__":
-    main("actuator", wire)
+    main("actuator")

@@ -1,9 +1,6 @@
-"""`python -m services.gateway`"""
+"""`python -m services.gateway`."""
 
-from __future__ import annotations
-
-from services.gateway.service import wire
-from shared.runtime.service import main
+from shared.runtime.process import main
 
 if __name__ == "__main__":
-    main("gateway", wire)
+    main("gateway")

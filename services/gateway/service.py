@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from operator import attrgetter
 
@@ -80,7 +79,7 @@ def _measure(gateway: Gateway) -> None:
 
 
 async def wire(service: Service) -> None:
-    """Declares the gateway to the runtime; unusable settings end the process with 2."""
+    """Declares the gateway to the runtime. Raises `SettingsError`."""
     try:
         settings = gateway_settings(service.settings)
         gateway = Gateway(
@@ -96,9 +95,8 @@ async def wire(service: Service) -> None:
             metrics=service.health.metrics,
         )
         http = server(create_app(gateway), settings.host, settings.port)
-    except (SettingsError, Unsafe) as error:
-        print(f"gateway: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    except Unsafe as error:
+        raise SettingsError(str(error)) from error
     checkpoint = CheckpointFile(
         checkpoint_path(service.settings, service.instance), State, services.gateway, contracts, shared.metrics
     )

@@ -1,7 +1,6 @@
 """`python -m services.governor`."""
 
-from services.governor.service import wire
-from shared.runtime.service import main
+from shared.runtime.process import main
 
 if __name__ == "__main__":
-    main("governor", wire)
+    main("governor")

@@ -1,7 +1,6 @@
 """`python -m services.persona_runner`."""
 
-from services.persona_runner.service import wire
-from shared.runtime.service import main
+from shared.runtime.process import main
 
 if __name__ == "__main__":
-    main("persona_runner", wire)
+    main("persona_runner")

@@ -1,7 +1,6 @@
 """`python -m services.verifier`."""
 
-from services.verifier.service import wire
-from shared.runtime.service import main
+from shared.runtime.process import main
 
 if __name__ == "__main__":
-    main("verifier", wire)
+    main("verifier")

@@ -29,11 +29,11 @@ from shared.log.client.connection import FENCED, Connection, is_status
 from shared.log.marks import Mark, Trail
 from shared.log.port import LogUnavailable
 from shared.log.reading.direct import DIRECT_GET, decode_direct
+from shared.patience import Patience
 
 log = structlog.get_logger()
 
 EVERY_S = 10.0
-PATIENCE_S, AGAIN_S = 30.0, 0.25
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -75,6 +75,8 @@ class Identity:
         self._created: str | None = None
         self._living = False
         self._saved: Witness | None = None
+        self.unsaved: str | None = None
+        """Why what is known is not in the witness; None when it is."""
         self.another: str | None = None
         """Why the log is not the one it was, as the end of a sentence; None when it is."""
         self.noticed = asyncio.Event()
@@ -87,7 +89,7 @@ class Identity:
         return FENCED if self._connection.fenced else None
 
     async def begin(self) -> Witness | None:
-        """Look for the first time, waiting for the log as long as `PATIENCE_S`. Raises `LogUnavailable`.
+        """Look for the first time, waiting for the log as long as it takes.
 
         What was known of it before, when the log is another one now; then nothing is noted until `accept`.
         """
@@ -95,16 +97,16 @@ class Identity:
         if known is not None:
             self._created, self.another = known.created, known.another
             self._trail.restore(known.marks)
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        patience = Patience("the log")
         while True:
             try:
                 same = await self.look()
-                self._living = same
-                return None if same else known
-            except LogUnavailable:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(AGAIN_S)
+            except LogUnavailable as error:
+                await patience.pause(str(error))
+                continue
+            patience.over()
+            self._living = same
+            return None if same else known
 
     async def accept(self) -> None:
         """From now on the log as it is now is the one that is known. Raises `LogUnavailable`."""
@@ -189,6 +191,9 @@ class Identity:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, self._file)
-            self._saved = witness
+            self._saved, self.unsaved = witness, None
         except OSError as error:
-            log.warning("witness_not_saved", file=str(self._file), why=str(error))
+            why = f"{self._file} cannot be written ({error.strerror}): a log that goes back while nobody lives would not be noticed"
+            if why != self.unsaved:
+                log.warning("witness_not_saved", why=why)
+            self.unsaved = why

@@ -174,6 +174,11 @@ async def drift(connection: Connection, store_bytes: int = STORE_BYTES) -> list[
     return lines
 
 
+async def undeclared(connection: Connection) -> list[str]:
+    """The streams that are not there. Raises `LogUnavailable`."""
+    return [name for name in STREAMS if await _info(connection, name) is None]
+
+
 def _differing(wanted: _Config, existing: _Config) -> list[str]:
     keys = [*wanted, *(key for key in existing if key not in wanted and key not in _OURS_TO_LEAVE)]
     return [key for key in keys if not _is(existing.get(key), _expected(wanted, key))]

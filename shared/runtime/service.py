@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -43,7 +42,9 @@ from shared.runtime.halting import Halting, say_went_back
 from shared.runtime.hearing import Hearing
 from shared.runtime.keeping.checkpoints import Checkpoints
 from shared.runtime.lag import Lag
+from shared.runtime.process import SIGNALS, leave_within
 from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, ROOM, Shell
+from shared.runtime.starting import connect
 from shared.runtime.vitals.health import Health, ReadyCheck, address, served
 from shared.runtime.vitals.pressure import Pressure
 from shared.runtime.vitals.probe import Probe
@@ -55,6 +56,8 @@ log = structlog.get_logger()
 
 S = TypeVar("S")
 VERSION = "0.1.0"
+LEAVE_S = 3.0
+"""Beyond the grace time, for saving and closing: whoever ended the process waits about 10 s before a kill -9."""
 ANOTHER_LOG = 75
 """The exit code (EX_TEMPFAIL of sysexits.h) of who finds the log changed."""
 
@@ -70,7 +73,14 @@ class Service:
     """
 
     def __init__(
-        self, name: str, settings: Settings, connection: Connection, *, clock: Callable[[], float] = time.time
+        self,
+        name: str,
+        settings: Settings,
+        connection: Connection,
+        *,
+        clock: Callable[[], float] = time.time,
+        health: Health | None = None,
+        stopping: asyncio.Event | None = None,
     ) -> None:
         self.name = name
         self.row = SERVICES[name]
@@ -89,8 +99,8 @@ class Service:
         witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
         self.identity = Identity(connection, self.log.trail, witness)
         connection.passes = self.identity.look
-        self.health = Health(service=name)
-        self.stopping = asyncio.Event()
+        self.health = health or Health(service=name)
+        self.stopping = stopping or asyncio.Event()
         self._halting: Halting | None = None
         self._mains: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._stops: list[Callable[[], Awaitable[None]]] = []
@@ -240,10 +250,7 @@ class Service:
         self._closes.append(close)
 
     async def run(self) -> None:
-        """Run until a signal; then drain and close."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
+        """Run until `stopping` is set; then drain and close."""
         micro = await nats.micro.add_service(
             self.connection.client,
             name=self.name.replace("_", "-"),
@@ -263,8 +270,7 @@ class Service:
                 group.create_task(self.pressure.run(self.stopping), name="pressure")
                 group.create_task(self.lag.run(self.stopping), name="lag")
                 group.create_task(self.identity.run(self.stopping), name="log-identity")
-                for name, main_ in self._mains:
-                    group.create_task(_named(main_), name=name)
+                mains = [group.create_task(_named(main_), name=name) for name, main_ in self._mains]
                 self.health.starting = False
                 await first_of(self.stopping.wait(), self.connection.closed.wait(), self.identity.noticed.wait())
                 if self.connection.closed.is_set() and not self.stopping.is_set():
@@ -272,17 +278,37 @@ class Service:
                 self.stopping.set()
                 self.health.draining = True
                 log.info("service_draining")
-                for stop in self._stops:
-                    await stop()
+                await self._drain(mains)
         finally:
-            for close in reversed(self._closes):
-                await close()
             if not self.connection.closed.is_set():
                 await micro.stop()
-            await self.connection.close()
+            await self.close()
             log.info("service_stopped")
         if self.identity.another is not None:
             raise LogChanged(self.identity.sentence)
+
+    async def _drain(self, mains: list[asyncio.Task[None]]) -> None:
+        """Stop taking in, save what is to be saved, and wait for what is in hand; what takes longer than it may is left as it is.
+
+        Whatever folds a long log need not have come to its end for that: the next start goes on from what was saved before.
+        """
+        try:
+            async with asyncio.timeout(self.settings.grace_s + LEAVE_S):
+                for stop in self._stops:
+                    await stop()
+                if mains:
+                    await asyncio.wait(mains)
+        except TimeoutError:
+            left = [task.get_name() for task in mains if not task.done()]
+            log.warning("drain_cut_short", left=left)
+            for task in mains:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Release what is held, in reverse order, and the connection last."""
+        for close in reversed(self._closes):
+            await close()
+        await self.connection.close()
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
@@ -300,7 +326,8 @@ async def _named(main_: Callable[[], Awaitable[None]]) -> None:
 
 
 def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
-    """Entry point of `python -m services.<name>`; exits 2 on bad settings, 1 when a task died, 75 when the log is another one."""
+    """What `python -m services.<name>` does: exits 0 when it was told to end, 2 on settings it cannot use, 1 when a task died or the
+    broker ended the connection for good, 75 when the log is another one."""
     try:
         settings = load(process=name)
     except SettingsError as error:
@@ -330,15 +357,39 @@ def collect_less_often() -> None:
 
 
 async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitable[None]]) -> None:
-    connection = await Connection.open(
-        settings.nats.url,
-        name=settings.instance_of(name),
-        seed_file=Path(settings.nats.seed_file) if settings.nats.seed_file else None,
-        inbox_prefix=settings.inbox_prefix,
-    )
-    service = Service(name, settings, connection)
-    service.health.starting = True
-    async with served(service.health, settings.health.host, settings.health.port):
+    stopping, health = asyncio.Event(), Health(service=name)
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    health.starting = True
+    code = 0
+    try:
+        async with served(health, settings.health.host, settings.health.port):
+            starting = asyncio.create_task(_start(name, settings, wire, health, stopping), name="start")
+            await first_of(asyncio.wait({starting}), stopping.wait())
+            if starting.done():
+                await starting.result().run()
+            else:
+                starting.cancel()
+                await asyncio.wait({starting})
+                log.info("service_stopped", before_it_was_ready=health.waits() or True)
+    except BaseException as error:
+        code = ANOTHER_LOG if isinstance(error, LogChanged) else 1
+        raise
+    finally:
+        leave_within(LEAVE_S, code)
+
+
+async def _start(
+    name: str,
+    settings: Settings,
+    wire: Callable[[Service], Awaitable[None]],
+    health: Health,
+    stopping: asyncio.Event,
+) -> Service:
+    """A service that is ready to run; when it is cancelled, or cannot be, nothing of it is left open."""
+    connection = await connect(name, settings, health)
+    service = Service(name, settings, connection, health=health, stopping=stopping)
+    try:
         if (before := await service.identity.begin()) is not None:
             why = service.identity.another or ""
             log.warning("log_went_back", why=why, reached=before.reached)
@@ -346,4 +397,7 @@ async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitabl
                 await say_went_back(service.log, source=name, reason=why, reached=before.reached, before=before.at)
             await service.identity.accept()
         await wire(service)
-        await service.run()
+    except BaseException:
+        await service.close()
+        raise
+    return service

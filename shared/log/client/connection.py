@@ -2,7 +2,8 @@
 
 Traps this guards against (measured on nats-py 2.16): requests in flight are not failed on disconnect, so they are failed
 here; a publish that timed out in an outage would still be sent after reconnect, so what is pending is forgotten; permission
-violations arrive only in the error callback, so they are logged loudly.
+violations arrive only in the error callback, so they are logged loudly. While it is down, nats-py tells of each attempt to
+connect again, ten a second: that is said as `Patience` has it.
 
 From a disconnect on there is a fence: nothing is sent until `passes` has said that the log is still the one it was. A commit,
 an ack or a nak that rests on another log would be taken for one of this.
@@ -11,18 +12,22 @@ an ack or a nak that rests on another log would be taken for one of this.
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import nats
+import nkeys
 import structlog
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from shared.log.client.wire import Raw, Take, WireClient, write_headers
 from shared.log.port import LogUnavailable
+from shared.patience import Patience
 
 log = structlog.get_logger()
 
@@ -60,6 +65,7 @@ class Connection:
         self._asked: dict[str, _Asked] = {}
         self._sweeping = False
         self._failure = ""
+        self._patience = Patience("the broker")
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self._passing: asyncio.Task[None] | None = None
         self.fenced = False
@@ -72,10 +78,25 @@ class Connection:
 
     @classmethod
     async def open(
-        cls, url: str, *, name: str, seed_file: Path | None = None, inbox_prefix: str = "_INBOX", wait_s: float = 30.0
+        cls,
+        url: str,
+        *,
+        name: str,
+        seed_file: Path | None = None,
+        inbox_prefix: str = "_INBOX",
+        tls: ssl.SSLContext | None = None,
+        wait_s: float | None = 30.0,
+        patience: Patience | None = None,
     ) -> Connection:
-        """Connect, waiting up to `wait_s` for the server to be there. Raises `LogUnavailable` with the server's last word."""
+        """Connect to one of the servers in `url` (comma-separated), waiting up to `wait_s` (None: for ever) for one to be there.
+
+        With `tls`, or where a URL begins with `tls://`, only to servers that speak it. Raises `LogUnavailable` with the last word.
+        """
         self = cls()
+        self._patience = patience or self._patience
+        servers = [one.strip() for one in url.split(",") if one.strip()]
+        if tls is None and any(one.startswith("tls://") for one in servers):
+            tls = ssl.create_default_context()
         options: dict[str, Any] = {
             "name": name,
             "inbox_prefix": inbox_prefix,
@@ -93,21 +114,26 @@ class Connection:
         }
         if seed_file is not None:
             options["nkeys_seed"] = str(seed_file)
-        deadline = asyncio.get_running_loop().time() + wait_s
+        if tls is not None:
+            options["tls"] = tls
+        once = {**options, "allow_reconnect": False, "max_reconnect_attempts": 1}
+        loop = asyncio.get_running_loop()
+        deadline = None if wait_s is None else loop.time() + wait_s
         while True:
-            self._client = WireClient()
+            self._failure = ""
             try:
-                await self._client.connect(url, **{**options, "allow_reconnect": False, "max_reconnect_attempts": 1})
+                self._client = WireClient(tls_only=tls is not None)
+                await self._client.connect(servers, **once)
                 await self._client.close()
-                self._client = WireClient()
-                await self._client.connect(url, **options)
+                self._client = WireClient(tls_only=tls is not None)
+                await self._client.connect(servers, **options)
                 break
-            except (nats.errors.Error, OSError) as error:
-                await self._client.close()  # a login that was refused leaves its socket
-                if asyncio.get_running_loop().time() > deadline:
-                    why = self._failure or error
-                    raise LogUnavailable(f"no NATS server answers at {url}: {why}") from error
-                await asyncio.sleep(0.1)
+            except (nats.errors.Error, nkeys.NkeysError, OSError) as error:
+                why = f"no NATS server answers at {shown(url)}: {_meant(self._failure or str(error), seed_file)}"
+                if deadline is not None and loop.time() > deadline:
+                    raise LogUnavailable(why) from error
+                await self._patience.pause(why)
+        self._patience.over()
         self.closed.clear()
         self.fenced = False
         self._inbox = f"{self._client.new_inbox()}."
@@ -290,6 +316,7 @@ class Connection:
         self._asked.clear()
 
     async def _reconnected(self) -> None:
+        self._patience.over()
         log.info("nats_reconnected")
         self._passing = asyncio.create_task(self._pass(), name="pass-the-fence")
 
@@ -313,8 +340,24 @@ class Connection:
 
     async def _failed(self, error: Exception) -> None:
         self._failure = str(error) or type(error).__name__
-        if self._inbox:
+        if self._client.is_connected:
             log.warning("nats_error", error=self._failure)
+        elif self._client.options.get("allow_reconnect"):  # else `open` says it
+            self._patience.say(self._failure)
+
+
+def shown(url: str) -> str:
+    """URLs without what somebody may have put into them to log in with."""
+    return ",".join(re.sub(r"//[^/@]*@", "//", one.strip()) for one in url.split(","))
+
+
+def _meant(failure: str, seed_file: Path | None) -> str:
+    """What the server or nats-py said, with what to do where that is known."""
+    if "authorization" in failure.lower():
+        return f"{failure}: it does not know the key in {seed_file}; put that into its configuration and reload it"
+    if "nkeys" in failure:
+        return f"{failure} in {seed_file}; it is to be the seed of a user, which begins with SU"
+    return failure
 
 
 def is_status(answer: Raw) -> bool:

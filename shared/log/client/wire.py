@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError, ProtocolError
+from nats.errors import ConnectionClosedError, Error, MaxPayloadError, OutboundBufferLimitError, ProtocolError
 from nats.protocol.parser import Parser
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -164,8 +164,9 @@ class _Parser(Parser):
 class WireClient(Client):
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls_only: bool = False) -> None:
         super().__init__()
+        self._tls_only = tls_only
         self.takers: dict[int, Take] = {}
         self._ps = self.parser(self)
         self._flushing = False
@@ -180,6 +181,12 @@ class WireClient(Client):
         subscription = await self.subscribe(subject, queue)
         self.takers[subscription._id] = take
         return subscription
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Raises where a server that is to speak TLS does not ask for it: nats-py would go on in the clear with whoever is in between."""
+        if initial_connection and self._tls_only and not info.get("tls_required"):
+            raise Error("nats: the server does not require TLS, and nothing is said to it in the clear")
+        await super()._process_info(info, initial_connection)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)

@@ -41,6 +41,8 @@ class Health:
         self._lag_s = 0.0
         self.progress: Callable[[], int] = lambda: 0
         """How far the process has read what it must know to be ready; who waits for it has patience while this grows."""
+        self.waits: Callable[[], str | None] = lambda: None
+        """What the process cannot start without and does not have yet."""
         self.starting = False
         self.draining = False
 
@@ -76,7 +78,7 @@ class Health:
         """What is not ready now, by check."""
         found = {"process": "it is shutting down"} if self.draining else {}
         if self.starting:
-            found["process"] = "it is starting: what it knows is being read"
+            found["process"] = self.waits() or "it is starting: what it knows is being read"
         said = await asyncio.gather(*(check() for check in self._checks.values()))
         return found | {name: problem for name, problem in zip(self._checks, said, strict=True) if problem is not None}
 

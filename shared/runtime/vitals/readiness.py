@@ -91,6 +91,7 @@ def promise(
     health.check("letters", cached(letters.look, LETTERS_EVERY_S))
     health.warn("dead_letters", lambda: letters.said)
     health.warn("held_back", lambda: pressure.held)
+    health.warn("witness", lambda: identity.unsaved)
 
 
 def failing_commit(log: JetStreamLog) -> str | None:

@@ -1,0 +1,43 @@
+"""The first lines of a service's process: signals are obeyed before anything is imported that takes its time.
+
+A process that is PID 1, as in a container, has no default action for a signal: until somebody sets one, SIGTERM does nothing. So it is
+set here, and again for the event loop once there is one (`service.py`). Whatever was begun by then is left as a kill -9 would leave it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def main(name: str) -> None:
+    """Entry point of `python -m services.<name>`. For its exit codes see `shared.runtime.service.main`."""
+    for number in SIGNALS:
+        signal.signal(number, _end)
+    wiring = importlib.import_module(f"services.{name}.service")
+    importlib.import_module("shared.runtime.service").main(name, wiring.wire)
+
+
+def leave_within(seconds: float, code: int) -> None:
+    """End the process by then, whatever its threads still do: Python waits for each, and one may be in a call to who does not answer.
+
+    For whoever has closed and saved all there is.
+    """
+
+    def leave() -> None:
+        time.sleep(seconds)
+        os._exit(code)
+
+    threading.Thread(target=leave, name="leave", daemon=True).start()
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Nothing was taken in yet, so there is nothing to drain."""
+    raise SystemExit(0)
