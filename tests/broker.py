@@ -13,16 +13,16 @@ from services.supervisor.processes import die_with_parent
 
 
 class Broker:
-    """nats-server with a file store under `folder`. `limits`: lines of its `jetstream.limits`."""
+    """nats-server with a file store under `folder`. `limits`: lines of its `jetstream.limits`; `more`: of its configuration."""
 
-    def __init__(self, folder: Path, *, sync_always: bool = False, limits: str = "") -> None:
+    def __init__(self, folder: Path, *, sync_always: bool = False, limits: str = "", more: str = "") -> None:
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.config = folder / "nats.conf"
         sync = "  sync_interval: always\n" if sync_always else ""
         self.config.write_text(
             f'listen: "127.0.0.1:{self.port}"\njetstream {{\n  store_dir: "{folder / "js"}"\n  max_file: 16G\n'
-            f"  strict: true\n  limits {{\n{limits}\n  }}\n{sync}}}\n"
+            f"  strict: true\n  limits {{\n{limits}\n  }}\n{sync}}}\n{more}\n"
         )
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -22,6 +22,7 @@ from shared.log.marks import foreign
 from shared.log.port import Log, LogUnavailable
 from shared.memory.fabric import Fabric
 from shared.memory.port import ColdStore, ColdUnavailable, Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
+from shared.patience import Patience
 from shared.placement import PLACEMENT, Placements
 
 _log = structlog.get_logger()
@@ -85,15 +86,16 @@ class Opening:
 
     async def run(self) -> None:
         """Open what is away as soon as it is there, then feed memory. Raises whatever is not an outage."""
-        delay_s = FIRST_RETRY_S
+        delay_s, patience = FIRST_RETRY_S, Patience("what memory rests on")
         while not self._stopping.is_set():
             try:
                 fabric = await self._open()
             except AWAY as error:
                 self._why = f"memory waits for what is away: {error}"
-                _log.warning("memory_waits", why=str(error), retry_s=delay_s)
+                patience.say(str(error))
                 delay_s = min(LONGEST_RETRY_S, 2 * (await self._pause(delay_s)))
                 continue
+            patience.over()
             self._fabric = fabric
             feed = Feed(self._log, fabric, self._placements, clock=self._clock)
             self._effects.set_result(MemoryEffects(fabric=fabric, feed=feed, cold=self._cold))

@@ -37,6 +37,7 @@ from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
 from shared.metrics.table import tell_build
+from shared.patience import Patience
 from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.halting import Halting, say_went_back
 from shared.runtime.hearing import Hearing
@@ -210,16 +211,18 @@ class Service:
 
     def every(self, interval_s: float, work: Callable[[], Awaitable[None]], name: str) -> None:
         """Call `work` every `interval_s` seconds; while the log is away or the clock off it is skipped, said in the log."""
+        patience = Patience(f"its turn for {name}")
 
         async def run() -> None:
             while not self.stopping.is_set():
                 try:
                     if self.may_tick():
                         await work()
+                        patience.over()
                     else:
-                        log.warning("tick_skipped", work=name, why=self.probe.clock_off or self.identity.sentence)
+                        patience.say(self.probe.clock_off or self.identity.sentence or "no work may be taken")
                 except LogUnavailable as error:
-                    log.warning("tick_skipped", work=name, why=str(error))
+                    patience.say(str(error))
                 try:
                     async with asyncio.timeout(interval_s):
                         await self.stopping.wait()

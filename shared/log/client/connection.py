@@ -123,8 +123,10 @@ class Connection:
             self._failure = ""
             try:
                 self._client = WireClient(tls_only=tls is not None)
-                await self._client.connect(servers, **once)
-                await self._client.close()
+                try:
+                    await self._client.connect(servers, **once)
+                finally:
+                    await self._client.leave()
                 self._client = WireClient(tls_only=tls is not None)
                 await self._client.connect(servers, **options)
                 break

@@ -182,6 +182,11 @@ class WireClient(Client):
         self.takers[subscription._id] = take
         return subscription
 
+    async def leave(self) -> None:
+        """Close, also when it was refused, for the socket would stay open; and when it never came as far as a socket."""
+        if self._flush_queue is not None:
+            await self.close()
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Raises where a server that is to speak TLS does not ask for it: nats-py would go on in the clear with whoever is in between."""
         if initial_connection and self._tls_only and not info.get("tls_required"):

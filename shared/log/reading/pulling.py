@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 from shared.log.client.connection import Connection
 from shared.log.client.wire import Raw
 from shared.log.port import LogUnavailable
+from shared.patience import Patience
 
 log = structlog.get_logger()
 
@@ -50,6 +51,7 @@ class Pull:
         self._ensure = ensure
         self._batch = batch
         self._may_ask = may_ask
+        self._patience = Patience(f"the messages of {stream} for {consumer()}")
         self._ready: deque[Raw] = deque()
         self._more = asyncio.Event()
         self._subscription: Subscription | None = None
@@ -102,9 +104,10 @@ class Pull:
                 try:
                     await self._begin()
                 except LogUnavailable as error:
-                    log.warning("pull_waiting", consumer=self._consumer(), why=str(error))
+                    self._patience.say(str(error))
                     await asyncio.sleep(0.25)
                     continue
+                self._patience.over()
                 while not self._reset_wanted.is_set():
                     quiet = loop.time() - self._heard if self._wanted > 0 else 0.0
                     if quiet > 2.5 * HEARTBEAT_S:
@@ -148,7 +151,7 @@ class Pull:
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer()}", body, reply=self._inbox
             )
         except LogUnavailable as error:
-            log.warning("pull_waiting", consumer=self._consumer(), why=str(error))
+            self._patience.say(str(error))
             self._again_in(0.25)
 
     def _again_in(self, delay_s: float) -> None:

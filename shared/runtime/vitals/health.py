@@ -79,8 +79,9 @@ class Health:
         found = {"process": "it is shutting down"} if self.draining else {}
         if self.starting:
             found["process"] = self.waits() or "it is starting: what it knows is being read"
-        said = await asyncio.gather(*(check() for check in self._checks.values()))
-        return found | {name: problem for name, problem in zip(self._checks, said, strict=True) if problem is not None}
+        checks = dict(self._checks)  # while they are looked at, one that starts may add more
+        said = await asyncio.gather(*(check() for check in checks.values()))
+        return found | {name: problem for name, problem in zip(checks, said, strict=True) if problem is not None}
 
     async def metrics(self) -> bytes:
         """In the text format of Prometheus, readiness and warnings among them as they are now."""

@@ -65,6 +65,25 @@ async def test_live_says_how_late_the_loop_is_and_no_when_it_is_stuck() -> None:
     beat.cancel()
 
 
+async def test_a_check_that_is_added_while_others_are_looked_at_does_no_harm() -> None:
+    health = Health()
+
+    async def adds() -> str | None:
+        health.check("added", adds)
+        return "it is away"
+
+    health.check("adds", adds)
+    assert {"adds": "it is away"} == await health.problems()
+
+
+async def test_who_starts_says_what_it_waits_for() -> None:
+    health = Health()
+    health.starting, health.waits = True, lambda: None
+    assert "it is starting" in (await health.problems())["process"]
+    health.waits = lambda: "it waits for the broker"
+    assert {"process": "it waits for the broker"} == await health.problems()
+
+
 async def test_live_does_not_ask_what_ready_asks() -> None:
     health = Health()
 
