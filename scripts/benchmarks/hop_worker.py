@@ -26,7 +26,7 @@ from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Tick
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import ConsumerSpec
-from shared.runtime.service import collect_less_often
+from shared.runtime.process.running import collect_less_often
 from shared.runtime.shell import Shell
 from shared.telemetry import configure_logging
 

@@ -1,11 +1,11 @@
-"""A service process: settings, connection, log, consumers, ticks, health, and an orderly end.
+"""A service: log, consumers, ticks, health, and an orderly end. Its process is in `process/`.
 
-Theory of operation: `main` reads the settings and runs `wire(service)`, which declares what the service does by calling
+Theory of operation: the process runs `wire(service)`, which declares what the service does by calling
 `consume`, `every`, `background`, `ready`. Then everything runs in one task group until SIGTERM or SIGINT; a background task that
 dies takes the process with it, because a half-dead service is worse than a restarted one. On a signal: stop pulling, finish
 what is in flight within the grace time (below the ack wait), nak the rest, close, flush, exit 0.
 
-A log that is another one than before ends the process with `ANOTHER_LOG`: what it holds is of no log any more, so it is not saved, and
+A log that is another one than before ends the process (`LogChanged`): what it holds is of no log any more, so it is not saved, and
 the supervisor starts it anew (`shared/log/identity.py`). Who may say so says first that the mesh is halted (`halting`).
 
 While this clock is not the broker's (`probe`) no work is taken: consumers pull nothing, ticks are skipped, and whoever takes
@@ -15,8 +15,6 @@ requests asks `held`.
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -24,10 +22,7 @@ from typing import Any, TypeVar
 
 import nats.micro
 import structlog
-import uvloop
 
-from shared.broker import by_door
-from shared.configuration import load
 from shared.contracts.catalog import SHORT_LIVED, class_filter
 from shared.contracts.services import SERVICES
 from shared.decider import Decider
@@ -36,22 +31,18 @@ from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
-from shared.metrics.table import tell_build
 from shared.patience import Patience
 from shared.runtime.driving import PerformEffect, no_effects
-from shared.runtime.halting import Halting, say_went_back
+from shared.runtime.halting import Halting
 from shared.runtime.hearing import Hearing
 from shared.runtime.keeping.checkpoints import Checkpoints
 from shared.runtime.lag import Lag
-from shared.runtime.process import SIGNALS, leave_within
 from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, ROOM, Shell
-from shared.runtime.starting import connect
-from shared.runtime.vitals.health import Health, ReadyCheck, address, served
+from shared.runtime.vitals.health import Health, ReadyCheck, address
 from shared.runtime.vitals.pressure import Pressure
 from shared.runtime.vitals.probe import Probe
 from shared.runtime.vitals.readiness import promise
-from shared.settings import Settings, SettingsError
-from shared.telemetry import configure_logging
+from shared.settings import Settings
 
 log = structlog.get_logger()
 
@@ -59,8 +50,6 @@ S = TypeVar("S")
 VERSION = "0.1.0"
 LEAVE_S = 3.0
 """Beyond the grace time, for saving and closing: whoever ended the process waits about 10 s before a kill -9."""
-ANOTHER_LOG = 75
-"""The exit code (EX_TEMPFAIL of sysexits.h) of who finds the log changed."""
 
 
 class LogChanged(Exception):
@@ -95,8 +84,6 @@ class Service:
             buries=self.row.trusted,
             dedup_key=settings.dedup_key(),
         )
-        if settings.placement.serves:
-            connection.asks = by_door(self.instance)
         witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
         self.identity = Identity(connection, self.log.trail, witness)
         connection.passes = self.identity.look
@@ -326,81 +313,3 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
 
 async def _named(main_: Callable[[], Awaitable[None]]) -> None:
     await main_()
-
-
-def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
-    """What `python -m services.<name>` does: exits 0 when it was told to end, 2 on settings it cannot use, 1 when a task died or the
-    broker ended the connection for good, 75 when the log is another one."""
-    try:
-        settings = load(process=name)
-    except SettingsError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    tell_build(name, VERSION)
-    configure_logging(service=name, instance=settings.instance_of(name), form=settings.log_format)
-    collect_less_often()
-    try:
-        uvloop.run(_run(name, settings, wire))
-    except* SettingsError as group:
-        print(f"{name}: {group.exceptions[0]}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except* LogChanged as group:
-        print(f"{name}: {group.exceptions[0]}", file=sys.stderr)
-        raise SystemExit(ANOTHER_LOG) from None
-    except* LogUnavailable as group:
-        log.error("service_failed", why=str(group.exceptions[0]))
-        raise SystemExit(1) from None
-
-
-def collect_less_often() -> None:
-    """Every message makes many short-lived objects and hardly a cycle: collecting at the default rate takes a tenth of the CPU."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 50)
-
-
-async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitable[None]]) -> None:
-    stopping, health = asyncio.Event(), Health(service=name)
-    for number in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    health.starting = True
-    code = 0
-    try:
-        async with served(health, settings.health.host, settings.health.port):
-            starting = asyncio.create_task(_start(name, settings, wire, health, stopping), name="start")
-            await first_of(asyncio.wait({starting}), stopping.wait())
-            if starting.done():
-                await starting.result().run()
-            else:
-                starting.cancel()
-                await asyncio.wait({starting})
-                log.info("service_stopped", before_it_was_ready=health.waits() or True)
-    except BaseException as error:
-        code = ANOTHER_LOG if isinstance(error, LogChanged) else 1
-        raise
-    finally:
-        leave_within(LEAVE_S, code)
-
-
-async def _start(
-    name: str,
-    settings: Settings,
-    wire: Callable[[Service], Awaitable[None]],
-    health: Health,
-    stopping: asyncio.Event,
-) -> Service:
-    """A service that is ready to run; when it is cancelled, or cannot be, nothing of it is left open."""
-    connection = await connect(name, settings, health)
-    service = Service(name, settings, connection, health=health, stopping=stopping)
-    try:
-        if (before := await service.identity.begin()) is not None:
-            why = service.identity.another or ""
-            log.warning("log_went_back", why=why, reached=before.reached)
-            if "mesh.halted" in service.row.emits:
-                await say_went_back(service.log, source=name, reason=why, reached=before.reached, before=before.at)
-            await service.identity.accept()
-        await wire(service)
-    except BaseException:
-        await service.close()
-        raise
-    return service

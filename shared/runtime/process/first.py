@@ -1,7 +1,7 @@
 """The first lines of a service's process: signals are obeyed before anything is imported that takes its time.
 
 A process that is PID 1, as in a container, has no default action for a signal: until somebody sets one, SIGTERM does nothing. So it is
-set here, and again for the event loop once there is one (`service.py`). Whatever was begun by then is left as a kill -9 would leave it.
+set here, and again for the event loop once there is one (`running.py`). Whatever was begun by then is left as a kill -9 would leave it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(name: str) -> None:
-    """Entry point of `python -m services.<name>`. For its exit codes see `shared.runtime.service.main`."""
+    """Entry point of `python -m services.<name>`. For its exit codes see `running.main`."""
     for number in SIGNALS:
         signal.signal(number, _end)
     wiring = importlib.import_module(f"services.{name}.service")
-    importlib.import_module("shared.runtime.service").main(name, wiring.wire)
+    importlib.import_module("shared.runtime.process.running").main(name, wiring.wire)
 
 
 def leave_within(seconds: float, code: int) -> None:

@@ -11,6 +11,7 @@ import ssl
 import tempfile
 from pathlib import Path
 
+from shared.broker import by_door
 from shared.log.client.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.log.streams import undeclared
@@ -33,6 +34,8 @@ async def connect(name: str, settings: Settings, health: Health, *, tls: ssl.SSL
         wait_s=None,
         patience=broker,
     )
+    if settings.placement.serves:
+        connection.asks = by_door(settings.instance_of(name))
     try:
         while (why := await _missing(connection)) is not None:
             await streams.pause(why)

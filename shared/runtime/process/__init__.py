@@ -1,0 +1,1 @@
+"""A service's process, from its first line to its exit code."""
