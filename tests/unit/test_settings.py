@@ -180,7 +180,9 @@ def test_every_service_has_its_row_and_every_setting_somebody_who_reads_it() -> 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_uses_no_setting_it_is_not_told(service: str) -> None:
     used = set()
-    for path in sorted((ROOT / "services" / service).glob("*.py")) + sorted((ROOT / "shared" / "runtime").rglob("*.py")):
+    for path in sorted((ROOT / "services" / service).glob("*.py")) + sorted(
+        (ROOT / "shared" / "runtime").rglob("*.py")
+    ):
         for node in ast.walk(ast.parse(path.read_text())):
             key = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             key = (
