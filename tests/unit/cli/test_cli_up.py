@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from services.cli.up import concerns, prefixed
+from services.cli.up import concerns, nats_context, prefixed
 
 WORKER = "W1128 01:38:07.247713 worker.go:180 Plugin worker w-1 stream ended: connection refused"
 
@@ -36,3 +38,9 @@ def test_the_object_stores_own_warnings_are_not_on_the_terminal(capsys: pytest.C
     assert capsys.readouterr().err.splitlines() == [
         "s3                | supervisor: s3 ended (exit code 1), starts again in 0.1 s"
     ]
+
+
+def test_the_page_of_the_nats_cli_begins_with_the_line_that_is_printed() -> None:
+    page = Path(__file__).parents[3] / "docs" / "nats-cli.md"
+    first = page.read_text().partition("```sh\n")[2].partition("\n")[0]
+    assert first == nats_context("nats://127.0.0.1:4222", Path("data/keys/operator/operator.nk"))
