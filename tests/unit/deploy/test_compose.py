@@ -11,7 +11,7 @@ import pytest
 
 from shared.configuration import VARIABLES
 from shared.contracts.services import SERVICES
-from shared.settings import READS, reads
+from shared.settings import READS, reads, variable
 from tests.unit.deploy.compose import ROOT, command_of, load, mounts, services, text, variables
 
 FILES = ("compose.yaml", "compose.embedded.yaml")
@@ -72,6 +72,12 @@ def test_a_process_is_told_only_settings_it_reads(mesh: tuple[str, ...], process
     assert process in READS
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_is_told_every_secret_its_row_says_it_holds(service: str) -> None:
+    told = services("compose.yaml")[service]["environment"]
+    assert {f"{variable(key)}_FILE" for key in SERVICES[service].holds} <= set(told)
+
+
 @pytest.mark.parametrize("mesh", MESHES, ids=len)
 def test_nobody_sees_anothers_keys(mesh: tuple[str, ...]) -> None:
     holders: dict[str, set[str]] = {}
@@ -93,7 +99,9 @@ def test_only_memory_reaches_its_stores_and_only_two_doors_are_open_on_this_mach
     published = {name: port for name, s in rows.items() for port in s.get("ports", [])}
     assert {"gateway", "nats"} == set(published)
     assert all(port.startswith("127.0.0.1:") for port in published.values())
-    assert {"actuator", "persona_runner"} == {n for n, s in rows.items() if "outside" in s.get("networks", [])}
+    assert {"actuator", "memory_compactor", "persona_runner"} == {
+        n for n, s in rows.items() if "outside" in s.get("networks", [])
+    }
 
 
 def test_prometheus_looks_at_every_service() -> None:
