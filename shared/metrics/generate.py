@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.metrics import rules
+from shared.metrics import dashboards, rules
 from shared.metrics.instruments import Instrument, Spread
 from shared.metrics.slo import SLOS
 from shared.metrics.table import TABLE
@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def files() -> dict[str, str]:
     """Every generated file by its path in the repository."""
-    return {"docs/metrics.md": page(), "deploy/observability/rules.yaml": rules.document()}
+    observability = {"rules.yaml": rules.document(), **dashboards.files()}
+    return {"docs/metrics.md": page(), **{f"deploy/observability/{path}": text for path, text in observability.items()}}
 
 
 def page() -> str:

@@ -149,13 +149,17 @@ SLOS = (
     Slo(
         id="compaction",
         title="Snapshots are smaller than what they hold",
-        meaning="of the snapshots, those with fewer bytes than the text they were made from",
-        objective=0.8,
-        over=of(table.SNAPSHOTS, "no"),
-        total=of(table.SNAPSHOTS),
-        figures=(Figure(name="source_by_stored", over=of(table.SNAPSHOT_SOURCE), under=of(table.SNAPSHOT_STORED)),),
-        runbook="Snapshots of few thoughts do not compress: raise the thoughts a snapshot is taken after. If large ones do not, "
-        "look at compaction_refused in the log of memory_compactor.",
+        meaning="bytes of snapshots in cold storage for each byte of the text they were made from",
+        objective=1.0,
+        at_most=True,
+        over=of(table.SNAPSHOT_STORED),
+        total=of(table.SNAPSHOT_SOURCE),
+        figures=(
+            Figure(name="source_by_stored", over=of(table.SNAPSHOT_SOURCE), under=of(table.SNAPSHOT_STORED)),
+            Figure(name="snapshots", over=of(table.SNAPSHOTS)),
+        ),
+        runbook="Snapshots of a few thoughts do not compress: raise SWARM_SNAPSHOT_EVERY_THOUGHTS. If large ones do not, look at "
+        "compaction_refused in the log of memory_compactor.",
     ),
     Slo(
         id="verification",

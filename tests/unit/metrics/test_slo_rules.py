@@ -23,8 +23,8 @@ WELL: Rates = {
     'swarm_personas_ended_total{how="orphaned"}': 0,
     'swarm_personas_ended_total{how="without_snapshot"}': 0,
     'swarm_personas{stage="live"}': 40,
-    'swarm_snapshots_total{smaller="yes"}': 9,
-    'swarm_snapshots_total{smaller="no"}': 1,
+    "swarm_snapshot_source_bytes_total": 9000,
+    "swarm_snapshot_stored_bytes_total": 3000,
     'swarm_verified_total{verdict="passed"}': 9,
     'swarm_verified_total{verdict="rejected"}': 1,
     'swarm_spent_tokens_total{direction="in"}': 1000,
@@ -35,7 +35,7 @@ WELL: Rates = {
 BADLY: Mapping[str, Rates] = {
     "decision": {'swarm_decision_seconds_bucket{le="2.0"}': 1},
     "survival": {'swarm_personas_ended_total{how="orphaned"}': 4},
-    "compaction": {'swarm_snapshots_total{smaller="no"}': 9},
+    "compaction": {"swarm_snapshot_stored_bytes_total": 12_000},
     "verification": {'swarm_verified_total{verdict="rejected"}': 9},
     "cost": {'swarm_spent_tokens_total{direction="in"}': 9_000_000},
     "unsafe": {'swarm_unsafe_actions_total{fate="done"}': 1},
@@ -58,7 +58,12 @@ def series(rates: Rates, minutes: int, step: int) -> list[dict[str, str]]:
 
 def judged(tmp_path: Path, promtool: str, every: str, *tests: dict[str, object]) -> None:
     """`every`: how often the rules are evaluated."""
-    document = {"rule_files": [str(RULES)], "evaluation_interval": every, "tests": list(tests)}
+    document = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": every,
+        "group_eval_order": ["swarm-slo", "swarm-slo-alerts", "swarm-alerts"],
+        "tests": list(tests),
+    }
     path = tmp_path / "test.yaml"
     path.write_text(json.dumps(document))  # JSON is YAML
     done = subprocess.run([promtool, "test", "rules", str(path)], capture_output=True, text=True, timeout=120, check=False)  # fmt: skip
