@@ -1,4 +1,4 @@
-"""Grafana dashboards and Prometheus' configuration, made from rows: `deploy/observability/`. A test holds each expression to the table.
+"""Grafana dashboards, made from rows: `deploy/observability/dashboards`. A test holds each expression to the table of metrics.
 
 What the gateway folds from the log is told alike by each of its replicas, so it is taken once (`max`); all else is summed.
 """
@@ -9,13 +9,10 @@ import json
 
 import msgspec
 
-from shared.contracts.services import SERVICES
 from shared.metrics import table
 from shared.metrics.instruments import Instrument
 from shared.metrics.slo import SLOS
 
-PORT = 8080
-"""Where services answer `/metrics` under compose (SWARM_HEALTH_PORT)."""
 WIDTH, HEIGHT, COLUMNS = 8, 7, 24
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -201,48 +198,9 @@ def _panel(number: int, panel: Panel) -> dict[str, object]:
     }
 
 
-def scraping() -> str:
-    """Prometheus' configuration for the names compose gives; each name is all replicas of a service."""
-    names = ", ".join(SERVICES)
-    return f"""# Made by scripts/gen from shared/metrics/dashboards.py: change that, not this.
-global:
-  scrape_interval: 15s
-  evaluation_interval: 30s
-rule_files: [rules.yaml]
-scrape_configs:
-  - job_name: swarm
-    dns_sd_configs:
-      - names: [{names}]
-        type: A
-        port: {PORT}
-        refresh_interval: 15s
-    relabel_configs:
-      - source_labels: [__meta_dns_name]
-        target_label: service
-"""
-
-
-def provisioning() -> dict[str, str]:
-    """Where Grafana finds Prometheus and the dashboards."""
-    return {
-        "datasources/prometheus.yaml": """apiVersion: 1
-datasources:
-  - {name: Prometheus, type: prometheus, access: proxy, url: "http://prometheus:9090", isDefault: true}
-""",
-        "dashboards/swarm.yaml": """apiVersion: 1
-providers:
-  - {name: swarm, type: file, allowUiUpdates: false, options: {path: /etc/grafana/dashboards}}
-""",
-    }
-
-
 def files() -> dict[str, str]:
     """All of it by path in `deploy/observability/`."""
-    return {
-        "prometheus.yaml": scraping(),
-        **{f"dashboards/{dashboard.uid}.json": document(dashboard) for dashboard in DASHBOARDS},
-        **{f"grafana/{path}": text for path, text in provisioning().items()},
-    }
+    return {f"dashboards/{dashboard.uid}.json": document(dashboard) for dashboard in DASHBOARDS}
 
 
 def _json(value: object) -> str:
