@@ -51,7 +51,8 @@ RUN groupadd --gid 10001 swarm \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin swarm \
  && install -d -o 10001 -g 10001 -m 0700 /data /keys
 ENV PATH=/opt/swarm/bin:/usr/local/bin:/usr/bin:/bin \
-    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
+    SWARM_DATA_DIR=/data SWARM_HEALTH_HOST=0.0.0.0 SWARM_HEALTH_PORT=8080
 USER 10001:10001
 WORKDIR /data
 STOPSIGNAL SIGTERM

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -50,9 +51,17 @@ class Nats(Section, frozen=True, kw_only=True):
     url: str = "nats://127.0.0.1:4222"
     """Where it is."""
     monitor_url: str = ""
-    """Base of its monitoring pages, such as `http://nats:8222`: what it says of itself, and whether it syncs before it acknowledges."""
+    """Base of its monitoring pages, such as `http://nats:8222`: what it says of itself, and whether it syncs before it acknowledges.
+    Empty is port 8222 of the broker's host, which is asked for the second only."""
     seed_file: str = ""
     """File with the seed (nkey) this process logs in with."""
+
+    @property
+    def monitor(self) -> str:
+        """Where the broker is asked about itself."""
+        first = self.url.split(",")[0].strip()
+        host = urlsplit(first if "://" in first else f"nats://{first}").hostname or "127.0.0.1"
+        return self.monitor_url or f"http://{f'[{host}]' if ':' in host else host}:8222"
 
 
 class Health(Section, frozen=True, kw_only=True):
@@ -314,9 +323,7 @@ class Settings(Section, frozen=True, kw_only=True):
     clock_tolerance_s: Seconds = 5.0
     """A service whose clock is further off the broker's takes no work."""
     require_sync_always: bool = True
-    """Not to be ready on a broker that acknowledges before it syncs."""
-    inbox_prefix: str = "_INBOX"
-    """Where answers of the broker come, as its permissions have it."""
+    """Not to be ready on a broker that acknowledges before it syncs, unless three or more have a copy each of what is acknowledged."""
     thinker: str = "rules"
     """How personas think: `rules`, or `model`, an endpoint of `[model]`."""
     workspace: str = "data/workspace"
@@ -361,7 +368,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
 
 _EVERY = (
-    *("instance", "data_dir", "log_format", "grace_s", "clock_tolerance_s", "require_sync_always", "inbox_prefix"),
+    *("instance", "data_dir", "log_format", "grace_s", "clock_tolerance_s", "require_sync_always"),
     *("nats", "health", "store"),
 )
 _CORE = (*_EVERY, "core")
@@ -383,7 +390,7 @@ READS: dict[str, tuple[str, ...]] = {
     "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot"),
-    "bootstrap": ("nats", "inbox_prefix", "store"),
+    "bootstrap": ("nats", "store"),
     "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),
 }
 """What each process is told: settings and whole sections. All the services of the catalog, what declares the streams, and `swarm up`."""

@@ -75,7 +75,7 @@ async def _connected(settings: Settings, wait_s: float) -> Connection:
                 settings.nats.url,
                 name=BOOTSTRAP,
                 seed_file=Path(settings.nats.seed_file),
-                inbox_prefix=settings.inbox_prefix or inbox_prefix(BOOTSTRAP),
+                inbox_prefix=inbox_prefix(BOOTSTRAP),
                 wait_s=0.0,
             )
         except LogUnavailable as error:

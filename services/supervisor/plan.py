@@ -12,7 +12,7 @@ from services.supervisor.keyring import ACTUATOR, BROKER, CORE_SECRET, GATE, STO
 from services.supervisor.keys import seed_file
 from services.supervisor.ports import S3_GRPC, S3_PORTS
 from services.supervisor.processes import Spec
-from shared.broker import BOOTSTRAP, OPERATOR, ROLES, inbox_prefix, service_of
+from shared.broker import BOOTSTRAP, OPERATOR, ROLES, service_of
 from shared.configuration import VARIABLES
 from shared.contracts.services import SERVICES, ServiceRow
 from shared.settings import reads
@@ -167,7 +167,6 @@ def bootstrap(places: Places, ports: Mapping[str, int], *, store_bytes: int) -> 
             **_python(places),
             "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
             "SWARM_NATS_SEED_FILE": str(seed_file(places.keys, BOOTSTRAP)),
-            "SWARM_INBOX_PREFIX": inbox_prefix(BOOTSTRAP),
             "SWARM_STORE_BYTES": str(store_bytes),
         },
         cwd=str(places.data),
@@ -189,7 +188,6 @@ def _service(instance: str, options: Options, places: Places, ports: Mapping[str
         "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
         "SWARM_NATS_MONITOR_URL": f"http://127.0.0.1:{ports['monitor']}",
         "SWARM_NATS_SEED_FILE": str(seed_file(places.keys, instance)),
-        "SWARM_INBOX_PREFIX": inbox_prefix(instance),
         "SWARM_INSTANCE": instance,
         "SWARM_DATA_DIR": str(places.data / "services" / instance),
         "SWARM_HEALTH_PORT": str(health),

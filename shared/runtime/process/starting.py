@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from pathlib import Path
 
-from shared.broker import by_door
+from shared.broker import by_door, inbox_prefix
 from shared.log.client.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.log.streams import undeclared
@@ -25,17 +25,18 @@ async def connect(name: str, settings: Settings, health: Health, *, tls: ssl.SSL
     await _folder(Path(settings.data_dir), health)
     broker, streams = Patience("the broker"), Patience("the streams")
     health.waits = lambda: streams.why or broker.why
+    instance = settings.instance_of(name)
     connection = await Connection.open(
         settings.nats.url,
-        name=settings.instance_of(name),
+        name=instance,
         seed_file=Path(settings.nats.seed_file) if settings.nats.seed_file else None,
-        inbox_prefix=settings.inbox_prefix,
+        inbox_prefix=inbox_prefix(instance),
         tls=tls,
         wait_s=None,
         patience=broker,
     )
     if settings.placement.serves:
-        connection.asks = by_door(settings.instance_of(name))
+        connection.asks = by_door(instance)
     try:
         while (why := await _missing(connection)) is not None:
             await streams.pause(why)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 import httpx
+import msgspec
 
 from shared.log.client.connection import Connection
 from shared.log.dead import UNREADABLE, buried
@@ -30,8 +31,43 @@ from shared.settings import Settings
 STREAMS_EVERY_S, BROKER_EVERY_S, LETTERS_EVERY_S = 30.0, 5.0, 10.0
 KINDS_NAMED = 3
 ANSWER_S = 1.0
+QUORUM = 3
+"""Brokers with a copy each of the log, of which a majority has what is acknowledged."""
 FAILING_S = 30.0
 """A commit that failed counts for so long: what failed is tried again sooner, and then tells anew."""
+
+
+class _Config(msgspec.Struct, frozen=True):
+    num_replicas: int = 1
+
+
+class _Info(msgspec.Struct, frozen=True):
+    config: _Config = _Config()
+
+
+class Durability:
+    """Whether what the broker acknowledges outlives a power failure: it syncs first, or enough brokers have a copy.
+
+    `said` is what is not wrong, and should be known.
+    """
+
+    def __init__(self, connection: Connection, url: str) -> None:
+        self._connection, self._url = connection, url
+        self.said: str | None = None
+
+    async def look(self) -> str | None:
+        problem = await lax_broker(self._url)
+        copies = await self._copies() if problem is not None else 0
+        kept = f"what is acknowledged is with {copies // 2 + 1} of {copies} brokers; their disks follow"
+        self.said = kept if copies >= QUORUM else None
+        return None if self.said else problem
+
+    async def _copies(self) -> int:
+        try:
+            answer = await self._connection.request("$JS.API.STREAM.INFO.SWARM")
+            return msgspec.json.decode(answer.data, type=_Info).config.num_replicas
+        except (LogUnavailable, msgspec.DecodeError):
+            return 0
 
 
 class Letters:
@@ -74,9 +110,6 @@ def promise(
     async def broker() -> str | None:
         return await unwell_broker(url)
 
-    async def durability() -> str | None:
-        return await lax_broker(url)
-
     health.check("nats", known(lambda: None if connection.client.is_connected else "the connection to NATS is down"))
     health.check("log_identity", known(lambda: identity.sentence))
     health.check("store", known(lambda: probe.unstored))
@@ -86,7 +119,9 @@ def promise(
     if url:
         health.check("broker", cached(broker, BROKER_EVERY_S))
     if settings.require_sync_always:
-        health.check("durability", cached(durability, STREAMS_EVERY_S))
+        durability = Durability(connection, settings.nats.monitor)
+        health.check("durability", cached(durability.look, STREAMS_EVERY_S))
+        health.warn("durability", lambda: durability.said)
     letters = Letters(connection, log.service)
     health.check("letters", cached(letters.look, LETTERS_EVERY_S))
     health.warn("dead_letters", lambda: letters.said)
@@ -121,13 +156,12 @@ async def unwell_broker(url: str) -> str | None:
 
 async def lax_broker(url: str) -> str | None:
     """Why what the broker acknowledges may not be on disk."""
-    if not url:
-        return "SWARM_NATS_MONITOR_URL is not set, so sync_always cannot be seen; set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"
     try:
         async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
             answer = (await client.get(f"{url}/jsz")).json()
     except (httpx.HTTPError, ValueError) as error:
-        return f"{url}/jsz does not answer: {error or type(error).__name__}"
+        why = error or type(error).__name__
+        return f"{url}/jsz does not answer, so sync_always cannot be seen: {why}; is SWARM_NATS_MONITOR_URL right?"
     if answer.get("config", {}).get("sync_always"):
         return None
     return "the broker acknowledges before it syncs (sync_always is off); set it, or SWARM_REQUIRE_SYNC_ALWAYS=false"

@@ -108,10 +108,7 @@ def test_prometheus_looks_at_every_service() -> None:
     (scraped,) = load("deploy/compose/prometheus.yaml")["scrape_configs"]
     (found,) = scraped["dns_sd_configs"]
     assert set(SERVICES) == set(found["names"])
-    ports = {
-        row["environment"]["SWARM_HEALTH_PORT"] for name, row in services("compose.yaml").items() if name in SERVICES
-    }
-    assert {str(found["port"])} == ports
+    assert f"SWARM_HEALTH_PORT={found['port']}" in text("Dockerfile")
 
 
 def test_the_embedded_mesh_needs_no_image_but_this_projects() -> None:
@@ -152,3 +149,10 @@ def test_what_the_image_copies_reaches_the_builder() -> None:
     copied = [w for line in text("Dockerfile").splitlines() if line.startswith("COPY ") and "--from" not in line
               for w in line.split()[1:-1]]  # fmt: skip
     assert [] == [name for name in copied if name not in let_in or not Path(ROOT, name).exists()]
+
+
+def test_in_the_image_health_is_answered_to_others_without_being_told_so() -> None:
+    told = dict(re.findall(r"\b(SWARM_[A-Z_]+)=(\S+)", text("Dockerfile")))
+    assert {"SWARM_DATA_DIR": "/data", "SWARM_HEALTH_HOST": "0.0.0.0", "SWARM_HEALTH_PORT": "8080"} == told
+    assert all(reads(service, VARIABLES[name]) for name in told for service in SERVICES)
+    assert not set(told) & {name for row in services("compose.yaml").values() for name in row.get("environment", {})}

@@ -15,11 +15,12 @@ from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.client.connection import Connection
+from shared.log.client.wire import Raw
 from shared.log.port import LogUnavailable
 from shared.runtime.service import Service
 from shared.runtime.vitals.health import BEAT_S, LONGEST_LAG_S, Health, address
-from shared.runtime.vitals.readiness import ANSWER_S, cached, lax_broker, unwell_broker
-from shared.settings import Settings
+from shared.runtime.vitals.readiness import ANSWER_S, Durability, cached, lax_broker, unwell_broker
+from shared.settings import Nats, Settings
 from tests.broker import Broker
 
 
@@ -305,4 +306,45 @@ async def test_a_broker_that_acknowledges_before_it_syncs_is_told_with_the_remed
     assert "SWARM_REQUIRE_SYNC_ALWAYS=false" in (await lax_broker(url) or "")
     says["/jsz"] = (200, b'{"config":{"sync_always":true}}')
     assert await lax_broker(url) is None
-    assert "SWARM_NATS_MONITOR_URL is not set" in (await lax_broker("") or "")
+    assert "SWARM_NATS_MONITOR_URL" in (await lax_broker("http://127.0.0.1:9") or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready", "said"),
+    [
+        (b'{"config":{"num_replicas":3}}', True, "with 2 of 3 brokers"),
+        (b'{"config":{"num_replicas":5}}', True, "with 3 of 5 brokers"),
+        (b'{"config":{"num_replicas":1}}', False, ""),
+        (b'{"error":{"code":404}}', False, ""),
+        (b"", False, ""),
+    ],
+)
+async def test_a_majority_of_brokers_stands_in_for_the_disk_of_one_and_that_is_said(
+    monitor: tuple[str, dict[str, tuple[int, bytes]]], answer: bytes, ready: bool, said: str
+) -> None:
+    class Answers(Connection):
+        async def request(self, subject: str, *_: object, **__: object) -> Raw:  # type: ignore[override]
+            return Raw("", "", answer)
+
+    url, says = monitor
+    says["/jsz"] = (200, b'{"config":{"sync_always":false}}')
+    durability = Durability(Answers(), url)
+    assert ready is (await durability.look() is None)
+    assert said in (durability.said or "") and bool(said) is bool(durability.said)
+    says["/jsz"] = (200, b'{"config":{"sync_always":true}}')
+    assert await durability.look() is None and durability.said is None
+
+
+@pytest.mark.parametrize(
+    ("nats", "expected"),
+    [
+        (Nats(), "http://127.0.0.1:8222"),
+        (Nats(url="nats://nats:4222"), "http://nats:8222"),
+        (Nats(url="tls://u:p@one:4222, nats://two:4222"), "http://one:8222"),
+        (Nats(url="nats://[::1]:4222"), "http://[::1]:8222"),
+        (Nats(url="broker:4222"), "http://broker:8222"),
+        (Nats(url="nats://nats:4222", monitor_url="http://other:1"), "http://other:1"),
+    ],
+)
+def test_the_broker_is_asked_about_itself_where_it_is_unless_told_otherwise(nats: Nats, expected: str) -> None:
+    assert expected == nats.monitor

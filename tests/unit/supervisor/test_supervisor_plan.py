@@ -60,7 +60,7 @@ def test_there_is_one_of_each_service_and_as_many_runners_as_asked_for() -> None
 
 def test_every_instance_has_its_own_key_inbox_folder_and_health_port() -> None:
     given = environments(Options(runners=2)).values()
-    for name in ("SWARM_NATS_SEED_FILE", "SWARM_INBOX_PREFIX", "SWARM_DATA_DIR", "SWARM_HEALTH_PORT", "SWARM_INSTANCE"):
+    for name in ("SWARM_NATS_SEED_FILE", "SWARM_DATA_DIR", "SWARM_HEALTH_PORT", "SWARM_INSTANCE"):
         assert len({env[name] for env in given}) == 8
 
 
