@@ -345,7 +345,7 @@ def bootstrap(
         float, Parameter(name="--wait", validator=Number(gt=0), help="Patience for the broker, in s.")
     ] = bootstrap_.WAIT_S,
 ) -> int:
-    """Declare the streams on a broker, as often as one likes. Exit codes: 1 refused, 2 settings, 3 no broker in time."""
+    """Declare the streams on a broker, as often as one likes. Exit codes: 1 refused, 2 settings, 3 no broker that knows the key in time."""
     told = {
         **({"SWARM_NATS_URL": nats_url} if nats_url else {}),
         **({"SWARM_NATS_SEED_FILE": str(nats_seed)} if nats_seed else {}),

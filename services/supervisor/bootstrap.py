@@ -2,7 +2,7 @@
 
 It is a process of its own so that the key that may change streams lives only as long as that takes. It may be run again at any
 time, and by several at once. Exit codes: 0 the streams are as declared, 1 the broker would not have it, 2 settings that cannot be
-used, 3 no broker answered in time.
+used, 3 no broker that knows the key answered in time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
+
 from shared.broker import BOOTSTRAP, inbox_prefix
 from shared.configuration import load
 from shared.log.client.connection import Connection
@@ -22,8 +24,6 @@ from shared.settings import Settings, SettingsError
 
 DONE, REFUSED, UNUSABLE, AWAY = 0, 1, 2, 3
 WAIT_S = 60.0
-AGAIN_S, LONGEST_AGAIN_S = 0.1, 2.0
-_STRANGER = "authorization violation"
 
 
 def main(environ: Mapping[str, str] = os.environ, *, wait_s: float = WAIT_S) -> int:
@@ -46,13 +46,16 @@ def declare(settings: Settings, *, wait_s: float) -> int:
 
 
 async def _declare(settings: Settings, wait_s: float) -> int:
-    url = settings.nats.url
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        connection = await _connected(settings, wait_s)
+        connection = await Connection.open(
+            settings.nats.url,
+            name=BOOTSTRAP,
+            seed_file=Path(settings.nats.seed_file),
+            inbox_prefix=inbox_prefix(BOOTSTRAP),
+            wait_s=wait_s,
+        )
     except LogUnavailable as error:
-        if _STRANGER in str(error).lower():
-            why = f"the broker at {url} does not know the key in {settings.nats.seed_file}"
-            return _failed(f"{why}; have it reload its configuration (`nats-server --signal reload=PID`)", REFUSED)
         return _failed(f"{error}; waited {wait_s:g} s", AWAY)
     try:
         changes = await reconcile(connection, settings.store.bytes)
@@ -63,28 +66,6 @@ async def _declare(settings: Settings, wait_s: float) -> int:
         await connection.close()
     print("\n".join(changes) or "streams are as declared")
     return DONE
-
-
-async def _connected(settings: Settings, wait_s: float) -> Connection:
-    """Raises `LogUnavailable`: at once when the broker does not know the key, else when it does not answer in time."""
-    clock = asyncio.get_running_loop().time
-    began, pause_s = clock(), AGAIN_S
-    while True:
-        try:
-            return await Connection.open(
-                settings.nats.url,
-                name=BOOTSTRAP,
-                seed_file=Path(settings.nats.seed_file),
-                inbox_prefix=inbox_prefix(BOOTSTRAP),
-                wait_s=0.0,
-            )
-        except LogUnavailable as error:
-            if _STRANGER in str(error).lower() or clock() - began + pause_s > wait_s:
-                raise
-            if pause_s == AGAIN_S:
-                print(f"waits for the broker: {error}", file=sys.stderr)
-            await asyncio.sleep(pause_s)
-            pause_s = min(LONGEST_AGAIN_S, pause_s * 2)
 
 
 def _failed(why: str, code: int) -> int:
