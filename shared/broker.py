@@ -326,6 +326,12 @@ def _keys(config: BrokerConfig, name: str) -> list[str]:
     return [config.keys[name], *([config.retiring[name]] if name in config.retiring else [])]
 
 
+def accounts(config: BrokerConfig) -> str:
+    """Who may do what and nothing else of `render`, for a broker whose own configuration includes it. Raises as that does."""
+    text = render(config)
+    return text[text.index("accounts {") :]
+
+
 def _user(key: str, granted: Grants, *, responds: bool = True) -> str:
     deny = f", deny: {json.dumps(granted.deny_publish)}" if granted.deny_publish else ""
     responses = f'        allow_responses: {{ max: {granted.answers}, expires: "5s" }}\n' if responds else ""

@@ -40,11 +40,20 @@ def nats() -> Object:
 
 
 def qdrant() -> Object:
-    """Of chart `qdrant` (qdrant/qdrant-helm), release `qdrant`."""
+    """Of chart `qdrant` (qdrant/qdrant-helm), release `qdrant`.
+
+    The key comes by the environment: the chart's own `apiKey` looks the Secret up when it is installed, and where it finds none
+    (`helm template`, GitOps) it starts an index that asks nobody for a key.
+    """
     return {
         "image": {"tag": "v1.19.0", "useUnprivilegedImage": True},
         "config": {"cluster": {"enabled": False}, "telemetry_disabled": True},
-        "apiKey": {"valueFrom": {"secretKeyRef": {"name": "keys-qdrant", "key": "qdrant-key"}}},
+        "env": [
+            {
+                "name": "QDRANT__SERVICE__API_KEY",
+                "valueFrom": {"secretKeyRef": {"name": "keys-qdrant", "key": "qdrant-key"}},
+            }
+        ],
         "podSecurityContext": {"runAsNonRoot": True, "fsGroup": 3000, "seccompProfile": {"type": "RuntimeDefault"}},
         "containerSecurityContext": {"runAsNonRoot": True, "runAsUser": 1000, "runAsGroup": 2000, **UNPRIVILEGED},
         "persistence": {"size": "20Gi"},

@@ -6,6 +6,7 @@ from scripts.manifests.table import (
     LAGGING,
     MONITOR_PORT,
     MONITORING,
+    NAMESPACE,
     NATS,
     THOUGHTS_DUE,
     durable_of,
@@ -16,7 +17,6 @@ from scripts.manifests.workloads import Object, meta
 from shared.contracts.services import SERVICES
 
 RUNNER = "persona_runner"
-SLOTS = 16
 DUE = "sum(swarm_thoughts_due)"
 """Personas of the whole mesh whose next step is due and has not begun."""
 
@@ -32,7 +32,7 @@ def scaled(service: str) -> Object:
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name},
             "pollingInterval": 15,
             "minReplicaCount": replicas(SERVICES[service]),
-            "maxReplicaCount": SLOTS,
+            "maxReplicaCount": SERVICES[service].slots,
             "advanced": {
                 "horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}}}
             },
@@ -59,7 +59,7 @@ def _lag(service: str) -> Object:
     return {
         "type": "nats-jetstream",
         "metadata": {
-            "natsServerMonitoringEndpoint": f"{NATS}:{MONITOR_PORT}",
+            "natsServerMonitoringEndpoint": f"{NATS}.{NAMESPACE}:{MONITOR_PORT}",
             "account": SERVICES[service].account,
             "stream": stream,
             "consumer": durable,

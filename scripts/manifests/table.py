@@ -29,7 +29,7 @@ MONITORING, KEDA = "monitoring", "keda"
 
 FILES: dict[str, str] = {
     "core.secret": "core-secret",
-    "verdict.seed": "policy_gate-1.nk",
+    "verdict.seed": "verdict-seed",
     "verdict.keys": "verdict-keys",
     "http.keys_file": "http-keys.toml",
     "s3.access_key": "s3-access",

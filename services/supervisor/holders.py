@@ -2,7 +2,7 @@
 
 Below ROOT is one folder for each holder (`keyring.py`), each a volume that only this process sees beside its holder; here also the API's
 tokens with the operator. What is there is kept, so running it again
-changes nothing; all belongs to UID, with mode 0400 in folders of 0500.
+changes nothing. Run by root all belongs to UID, with mode 0400 in folders of 0500; else to who runs it, and nobody else may read it.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ def give(root: Path, uid: int) -> None:
 def main() -> None:
     root, uid = Path(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else UID
     deliver(root)
-    give(root, uid)
-    for volume in sorted((root / DATA).iterdir()) if (root / DATA).exists() else []:
-        os.chown(volume, uid, uid)
+    if os.geteuid() == 0:
+        give(root, uid)
+        for volume in sorted((root / DATA).iterdir()) if (root / DATA).exists() else []:
+            os.chown(volume, uid, uid)
     print(f"keys of {len(HOLDERS)} holders are in {root}")
 
 

@@ -7,6 +7,7 @@
     <root>/s3, qdrant                     the stores' side of the secrets of memory
     <root>/bootstrap, operator, sys       seeds of the roles
     <root>/nats/nats.conf, broker.json    the broker's configuration and what it is made of: public keys only
+               accounts.conf              who may do what, of that; for a broker whose configuration is somebody else's
 
 Everything here is made once, kept, and may be run again after a crash between any two files. A rotation overlaps: for a while the
 broker lets in old and new seed, and verdicts of both keys are believed.
@@ -22,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from services.supervisor.keys import ensure_keys, ensure_shared, private_folder, seed_file, write_private
-from shared.broker import BrokerConfig, render, service_of
+from shared.broker import BrokerConfig, accounts, render, service_of
 from shared.contracts.services import SERVICES
 from shared.crypto import VerdictKey, new_seed, public_key, verdict_keys
 
@@ -74,6 +75,7 @@ def configure(root: Path, config: BrokerConfig) -> Path:
     private_folder(root / BROKER)
     _write(root, config)
     write_private(root / BROKER / "nats.conf", render(config))
+    write_private(root / BROKER / "accounts.conf", accounts(config))
     return root / BROKER / "nats.conf"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.unit.deploy.compose import ROOT
 Object = dict[str, Any]
 FOLDER = ROOT / "deploy" / "k8s"
 KUSTOMIZED = ("base", "autoscaled")
+PAGE = ROOT / "docs" / "kubernetes.md"
 WORKLOADS = ("StatefulSet", "Job")
 _REFERENCE = re.compile(r"\$\(([A-Z_]+)\)")
 
@@ -35,12 +37,18 @@ def render(folder: Path) -> list[Object]:
         path = folder / name
         objects += render(path) if path.is_dir() else documents(path)
     for made in spec.get("configMapGenerator", ()):
+        if made.get("behavior") == "replace":
+            objects.remove(of_kind(objects, "ConfigMap")[made["name"]])
         data = {Path(name).name: (folder / name).read_text() for name in made["files"]}
         objects.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": made["name"]}, "data": data})
     for name in spec.get("components", ()):
         inner = kustomization(folder / name)
         objects += render(folder / name)
         objects = patched(objects, inner.get("patches", ()))
+    for image in spec.get("images", ()):
+        for row in (pod(o)["containers"][0] for o in objects if o["kind"] in WORKLOADS):
+            if row["image"].partition(":")[0] == image["name"]:
+                row["image"] = f"{image['newName']}:{image['newTag']}"
     for found in objects:
         if "namespace" in spec and found["kind"] != "Namespace":
             found["metadata"]["namespace"] = spec["namespace"]
@@ -59,6 +67,15 @@ def patched(objects: list[Object], patches: Any) -> list[Object]:
                 place = place[step]
             del place[last]
     return objects
+
+
+def as_the_page_says(folder: Path) -> Path:
+    """The kustomization docs/kubernetes.md shows, in a folder below which the files are as it has them."""
+    (block,) = re.findall(r"^```yaml\n# kustomization\.yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    shutil.copytree(FOLDER, folder / "deploy" / "k8s")
+    (folder / "kustomization.yaml").write_text(block)
+    (folder / "swarm.toml").write_text((FOLDER / "base" / "swarm.toml").read_text() + "\n# changed\n")
+    return folder
 
 
 def name(found: Object) -> str:

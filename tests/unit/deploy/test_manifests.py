@@ -198,11 +198,8 @@ def test_the_broker_the_index_and_the_store_are_reached_by_the_mesh_alone() -> N
     assert {"gateway": [4096]} == {n: ports for n, ports in open_to_all.items() if ports}
 
 
-def test_what_is_scaled_is_by_a_consumer_of_the_catalog_or_a_metric_of_the_table() -> None:
-    objects = manifests.patched(
-        [*manifests.render(FOLDER / "base"), *manifests.render(FOLDER / "autoscaled")],
-        manifests.kustomization(FOLDER / "autoscaled")["patches"],
-    )
+def test_what_is_scaled_is_by_a_consumer_of_the_catalog_or_a_metric_of_the_table(tmp_path: Path) -> None:
+    objects = manifests.render(manifests.as_the_page_says(tmp_path))
     scaled = of_kind(objects, "ScaledObject")
     assert {"verifier", "policy-gate", "persona-runner"} == set(scaled)
     for name, found in scaled.items():
@@ -214,12 +211,24 @@ def test_what_is_scaled_is_by_a_consumer_of_the_catalog_or_a_metric_of_the_table
                 told = trigger["metadata"]
                 assert (told["stream"], told["consumer"]) in SERVICES[NAMES[name]].durables
                 assert told["account"] == SERVICES[NAMES[name]].account
-                assert told["natsServerMonitoringEndpoint"] == "nats:8222"
+                assert told["natsServerMonitoringEndpoint"] == "nats.swarm:8222", (
+                    "KEDA asks from a namespace of its own"
+                )
             case "prometheus":
                 asked = set(re.findall(r"swarm_\w+", trigger["metadata"]["query"]))
                 assert asked and asked <= {metric.name for metric in TABLE}
     callers = of_kind(objects, "NetworkPolicy")["nats-keda"]["spec"]["ingress"][0]["from"]
     assert callers == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}]
+
+
+def test_the_folder_of_the_page_changes_image_and_settings_and_nothing_else(tmp_path: Path) -> None:
+    objects = manifests.render(manifests.as_the_page_says(tmp_path))
+    images = {container(o)["image"] for o in objects if o["kind"] in manifests.WORKLOADS}
+    assert {"registry.example/perpetual-persona-swarms:0.1.0"} == images
+    (settings,) = of_kind(objects, "ConfigMap").values()
+    assert settings["data"]["swarm.toml"].endswith("# changed\n")
+    assert {(o["kind"], manifests.name(o)) for o in BASE} <= {(o["kind"], manifests.name(o)) for o in objects}
+    assert {"swarm"} == {o["metadata"]["namespace"] for o in objects if o["kind"] != "Namespace"}
 
 
 def test_broker_and_index_are_those_of_compose() -> None:

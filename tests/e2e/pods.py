@@ -1,0 +1,165 @@
+"""Pods of the rendered manifests as processes: the image's entry point, the container's arguments and environment, its mounts as folders.
+
+What the kubelet and the charts would do and no more: variables filled in, mounts put in place, the addresses of the cluster's Services
+made those of this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.supervisor.mesh import find_binary
+from services.supervisor.ports import free_port
+from services.supervisor.processes import die_with_parent
+from tests.unit.deploy.compose import ROOT, text
+from tests.unit.deploy.manifests import FOLDER, Object, container, environment, mounted, name, pod_labels
+
+
+def entry_point() -> list[str]:
+    """The image's."""
+    (found,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text("Dockerfile"), re.MULTILINE)
+    return [str(word) for word in json.loads(found)]
+
+
+class Places:
+    """Where on this machine is what pods find by the names of Services, and where the keys are that were made for each holder."""
+
+    def __init__(self, folder: Path, keys: Path) -> None:
+        self.folder, self.keys = folder, keys
+        self.nats, self.monitor, self.nothing = free_port(), free_port(), free_port()
+        self.monitor_url = f"http://127.0.0.1:{self.monitor}"
+
+    def addresses(self, health: int, http: int) -> dict[str, str]:
+        """What takes the place of what in a settings file."""
+        return {
+            "nats://nats:4222": f"nats://127.0.0.1:{self.nats}",
+            "http://nats:8222": self.monitor_url,
+            "minio:9000": f"127.0.0.1:{self.nothing}",
+            "http://qdrant:6333": f"http://127.0.0.1:{self.nothing}",
+            'host = "0.0.0.0"': 'host = "127.0.0.1"',
+            "port = 8080": f"port = {health}",
+            "port = 4096": f"port = {http}",
+        }
+
+
+class Pod:
+    """One container, started; `slot` is its pod's number."""
+
+    def __init__(self, workload: Object, places: Places, slot: int = 1) -> None:
+        self.name = f"{name(workload)}-{slot}"
+        self.health, http = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.health}"
+        root = places.folder / self.name
+        root.mkdir()
+        holder = pod_labels(workload)["app.kubernetes.io/name"].replace("-", "_")
+        moved: dict[str, str] = {}
+        for at, volume, part in mounted(workload, slot):
+            found = root / at.strip("/")
+            if "secret" in volume:
+                found = places.keys / holder / part
+                assert found.is_file(), f"{self.name} is to see {part} of the keys of {holder}, which has none"
+            else:
+                found.mkdir(parents=True)
+            moved[at] = str(found)
+        settings = (FOLDER / "base" / "swarm.toml").read_text()
+        for was, now in places.addresses(self.health, http).items():
+            assert was in settings
+            settings = settings.replace(was, now)
+        for at, now in moved.items():
+            settings = re.sub(rf'"{at}(?=["/])', f'"{now}', settings)
+        (root / "config" / "swarm.toml").write_text(settings)
+        row = container(workload)
+        argv = [*row.get("command", entry_point()), *row.get("args", ())]
+        assert argv[0] == "python"
+        self.said = (root / "said").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, *argv[1:]],
+            env={**_image(), **{key: _moved(value, moved) for key, value in environment(workload, slot).items()}},
+            cwd=root,
+            stdout=self.said,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+
+    async def ended(self, within_s: float) -> int:
+        """The exit code."""
+        return await asyncio.to_thread(self.process.wait, within_s)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def output(self) -> str:
+        self.said.seek(0)
+        return self.said.read()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.said.close()
+
+
+def broker(values: Object, places: Places) -> subprocess.Popen[bytes]:
+    """nats-server with the configuration the chart makes of its values, and the accounts file beside it."""
+    folder = places.folder / "nats"
+    folder.mkdir()
+    (folder / "accounts.conf").write_text((places.keys / "nats" / "accounts.conf").read_text())
+    config = values["config"]
+    jetstream = config["jetstream"]
+    (folder / "nats.conf").write_text(
+        conf(
+            {
+                "server_name": "nats-0",
+                "listen": f"127.0.0.1:{places.nats}",
+                "http": f"127.0.0.1:{places.monitor}",
+                "jetstream": {
+                    "store_dir": str(folder / "data"),
+                    "max_memory_store": 0,
+                    "max_file_store": int(jetstream["fileStore"]["maxSize"]),
+                    **jetstream["merge"],
+                },
+                **config["merge"],
+            }
+        )
+    )
+    return subprocess.Popen(
+        [find_binary("nats-server"), "-c", str(folder / "nats.conf")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=die_with_parent(os.getpid()),
+    )
+
+
+def conf(values: Mapping[str, object]) -> str:
+    """JSON, but that a key ending in `$include` becomes that directive, where its name sorts."""
+    lines = []
+    for key, value in sorted(values.items()):
+        lines.append(f"include {value};" if key.endswith("$include") else f"{json.dumps(key)}: {_nested(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _nested(value: object) -> str:
+    if isinstance(value, dict):
+        return "{\n" + "".join(f"{json.dumps(k)}: {_nested(v)}\n" for k, v in value.items()) + "}"
+    return json.dumps(value)
+
+
+def _moved(value: str, moved: Mapping[str, str]) -> str:
+    """A path below a mount is below its folder."""
+    for at, now in moved.items():
+        if value == at or value.startswith(f"{at}/"):
+            return now + value[len(at) :]
+    return value
+
+
+def _image() -> dict[str, str]:
+    """What the image says beside."""
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}

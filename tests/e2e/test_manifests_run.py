@@ -1,0 +1,109 @@
+"""What the Kubernetes manifests say runs, runs: each pod's command, environment and mounts, as a process, on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.supervisor import holders
+from shared.contracts.services import SERVICES
+from tests.e2e.pods import Places, Pod, broker
+from tests.unit.deploy import manifests
+from tests.unit.deploy.manifests import FOLDER, of_kind
+
+READY_S, GRACE_S = 90.0, 30.0
+MEMORY = "memory-compactor-1"
+
+
+async def answer(url: str, alive: Pod | None = None) -> httpx.Response:
+    """The first one there is."""
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        while True:
+            try:
+                return await client.get(url)
+            except httpx.TransportError:
+                assert alive is None or alive.process.poll() is None, f"{alive.name} ended: {alive.output()}"
+                await asyncio.sleep(0.1)
+
+
+async def ready(pod: Pod) -> dict[str, Any]:
+    """What it says once it is ready; or, of the one whose stores are not here, once it says so."""
+    told: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(READY_S):
+            while True:
+                said = await answer(f"{pod.url}/health/ready", pod)
+                told = said.json()
+                if said.status_code == 200 or (pod.name == MEMORY and set(told["problems"]) == {"memory", "cold"}):
+                    return told
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise AssertionError(f"{pod.name} was not ready in {READY_S:g} s: {told}\n{pod.output()[-4000:]}") from None
+
+
+@pytest.fixture
+async def places(tmp_path: Path) -> AsyncIterator[Places]:
+    """Keys for every holder, and the broker as its chart would start it."""
+    holders.deliver(tmp_path / "keys")
+    found = Places(tmp_path, tmp_path / "keys")
+    (values,) = manifests.documents(FOLDER / "charts" / "nats.yaml")
+    process = broker(values, found)
+    try:
+        async with asyncio.timeout(30):
+            while (await answer(f"{found.monitor_url}/healthz")).status_code != 200:
+                await asyncio.sleep(0.1)
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_each_pod_of_the_manifests_runs_is_ready_and_ends_when_told(places: Places) -> None:
+    objects = manifests.render(FOLDER / "base")
+    (job,) = of_kind(objects, "Job").values()
+    for again in range(2):
+        declares = Pod(job, places, slot=again)
+        assert await declares.ended(READY_S) == 0, declares.output()
+        assert again == ("streams are as declared" in declares.output())
+        declares.close()
+    sets = of_kind(objects, "StatefulSet")
+    pods: list[Pod] = []
+    try:
+        for workload in sets.values():
+            pods.append(Pod(workload, places))
+        pods.append(Pod(sets["verifier"], places, slot=SERVICES["verifier"].slots))
+        told = await asyncio.gather(*map(ready, pods))
+        (memory,) = (said for pod, said in zip(pods, told, strict=True) if pod.name == MEMORY)
+        assert memory["problems"]["memory"].startswith("memory waits for what is away"), memory
+        live = await asyncio.gather(*(answer(f"{pod.url}/health/live", pod) for pod in pods))
+        assert {200} == {said.status_code for said in live}
+        waiting = await what_keda_sees(places.monitor_url)
+        for found in of_kind(manifests.render(FOLDER / "autoscaled"), "ScaledObject").values():
+            (trigger,) = found["spec"]["triggers"]
+            seen = trigger["metadata"]
+            assert trigger["type"] == "prometheus" or (seen["account"], seen["stream"], seen["consumer"]) in waiting
+        for pod in pods:
+            pod.terminate()
+        codes = await asyncio.gather(*(pod.ended(GRACE_S) for pod in pods))
+        assert {pod.name: 0 for pod in pods} == {p.name: code for p, code in zip(pods, codes, strict=True)}
+    finally:
+        for pod in pods:
+            pod.close()
+
+
+async def what_keda_sees(monitor_url: str) -> set[tuple[str, str, str]]:
+    """(account, stream, consumer), as its scaler asks; one it does not find is an error, or to older ones as if the whole stream waited."""
+    found = set()
+    for account in {row.account for row in SERVICES.values()}:
+        said = (await answer(f"{monitor_url}/jsz?acc={account}&consumers=true&config=true")).json()
+        for holder in said.get("account_details", ()):
+            for stream in holder.get("stream_detail", ()):
+                for consumer in stream.get("consumer_detail", ()):
+                    assert {"num_pending", "num_ack_pending"} <= set(consumer)
+                    found.add((holder["name"], stream["name"], consumer["name"]))
+    return found
