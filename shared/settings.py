@@ -79,6 +79,9 @@ class Store(Section, frozen=True, kw_only=True):
     bytes: Annotated[int, msgspec.Meta(ge=LEAST_STORE_BYTES)] = STORE_BYTES
     """What the broker may store, at least 256 MiB. From 85 % of the log's share, or when the disk has less than 15 % of it (or of
     itself) left, observations are refused (507) and nobody thinks."""
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    """Brokers that keep each stream, 3 or 5 in a cluster. From 3 on a majority has what is acknowledged, and a broker that syncs later
+    is not refused."""
 
 
 class Core(Section, frozen=True, kw_only=True):

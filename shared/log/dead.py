@@ -63,7 +63,7 @@ async def bury(connection: Connection, who: str, stream: str, seq: int, message:
     refused = msgspec.json.decode(answer.data, type=_Answer).error
     if refused is None:
         DEAD_LETTERS.by.add(reason)
-    elif refused.get("err_code") not in WRONG_LAST_SEQUENCE:
+    elif refused.get("err_code") != WRONG_LAST_SEQUENCE:
         raise LogUnavailable(f"the dead letters refused it: {refused.get('description')}")
 
 

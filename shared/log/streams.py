@@ -114,7 +114,7 @@ _DEFAULTS: _Config = {
 }
 """What the broker (nats-server 2.15) gives a stream by itself; what is not here either is absent, false, 0 or empty."""
 _OURS_TO_LEAVE = ("name", "description", "num_replicas", "placement")
-"""What an operator may choose without changing what a stream promises."""
+"""What an operator may choose without changing what a stream promises; of replicas, to have more than are asked for."""
 
 
 class _Answer(msgspec.Struct):
@@ -128,28 +128,39 @@ def sizes(store_bytes: int) -> dict[str, int]:
     return {"SWARM": int(store_bytes * 0.99) - sum(taken.values()), **taken}
 
 
-def declared(store_bytes: int = STORE_BYTES) -> dict[str, _Config]:
-    """Every stream as it shall be in a store of this size."""
-    return {name: {**STREAMS[name], "max_bytes": size} for name, size in sizes(store_bytes).items()}
+def declared(store_bytes: int = STORE_BYTES, replicas: int = 1) -> dict[str, _Config]:
+    """Every stream as it shall be in a store of this size, on so many brokers at least.
+
+    Durable consumers have as many replicas as their stream.
+    """
+    return {
+        name: {**STREAMS[name], "max_bytes": size, "num_replicas": replicas}
+        for name, size in sizes(store_bytes).items()
+    }
 
 
 async def ensure(
-    url: str, seed_file: str | None, *, inbox_prefix: str = "_INBOX", store_bytes: int = STORE_BYTES
+    url: str,
+    seed_file: str | None,
+    *,
+    inbox_prefix: str = "_INBOX",
+    store_bytes: int = STORE_BYTES,
+    replicas: int = 1,
 ) -> list[str]:
     """Create and update all streams; one line for each change. Raises `LogUnavailable` when one cannot be made so."""
     connection = await Connection.open(
         url, name="bootstrap", seed_file=Path(seed_file) if seed_file else None, inbox_prefix=inbox_prefix
     )
     try:
-        return await reconcile(connection, store_bytes)
+        return await reconcile(connection, store_bytes, replicas)
     finally:
         await connection.close()
 
 
-async def reconcile(connection: Connection, store_bytes: int = STORE_BYTES) -> list[str]:
+async def reconcile(connection: Connection, store_bytes: int = STORE_BYTES, replicas: int = 1) -> list[str]:
     """As `ensure`, over a connection that may declare streams."""
     changes = []
-    for name, wanted in declared(store_bytes).items():
+    for name, wanted in declared(store_bytes, replicas).items():
         existing = await _info(connection, name)
         if existing is None:
             await _api(connection, f"STREAM.CREATE.{name}", {"name": name, **wanted})
@@ -161,10 +172,10 @@ async def reconcile(connection: Connection, store_bytes: int = STORE_BYTES) -> l
     return changes
 
 
-async def drift(connection: Connection, store_bytes: int = STORE_BYTES) -> list[str]:
+async def drift(connection: Connection, store_bytes: int = STORE_BYTES, replicas: int = 1) -> list[str]:
     """What differs from the declaration now, one line a stream; empty is good."""
     lines = []
-    for name, wanted in declared(store_bytes).items():
+    for name, wanted in declared(store_bytes, replicas).items():
         existing = await _info(connection, name)
         if existing is None:
             lines.append(f"{name} is missing")
@@ -181,14 +192,16 @@ async def undeclared(connection: Connection) -> list[str]:
 
 def _differing(wanted: _Config, existing: _Config) -> list[str]:
     keys = [*wanted, *(key for key in existing if key not in wanted and key not in _OURS_TO_LEAVE)]
-    return [key for key in keys if not _is(existing.get(key), _expected(wanted, key))]
+    return [key for key in keys if not _is(key, existing.get(key), _expected(wanted, key))]
 
 
 def _expected(wanted: _Config, key: str) -> object:
     return wanted.get(key, _DEFAULTS.get(key))
 
 
-def _is(value: object, expected: object) -> bool:
+def _is(key: str, value: object, expected: object) -> bool:
+    if key == "num_replicas":
+        return int(str(value or 1)) >= int(str(expected))
     if isinstance(value, dict):  # `metadata` has the broker's own notes in it, which are nobody's setting
         value = {key: each for key, each in value.items() if not key.startswith("_nats.")}
     return value == expected or not (value or expected)

@@ -14,21 +14,19 @@ from shared.log.kv import JetStreamKeyValue
 from shared.log.memory import MemoryKeyValue
 from shared.log.port import KeyValue, LogUnavailable, StaleBoundary
 from shared.log.streams import ensure
-from tests.broker import Broker
+from tests.broker import LOGS, Broker, serving
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=LOGS)
 async def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KeyValue]:
     if request.param == "memory":
         yield MemoryKeyValue()
         return
-    broker = Broker(tmp_path)
-    await broker.start()
-    await ensure(broker.url, None)
-    connection = await Connection.open(broker.url, name="test")
-    yield JetStreamKeyValue(connection, "leases")
-    await connection.close()
-    broker.kill()
+    async with serving(request.param, tmp_path) as (url, replicas):
+        await ensure(url, None, replicas=replicas)
+        connection = await Connection.open(url, name="test")
+        yield JetStreamKeyValue(connection, "leases", replicated=replicas > 1)
+        await connection.close()
 
 
 async def test_a_value_reads_back_with_its_revision(bucket: KeyValue) -> None:

@@ -27,21 +27,19 @@ from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec, Delivery, DuplicateEvent, Expect, Log, Puller, StaleBoundary, Tail
 from shared.log.streams import drift, ensure, sizes
 from shared.settings import STORE_BYTES
-from tests.broker import Broker
+from tests.broker import LOGS, Broker, serving
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=LOGS)
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
     if request.param == "memory":
         yield MemoryLog()
         return
-    broker = Broker(tmp_path)
-    await broker.start()
-    await ensure(broker.url, None)
-    connection = await Connection.open(broker.url, name="test")
-    yield JetStreamLog(connection, service="test", instance="test-1")
-    await connection.close()
-    broker.kill()
+    async with serving(request.param, tmp_path) as (url, replicas):
+        await ensure(url, None, replicas=replicas)
+        connection = await Connection.open(url, name="test")
+        yield JetStreamLog(connection, service="test", instance="test-1", replicated=replicas > 1)
+        await connection.close()
 
 
 def message(event: AnyEvent, event_id: str | None = None) -> Message:

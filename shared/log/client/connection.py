@@ -36,8 +36,10 @@ PASS_AGAIN_S = 0.1
 SWEEP_S = 0.25
 """How often requests are looked through for those whose time is over: a timer each would cost more than the request."""
 FENCED = "the log is yet to be compared with what is known of it, nothing is sent before"
-WRONG_LAST_SEQUENCE = (10071, 10164)
-"""The broker's error codes for a guard that has moved."""
+WRONG_LAST_SEQUENCE = 10071
+"""The broker's error code for a guard that has moved."""
+BEING_WRITTEN = 10164
+"""A cluster's for a guard on which something else is in flight: whether that gets in is not decided, and so this decides nothing."""
 
 
 class _Asked(msgspec.Struct, frozen=True, gc=False):
