@@ -181,6 +181,8 @@ def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = (
     log = () if serves else (LOG_STREAM,)
     for stream in (*log, *(["KV_checkpoints"] if trusted else []), *read):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
+        if trusted:
+            publish.append(f"$JS.API.STREAM.MSG.GET.{stream}")
     spoken = service.replace("_", "-")
     discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]
     opens = (f"{TAIL_OPEN}*.*.*", f"{DOOR_GET}*.*", f"{DOOR_INFO}*.*") if service == "governor" else ()

@@ -58,7 +58,7 @@ async def _declare(settings: Settings, wait_s: float) -> int:
     except LogUnavailable as error:
         return _failed(f"{error}; waited {wait_s:g} s", AWAY)
     try:
-        changes = await reconcile(connection, settings.store.bytes)
+        changes = await reconcile(connection, settings.store.bytes, settings.store.replicas)
     except LogUnavailable as error:
         hint = f"if {settings.nats.seed_file} is not the seed of the user bootstrap, that is why"
         return _failed(f"streams cannot be declared: {error}; {hint}", REFUSED)

@@ -34,6 +34,8 @@ from shared.patience import Patience
 log = structlog.get_logger()
 
 EVERY_S = 10.0
+LATE_LOOKS, AGAIN_S = 4, 0.25
+"""So often more, and so long after, it is looked whether the log really ends before what is known of it."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -141,7 +143,7 @@ class Identity:
                 except LogUnavailable as error:
                     log.debug("log_not_looked_at", why=str(error))
 
-    async def _difference(self, marks: tuple[Mark, ...]) -> str | None:
+    async def _difference(self, marks: tuple[Mark, ...], *, late: int = 0) -> str | None:
         answer = await self._connection.look("$JS.API.STREAM.INFO.SWARM")
         info = msgspec.json.decode(answer.data, type=_Info)
         if info.error is not None:
@@ -150,6 +152,9 @@ class Identity:
             return f"it was made at {info.created}, the one known before at {self._created}"
         last = info.state.last_seq
         if marks and marks[0].seq > last:
+            if late < LATE_LOOKS:  # a leader may take a moment to store what another replica has given already
+                await asyncio.sleep(AGAIN_S)
+                return await self._difference(marks, late=late + 1)
             return f"it ends at {last}, and had reached {marks[0].seq}"
         for mark, event in zip(marks, await asyncio.gather(*(self._get(mark.seq) for mark in marks)), strict=True):
             if event is None:

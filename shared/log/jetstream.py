@@ -128,9 +128,9 @@ class JetStreamLog:
             except LogUnavailable as error:
                 lost = error
                 continue
+            if ack.duplicate and ack.stream == "SWARM" and not await self._is_at(ack.seq, messages[0]):
+                raise DuplicateEvent(f"the id {messages[0].envelope.id} belongs to another event, at {ack.seq}")
             if ack.error is None and not (ack.duplicate and expect):
-                if ack.duplicate and ack.stream == "SWARM" and not await self._is_at(ack.seq, messages[0]):
-                    raise DuplicateEvent(f"the id {messages[0].envelope.id} belongs to another event, at {ack.seq}")
                 return tuple(range(ack.seq - len(encoded) + 1, ack.seq + 1))
             # a cluster knows an id again before it looks at the guard, which the one of that id has moved
             refused = ack.error or _Error(WRONG_LAST_SEQUENCE, f"the id is at {ack.seq}")

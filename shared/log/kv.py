@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from shared.log.client.connection import WRONG_LAST_SEQUENCE, Connection, is_status
+from shared.log.client.wire import Raw
 from shared.log.port import Entry, LogUnavailable, StaleBoundary
 from shared.log.reading.leader import Leader
 

@@ -77,12 +77,14 @@ class Service:
         self.settings = settings
         self.connection = connection
         self.instance = settings.instance_of(name)
+        self._replicated = settings.store.replicas > 1 and self.row.trusted
         self.log = JetStreamLog(
             connection,
             service=name,
             instance=self.instance,
             buries=self.row.trusted,
             dedup_key=settings.dedup_key(),
+            replicated=self._replicated,
         )
         witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
         self.identity = Identity(connection, self.log.trail, witness)
@@ -127,7 +129,7 @@ class Service:
 
     def bucket(self, name: str) -> KeyValue:
         """The bucket `leases`, `checkpoints` or `policies`."""
-        return JetStreamKeyValue(self.connection, name)
+        return JetStreamKeyValue(self.connection, name, replicated=self._replicated)
 
     def shell(
         self,

@@ -1,7 +1,7 @@
 """What every service's readiness tests: the promise, not the connection.
 
 Ready means that the broker stores (a test write, `probe`) and says so of itself, that the last commit to the log went in, that
-every stream is as declared to the last field, that acknowledged is on disk, and that this clock is the broker's. What a
+every stream is as declared to the last field, that acknowledged is on disk or with a majority, and that this clock is the broker's. What a
 service needs besides (S3, an index, its projection) it adds with `Service.ready`.
 
 Invariants: whoever asks is answered within about `ANSWER_S`, whatever is looked at takes longer, for who asks has patience of
@@ -105,7 +105,7 @@ def promise(
     url = settings.nats.monitor_url
 
     async def streams() -> str | None:
-        return await differing_streams(connection, settings.store.bytes)
+        return await differing_streams(connection, settings.store.bytes, settings.store.replicas)
 
     async def broker() -> str | None:
         return await unwell_broker(url)
@@ -136,10 +136,10 @@ def failing_commit(log: JetStreamLog) -> str | None:
     return f"the last commit was not stored: {log.failing}"
 
 
-async def differing_streams(connection: Connection, store_bytes: int) -> str | None:
+async def differing_streams(connection: Connection, store_bytes: int, replicas: int = 1) -> str | None:
     """What of the streams is not as declared."""
     try:
-        return "; ".join(await drift(connection, store_bytes)) or None
+        return "; ".join(await drift(connection, store_bytes, replicas)) or None
     except LogUnavailable as error:
         return f"streams cannot be read: {error}"
 

@@ -1,0 +1,153 @@
+"""What a cluster does now and then, done by one broker each time: a replica that lags, a guard on which something is in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from shared.contracts.envelope import Recorded
+from shared.log.client.connection import BEING_WRITTEN, Connection, is_status
+from shared.log.client.wire import Raw
+from shared.log.jetstream import JetStreamLog
+from shared.log.port import Expect, LogUnavailable
+from shared.log.reading import leader as leader_module
+from shared.log.reading.direct import DIRECT_GET
+from shared.log.streams import ensure
+from tests.broker import Broker
+from tests.contract.test_log import observation, reaped
+
+LAST = "persona.reaped.alpha.p2"
+
+
+class Lagging(Connection):
+    """A connection whose direct gets are answered as by a replica that has come to `reach`, `times` more times."""
+
+    reach = times = 0
+
+    async def request(self, subject: str, body: bytes = b"", **more: object) -> Raw:
+        answer = await super().request(subject, body, **more)  # type: ignore[arg-type]
+        return self._missing() if subject == DIRECT_GET and self._lags() and self._beyond(answer) else answer
+
+    async def request_many(
+        self, subject: str, *bodies: bytes, is_last: Callable[[Raw], bool], timeout_s: float = 5.0
+    ) -> list[Raw]:
+        answers = await super().request_many(subject, *bodies, is_last=is_last, timeout_s=timeout_s)
+        if subject != DIRECT_GET or not self._lags():
+            return answers
+        end = answers[-1] if is_status(answers[-1]) else self._missing()
+        reached = re.sub(rb"(UpTo-Sequence): \d+", rb"\1: %d" % self.reach, end.head)
+        seen = [answer for answer in answers if not is_status(answer) and not self._beyond(answer)]
+        return [*seen, Raw("", "", b"", reached)] if seen else [self._missing()]
+
+    def _lags(self) -> bool:
+        self.times -= 1
+        return self.times >= 0
+
+    def _beyond(self, answer: Raw) -> bool:
+        return int(answer.headers.get("Nats-Sequence", 0)) > self.reach
+
+    def _missing(self) -> Raw:
+        return Raw("", "", b"", b"NATS/1.0 404 Message Not Found\r\n\r\n")
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> AsyncIterator[str]:
+    broker = Broker(tmp_path)
+    await broker.start()
+    await ensure(broker.url, None)
+    yield broker.url
+    broker.kill()
+
+
+@pytest.mark.parametrize(
+    "filters", [(LAST,), ("persona.*.alpha.p2",), ("persona.reaped.*.*",), ("*.*.alpha.>", "audit.>")]
+)
+async def test_a_replica_that_lags_is_asked_again_until_it_has_what_the_leader_has(
+    url: str, filters: tuple[str, ...]
+) -> None:
+    connection = await Lagging.open(url, name="test")
+    assert isinstance(connection, Lagging)
+    log = JetStreamLog(connection, service="test", instance="test-1", replicated=True)
+    stale = JetStreamLog(connection, service="test", instance="test-1")
+    (first,) = await log.commit([reaped("p1")])
+    (last,) = await log.commit([reaped("p2")])
+    reads: list[Callable[[JetStreamLog], object]] = [
+        lambda log: log.read(filters),
+        lambda log: log.last(filters[:1]),
+        lambda log: log.ends(filters[:1]),
+        lambda log: log.get(last),
+    ]
+    for read in reads:
+        connection.reach, connection.times = first, 3
+        assert not await _has(last, read(stale)), "the double does not lag"
+        connection.reach, connection.times = first, 3
+        assert await _has(last, read(log))
+    await connection.close()
+
+
+async def test_a_replica_that_stays_behind_is_no_answer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shared.log.reading import reader as reader_module
+
+    monkeypatch.setattr(reader_module, "BEHIND_S", 0.1)
+    connection = await Lagging.open(url, name="test")
+    assert isinstance(connection, Lagging)
+    log = JetStreamLog(connection, service="test", instance="test-1", replicated=True)
+    (first,) = await log.commit([reaped("p1")])
+    await log.commit([reaped("p2")])
+    connection.reach, connection.times = first, 10_000
+    with pytest.raises(LogUnavailable, match="a replica has not reached"):
+        await log.read((LAST,))
+    connection.times = 0
+    await connection.close()
+
+
+async def test_a_leader_that_has_not_reached_what_was_seen_is_waited_for(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await Connection.open(url, name="test")
+    log = JetStreamLog(connection, service="test", instance="test-1")
+    (seq,) = await log.commit([observation()])
+    leader = leader_module.Leader(connection, "SWARM")
+    waiting = asyncio.create_task(leader.ends((">",), seen=seq + 1))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await log.commit([observation()])
+    assert (seq + 1,) == await waiting
+    monkeypatch.setattr(leader_module, "BEHIND_S", 0.05)
+    with pytest.raises(leader_module.Behind, match=f"not yet {seq + 2}"):
+        await leader.ends((">",), seen=seq + 2)
+    await connection.close()
+
+
+async def test_a_guard_on_which_something_is_in_flight_decides_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await Connection.open(url, name="test")
+    log = JetStreamLog(connection, service="test", instance="test-1")
+    real, refusals = connection.ask, 0
+
+    def ask(subject: str, *bodies: bytes, **more: object) -> asyncio.Future[Raw]:
+        nonlocal refusals
+        if not subject.startswith("persona.reaped") or refusals == 3:
+            return real(subject, *bodies, **more)  # type: ignore[arg-type]
+        refusals += 1
+        refused: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        body = b'{"error":{"code":400,"err_code":%d,"description":"wrong last sequence"}}' % BEING_WRITTEN
+        refused.set_result(Raw("", "", body))
+        return refused
+
+    monkeypatch.setattr(connection, "ask", ask)
+    (seq,) = await log.commit([reaped("p1")], [Expect("persona.*.alpha.>", 0)])
+    assert (3, [seq]) == (refusals, [r.seq for r in await log.read(("persona.*.alpha.>",))])
+    await connection.close()
+
+
+async def _has(seq: int, reading: object) -> bool:
+    found = await reading  # type: ignore[misc]
+    if isinstance(found, Recorded):
+        return found.seq == seq
+    return any(seq == (one.seq if isinstance(one, Recorded) else one) for one in found or ())
