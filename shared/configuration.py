@@ -168,7 +168,9 @@ def given(key: Key, env: Mapping[str, str], default: object) -> object:
     """The value as the environment has it, or `default`, which is the file's, or None. Raises `SettingsError` where it does not fit."""
     named, value = f"{key.variable}_FILE", default
     if key.variable in env:
-        value = env[key.variable]
+        value = (
+            env[key.variable].strip() if key.secret else env[key.variable]
+        )  # as from a file, where it ends with a line
     elif named in env and key.has_file:
         value = read_text(named, env[named])
     if value is not None:

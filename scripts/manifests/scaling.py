@@ -59,7 +59,7 @@ def _lag(service: str) -> Object:
     return {
         "type": "nats-jetstream",
         "metadata": {
-            "natsServerMonitoringEndpoint": f"{NATS}.{NAMESPACE}:{MONITOR_PORT}",
+            "natsServerMonitoringEndpoint": f"{NATS}-headless.{NAMESPACE}:{MONITOR_PORT}",
             "account": SERVICES[service].account,
             "stream": stream,
             "consumer": durable,

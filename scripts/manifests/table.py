@@ -45,6 +45,7 @@ REACHES: dict[str, str] = {
     "qdrant.url": "qdrant",
     "s3.endpoint": "s3",
     "model.url": "model",
+    "model.fallback_url": "model",
     "embeddings.url": "model",
     "outbound.allow_private": "outside",
 }

@@ -21,7 +21,7 @@ from scripts.manifests.table import (
     size_of,
     told,
 )
-from shared.broker import BOOTSTRAP, inbox_prefix
+from shared.broker import BOOTSTRAP
 from shared.configuration import KEYS
 from shared.contracts.services import SERVICES
 from shared.settings import reads, variable
@@ -128,7 +128,6 @@ def bootstrap() -> Object:
         "command": ["python", "-m", "services.supervisor.bootstrap"],
         "env": [
             _env("SWARM_CONFIG", f"{CONFIG}/swarm.toml"),
-            _env(variable("inbox_prefix"), inbox_prefix(BOOTSTRAP)),
             _env("SWARM_NATS_SEED_FILE", f"{KEYS_AT}/seed"),
         ],
         "resources": _resources(50, 1000, 64, 256),
@@ -177,12 +176,10 @@ def _container(service: str) -> Object:
 
 def _environment(service: str) -> list[Object]:
     """Who it is, and where its secrets are; all else is in the settings file, which is the same for all."""
-    instance = f"{service}-$(SLOT)"
     return [
         {"name": "SLOT", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{SLOT}']"}}},
         _env("SWARM_CONFIG", f"{CONFIG}/swarm.toml"),
-        _env(variable("instance"), instance),
-        _env(variable("inbox_prefix"), inbox_prefix(instance)),
+        _env(variable("instance"), f"{service}-$(SLOT)"),
         _env(variable("nats.seed_file"), f"{KEYS_AT}/seed"),
         *(_env(_file_variable(setting), f"{KEYS_AT}/{_as(setting)}") for setting in told(service, FILES)),
         *(

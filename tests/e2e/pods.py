@@ -20,7 +20,7 @@ from services.supervisor.mesh import find_binary
 from services.supervisor.ports import free_port
 from services.supervisor.processes import die_with_parent
 from tests.unit.deploy.compose import ROOT, text
-from tests.unit.deploy.manifests import FOLDER, Object, container, environment, mounted, name, pod_labels
+from tests.unit.deploy.manifests import FOLDER, Object, container, environment, mounted, name, of_the_image, pod_labels
 
 
 def entry_point() -> list[str]:
@@ -36,8 +36,10 @@ class Places:
         self.folder, self.keys = folder, keys
         self.nats, self.monitor, self.nothing = free_port(), free_port(), free_port()
         self.monitor_url = f"http://127.0.0.1:{self.monitor}"
+        self._nats = folder / "nats"
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def addresses(self, health: int, http: int) -> dict[str, str]:
+    def addresses(self, http: int) -> dict[str, str]:
         """What takes the place of what in a settings file."""
         return {
             "nats://nats:4222": f"nats://127.0.0.1:{self.nats}",
@@ -45,9 +47,44 @@ class Places:
             "minio:9000": f"127.0.0.1:{self.nothing}",
             "http://qdrant:6333": f"http://127.0.0.1:{self.nothing}",
             'host = "0.0.0.0"': 'host = "127.0.0.1"',
-            "port = 8080": f"port = {health}",
             "port = 4096": f"port = {http}",
         }
+
+    def broker(self, values: Object) -> subprocess.Popen[bytes]:
+        """nats-server with the configuration the chart makes of its values, and the accounts file beside it."""
+        self._nats.mkdir()
+        self._take_accounts()
+        config = values["config"]
+        jetstream = config["jetstream"]
+        said = {
+            "server_name": "nats-0",
+            "listen": f"127.0.0.1:{self.nats}",
+            "http": f"127.0.0.1:{self.monitor}",
+            "jetstream": {
+                "store_dir": str(self._nats / "data"),
+                "max_memory_store": 0,
+                "max_file_store": int(jetstream["fileStore"]["maxSize"]),
+                **jetstream["merge"],
+            },
+            **config["merge"],
+        }
+        (self._nats / "nats.conf").write_text(conf(said))
+        self._process = subprocess.Popen(
+            [find_binary("nats-server"), "-c", str(self._nats / "nats.conf")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+        return self._process
+
+    def reload(self) -> None:
+        """What the chart's reloader does when the accounts are others."""
+        self._take_accounts()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def _take_accounts(self) -> None:
+        (self._nats / "accounts.conf").write_text((self.keys / "nats" / "accounts.conf").read_text())
 
 
 class Pod:
@@ -70,19 +107,21 @@ class Pod:
                 found.mkdir(parents=True)
             moved[at] = str(found)
         settings = (FOLDER / "base" / "swarm.toml").read_text()
-        for was, now in places.addresses(self.health, http).items():
+        for was, now in places.addresses(http).items():
             assert was in settings
             settings = settings.replace(was, now)
         for at, now in moved.items():
             settings = re.sub(rf'"{at}(?=["/])', f'"{now}', settings)
         (root / "config" / "swarm.toml").write_text(settings)
         row = container(workload)
+        env = {**_process(), **of_the_image(), **environment(workload, slot)}
+        env |= {"SWARM_HEALTH_HOST": "127.0.0.1", "SWARM_HEALTH_PORT": str(self.health)}
         argv = [*row.get("command", entry_point()), *row.get("args", ())]
         assert argv[0] == "python"
         self.said = (root / "said").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, *argv[1:]],
-            env={**_image(), **{key: _moved(value, moved) for key, value in environment(workload, slot).items()}},
+            env={key: _moved(value, moved) for key, value in env.items()},
             cwd=root,
             stdout=self.said,
             stderr=subprocess.STDOUT,
@@ -107,37 +146,6 @@ class Pod:
         self.said.close()
 
 
-def broker(values: Object, places: Places) -> subprocess.Popen[bytes]:
-    """nats-server with the configuration the chart makes of its values, and the accounts file beside it."""
-    folder = places.folder / "nats"
-    folder.mkdir()
-    (folder / "accounts.conf").write_text((places.keys / "nats" / "accounts.conf").read_text())
-    config = values["config"]
-    jetstream = config["jetstream"]
-    (folder / "nats.conf").write_text(
-        conf(
-            {
-                "server_name": "nats-0",
-                "listen": f"127.0.0.1:{places.nats}",
-                "http": f"127.0.0.1:{places.monitor}",
-                "jetstream": {
-                    "store_dir": str(folder / "data"),
-                    "max_memory_store": 0,
-                    "max_file_store": int(jetstream["fileStore"]["maxSize"]),
-                    **jetstream["merge"],
-                },
-                **config["merge"],
-            }
-        )
-    )
-    return subprocess.Popen(
-        [find_binary("nats-server"), "-c", str(folder / "nats.conf")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=die_with_parent(os.getpid()),
-    )
-
-
 def conf(values: Mapping[str, object]) -> str:
     """JSON, but that a key ending in `$include` becomes that directive, where its name sorts."""
     lines = []
@@ -160,6 +168,6 @@ def _moved(value: str, moved: Mapping[str, str]) -> str:
     return value
 
 
-def _image() -> dict[str, str]:
-    """What the image says beside."""
+def _process() -> dict[str, str]:
+    """How Python finds the project here, as the image has it there."""
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}

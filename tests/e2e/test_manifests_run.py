@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.supervisor import holders
+from services.supervisor import holders, keyring
 from shared.contracts.services import SERVICES
-from tests.e2e.pods import Places, Pod, broker
+from tests.e2e.pods import Places, Pod
 from tests.unit.deploy import manifests
 from tests.unit.deploy.manifests import FOLDER, of_kind
 
@@ -61,7 +61,7 @@ async def places(tmp_path: Path) -> AsyncIterator[Places]:
     holders.deliver(tmp_path / "keys")
     found = Places(tmp_path, tmp_path / "keys")
     (values,) = manifests.documents(FOLDER / "charts" / "nats.yaml")
-    process = broker(values, found)
+    process = found.broker(values)
     try:
         async with asyncio.timeout(30):
             while (await answer(f"{found.monitor_url}/healthz")).status_code != 200:
@@ -85,7 +85,6 @@ async def test_each_pod_of_the_manifests_runs_is_ready_and_ends_when_told(places
     try:
         for workload in sets.values():
             pods.append(Pod(workload, places))
-        pods.append(Pod(sets["verifier"], places, slot=SERVICES["verifier"].slots))
         told = await asyncio.gather(*map(ready, pods))
         assert [MEMORY] == [pod.name for pod, said in zip(pods, told, strict=True) if not said["ready"]]
         live = await asyncio.gather(*(answer(f"{pod.url}/health/live", pod) for pod in pods))
@@ -95,6 +94,12 @@ async def test_each_pod_of_the_manifests_runs_is_ready_and_ends_when_told(places
             (trigger,) = found["spec"]["triggers"]
             seen = trigger["metadata"]
             assert trigger["type"] == "prometheus" or (seen["account"], seen["stream"], seen["consumer"]) in waiting
+        one_more = SERVICES["verifier"].slots + 1
+        keyring.add(places.keys, f"verifier-{one_more}")
+        places.reload()
+        pods.append(Pod(sets["verifier"], places, slot=one_more))
+        await ready(pods[-1])
+        assert {None} == {pod.process.poll() for pod in pods}
         for pod in pods:
             pod.terminate()
         codes = await asyncio.gather(*(pod.ended(GRACE_S) for pod in pods))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.unit.deploy.compose import ROOT
+from tests.unit.deploy.compose import ROOT, text
 
 Object = dict[str, Any]
 FOLDER = ROOT / "deploy" / "k8s"
@@ -117,9 +117,15 @@ def environment(workload: Object, slot: int = 1) -> dict[str, str]:
     return env
 
 
-def expanded(text: str, env: dict[str, str]) -> str:
+def of_the_image() -> dict[str, str]:
+    """Settings that the image's environment has, where the manifests say nothing else."""
+    lines = text("Dockerfile").replace("\\\n", " ").splitlines()
+    return dict(re.findall(r"\b(SWARM_\w+)=(\S+)", " ".join(line for line in lines if line.startswith("ENV "))))
+
+
+def expanded(value: str, env: dict[str, str]) -> str:
     """`$(NAME)` of what was said before it."""
-    return _REFERENCE.sub(lambda found: env[found[1]], text)
+    return _REFERENCE.sub(lambda found: env[found[1]], value)
 
 
 def mounted(workload: Object, slot: int = 1) -> Iterator[tuple[str, Object, str]]:

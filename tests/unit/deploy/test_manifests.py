@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.manifests import generate
-from scripts.manifests.table import FILES, name_of
+from scripts.manifests.table import FILES, REACHES, name_of
 from services.supervisor import holders
 from shared.configuration import KEYS, VARIABLES, load
 from shared.contracts.services import SERVICES
@@ -104,7 +104,7 @@ def test_a_process_is_told_only_settings_it_reads(name: str) -> None:
     brought = [e for e in container(TOLD[name])["env"] if "secretKeyRef" in e.get("valueFrom", {})]
     assert all(KEYS[VARIABLES[e["name"]]].secret and reads(process(name), VARIABLES[e["name"]]) for e in brought)
     if name in SETS:
-        assert (env["SWARM_INSTANCE"], env["SWARM_INBOX_PREFIX"]) == (f"{NAMES[name]}-3", f"_INBOX_{NAMES[name]}-3")
+        assert env["SWARM_INSTANCE"] == f"{NAMES[name]}-3"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,11 @@ def test_a_pod_sees_its_holders_secrets_its_own_seed_and_no_others(name: str, ke
 def test_the_settings_file_and_the_environment_are_all_a_process_needs(name: str, keys: Path, tmp_path: Path) -> None:
     env = environment(TOLD[name])
     places = {at: keys / process(name) / part for at, volume, part in mounted(TOLD[name]) if "secret" in volume}
-    env = {k: str(places.get(v, v)) for k, v in env.items()} | {"SWARM_CONFIG": str(FOLDER / "base" / "swarm.toml")}
+    env = (
+        manifests.of_the_image()
+        | {k: str(places.get(v, v)) for k, v in env.items()}
+        | {"SWARM_CONFIG": str(FOLDER / "base" / "swarm.toml")}
+    )
     settings = load(env, process=process(name))
     assert settings.nats.url == "nats://nats:4222"
     if name in SETS:
@@ -176,6 +180,11 @@ def test_nobody_reaches_anybody_but_the_broker_and_whom_it_is_told_the_place_of(
     } == {name: peers for name, peers in beyond.items() if peers}
 
 
+def test_every_place_a_service_is_told_is_one_it_may_reach() -> None:
+    places = {key for key in KEYS if re.search(r"(\.|_)(url|endpoint)$", key)} - {"nats.url", "nats.monitor_url"}
+    assert places == {setting for setting in REACHES if setting != "outbound.allow_private"}
+
+
 def test_private_addresses_and_the_clouds_metadata_are_not_outside() -> None:
     (block,) = [
         peer["ipBlock"] for rule in POLICIES["actuator"]["spec"]["egress"] for peer in rule["to"] if "ipBlock" in peer
@@ -211,9 +220,7 @@ def test_what_is_scaled_is_by_a_consumer_of_the_catalog_or_a_metric_of_the_table
                 told = trigger["metadata"]
                 assert (told["stream"], told["consumer"]) in SERVICES[NAMES[name]].durables
                 assert told["account"] == SERVICES[NAMES[name]].account
-                assert told["natsServerMonitoringEndpoint"] == "nats.swarm:8222", (
-                    "KEDA asks from a namespace of its own"
-                )
+                assert told["natsServerMonitoringEndpoint"] == "nats-headless.swarm:8222", "of a cluster each by name"
             case "prometheus":
                 asked = set(re.findall(r"swarm_\w+", trigger["metadata"]["query"]))
                 assert asked and asked <= {metric.name for metric in TABLE}
