@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.governor.service import limits_of
@@ -34,8 +35,10 @@ async def open_log(compose: Compose) -> JetStreamLog:
     return JetStreamLog(connection, service="judge", instance="judge-1")
 
 
-async def container_storm(compose: Compose, *, seed: int, minutes: float, say: Say) -> Report:
-    """The whole storm on a mesh that is up, with the settings of `environment`."""
+async def container_storm(
+    compose: Compose, *, seed: int, minutes: float, say: Say, scale: Mapping[str, int] | None = None
+) -> Report:
+    """The whole storm on a mesh that is up, with the settings of `environment`; at half time services are scaled."""
     dice = random.Random(seed)
     report = Report(seed=seed, minutes=minutes)
     sink, log = ContainerSink(compose), await open_log(compose)
@@ -48,7 +51,13 @@ async def container_storm(compose: Compose, *, seed: int, minutes: float, say: S
         async with asyncio.TaskGroup() as group:
             for client in (load.observe, load.families, load.propose):
                 group.create_task(client())
-            report.struck = await _strike(compose, dice, minutes * 60, say)
+            report.struck = await _strike(compose, dice, minutes * 30, say)
+            if scale:
+                say(f"scaled: {', '.join(f'{service} to {count}' for service, count in scale.items())}")
+                words = [word for service, count in scale.items() for word in ("--scale", f"{service}={count}")]
+                await compose.run("up", "-d", "--no-build", "--no-recreate", *words, timeout_s=300)
+            for fault, times in (await _strike(compose, dice, minutes * 30, say, scale or {})).items():
+                report.struck[fault] = report.struck.get(fault, 0) + times
             load.stop.set()
         say("no more faults; waiting until everything has come to rest")
         began = time.monotonic()
@@ -71,26 +80,25 @@ async def container_storm(compose: Compose, *, seed: int, minutes: float, say: S
 
 
 def _killed(report: Report, project: str, container: str) -> int:
-    service = container.removeprefix(f"{project}-").rpartition("-")[0]
-    return report.struck.get(f"kill {service}", 0)
+    return report.struck.get(f"kill {container.removeprefix(f'{project}-')}", 0)
 
 
-async def kill(compose: Compose, service: str) -> bool:
+async def kill(compose: Compose, service: str, index: int) -> bool:
     """kill -9 of all in the container; its init ends with it, and the restart policy starts it anew."""
-    return await compose.signal(service, "KILL")
+    return await compose.signal(service, "KILL", index=index)
 
 
-async def stall(compose: Compose, service: str) -> bool:
+async def stall(compose: Compose, service: str, index: int) -> bool:
     """SIGSTOP for longer than a lease or an acknowledgement lasts."""
-    if not await compose.signal(service, "STOP"):
+    if not await compose.signal(service, "STOP", index=index):
         return False
     await asyncio.sleep(STALL_S)
-    return await compose.signal(service, "CONT")
+    return await compose.signal(service, "CONT", index=index)
 
 
-async def cut(compose: Compose, service: str) -> bool:
+async def cut(compose: Compose, service: str, index: int) -> bool:
     """Off the bus, and on it again: nothing passes, and nobody is told."""
-    container, network = f"{compose.name}-{service}-1", f"{compose.name}_bus"
+    container, network = f"{compose.name}-{service}-{index}", f"{compose.name}_bus"
     if not await _docker("network", "disconnect", "--force", network, container):
         return False
     await asyncio.sleep(STALL_S)
@@ -107,24 +115,27 @@ async def _docker(*words: str) -> bool:
     return await process.wait() == 0
 
 
-async def _strike(compose: Compose, dice: random.Random, seconds: float, say: Say) -> dict[str, int]:
+async def _strike(
+    compose: Compose, dice: random.Random, seconds: float, say: Say, scale: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Every fault on every container in random order, at random moments; how often each struck. All healthy afterwards."""
     struck: Counter[str] = Counter()
     until = time.monotonic() + seconds
-    pending: list[tuple[str, str]] = []
+    pending: list[tuple[str, str, int]] = []
     while time.monotonic() < until:
         await asyncio.sleep(min(0.5 + dice.random() * 3.0, max(0.0, until - time.monotonic())))
         if not pending:
             pending = [
-                (fault, name)
+                (fault, name, index)
                 for fault in FAULTS
                 for name in (*SERVICES, *(() if fault == "cut" else ("nats", "minio")))
+                for index in range(1, (scale or {}).get(name, 1) + 1)
             ]
             dice.shuffle(pending)
-        fault, name = pending.pop()
-        if await FAULTS[fault](compose, name):
-            struck[f"{fault} {name}"] += 1
-            say(f"{fault} {name}")
+        fault, name, index = pending.pop()
+        if await FAULTS[fault](compose, name, index):
+            struck[f"{fault} {name}-{index}"] += 1
+            say(f"{fault} {name}-{index}")
     await healthy(compose)
     return dict(struck)
 
