@@ -49,7 +49,8 @@ def ensure_shared(root: Path, name: str, holders: Iterable[str], *, length: int)
         private_folder(file.parent)
         if not file.exists() or file.read_text() != text:
             write_private(file, text)
-    (root / name).unlink(missing_ok=True)
+    if (root / name).exists():  # asked first, for the folder above the holders' may be read-only
+        (root / name).unlink()
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -174,6 +176,26 @@ def test_every_holder_has_what_is_its_own_and_nobody_elses(tmp_path: Path) -> No
     before = {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
     holders.deliver(tmp_path)
     assert before == {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
+
+
+def test_keys_are_made_where_only_the_holders_folders_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for holder in holders.HOLDERS:
+        (tmp_path / holder).mkdir()
+
+    def read_only(call: Callable[..., None]) -> Callable[..., None]:
+        def refuse(path: Path, *rest: object, **named: object) -> None:
+            if Path(path).parent == tmp_path:
+                raise OSError(errno.EROFS, "Read-only file system", str(path))
+            call(path, *rest, **named)
+
+        return refuse
+
+    for name in ("unlink", "rename"):
+        monkeypatch.setattr(os, name, read_only(getattr(os, name)))
+    holders.deliver(tmp_path)
+    holders.deliver(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
