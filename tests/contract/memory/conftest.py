@@ -45,6 +45,23 @@ async def local_engine(folder: Path) -> AsyncIterator[VectorIndex]:
 
 
 @asynccontextmanager
+async def api(folder: Path) -> AsyncIterator[VectorIndex]:
+    """As it asks a server, each request held to the server's own document."""
+    from qdrant_client import AsyncQdrantClient
+
+    from tests.contract.memory.qdrant_api import BASE, DOCUMENT, QdrantApi
+
+    served = QdrantApi()
+    client = AsyncQdrantClient(url=BASE, api_key="secret", transport=served, check_compatibility=False)
+    index = ServerIndex(client, "memory", DIM)
+    await index.prepare()
+    yield index
+    assert "secret" == served.key
+    assert served.asked <= {(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    await index.close()
+
+
+@asynccontextmanager
 async def server(folder: Path) -> AsyncIterator[VectorIndex]:
     url = os.environ.get("SWARM_TEST_QDRANT_URL")
     if not url:
@@ -56,7 +73,7 @@ async def server(folder: Path) -> AsyncIterator[VectorIndex]:
     await index.close()
 
 
-@pytest.fixture(params=[edge, local_engine, server], ids=lambda factory: factory.__name__)
+@pytest.fixture(params=[edge, local_engine, api, server], ids=lambda factory: factory.__name__)
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorIndex]:
     async with request.param(tmp_path) as opened:
         yield opened
