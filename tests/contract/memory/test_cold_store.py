@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,9 +27,23 @@ async def connect(server: Weed, bucket: str = "") -> S3Cold:
     return store
 
 
-@pytest.fixture
-async def cold(weed: Weed) -> AsyncIterator[S3Cold]:
-    store = await connect(weed)
+@pytest.fixture(params=["embedded", "named"])
+async def cold(request: pytest.FixtureRequest, weed: Weed) -> AsyncIterator[S3Cold]:
+    """On the embedded server, and on the one that `SWARM_TEST_S3_URL` names, as `http://KEY:SECRET@host:port`."""
+    if request.param == "embedded":
+        store = await connect(weed)
+    else:
+        named = urlsplit(os.environ.get("SWARM_TEST_S3_URL", ""))
+        if not named.hostname:
+            pytest.skip("SWARM_TEST_S3_URL names no S3 server")
+        store = S3Cold(
+            f"{named.hostname}:{named.port}",
+            f"test-{uuid.uuid4().hex[:12]}",
+            access_key=named.username or "",
+            secret_key=named.password or "",
+            secure=named.scheme == "https",
+        )
+        assert await store.problem() is None
     yield store
     await store.close()
 
