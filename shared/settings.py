@@ -3,6 +3,7 @@
 A setting's key is its place: `port` of `[http]` in the TOML file is `http.port`, and `SWARM_HTTP_PORT` in the environment. What stands
 below a field says what it means, with its unit; `docs/settings.md` is made of that. `READS` is the one table of who is told what: a
 process decodes what its row names and nothing else, so another's section cannot end it, and the supervisor hands each service just that.
+It is a long file because it is the only place.
 """
 
 from __future__ import annotations
@@ -49,12 +50,18 @@ class Nats(Section, frozen=True, kw_only=True):
     """The broker."""
 
     url: str = "nats://127.0.0.1:4222"
-    """Where it is."""
+    """Where it is: one URL, or several of one cluster. With `tls://`, or a `ca_file`, nothing is said to a server without TLS."""
     monitor_url: str = ""
     """Base of its monitoring pages, such as `http://nats:8222`: what it says of itself, and whether it syncs before it acknowledges.
     Empty is port 8222 of the broker's host, which is asked for the second only."""
     seed_file: str = ""
     """File with the seed (nkey) this process logs in with."""
+    ca_file: str = ""
+    """Certificates (PEM) of whom to believe that it is the broker; none is whom this machine believes."""
+    cert_file: str = ""
+    """Certificate (PEM) to show a broker that wants one."""
+    key_file: str = ""
+    """Private key (PEM) of it."""
 
     @property
     def monitor(self) -> str:
@@ -174,7 +181,7 @@ class S3(Section, frozen=True, kw_only=True):
     """Cold memory: snapshots."""
 
     endpoint: str = ""
-    """`host:port` of an S3 store."""
+    """An S3 store: `http://host:port`, `https://host`, or `host:port`, which `secure` tells apart."""
     access_key: Secret = ""
     """Who asks."""
     secret_key: Secret = ""
@@ -182,7 +189,15 @@ class S3(Section, frozen=True, kw_only=True):
     bucket: str = "swarm"
     """Made when it is not there."""
     secure: bool = False
-    """Whether it is asked over TLS."""
+    """Whether an `endpoint` without `http://` or `https://` is asked over TLS."""
+    ca_file: str = ""
+    """Certificates (PEM) of whom to believe that it is the store; none is whom this machine believes."""
+    region: str = "us-east-1"
+    """Where the bucket is, or is made."""
+    path_style: bool = True
+    """Whether the bucket is in the path (MinIO, SeaweedFS) or else in the host's name (AWS)."""
+    versioning: bool = True
+    """Whether the bucket is to keep what is overwritten or deleted: switched on at the first use, and readiness says where it cannot be."""
 
 
 class Qdrant(Section, frozen=True, kw_only=True):
@@ -192,6 +207,8 @@ class Qdrant(Section, frozen=True, kw_only=True):
     """Such as `http://qdrant:6333`; empty is the embedded engine."""
     api_key: Secret = ""
     """Where it wants one."""
+    ca_file: str = ""
+    """Certificates (PEM) of whom to believe that it is the server; none is whom this machine believes."""
 
 
 class Embeddings(Section, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from shared.memory.port import Embedder, VectorIndex
 from shared.metrics.table import MEMORY_BEHIND, MEMORY_BEHIND_S
 from shared.runtime.service import Service
 from shared.runtime.vitals.readiness import cached
-from shared.settings import Settings
+from shared.settings import Settings, SettingsError
 
 COLD_LOOKED_AT_EVERY_S = 10.0
 WAITING_AT_ONCE = 64
@@ -27,13 +27,10 @@ SNAPSHOTTED = ("persona.draining", "thought.generated")
 async def wire(service: Service) -> None:
     """Open memory, give it a head start when it is empty, and feed it."""
     settings = service.settings
-    cold = S3Cold(
-        settings.s3.endpoint,
-        settings.s3.bucket,
-        access_key=settings.s3.access_key,
-        secret_key=settings.s3.secret_key,
-        secure=settings.s3.secure,
-    )
+    try:
+        cold = S3Cold.of(settings.s3)
+    except ValueError as error:
+        raise SettingsError(f"SWARM_S3_*: {error}") from error
     service.on_close(cold.close)
 
     async def embedder() -> Embedder:
@@ -58,6 +55,7 @@ async def wire(service: Service) -> None:
     MEMORY_BEHIND.follow(lambda: opening.behind().events)
     MEMORY_BEHIND_S.follow(lambda: opening.behind().seconds)
     service.ready("cold", cached(cold_problem, COLD_LOOKED_AT_EVERY_S))
+    service.health.warn("cold", lambda: cold.warning)
 
     decider = Compactor(every_thoughts=settings.snapshot.every_thoughts)
     # most of the time they wait for the index or for cold storage
@@ -83,7 +81,9 @@ async def _index(settings: Settings, embedder: Embedder) -> VectorIndex:
         from shared.memory.index.server import ServerIndex
 
         key = settings.qdrant.api_key or None
-        return await ServerIndex.open(settings.qdrant.url, f"memory-{name}", embedder.dim, api_key=key)
+        return await ServerIndex.open(
+            settings.qdrant.url, f"memory-{name}", embedder.dim, api_key=key, ca_file=settings.qdrant.ca_file
+        )
     from shared.memory.index.edge import EdgeIndex
 
     return await EdgeIndex.open(Path(settings.data_dir) / "memory" / name, embedder.dim)

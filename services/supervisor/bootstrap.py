@@ -18,6 +18,7 @@ import structlog
 from shared.broker import BOOTSTRAP, inbox_prefix
 from shared.configuration import load
 from shared.log.client.connection import Connection
+from shared.log.client.tls import context
 from shared.log.port import LogUnavailable
 from shared.log.streams import reconcile
 from shared.settings import Settings, SettingsError
@@ -47,12 +48,14 @@ def declare(settings: Settings, *, wait_s: float) -> int:
 
 async def _declare(settings: Settings, wait_s: float) -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    tls = context(settings.nats)
     try:
         connection = await Connection.open(
             settings.nats.url,
             name=BOOTSTRAP,
             seed_file=Path(settings.nats.seed_file),
             inbox_prefix=inbox_prefix(BOOTSTRAP),
+            tls=tls,
             wait_s=wait_s,
         )
     except LogUnavailable as error:

@@ -11,20 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from xml.etree.ElementTree import ParseError
 
 import minio
 import urllib3
+from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error
+from minio.versioningconfig import VersioningConfig
 
 from shared.memory.port import ColdCorrupt, ColdMissing, ColdUnavailable
 from shared.metrics.table import S3_FAILED, S3_SECONDS
+from shared.settings import S3
 
 T = TypeVar("T")
 _THREADS = 8
+_LATER = ("InternalError", "ServiceUnavailable", "SlowDown")
+"""What a store says that can do it, and cannot do it now."""
 _RETRIES = urllib3.Retry(
     total=None,
     connect=2,
@@ -41,7 +48,11 @@ _RETRIES = urllib3.Retry(
 
 
 class S3Cold:
-    """A `ColdStore` in one bucket, which is made when it is missing. `endpoint` is host:port. The first use connects."""
+    """A `ColdStore` in one bucket, which is made when it is missing. The first use connects.
+
+    `endpoint` is `http://host:port`, `https://host:port`, or `host:port`, which `secure` tells apart. Raises `ValueError` for what is none,
+    and for a `ca_file` that cannot be used.
+    """
 
     def __init__(
         self,
@@ -52,18 +63,55 @@ class S3Cold:
         secret_key: str,
         secure: bool = False,
         region: str = "us-east-1",
+        ca_file: str = "",
+        path_style: bool = True,
+        versioning: bool = True,
     ) -> None:
+        scheme, split, rest = endpoint.rpartition("://")
+        if split and scheme not in ("http", "https"):
+            raise ValueError(f"endpoint {endpoint!r} is to begin with http:// or https://, or to be host:port")
+        try:
+            trust = ssl.create_default_context(cafile=ca_file or None)
+        except OSError as error:
+            raise ValueError(f"ca_file {ca_file}: {error.strerror or error}; want certificates in PEM") from error
         http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=2, read=10),
             maxsize=_THREADS,
             retries=_RETRIES,
+            ssl_context=trust,
         )
         self._client = minio.Minio(
-            endpoint, access_key=access_key, secret_key=secret_key, secure=secure, region=region, http_client=http
+            rest.rstrip("/"),
+            access_key=access_key,
+            secret_key=secret_key,
+            secure=scheme == "https" if split else secure,
+            region=region,
+            http_client=http,
         )
-        self._bucket = bucket
+        if path_style:
+            self._client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+        else:
+            self._client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+        self._bucket, self._versioning = bucket, versioning
+        self.warning: str | None = None
+        """What is not as it should be, although the store works."""
         self._is_there = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="cold")
+
+    @classmethod
+    def of(cls, settings: S3) -> S3Cold:
+        """The store the settings name. Raises `ValueError`."""
+        return cls(
+            settings.endpoint,
+            settings.bucket,
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            secure=settings.secure,
+            region=settings.region,
+            ca_file=settings.ca_file,
+            path_style=settings.path_style,
+            versioning=settings.versioning,
+        )
 
     async def problem(self) -> str | None:
         """Why the store cannot be used now; None when it answers."""
@@ -80,6 +128,22 @@ class S3Cold:
         except S3Error as error:
             if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):  # another service was first
                 raise
+        if self._versioning:
+            self._keep_versions()
+
+    def _keep_versions(self) -> None:
+        """Snapshots are written without it too: whoever may not switch it on says so, and goes on."""
+        try:
+            if self._client.get_bucket_versioning(self._bucket).status != ENABLED:
+                self._client.set_bucket_versioning(self._bucket, VersioningConfig(ENABLED))
+            self.warning = None
+        except (S3Error, ParseError) as error:
+            if isinstance(error, S3Error) and error.code in _LATER:
+                raise
+            self.warning = (
+                f"bucket {self._bucket} keeps no versions, so what is overwritten or deleted is gone, and they cannot be switched on: "
+                f"{error}; do it yourself, or set SWARM_S3_VERSIONING=false"
+            )
 
     async def put(self, key: str, data: bytes) -> bool:
         digest = hashlib.sha256(data).hexdigest()

@@ -1,30 +1,33 @@
-"""Finding a real broker: keys it does not know, and keys that are none, are said with what to do."""
+"""Finding a real broker: keys it does not know and keys that are none are said with what to do, and who it is is made sure of."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-import nkeys
 import pytest
 
-from services.supervisor.keys import ensure_keys, seed_file
 from services.supervisor.ports import free_port
+from shared.crypto import new_seed, public_key
 from shared.log.client.connection import Connection, shown
+from shared.log.client.tls import context
 from shared.log.port import LogUnavailable
+from shared.settings import Nats, SettingsError
 from tests.broker import Broker
+from tests.tls import pair
 
 WAIT_S = 0.3
 
 
 def user_seed(folder: Path, name: str) -> tuple[Path, str]:
-    """The file of a user's seed, and the public key."""
-    public = ensure_keys(folder, (name,))[name]
-    return seed_file(folder, name), public
+    """The file of a new user's seed, and the public key."""
+    file, seed = folder / f"{name}.nk", new_seed()
+    file.write_text(seed)
+    return file, public_key(seed)
 
 
 async def test_a_key_the_broker_does_not_know_is_waited_for_until_it_does(tmp_path: Path) -> None:
-    (known, public), (other, _) = user_seed(tmp_path, "known"), user_seed(tmp_path, "other")
+    (known, public), (other, added) = user_seed(tmp_path, "known"), user_seed(tmp_path, "other")
     broker = Broker(tmp_path, more=f"authorization {{ users: [ {{ nkey: {public} }} ] }}")
     await broker.start()
     try:
@@ -34,7 +37,6 @@ async def test_a_key_the_broker_does_not_know_is_waited_for_until_it_does(tmp_pa
         ):
             await Connection.open(broker.url, name="other", seed_file=other, wait_s=WAIT_S)
         waiting = asyncio.create_task(Connection.open(broker.url, name="other", seed_file=other, wait_s=None))
-        added = nkeys.from_seed(bytearray(other.read_bytes().strip())).public_key.decode()
         broker.kill()
         broker.config.write_text(
             broker.config.read_text().replace(f"nkey: {public} }}", f"nkey: {public} }}, {{ nkey: {added} }}")
@@ -80,3 +82,63 @@ async def test_what_somebody_put_into_a_url_to_log_in_with_is_not_said() -> None
     with pytest.raises(LogUnavailable) as refused:
         await Connection.open(url, name="test", wait_s=WAIT_S)
     assert "hush" not in str(refused.value)
+
+
+# -- TLS ------------------------------------------------------------------------------------------------------------------
+
+
+async def reached(nats: Nats) -> str:
+    """How the connection is: "ok", or why there is none."""
+    try:
+        connection = await Connection.open(nats.url, name="test", tls=context(nats), wait_s=WAIT_S)
+    except LogUnavailable as error:
+        return str(error)
+    await connection.close()
+    return "ok"
+
+
+async def test_over_tls_only_who_is_believed_is_spoken_to_and_shown_a_certificate(tmp_path: Path) -> None:
+    (shown_, key), (mine, my_key), (other, _) = (pair(tmp_path, name) for name in ("broker", "client", "other"))
+    tls = f'tls {{\n cert_file: "{shown_}"\n key_file: "{key}"\n ca_file: "{mine}"\n verify: true\n}}'
+    broker = Broker(tmp_path, more=tls)
+    await broker.start()
+    url = broker.url.replace("nats://", "tls://")
+    me = {"cert_file": str(mine), "key_file": str(my_key)}
+    try:
+        assert await reached(Nats(url=url, ca_file=str(shown_), **me)) == "ok"
+        assert await reached(Nats(url=broker.url, ca_file=str(shown_), **me)) == "ok"
+        several = f"tls://127.0.0.1:{free_port()},{url}"
+        assert await reached(Nats(url=several, ca_file=str(shown_), **me)) == "ok"
+        for nats in (Nats(url=url, **me), Nats(url=url, ca_file=str(other), **me)):
+            assert "CERTIFICATE_VERIFY_FAILED" in await reached(nats)
+        assert await reached(Nats(url=url, ca_file=str(shown_))) != "ok"  # it shows nothing
+    finally:
+        broker.kill()
+
+
+async def test_nothing_is_said_in_the_clear_to_who_was_to_speak_tls(tmp_path: Path) -> None:
+    (ca, _) = pair(tmp_path, "broker")
+    broker = Broker(tmp_path)
+    await broker.start()
+    try:
+        for nats in (Nats(url=broker.url.replace("nats://", "tls://")), Nats(url=broker.url, ca_file=str(ca))):
+            assert "nothing is said to it in the clear" in await reached(nats)
+    finally:
+        broker.kill()
+
+
+def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    shown_, key = pair(tmp_path, "one")
+    _, other_key = pair(tmp_path, "other")
+    assert context(Nats()) is None
+    for nats, said in (
+        (Nats(ca_file=str(tmp_path / "no.crt")), r"SWARM_NATS_CA_FILE=.*no\.crt: No such file"),
+        (Nats(ca_file=str(key)), r"SWARM_NATS_CA_FILE=.*one\.key: "),
+        (
+            Nats(cert_file=str(shown_), key_file=str(other_key)),
+            r"SWARM_NATS_CERT_FILE=.*one\.crt, SWARM_NATS_KEY_FILE=.*other\.key: ",
+        ),
+        (Nats(ca_file=str(shown_), key_file=str(key)), "SWARM_NATS_KEY_FILE needs SWARM_NATS_CERT_FILE"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            context(nats)

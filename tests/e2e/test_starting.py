@@ -21,9 +21,12 @@ from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.client.connection import Connection
+from shared.log.client.tls import context
 from shared.log.jetstream import JetStreamLog
-from shared.log.streams import ensure
+from shared.log.streams import ensure, reconcile
+from shared.settings import Nats
 from tests.broker import Broker
+from tests.tls import pair
 
 END_S = 9.0
 """Before the kill -9 of whoever ends containers, which waits 10 s."""
@@ -172,3 +175,23 @@ async def test_a_folder_that_cannot_be_written_is_waited_for(tmp_path: Path) -> 
         await verifier.says("it waits for the broker")
         assert ["its folder", "the broker"] == verifier.waited_for()
         assert await verifier.end() == 0
+
+
+async def test_a_service_is_ready_on_a_broker_that_speaks_tls(tmp_path: Path) -> None:
+    shown, key = pair(tmp_path, "broker")
+    broker = Broker(tmp_path, more=f'tls {{\n cert_file: "{shown}"\n key_file: "{key}"\n}}')
+    await broker.start()
+    url = f"tls://127.0.0.1:{free_port()},{broker.url.replace('nats', 'tls')}"
+    try:
+        connection = await Connection.open(url, name="test", tls=context(Nats(ca_file=str(shown))))
+        await reconcile(connection)
+        await connection.close()
+        with started("verifier", tmp_path, url, SWARM_NATS_CA_FILE=str(shown)) as verifier:
+            await verifier.says('"ready":true')
+            broker.kill()
+            await verifier.says("the connection to NATS is down")
+            await broker.start()
+            await verifier.says('"ready":true')
+            assert await verifier.end() == 0
+    finally:
+        broker.kill()

@@ -97,7 +97,7 @@ class Connection:
         self = cls()
         self._patience = patience or self._patience
         servers = [one.strip() for one in url.split(",") if one.strip()]
-        if tls is None and any(one.startswith("tls://") for one in servers):
+        if tls is None and "tls://" in url:
             tls = ssl.create_default_context()
         options: dict[str, Any] = {
             "name": name,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BLANK = " \t\n\r\x0b\x0c"
 _BREAKS = {10: 32, 13: 32}
 _GAP = re.compile(r"[ \t\r\n]")
+LEAVE_S = 0.5
 _words: set[str] = set()
 
 
@@ -183,9 +185,14 @@ class WireClient(Client):
         return subscription
 
     async def leave(self) -> None:
-        """Close, also when it was refused, for the socket would stay open; and when it never came as far as a socket."""
+        """Close, also when it was refused, for the socket would stay open; and when it never came as far as a socket.
+
+        Of a socket whose TLS handshake failed asyncio never says that it is closed, and nats-py would wait for that.
+        """
         if self._flush_queue is not None:
-            await self.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self.close()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Raises where a server that is to speak TLS does not ask for it: nats-py would go on in the clear with whoever is in between."""

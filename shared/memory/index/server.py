@@ -6,6 +6,7 @@ writes: the compactor; any number may read.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,12 +37,28 @@ class ServerIndex:
 
     @classmethod
     async def open(
-        cls, url: str, collection: str, dim: int, *, api_key: str | None = None, timeout_s: int = 5
+        cls,
+        url: str,
+        collection: str,
+        dim: int,
+        *,
+        api_key: str | None = None,
+        ca_file: str = "",
+        timeout_s: int = 5,
     ) -> ServerIndex:
-        """Connect, and create the collection when it is missing. Raises `IndexUnavailable` within `timeout_s` seconds or so."""
+        """Connect, and create the collection when it is missing. Raises `IndexUnavailable` within `timeout_s` seconds or so.
+
+        `ca_file`: certificates of whom to believe that it is the server, in place of whom this machine believes.
+        """
         from qdrant_client import AsyncQdrantClient
 
-        client = AsyncQdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
+        try:
+            verify = ssl.create_default_context(cafile=ca_file or None)
+        except OSError as error:
+            raise IndexUnavailable(f"SWARM_QDRANT_CA_FILE={ca_file}: {error.strerror or error}") from error
+        client = AsyncQdrantClient(
+            url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False, verify=verify
+        )
         index = cls(client, collection, dim)
         try:
             await index.prepare()
@@ -173,4 +190,6 @@ class ServerIndex:
         try:
             return await call
         except (ApiException, OSError) as error:
-            raise IndexUnavailable(f"the Qdrant server failed: {error!r}") from error
+            raise IndexUnavailable(
+                f"the Qdrant server failed: {' '.join(str(error).split()) or repr(error)}"
+            ) from error

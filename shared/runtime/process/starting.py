@@ -7,12 +7,12 @@ has one line a minute. So nobody has to start things in an order, and nothing th
 from __future__ import annotations
 
 import asyncio
-import ssl
 import tempfile
 from pathlib import Path
 
 from shared.broker import by_door, inbox_prefix
 from shared.log.client.connection import Connection
+from shared.log.client.tls import context
 from shared.log.port import LogUnavailable
 from shared.log.streams import undeclared
 from shared.patience import Patience
@@ -20,8 +20,9 @@ from shared.runtime.vitals.health import Health
 from shared.settings import Settings
 
 
-async def connect(name: str, settings: Settings, health: Health, *, tls: ssl.SSLContext | None = None) -> Connection:
-    """A connection to a broker on which all streams are. Raises nothing but what is cancelled."""
+async def connect(name: str, settings: Settings, health: Health) -> Connection:
+    """A connection to a broker on which all streams are. Raises `SettingsError`."""
+    tls = context(settings.nats)
     await _folder(Path(settings.data_dir), health)
     broker, streams = Patience("the broker"), Patience("the streams")
     health.waits = lambda: streams.why or broker.why

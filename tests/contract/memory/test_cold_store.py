@@ -14,10 +14,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from minio.error import S3Error
 
 from shared.memory.cold import S3Cold
 from shared.memory.port import ColdCorrupt, ColdMissing, ColdStore, ColdUnavailable
+from shared.settings import S3
 from tests.contract.memory.weed import ACCESS_KEY, SECRET_KEY, Weed
+from tests.tls import pair
 
 
 async def connect(server: Weed, bucket: str = "") -> S3Cold:
@@ -195,3 +198,77 @@ async def test_what_was_acknowledged_survives_a_kill_and_the_client_outlives_the
     finally:
         await store.close()
         server.kill()
+
+
+async def test_a_store_over_tls_is_used_when_it_is_the_one_that_is_believed(tmp_path: Path) -> None:
+    (shown, key), (other, _) = pair(tmp_path, "store"), pair(tmp_path, "other")
+    server = Weed(tmp_path, tls=(shown, key))
+    server.start()
+    try:
+        for ca_file, endpoint in (
+            (str(shown), f"https://{server.endpoint}"),
+            (str(other), server.endpoint),
+            ("", server.endpoint),
+        ):
+            s3 = S3(
+                endpoint=endpoint,
+                access_key=ACCESS_KEY,
+                secret_key=SECRET_KEY,
+                secure=True,
+                ca_file=ca_file,
+                bucket="tls",
+            )
+            store = S3Cold.of(s3)
+            problem = await store.problem()
+            assert problem is None if ca_file == str(shown) else "CERTIFICATE_VERIFY_FAILED" in str(problem)
+            if problem is None:
+                named_, digest = named(b"over TLS")
+                assert await store.put(named_, b"over TLS") and await store.get(named_, digest) == b"over TLS"
+            await store.close()
+    finally:
+        server.kill()
+
+
+async def test_versions_are_kept_unless_told_otherwise(weed: Weed) -> None:
+    for versioning, expected in ((True, "Enabled"), (False, None)):
+        bucket = f"test-{uuid.uuid4().hex[:12]}"
+        keys = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+        store = S3Cold.of(S3(endpoint=f"http://{weed.endpoint}/", bucket=bucket, versioning=versioning, **keys))
+        assert await store.problem() is None
+        assert store._client.get_bucket_versioning(bucket).status == expected
+        assert store.warning is None
+        await store.close()
+
+
+async def test_a_store_that_keeps_no_versions_is_used_and_says_so(
+    cold: S3Cold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise S3Error(None, "AccessDenied", "Access Denied.", None, None, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cold._client, "set_bucket_versioning", refuse)
+    monkeypatch.setattr(cold, "_bucket", f"test-{uuid.uuid4().hex[:12]}")
+    cold._is_there = False
+    assert await cold.problem() is None
+    assert "keeps no versions" in str(cold.warning) and "Access Denied" in str(cold.warning)
+
+
+async def test_where_the_bucket_stands_is_as_told() -> None:
+    for path_style, host, path in ((True, "s3.example.org", "/cold/k"), (False, "cold.s3.example.org", "/k")):
+        store = S3Cold(
+            "s3.example.org", "cold", access_key="a", secret_key="s", path_style=path_style, region="eu-west-1"
+        )
+        url = store._client._base_url.build(method="GET", region="eu-west-1", bucket_name="cold", object_name="k")
+        assert (url.netloc, url.path) == (host, path)
+        assert store._client._get_region("cold") == "eu-west-1"
+        await store.close()
+
+
+def test_what_is_no_endpoint_is_refused_and_so_are_certificates_that_are_none(tmp_path: Path) -> None:
+    for endpoint, ca_file, said in (
+        ("ftp://s3:21", "", "'ftp://s3:21' is to begin with http:// or https://"),
+        ("http://s3:9000/path", "", "path"),
+        ("s3:9000", str(tmp_path / "no.crt"), r"no\.crt: No such file"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            S3Cold(endpoint, "b", access_key="a", secret_key="s", ca_file=ca_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -16,13 +17,15 @@ from services.supervisor.object_store import command, configure
 from services.supervisor.ports import S3_GRPC, S3_PORTS, choose
 from services.supervisor.processes import die_with_parent
 
+_ANYBODY = ssl._create_unverified_context()  # it only looks whether somebody is there
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
 
 
 class Weed:
-    """SeaweedFS with an S3 door on a free port; `kill` is kill -9."""
+    """SeaweedFS with an S3 door on a free port; `kill` is kill -9. `tls`: certificate and key (PEM) the door shows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: tuple[Path, Path] | None = None) -> None:
+        self._door = () if tls is None else (f"-s3.cert.file={tls[0]}", f"-s3.key.file={tls[1]}")
         self.folder = folder
         self.ports = choose((*S3_PORTS, *S3_GRPC), host="127.0.0.1")
         self.endpoint = f"127.0.0.1:{self.ports['s3_s3']}"
@@ -35,7 +38,7 @@ class Weed:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            command(find_binary("weed"), self.folder, self.identities, self.ports),
+            (*command(find_binary("weed"), self.folder, self.identities, self.ports), *self._door),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent(os.getpid()),
@@ -48,8 +51,9 @@ class Weed:
             assert time.monotonic() < deadline, "weed did not answer within 30 s"
 
     def _answers(self) -> bool:
+        scheme = "https" if self._door else "http"
         try:
-            urllib.request.urlopen(f"http://{self.endpoint}/healthz", timeout=0.5).close()
+            urllib.request.urlopen(f"{scheme}://{self.endpoint}/healthz", timeout=0.5, context=_ANYBODY).close()
         except urllib.error.HTTPError as error:
             error.close()
             return error.code < 500
