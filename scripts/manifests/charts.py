@@ -5,6 +5,7 @@ Who may say what is in none of them: the accounts are public keys, made with the
 
 from __future__ import annotations
 
+from scripts.manifests.table import ROUTE_PORT
 from scripts.manifests.workloads import NOBODY, UNPRIVILEGED, Object
 from shared.broker import BATCH_IDLE, BATCHES_OPEN
 from shared.settings import STORE_BYTES
@@ -36,6 +37,15 @@ def nats() -> Object:
         "service": {"ports": {"monitor": {"enabled": True}}},
         "podTemplate": {"merge": {"spec": {"automountServiceAccountToken": False, "securityContext": NOBODY}}},
         "natsBox": {"enabled": False},
+    }
+
+
+def nats_cluster() -> Object:
+    """Laid over `nats`: three brokers on nodes of their own, each with a copy of the log (`store.replicas`)."""
+    apart: Object = {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+    return {
+        "config": {"cluster": {"enabled": True, "replicas": 3, "port": ROUTE_PORT}},
+        "podTemplate": {"topologySpreadConstraints": {"kubernetes.io/hostname": apart}},
     }
 
 

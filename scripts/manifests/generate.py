@@ -47,6 +47,7 @@ def files() -> dict[str, str]:
         **{f"autoscaled/{name}": objects for name, objects in scaled.items()},
         "autoscaled/kustomization.yaml": [_autoscaled(scaled)],
         "charts/nats.yaml": [charts.nats()],
+        "charts/nats-cluster.yaml": [charts.nats_cluster()],
         "charts/qdrant.yaml": [charts.qdrant()],
     }
     return {f"{FOLDER}/{path}": HEAD + _text(objects) for path, objects in made.items()}

@@ -21,6 +21,7 @@ from scripts.manifests.table import (
     QDRANT,
     QDRANT_PORT,
     REACHES,
+    ROUTE_PORT,
     S3,
     S3_PORT,
     name_of,
@@ -62,10 +63,16 @@ def mesh() -> list[Object]:
     """What holds for all, and for those that are no service of the catalog."""
     ours: Object = {"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": PART_OF}}}
     names = _policy("names", {}, egress=[{"to": _DNS, "ports": [_port(53, "UDP"), _port(53)]}])
-    broker = _policy(NATS, _matching(NATS), ingress=[
-        _from([ours], NATS_PORT, MONITOR_PORT),
-        _from([_namespace(MONITORING)], MONITOR_PORT),
-    ])  # fmt: skip
+    broker = _policy(
+        NATS,
+        _matching(NATS),
+        ingress=[
+            _from([ours], NATS_PORT, MONITOR_PORT),
+            _from([_namespace(MONITORING)], MONITOR_PORT),
+            _from([_pods(NATS)], ROUTE_PORT),
+        ],
+        egress=[_to(_pods(NATS), ROUTE_PORT)],
+    )
     stores = [
         _policy(store, _matching(store), ingress=[_from([_pods(name) for name in callers], port)])
         for store, port, callers in (

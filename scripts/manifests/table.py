@@ -15,15 +15,8 @@ PART_OF, NAMESPACE = "perpetual-persona-swarms", "swarm"
 IMAGE, VERSION, UID = "perpetual-persona-swarms", "0.1.0", 10001
 NATS, QDRANT, S3 = "nats", "qdrant", "minio"
 """Releases of the charts, and so the names of their services and what their pods are labelled with."""
-NATS_PORT, MONITOR_PORT, QDRANT_PORT, S3_PORT, API_PORT, HEALTH_PORT, MODEL_PORT = (
-    4222,
-    8222,
-    6333,
-    9000,
-    4096,
-    8080,
-    8080,
-)
+NATS_PORT, MONITOR_PORT, ROUTE_PORT = 4222, 8222, 6222
+QDRANT_PORT, S3_PORT, API_PORT, HEALTH_PORT, MODEL_PORT = 6333, 9000, 4096, 8080, 8080
 MONITORING, KEDA = "monitoring", "keda"
 """The namespaces of whoever looks at metrics, and of KEDA."""
 

@@ -198,7 +198,9 @@ def test_the_broker_the_index_and_the_store_are_reached_by_the_mesh_alone() -> N
 
     memory = [[{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "memory-compactor"}}}]]
     assert memory == callers("qdrant") == callers("minio")
-    ours, watching = callers("nats")
+    ours, watching, other_brokers = callers("nats")
+    assert other_brokers == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "nats"}}}]
+    assert {"nats"} == reached("nats")
     assert ours == [{"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "perpetual-persona-swarms"}}}]
     assert watching == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     open_to_all = {
