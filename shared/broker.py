@@ -205,6 +205,7 @@ def operator_grants(instances: Iterable[str] = ()) -> Grants:
         "STREAM.LIST",
         "STREAM.INFO.*",
         "STREAM.MSG.GET.*",
+        "STREAM.SNAPSHOT.*",
         "CONSUMER.NAMES.*",
         "CONSUMER.LIST.*",
     )
@@ -227,6 +228,7 @@ def operator_grants(instances: Iterable[str] = ()) -> Grants:
         publish=(
             *(f"$JS.API.{verb}" for verb in api + consumer),
             "$JS.ACK.>",
+            "$JS.SNAPSHOT.ACK.>",
             "$SRV.>",
             "$SYS.REQ.USER.INFO",
             *inboxes,

@@ -18,6 +18,7 @@ from services.cli import run as run_
 from services.cli import tap as tap_
 from services.cli import up as up_
 from services.cli.ask import ask, ask_rows, span, wait
+from services.cli.backup import backup, restore
 from services.cli.config import config as config_
 from services.cli.halting import halt, resume, sentence
 from services.cli.keys import keys as keys_
@@ -47,7 +48,7 @@ Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usa
 app.command(persona)
 app.command(config_)
 app.command(keys_)
-for command in (proposals, approve, deny, halt, resume, slo):
+for command in (proposals, approve, deny, halt, resume, slo, backup, restore):
     app.command(command)
 
 

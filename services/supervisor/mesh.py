@@ -212,8 +212,9 @@ class Mesh:
         await self.wait_ready(plan.NATS)
         if self.options.s3:
             await self._start(plan.s3(self.places, self.ports))
-        await self._declare_streams()
-        self._watches.append(asyncio.create_task(self._declare_again(), name="declare-again"))
+        if self.options.declares:
+            await self._declare_streams()
+            self._watches.append(asyncio.create_task(self._declare_again(), name="declare-again"))
         for spec in plan.services(self.options, self.places, self.ports):
             await self._start(spec)
 

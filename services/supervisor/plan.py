@@ -44,7 +44,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     `services` None is all of them, `runners` how many persona runners serve every swarm that has none of its own, `serve` the
     swarms of each further one, `replicas` how many of each other of which there
-    may be more than one; an empty tuple and `s3` false leave the broker alone. `env` is
+    may be more than one; an empty tuple and `s3` false leave the broker alone, and with
+    `declares` false it has no streams. `env` is
     added to every process and wins. `ready_timeout_s` is how long one may come no nearer to being ready; None: as the settings say.
     """
 
@@ -56,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     services: tuple[str, ...] | None = None
     s3: bool = True
+    declares: bool = True
     sync_always: bool = True
     workspace: str | None = None
     http_allow: str = ""
