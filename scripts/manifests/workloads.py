@@ -27,7 +27,7 @@ from shared.contracts.services import SERVICES
 from shared.settings import reads, variable
 
 Object = dict[str, object]
-CONFIG, DATA, KEYS_AT, STOP, WORK = "/config", "/data", "/keys", "/stop", "/workspace"
+CONFIG, DATA, KEYS_AT, CA, STOP, WORK = "/config", "/data", "/keys", "/ca", "/stop", "/workspace"
 ALL = "services"
 """The headless Service in which every pod of the mesh has its name."""
 SLOT = "apps.kubernetes.io/pod-index"
@@ -132,7 +132,7 @@ def bootstrap() -> Object:
         ],
         "resources": _resources(50, 1000, 64, 256),
         "securityContext": UNPRIVILEGED,
-        "volumeMounts": [_mount("config", CONFIG), _key("bootstrap.nk", "seed")],
+        "volumeMounts": [_mount("config", CONFIG), _mount("authorities", CA), _key("bootstrap.nk", "seed")],
     }
     return {
         "apiVersion": "batch/v1",
@@ -147,7 +147,7 @@ def bootstrap() -> Object:
                     **_pod(15),
                     "restartPolicy": "OnFailure",
                     "containers": [container],
-                    "volumes": [_config(), _secret(BOOTSTRAP)],
+                    "volumes": [_config(), _if_there("authorities"), _secret(BOOTSTRAP)],
                 },
             },
         },
@@ -212,6 +212,7 @@ def _mounts(service: str) -> list[Object]:
     }
     return [
         _mount("config", CONFIG),
+        _mount("authorities", CA),
         seed,
         *(_key(file, _as(setting)) for setting, file in told(service, FILES).items()),
         {"name": "data", "mountPath": DATA},
@@ -222,12 +223,12 @@ def _mounts(service: str) -> list[Object]:
 
 
 def _volumes(service: str) -> list[Object]:
-    stop: Object = {"name": "stop", "configMap": {"name": "stop", "optional": True}}
     return [
         _config(),
+        _if_there("authorities"),
         _secret(service),
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
-        *([stop] if reads(service, "kill_switch.file") else []),
+        *([_if_there("stop")] if reads(service, "kill_switch.file") else []),
     ]
 
 
@@ -296,6 +297,11 @@ def _key(file: str, called: str) -> Object:
 
 def _config() -> Object:
     return {"name": "config", "configMap": {"name": "swarm-config"}}
+
+
+def _if_there(name: str) -> Object:
+    """What people may make: an empty folder until they do."""
+    return {"name": name, "configMap": {"name": name, "optional": True}}
 
 
 def _secret(holder: str) -> Object:

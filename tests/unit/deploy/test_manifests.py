@@ -146,6 +146,14 @@ def test_the_settings_file_and_the_environment_are_all_a_process_needs(name: str
         assert not reads(process(name), "workspace") or settings.workspace in writable
 
 
+@pytest.mark.parametrize("name", TOLD)
+def test_what_people_may_bring_is_an_empty_folder_until_they_do(name: str) -> None:
+    brought = {at: v["configMap"] for at, v, _ in mounted(TOLD[name]) if v.get("configMap", {}).get("optional")}
+    stops = {"/stop": {"name": "stop", "optional": True}} if reads(process(name), "kill_switch.file") else {}
+    assert brought == {"/ca": {"name": "authorities", "optional": True}, **stops}
+    assert set(brought) <= {mount["mountPath"] for mount in read_only(TOLD[name]) if "subPath" not in mount}
+
+
 def read_only(workload: Object) -> list[Object]:
     return [mount for mount in container(workload)["volumeMounts"] if mount.get("readOnly")]
 
