@@ -134,7 +134,13 @@ def test_a_key_is_good_in_its_time_and_one_follows_another_with_an_overlap() -> 
 @pytest.mark.parametrize(
     "text",
     ["U", f"{KEY} tomorrow", f"{KEY} ..tomorrow", f"{KEY} 2026-01-01T00:00:00..", f"A{KEY[1:]}"],
-    ids=["no key", "no times", "no time", "no zone", "no user"],  # the key is another in each process that collects tests
+    ids=[
+        "no key",
+        "no times",
+        "no time",
+        "no zone",
+        "no user",
+    ],  # the key is another in each process that collects tests
 )
 def test_what_is_no_verdict_key_is_said(text: str) -> None:
     with pytest.raises(ValueError, match="is no verdict key"):
