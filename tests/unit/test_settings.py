@@ -46,6 +46,11 @@ def test_the_environment_goes_before_the_file_and_a_secret_may_be_in_one_of_its_
     )
 
 
+def test_a_secret_is_the_same_from_the_environment_as_from_a_file_that_ends_with_a_line() -> None:
+    assert load({"SWARM_MODEL_API_KEY": "hush\n"}).model.api_key == "hush"
+    assert load({"SWARM_MODEL_NAME": "as it is "}).model.name == "as it is "
+
+
 def test_keys_of_the_api_are_in_the_file_or_in_one_of_their_own(tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     keys.write_text('[[keys]]\nsha256 = "b"\nprincipal = "bob"\nscopes = ["read"]\n')

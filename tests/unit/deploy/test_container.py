@@ -208,6 +208,18 @@ def test_a_holder_may_read_its_folder_and_change_nothing(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "verifier").stat().st_mode) == 0o500
 
 
+def test_who_is_not_root_keeps_the_keys_and_may_run_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["holders", str(tmp_path)])
+    given: list[object] = []
+    monkeypatch.setattr(os, "chown", lambda *what: given.append(what))
+    holders.main()
+    seed = (tmp_path / "verifier" / "verifier-16.nk").read_text()
+    holders.main()
+    assert ([], seed) == (given, (tmp_path / "verifier" / "verifier-16.nk").read_text())
+    assert {0o600} == {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.rglob("*") if file.is_file()}
+
+
 def test_the_bill_of_materials_names_what_is_installed() -> None:
     said = json.loads(
         subprocess.run([sys.executable, str(ROOT / "scripts" / "sbom")], capture_output=True, check=True).stdout
