@@ -38,15 +38,17 @@ from shared.runtime.hearing import Hearing
 from shared.runtime.keeping.checkpoints import Checkpoints
 from shared.runtime.lag import Lag
 from shared.runtime.shell import IN_FLIGHT_OF_A_SWARM, ROOM, Shell
+from shared.runtime.vitals.agreement import Agreement, told
 from shared.runtime.vitals.health import Health, ReadyCheck, address
 from shared.runtime.vitals.pressure import Pressure
 from shared.runtime.vitals.probe import Probe
-from shared.runtime.vitals.readiness import promise
+from shared.runtime.vitals.readiness import cached, promise
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
 S = TypeVar("S")
+SETTINGS_EVERY_S = 10.0
 VERSION = "0.1.0"
 LEAVE_S = 3.0
 """Beyond the grace time, for saving and closing: whoever ended the process waits about 10 s before a kill -9."""
@@ -101,12 +103,17 @@ class Service:
             self.instance,
             tolerance_s=settings.clock_tolerance_s,
             sees_all=self.row.trusted,
+            told=told(name, settings),
             wall=clock,
         )
         self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store.bytes)
         self.lag = Lag(connection)
         self.log.may_work = self.may_work
         promise(self.health, settings, connection, self.log, self.identity, self.probe, self.pressure)
+        if self.row.trusted:
+            agreement = Agreement(self.probe)
+            self.health.check("settings", cached(agreement.look, SETTINGS_EVERY_S))
+            self.health.warn("settings", lambda: agreement.said)
 
     def may_work(self) -> bool:
         """Whether work may be taken now: not while this clock is off, from another log, or of who obeys halts while halted."""

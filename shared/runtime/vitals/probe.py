@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -39,10 +39,11 @@ def subject(instance: str) -> str:
 
 
 class _Mark(msgspec.Struct):
-    """What is written. `at` is the writer's time in seconds since 1970."""
+    """What is written. `at` is the writer's time in seconds since 1970, `told` its settings (`agreement.py`)."""
 
     at: float
     nonce: str
+    told: dict[str, str] = {}
 
 
 class _Ack(msgspec.Struct):
@@ -52,7 +53,8 @@ class _Ack(msgspec.Struct):
 class Probe:
     """The test writes of one instance. `sees_all`: it may read those of others.
 
-    `wall` and `steady` are clocks in seconds: the one that is judged, and one that nobody sets.
+    `told` goes with each, for the others to see. `wall` and `steady` are clocks in seconds: the one that is judged, and one that nobody
+    sets.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Probe:
         *,
         tolerance_s: float,
         sees_all: bool = True,
+        told: Mapping[str, str] | None = None,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection, self._instance, self._tolerance_s = connection, instance, tolerance_s
         self._sees_all, self._wall, self._steady = sees_all, wall, steady
+        self.told = dict(told or {})
         self._unstored: str | None = "no test write was made yet"
         self._off: str | None = "this clock was not compared with the broker's yet"
         self._lead_s: float | None = None
@@ -114,7 +118,7 @@ class Probe:
 
     async def _compare(self) -> str | None:
         """Store, read back, and judge the clock. Raises `LogUnavailable` when it is not stored."""
-        mark = _Mark(at=self._wall(), nonce=secrets.token_hex(8))
+        mark = _Mark(at=self._wall(), nonce=secrets.token_hex(8), told=self.told)
         answer = await self._connection.request(subject(self._instance), msgspec.json.encode(mark))
         after = self._wall()
         if (refused := msgspec.json.decode(answer.data, type=_Ack).error) is not None:
@@ -138,15 +142,9 @@ class Probe:
 
     async def _others(self, off_s: float, now: float) -> str:
         """Whether the other services differ from the broker in the same way; `now` is the broker's."""
-        ask = msgspec.json.encode({"multi_last": [subject("*")], "batch": 256})
-        answers = await self._connection.request_many(f"$JS.API.DIRECT.GET.{STREAM}", ask, is_last=is_status)
+        marks = await self._marks()
         theirs = [
-            mark.at - stamp
-            for message in answers
-            if not is_status(message) and message.headers["Nats-Subject"] != subject(self._instance)
-            if (read := _read(message)) is not None
-            for mark, stamp in (read,)
-            if now - stamp <= LATELY_S
+            m.at - stamp for who, (m, stamp) in marks.items() if who != self._instance and now - stamp <= LATELY_S
         ]
         alike = sum(abs(their_s - off_s) <= self._tolerance_s for their_s in theirs)
         if alike * 2 > len(theirs):
@@ -154,6 +152,19 @@ class Probe:
                 f"; {alike} of {len(theirs)} other services differ alike: the broker's clock may be the one that is off"
             )
         return f"; {alike} of {len(theirs)} other services differ alike" if theirs else ""
+
+    async def others(self) -> dict[str, dict[str, str]]:
+        """What the other instances that wrote lately were told. Raises `LogUnavailable`."""
+        marks = await self._marks()
+        now = max((stamp for _, stamp in marks.values()), default=0.0)
+        return {who: m.told for who, (m, stamp) in marks.items() if who != self._instance and now - stamp <= LATELY_S}
+
+    async def _marks(self) -> dict[str, tuple[_Mark, float]]:
+        """The last test write of each instance, with the broker's stamp."""
+        ask = msgspec.json.encode({"multi_last": [subject("*")], "batch": 256})
+        answers = await self._connection.request_many(f"$JS.API.DIRECT.GET.{STREAM}", ask, is_last=is_status)
+        found = {m.headers["Nats-Subject"].removeprefix(subject("")): _read(m) for m in answers if not is_status(m)}
+        return {who: mark for who, mark in found.items() if mark is not None}
 
     def _jump(self) -> float:
         """Seconds this clock was set by since it was last found right."""
