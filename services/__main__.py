@@ -8,11 +8,14 @@ from __future__ import annotations
 import runpy
 import sys
 
-from shared.contracts.services import SERVICES
+from shared.runtime.process.first import obey
 
 
 def main() -> None:
     """Ends with the service's exit code, or with 2 when there is no such service."""
+    obey()
+    from shared.contracts.services import SERVICES  # takes its time, and signals are obeyed by now
+
     name = sys.argv[1] if len(sys.argv) == 2 else ""
     if name not in SERVICES:
         print(f"usage: python -m services NAME, where NAME is one of {', '.join(SERVICES)}", file=sys.stderr)

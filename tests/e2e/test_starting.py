@@ -47,7 +47,7 @@ class Process:
         }
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [*before, sys.executable, "-m", f"services.{name}"],
+                [*before, sys.executable, "-m", "services", name],
                 env={**os.environ, **said, **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -179,14 +179,17 @@ async def test_a_folder_that_cannot_be_written_is_waited_for(tmp_path: Path) -> 
 
 async def test_a_service_is_ready_on_a_broker_that_speaks_tls(tmp_path: Path) -> None:
     shown, key = pair(tmp_path, "broker")
-    broker = Broker(tmp_path, more=f'tls {{\n cert_file: "{shown}"\n key_file: "{key}"\n}}')
+    pages = free_port()
+    tls = f'tls {{\n cert_file: "{shown}"\n key_file: "{key}"\n}}\nhttps: "127.0.0.1:{pages}"'
+    broker = Broker(tmp_path, sync_always=True, more=tls)
     await broker.start()
     url = f"tls://127.0.0.1:{free_port()},{broker.url.replace('nats', 'tls')}"
     try:
         connection = await Connection.open(url, name="test", tls=context(Nats(ca_file=str(shown))))
         await reconcile(connection)
         await connection.close()
-        with started("verifier", tmp_path, url, SWARM_NATS_CA_FILE=str(shown)) as verifier:
+        strict = {"SWARM_NATS_MONITOR_URL": f"https://127.0.0.1:{pages}", "SWARM_REQUIRE_SYNC_ALWAYS": "true"}
+        with started("verifier", tmp_path, url, SWARM_NATS_CA_FILE=str(shown), **strict) as verifier:
             await verifier.says('"ready":true')
             broker.kill()
             await verifier.says("the connection to NATS is down")

@@ -19,10 +19,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def main(name: str) -> None:
     """Entry point of `python -m services.<name>`. For its exit codes see `running.main`."""
-    for number in SIGNALS:
-        signal.signal(number, _end)
+    obey()
     wiring = importlib.import_module(f"services.{name}.service")
     importlib.import_module("shared.runtime.process.running").main(name, wiring.wire)
+
+
+def obey() -> None:
+    """From now on a signal ends the process with 0."""
+    for number in SIGNALS:
+        signal.signal(number, _end)
 
 
 def leave_within(seconds: float, code: int) -> None:

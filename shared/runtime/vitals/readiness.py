@@ -11,6 +11,7 @@ its own and is to hear a cause; and however often it is asked, there is one look
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ import httpx
 import msgspec
 
 from shared.log.client.connection import Connection
+from shared.log.client.tls import context
 from shared.log.dead import UNREADABLE, buried
 from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
@@ -51,12 +53,12 @@ class Durability:
     `said` is what is not wrong, and should be known.
     """
 
-    def __init__(self, connection: Connection, url: str) -> None:
-        self._connection, self._url = connection, url
+    def __init__(self, connection: Connection, url: str, tls: ssl.SSLContext | None = None) -> None:
+        self._connection, self._url, self._tls = connection, url, tls
         self.said: str | None = None
 
     async def look(self) -> str | None:
-        problem = await lax_broker(self._url)
+        problem = await lax_broker(self._url, self._tls)
         copies = await self._copies() if problem is not None else 0
         kept = f"what is acknowledged is with {copies // 2 + 1} of {copies} brokers; their disks follow"
         self.said = kept if copies >= QUORUM else None
@@ -102,13 +104,13 @@ def promise(
     pressure: Pressure,
 ) -> None:
     """Have readiness test what every service promises."""
-    url = settings.nats.monitor_url
+    url, tls = settings.nats.monitor_url, context(settings.nats)
 
     async def streams() -> str | None:
         return await differing_streams(connection, settings.store.bytes, settings.store.replicas)
 
     async def broker() -> str | None:
-        return await unwell_broker(url)
+        return await unwell_broker(url, tls)
 
     health.check("nats", known(lambda: None if connection.client.is_connected else "the connection to NATS is down"))
     health.check("log_identity", known(lambda: identity.sentence))
@@ -119,7 +121,7 @@ def promise(
     if url:
         health.check("broker", cached(broker, BROKER_EVERY_S))
     if settings.require_sync_always:
-        durability = Durability(connection, settings.nats.monitor)
+        durability = Durability(connection, settings.nats.monitor, tls)
         health.check("durability", cached(durability.look, STREAMS_EVERY_S))
         health.warn("durability", lambda: durability.said)
     letters = Letters(connection, log.service)
@@ -144,20 +146,20 @@ async def differing_streams(connection: Connection, store_bytes: int, replicas: 
         return f"streams cannot be read: {error}"
 
 
-async def unwell_broker(url: str) -> str | None:
-    """What the broker says of itself at its monitoring URL, when it is not well."""
+async def unwell_broker(url: str, tls: ssl.SSLContext | None = None) -> str | None:
+    """What the broker says of itself at its monitoring URL, when it is not well. `tls`: whom to believe that it is the broker."""
     try:
-        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=2, trust_env=False, verify=tls or True) as client:
             answer = await client.get(f"{url}/healthz")
     except httpx.HTTPError as error:
         return f"{url}/healthz does not answer: {error or type(error).__name__}"
     return None if answer.is_success else f"the broker says of itself: {answer.text[:300]}"
 
 
-async def lax_broker(url: str) -> str | None:
+async def lax_broker(url: str, tls: ssl.SSLContext | None = None) -> str | None:
     """Why what the broker acknowledges may not be on disk."""
     try:
-        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=2, trust_env=False, verify=tls or True) as client:
             answer = (await client.get(f"{url}/jsz")).json()
     except (httpx.HTTPError, ValueError) as error:
         why = error or type(error).__name__
