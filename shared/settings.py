@@ -133,6 +133,15 @@ class Http(Section, frozen=True, kw_only=True):
     """Of one key in one swarm; more are 429."""
 
 
+class Traces(Section, frozen=True, kw_only=True):
+    """Traces for a collector, made from the log by a gateway; one is enough."""
+
+    url: str = ""
+    """Base of an OTLP/HTTP endpoint, such as `http://127.0.0.1:4318`; empty: nothing is sent, or made."""
+    headers: Secret = ""
+    """`name=value,name=value` to send with it, such as `Authorization=Bearer …`."""
+
+
 class Cognition(Section, frozen=True, kw_only=True):
     """The loop."""
 
@@ -354,6 +363,7 @@ class Settings(Section, frozen=True, kw_only=True):
     core: Core = Core()
     up: Up = Up()
     http: Http = Http()
+    traces: Traces = Traces()
     cognition: Cognition = Cognition()
     swarm: Swarm = Swarm()
     persona: Persona = Persona()
@@ -397,6 +407,7 @@ READS: dict[str, tuple[str, ...]] = {
     "gateway": (
         *_CORE,
         "http",
+        "traces",
         "cognition",
         "approval",
         "persona",

@@ -13,6 +13,7 @@ import shared.metrics
 from services.gateway.app import create_app
 from services.gateway.context import Gateway
 from services.gateway.front.origins import checked
+from services.gateway.projections.feed import Feed
 from services.gateway.projections.measures import tell
 from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
@@ -21,7 +22,7 @@ from shared.metrics.table import LIVES, POSITION
 from shared.policy.sides import LOCAL
 from shared.quotas import QUOTAS
 from shared.runtime.keeping.snapshots import EVERY_S, CheckpointFile, checkpoint_path
-from shared.runtime.service import Service
+from shared.runtime.service import VERSION, Service
 from shared.runtime.vitals.health import server
 from shared.settings import Settings, SettingsError, listed
 
@@ -78,6 +79,20 @@ def _measure(gateway: Gateway) -> None:
         LIVES.follow(partial(gateway.projection.personas.count, stage), stage)
 
 
+def _trace(service: Service, feed: Feed) -> None:
+    """Have what the feed takes in told to a collector. Raises `SettingsError`."""
+    from services.gateway.tracing.export import Exporter, headers_of
+
+    traces = service.settings.traces
+    try:
+        headers = headers_of(traces.headers)
+    except ValueError as error:
+        raise SettingsError(f"SWARM_TRACES_HEADERS: {error}") from error
+    if not traces.url.startswith(("http://", "https://")):
+        raise SettingsError(f"SWARM_TRACES_URL={traces.url!r}: want http://host:port or https://host:port")
+    service.background("traces", Exporter(feed, traces.url, headers, VERSION).run)
+
+
 async def wire(service: Service) -> None:
     """Declares the gateway to the runtime. Raises `SettingsError`."""
     try:
@@ -119,6 +134,8 @@ async def wire(service: Service) -> None:
         return None if gateway.feed.ready else f"the log is being read, at {gateway.feed.position}"
 
     _measure(gateway)
+    if service.settings.traces.url:
+        _trace(service, gateway.feed)
     service.background("feed", gateway.feed.run)
     service.background("answers", gateway.feed.run_answers)
     service.background("http", http.serve)

@@ -26,7 +26,12 @@ def carried_on(event_id: str, correlation: str, cause: str | None) -> str:
     """
     known = None if cause is None else _TRACEPARENT.fullmatch(cause)
     trace, flags = known.groups() if known else (trace_id(correlation), SAMPLED)
-    return f"00-{trace}-{hashlib.sha256(event_id.encode()).hexdigest()[:16]}-{flags}"
+    return f"00-{trace}-{span_id(event_id)}-{flags}"
+
+
+def span_id(event_id: str) -> str:
+    """The span an event is."""
+    return hashlib.sha256(event_id.encode()).hexdigest()[:16]
 
 
 def trace_id(correlation: str) -> str:

@@ -136,6 +136,7 @@ DASHBOARDS = (
             Panel("Requests by status", ((each(table.HTTP_REQUESTS, "status"), "{{status}}"),), "reqps"),
             Panel("Slowest routes", ((f"topk(5, {p95(table.HTTP_SECONDS, 'route')})", "{{route}}"),), "s"),
             Panel("Event streams", ((f"sum({table.STREAM_CLIENTS.name})", "open"),)),
+            Panel("Spans for a collector", ((each(table.SPANS, "fate"), "{{fate}}"),), "cps"),
             Panel("Calls of models",
                 ((f"sum by (outcome) (rate({table.MODEL_SECONDS.name}_count[$__rate_interval]))", "{{outcome}}"),), "cps"),
             Panel("How long models take", ((p95(table.MODEL_SECONDS, "outcome"), "{{outcome}}"),), "s"),

@@ -96,6 +96,7 @@ HTTP_SECONDS = Spread(
     "swarm_http_seconds", "from a request to the end of its answer; event streams left out", {"route": ()},
     bounds=(0.005, 0.025, 0.1, 0.25, 1, 2.5, 10), by=GATEWAY,
 )  # fmt: skip
+SPANS = Tally("swarm_spans_total", "spans for a collector", {"fate": ("sent", "dropped")}, by=GATEWAY)
 STREAM_CLIENTS = Level("swarm_stream_clients", "open event streams", by=GATEWAY)
 
 # -- folded from the log by the gateway ------------------------------------------------------------------------------
