@@ -137,9 +137,7 @@ class Traces(Section, frozen=True, kw_only=True):
     """Traces for a collector, made from the log by a gateway; one is enough."""
 
     url: str = ""
-    """Base of an OTLP/HTTP endpoint, such as `http://127.0.0.1:4318`; empty: nothing is sent, or made."""
-    headers: Secret = ""
-    """`name=value,name=value` to send with it, such as `Authorization=Bearer …`."""
+    """Base of a collector's OTLP/HTTP endpoint, such as `http://127.0.0.1:4318`; empty: nothing is sent, or made."""
 
 
 class Cognition(Section, frozen=True, kw_only=True):

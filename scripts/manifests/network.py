@@ -17,6 +17,7 @@ from scripts.manifests.table import (
     MONITORING,
     NATS,
     NATS_PORT,
+    OTLP_PORT,
     PART_OF,
     QDRANT,
     QDRANT_PORT,
@@ -139,6 +140,7 @@ _BEYOND: dict[str, list[Object]] = {
     "qdrant": [_to(_pods(QDRANT), QDRANT_PORT)],
     "s3": [_to(_pods(S3), S3_PORT), {"to": _PUBLIC, "ports": _ports(443)}],
     "model": [_to(_pods("model"), MODEL_PORT), {"to": _PUBLIC, "ports": _ports(443)}],
+    "collector": [_to(_namespace(MONITORING), OTLP_PORT)],
     "outside": [{"to": _PUBLIC}],
 }
 """Rules by whom `REACHES` names. Stores and models are in the namespace, or public and asked over TLS."""

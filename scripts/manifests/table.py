@@ -18,7 +18,8 @@ NATS, QDRANT, S3 = "nats", "qdrant", "minio"
 NATS_PORT, MONITOR_PORT, ROUTE_PORT = 4222, 8222, 6222
 QDRANT_PORT, S3_PORT, API_PORT, HEALTH_PORT, MODEL_PORT = 6333, 9000, 4096, 8080, 8080
 MONITORING, KEDA = "monitoring", "keda"
-"""The namespaces of whoever looks at metrics, and of KEDA."""
+"""The namespaces of whoever looks at metrics and takes traces, and of KEDA."""
+OTLP_PORT = 4318
 
 FILES: dict[str, str] = {
     "core.secret": "core-secret",
@@ -40,6 +41,7 @@ REACHES: dict[str, str] = {
     "model.url": "model",
     "model.fallback_url": "model",
     "embeddings.url": "model",
+    "traces.url": "collector",
     "outbound.allow_private": "outside",
 }
 """Whom a service may open connections to, beside the broker, by the setting that says where they are."""

@@ -81,16 +81,12 @@ def _measure(gateway: Gateway) -> None:
 
 def _trace(service: Service, feed: Feed) -> None:
     """Have what the feed takes in told to a collector. Raises `SettingsError`."""
-    from services.gateway.tracing.export import Exporter, headers_of
+    from services.gateway.tracing.export import Exporter
 
-    traces = service.settings.traces
-    try:
-        headers = headers_of(traces.headers)
-    except ValueError as error:
-        raise SettingsError(f"SWARM_TRACES_HEADERS: {error}") from error
-    if not traces.url.startswith(("http://", "https://")):
-        raise SettingsError(f"SWARM_TRACES_URL={traces.url!r}: want http://host:port or https://host:port")
-    service.background("traces", Exporter(feed, traces.url, headers, VERSION).run)
+    url = service.settings.traces.url
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError(f"SWARM_TRACES_URL={url!r}: want http://host:port or https://host:port")
+    service.background("traces", Exporter(feed, url, VERSION).run)
 
 
 async def wire(service: Service) -> None:

@@ -24,6 +24,7 @@ EVERY_S, TIMEOUT_S = 2.0, 2.0
 SAID_EVERY_S = 60.0
 INTERNAL, ERROR = 1, 2
 """`SpanKind` and `StatusCode` of the protocol."""
+HEADERS = {"Content-Type": "application/json"}
 Json = dict[str, object]
 
 
@@ -79,24 +80,12 @@ def _value(value: Attribute) -> Json:
             return {"stringValue": value}
 
 
-def headers_of(text: str) -> dict[str, str]:
-    """`name=value,…`, as `OTEL_EXPORTER_OTLP_HEADERS` has them. Raises `ValueError`."""
-    found = {}
-    for item in filter(None, map(str.strip, text.split(","))):
-        name, equals, value = item.partition("=")
-        if not (equals and name.strip() and item.isascii() and item.isprintable()):
-            raise ValueError("want name=value,name=value in printable ASCII")
-        found[name.strip()] = value.strip()
-    return found
-
-
 class Exporter:
     """Follows a feed and tells what it takes in. `url` is the collector's base, such as `http://127.0.0.1:4318`."""
 
-    def __init__(self, feed: Feed, url: str, headers: dict[str, str], version: str) -> None:
+    def __init__(self, feed: Feed, url: str, version: str) -> None:
         self._feed, self._version = feed, version
         self._url = url.rstrip("/") + "/v1/traces"
-        self._headers = {**headers, "Content-Type": "application/json"}
         self._spans = Spans()
         self._said = -SAID_EVERY_S
 
@@ -106,7 +95,7 @@ class Exporter:
             await self._feed.turn(EVERY_S)
         subscription = self._feed.subscribe(lambda recorded: True, QUEUE)
         try:
-            async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, headers=self._headers) as client:
+            async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, headers=HEADERS) as client:
                 while True:
                     ending = subscription.closed  # what comes before is in what is taken now
                     skipped, events = await subscription.take(EVERY_S)

@@ -166,12 +166,14 @@ def test_secrets_are_in_no_settings_file_and_every_one_of_the_catalog_has_its_pl
 
 
 def reached(name: str) -> set[str]:
-    """Names of the pods a workload may open connections to, `public` for the outside."""
+    """Names of the pods and `namespaces/` a workload may open connections to, `public` for the outside."""
     found = set()
     for rule in POLICIES[name]["spec"].get("egress", ()):
         for peer in rule["to"]:
             if "ipBlock" in peer:
                 found.add("public" if "ports" not in rule else f"public:{rule['ports'][0]['port']}")
+            elif "namespaceSelector" in peer:
+                found.add(peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] + "/")
             else:
                 found.add(peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"])
     return found
@@ -185,6 +187,7 @@ def test_nobody_reaches_anybody_but_the_broker_and_whom_it_is_told_the_place_of(
         "memory-compactor": {"qdrant", "minio", "public:443", "model"},
         "persona-runner": {"model", "public:443"},
         "actuator": {"public"},
+        "gateway": {"monitoring/"},
     } == {name: peers for name, peers in beyond.items() if peers}
 
 

@@ -12,11 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-import pytest
 from gateway_model import NOW, authorized, claimed, created, executed, mesh, recorded, thought, verified
 
 from services.gateway.settings import GatewaySettings
-from services.gateway.tracing.export import Exporter, document, headers_of
+from services.gateway.tracing.export import Exporter, document
 from services.gateway.tracing.spans import Span, Spans
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import AnyEvent, BudgetGranted, Credits, ObservationRecorded, Usage
@@ -113,13 +112,6 @@ def test_a_document_is_as_the_protocol_writes_json() -> None:
     assert {"key": "swarm.event.seq", "value": {"intValue": "2"}} in outcome["attributes"]
 
 
-@pytest.mark.parametrize("text", ["name", "=value", "a=b,c", "a=\x01"])
-def test_headers_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="name=value"):
-        headers_of(text)
-    assert {"a": "b=c", "d": ""} == headers_of(" a=b=c, d= ,")
-
-
 class Collector:
     """Takes what is posted, with `status`."""
 
@@ -155,16 +147,16 @@ def counted() -> tuple[float, float]:
     return SPANS.by["sent"], SPANS.by["dropped"]
 
 
-async def test_a_collector_gets_what_happens_with_the_headers_it_wants() -> None:
+async def test_a_collector_gets_what_happens() -> None:
     async with collecting() as (collector, url), mesh(GatewaySettings()) as up:
-        exporter = Exporter(up.gateway.feed, url, {"x-key": "k"}, "1")
+        exporter = Exporter(up.gateway.feed, url, "1")
         running = asyncio.create_task(exporter.run())
         while not up.gateway.feed.subscriptions:
             await asyncio.sleep(0.01)
         sent, dropped = counted()
         await up.put(P, verified(P))
         path, headers, body = await asyncio.wait_for(collector.got.get(), 10)
-        assert ("/v1/traces", b"k", b"application/json") == (path, headers[b"x-key"], headers[b"content-type"])
+        assert ("/v1/traces", b"application/json") == (path, headers[b"content-type"])
         names = [s["name"] for r in body["resourceSpans"] for s in r["scopeSpans"][0]["spans"]]
         assert names and set(names) <= {"proposal.created", "proposal.verified"}
         await up.gateway.feed.stop()
@@ -175,7 +167,7 @@ async def test_a_collector_gets_what_happens_with_the_headers_it_wants() -> None
 async def test_a_collector_that_refuses_or_is_away_costs_the_spans_and_nothing_else() -> None:
     async with collecting() as (collector, url), mesh(GatewaySettings()) as up:
         collector.status = 503
-        running = asyncio.create_task(Exporter(up.gateway.feed, url, {}, "1").run())
+        running = asyncio.create_task(Exporter(up.gateway.feed, url, "1").run())
         while not up.gateway.feed.subscriptions:
             await asyncio.sleep(0.01)
         sent, dropped = counted()
