@@ -143,7 +143,7 @@ SLOS = (
         over=of(table.ENDED, "orphaned", "without_snapshot"),
         total=Sum((*of(table.ENDED).terms, *of(table.LIVES, "live").terms)),
         figures=(Figure(name="lost", over=of(table.ENDED, "orphaned", "without_snapshot")),),
-        runbook="Without a snapshot: cold storage was away for longer than SWARM_DRAIN_PATIENCE_S (swarm_s3_failures_total, "
+        runbook="Without a snapshot: cold storage was away for longer than SWARM_GOVERNOR_DRAIN_PATIENCE_S (swarm_s3_failures_total, "
         "readiness of memory_compactor). Orphaned: a parent was reaped without its family; reap with cascade.",
     ),
     Slo(

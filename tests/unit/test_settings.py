@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from operator import attrgetter
 from pathlib import Path
 
@@ -210,3 +211,17 @@ def test_dedup_ids_are_keyed_with_what_core_shares_else_with_the_process_own_see
     shared, own = Settings(core=Core(secret="s"), nats=nats), Settings(nats=nats)
     assert shared.dedup_key() == Settings(core=Core(secret="s")).dedup_key()
     assert len({shared.dedup_key(), own.dedup_key(), Settings().dedup_key()}) == 3
+
+
+def test_nothing_that_is_told_names_a_setting_that_is_no_more() -> None:
+    old = re.compile(rf"\bSWARM_({'|'.join(RENAMED)})(_FILE)?\b")
+    folders = ("deploy", "docs", "proto", "scripts", "services", "shared")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    files += [ROOT / name for name in ("README.md", "compose.yaml", ".env.example")]
+    kinds = {".py", ".md", ".yaml", ".json", ".toml", ".example", ""}
+    said = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.suffix in kinds and old.search(path.read_text("utf-8", "ignore"))
+    }
+    assert len(files) > 200 and said <= {"docs/settings.md"}
