@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from shared.contracts.action import Action, action_digest
+from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
 from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import EvidenceRef, ProposalCreated, SnapshotCompressed, ThoughtGenerated
 from shared.contracts.ids import fresh_id, utc_now
+from shared.contracts.services import SERVICES
 from shared.invariants import Invariants, Limits
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -240,7 +244,6 @@ async def test_a_malformed_message_ends_in_the_dead_letters_and_the_mesh_goes_on
 
 async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
     from services.governor.service import limits_of
-    from shared.contracts.catalog import LOG_CLASSES, class_filter
     from shared.settings import Settings
 
     governor = limits_of(Settings())
@@ -253,6 +256,37 @@ async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
     for recorded in await log.read(tuple(class_filter(name) for name in LOG_CLASSES)):
         invariants.absorb(recorded)
     assert [] == invariants.violations
+
+
+async def test_every_process_tells_its_metrics_and_the_gateways_are_what_the_log_says(
+    mesh: Mesh, log: JetStreamLog
+) -> None:
+    told: Counter[str] = Counter()
+    for instance in (name for name in mesh.ports if name.startswith("health_")):
+        async with httpx.AsyncClient(timeout=20, trust_env=False) as client:
+            answer = await client.get(f"{mesh.health_url(instance.removeprefix('health_'))}/metrics")
+        told["swarm_processes"] += 1
+        for family in text_string_to_metric_families(answer.text):
+            for sample in family.samples:
+                labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+                told[f"{sample.name}{{{labels}}}" if labels else sample.name] += sample.value
+    assert told["swarm_processes"] == told["swarm_ready"] == len(SERVICES) + 1  # a second runner
+    assert told['swarm_dead_letters_total{reason="bad_body"}'] >= 1
+    assert told['swarm_s3_seconds_count{call="put"}'] >= told['swarm_snapshots_total{smaller="yes"}']
+    assert told['swarm_unsafe_actions_total{fate="done"}'] == 0
+    upto = int(told["swarm_log_position"])
+    said = Counter(class_of(r.event) for r in await log.read(tuple(map(class_filter, LOG_CLASSES)), upto=upto))
+    for event_class, series in (
+        ("proposal.created", "swarm_proposals_total"),
+        ("proposal.verified", 'swarm_verified_total{verdict="passed"}'),
+        ("action.executed", "swarm_action_seconds_count"),
+        ("persona.spawned", "swarm_personas_spawned_total"),
+        ("thought.generated", 'swarm_thoughts_total{status="ok"}'),
+        ("observation.recorded", "swarm_observations_total"),
+        ("budget.granted", "swarm_grants_total"),
+    ):
+        assert (event_class, said[event_class]) == (event_class, told[series])
+    assert said["action.executed"] > 0
 
 
 async def test_every_event_is_a_cloudevent_to_the_cncf_and_a_correlation_is_one_trace(log: JetStreamLog) -> None:
