@@ -68,11 +68,26 @@ async def take(record: MeshRecord, to: Path, keys_to: Path | None) -> Manifest:
     for folder in (to, *([] if keys_to is None else [keys_to])):
         if folder.exists():
             raise BackupRefused(f"{folder} is there already; say a folder that is not")
-    part = to.with_name(f".{to.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    part, keys_part = (folder.with_name(f".{folder.name}.part") for folder in (to, keys_to or to / "keys"))
+    try:
+        for folder in (part, keys_part):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        manifest = await _take(record, part)
+        await asyncio.to_thread(_sync, part)
+        if keys_to is not None:
+            await asyncio.to_thread(shutil.copytree, Path(record.data) / "keys", keys_part)
+            keys_part.rename(keys_to)
+        part.rename(to)
+        await asyncio.to_thread(_sync, to.parent, whole=False)
+        return manifest
+    finally:
+        for folder in (part, keys_part):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _take(record: MeshRecord, part: Path) -> Manifest:
     for folder in (part, part / "streams", part / "objects"):
         private_folder(folder)
-    data = Path(record.data)
     connection = await Connection.open(
         record.nats_url,
         name="swarm backup",
@@ -85,13 +100,9 @@ async def take(record: MeshRecord, to: Path, keys_to: Path | None) -> Manifest:
         taken = [await streams.take(connection, name, part / "streams" / name) for name in STREAMS]
     finally:
         await connection.close()
-    objects = await _take_objects(data, record.s3_url, part / "objects") if record.s3_url else {}
+    objects = await _take_objects(Path(record.data), record.s3_url, part / "objects") if record.s3_url else {}
     manifest = Manifest(taken_at=now, streams=tuple(taken), objects=objects)
     write_private(part / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2).decode())
-    await asyncio.to_thread(_sync, part)
-    if keys_to is not None:
-        await asyncio.to_thread(shutil.copytree, data / "keys", keys_to)
-    part.rename(to)
     return manifest
 
 
@@ -189,11 +200,12 @@ async def _put_objects(mesh: Mesh, folder: Path, objects: Mapping[str, str]) -> 
         await cold.close()
 
 
-def _sync(folder: Path) -> None:
-    """Have all of it on disk before it has its name; nobody else may read it."""
-    for file in (file for file in folder.rglob("*") if file.is_file()):
-        file.chmod(0o600)
-        descriptor = os.open(file, os.O_RDONLY)
+def _sync(folder: Path, *, whole: bool = True) -> None:
+    """Have the folder on disk, with all below it if it is to be `whole`, before its name is relied on; nobody else may read that."""
+    for path in (*(folder.rglob("*") if whole else ()), folder):
+        if path.is_file():
+            path.chmod(0o600)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -17,7 +17,7 @@ from services.supervisor.mesh import Mesh
 from shared.contracts.envelope import Recorded
 from shared.log.jetstream import JetStreamLog
 from tests.e2e.test_log_went_back import approve, create, personas, running
-from tests.e2e.test_mesh import propose, until
+from tests.e2e.test_mesh import propose, until, violations
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -106,6 +106,7 @@ async def test_what_is_put_back_is_the_same_mesh_halted_and_does_nothing_twice(t
         await done(api, "held")
         executed = [r.event.proposal_id for r in await log.read(("action.executed.>",))]  # type: ignore[union-attr]
         assert ["did", "held"] == executed
+        assert [] == await violations(log)
         written = {path.name for path in mesh.workspace.rglob("*.md")}
         assert {"held.md"} == written  # what the log says was done is not done once more
 

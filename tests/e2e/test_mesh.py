@@ -242,7 +242,8 @@ async def test_a_malformed_message_ends_in_the_dead_letters_and_the_mesh_goes_on
     assert 200 == (await api.get("/v1/cognition/status")).status_code
 
 
-async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
+async def violations(log: JetStreamLog) -> list[str]:
+    """What is not as it must be in a whole log."""
     from services.governor.service import limits_of
     from shared.settings import Settings
 
@@ -255,7 +256,11 @@ async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
     invariants = Invariants(limits)
     for recorded in await log.read(tuple(class_filter(name) for name in LOG_CLASSES)):
         invariants.absorb(recorded)
-    assert [] == invariants.violations
+    return invariants.violations
+
+
+async def test_every_invariant_holds_over_all_of_it(log: JetStreamLog) -> None:
+    assert [] == await violations(log)
 
 
 async def test_every_process_tells_its_metrics_and_the_gateways_are_what_the_log_says(
