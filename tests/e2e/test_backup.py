@@ -35,7 +35,10 @@ async def swarm(data: Path, *arguments: str) -> tuple[int, str]:
 async def known(api: httpx.AsyncClient) -> list[object]:
     """What people are shown of lineage, proposals and what was done."""
     paths = ("/v1/swarm/lineage", "/v1/cognition/proposals", "/v1/cognition/receipts")
-    return [(await api.get(path)).raise_for_status().json() for path in paths]
+    lineage, *others = [(await api.get(path)).raise_for_status().json() for path in paths]
+    for node in lineage["nodes"]:
+        node["status"] = node["status"] == "reaped"  # idle is who has not thought for a while, by the clock
+    return [lineage, *others]
 
 
 async def everything(log: JetStreamLog, last_seq: int) -> list[Recorded]:
