@@ -11,7 +11,7 @@ import msgspec
 from shared.configuration import KEYS, RENAMED, VARIABLES, from_file, given, load, missing, no_more, outdated
 from shared.settings import SettingsError, reads
 
-OTHERS = ("SWARM_CONFIG", "SWARM_DATA", "SWARM_URL", "SWARM_TOKEN")
+OTHERS = ("SWARM_CONFIG", "SWARM_DATA", "SWARM_URL", "SWARM_TOKEN", "SWARM_NATS_CONTEXT")
 """Names that are no settings: where the file is, and what the commands take."""
 
 

@@ -74,7 +74,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def examine(target: Target) -> list[Check]:
-    """Every check, in the order to mend them."""
+    """Every check of this machine and its mesh, in the order to mend them."""
     checks = [_python(), *[await _binary(name) for name in ("nats-server", "weed")], _packages(), _disk(target.data)]
     record = target.record
     if record is None or not _is_running(target.data):
@@ -83,7 +83,7 @@ async def examine(target: Target) -> list[Check]:
     checks += [Check(name="mesh", ok=True, detail=f"runs on {record.data}, pid {record.pid}"), _processes(record)]
     async with httpx.AsyncClient(timeout=3, trust_env=False) as client:
         checks += [await _durability(client, record), await _clock(client, record), *await _readiness(client, record)]
-    return [*checks, await _object_store(record), await _streams(record), *await _told(target, record)]
+    return [*checks, await _object_store(record), await _streams(record), *await told(target, record.api_url)]
 
 
 def _python() -> Check:
@@ -194,11 +194,11 @@ def readiness(said: Mapping[str, Readiness | str]) -> list[Check]:
     return [*checks, Check(name="store", ok=not held, detail=held or "has room")]
 
 
-async def _told(target: Target, record: MeshRecord) -> list[Check]:
+async def told(target: Target, api_url: str) -> list[Check]:
     """What the gateway tells of the mesh. The governor mends what reconciliation finds by itself, so what is open for long is a fault."""
     headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
     checks: list[Check] = []
-    async with httpx.AsyncClient(base_url=record.api_url, headers=headers, timeout=3, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=api_url, headers=headers, timeout=3, trust_env=False) as client:
         try:
             answer = (await client.get("/v1/swarm/reconciliation")).raise_for_status()
             checks += disorder(msgspec.json.decode(answer.content, type=Disorder), datetime.now(UTC))
@@ -218,6 +218,8 @@ async def _told(target: Target, record: MeshRecord) -> list[Check]:
 
 
 def _untold(name: str, error: Exception) -> Check:
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.UNAUTHORIZED:
+        return Check(name=name, ok=None, detail="told to who has an API key: give it with --token or SWARM_TOKEN")
     return Check(name=name, ok=None, detail=f"the gateway does not say: {error or type(error).__name__}")
 
 

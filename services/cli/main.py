@@ -14,11 +14,13 @@ from cyclopts.types import ExistingDirectory, ExistingFile
 from cyclopts.validators import Number
 
 from services.cli import doctor as doctor_
+from services.cli import far as far_
 from services.cli import run as run_
 from services.cli import tap as tap_
 from services.cli import up as up_
 from services.cli.ask import ask, ask_rows, span, wait
 from services.cli.backup import backup, restore
+from services.cli.bus import LOCAL, Bus
 from services.cli.config import config as config_
 from services.cli.halting import halt, resume, sentence
 from services.cli.keys import keys as keys_
@@ -29,9 +31,10 @@ from services.cli.output import emit, say, table
 from services.cli.personas import persona
 from services.cli.proposals import approve, deny, proposals
 from services.cli.quotas import Told, lines
-from services.cli.target import FAILED, HERE, OK, SWARM, USAGE, Stop, Swarm, Target
+from services.cli.scale import counts, scale
+from services.cli.target import FAILED, HERE, NEAR, OK, SWARM, USAGE, Place, Stop, Swarm, Target, Token
 from services.supervisor import bootstrap as bootstrap_
-from services.supervisor.plan import Options
+from services.supervisor.plan import Options, scaled
 from shared.settings import listed
 
 VERSION = "0.1.0"
@@ -48,7 +51,7 @@ Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usa
 app.command(persona)
 app.command(config_)
 app.command(keys_)
-for command in (proposals, approve, deny, halt, resume, slo, backup, restore):
+for command in (proposals, approve, deny, halt, resume, scale, slo, backup, restore):
     app.command(command)
 
 
@@ -87,6 +90,12 @@ Serve = Annotated[
     ),
 ]
 Isolate = Annotated[bool, Parameter(negative="", help="No runner serves all swarms: only those of --serve are served.")]
+Scale = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative="", help="SERVICE=N: so many instances of it; again for each service. `swarm scale` changes it later."
+    ),
+]
 PolicyDir = Annotated[
     ExistingDirectory | None, Parameter(help="Folder of Cedar policies, in place of the built-in ones.")
 ]
@@ -115,13 +124,14 @@ def _options(
     wait_s: float | None,
     serve: tuple[str, ...] = (),
     isolate: bool = False,
+    scale: tuple[str, ...] = (),
 ) -> Options:
     if isolate and not serve:
         raise Stop(
             "with --isolate every runner serves named swarms: name them, such as --serve alpha,beta --serve gamma"
         )
     ports = {name: port for name, port in (("api", api_port), ("nats", nats_port)) if port is not None}
-    return Options(
+    options = Options(
         host=host,
         ports=ports,
         well_known=True,
@@ -134,6 +144,10 @@ def _options(
         config=str(config.resolve()) if config else None,
         ready_timeout_s=wait_s,
     )
+    try:
+        return scaled(options, counts(scale))
+    except ValueError as error:
+        raise Stop(str(error), USAGE) from error
 
 
 @app.command
@@ -153,10 +167,11 @@ def up(
     http_keys: Annotated[ExistingFile | None, Parameter(help="TOML file of API keys.")] = None,
     config: Config = None,
     wait_s: Annotated[Wait, Parameter(name="--wait")] = None,
+    scale: Scale = (),
     quiet: Annotated[
         bool, Parameter(negative="", help="No process output; it is in <data>/logs all the same.")
     ] = False,
-    target: Target = HERE,
+    place: Place = NEAR,
 ) -> int:
     """Start a whole mesh here and keep it running: broker, object store, all services. Ctrl-C stops it."""
     options = _options(
@@ -172,8 +187,9 @@ def up(
         http_keys=http_keys,
         config=config,
         wait_s=wait_s,
+        scale=scale,
     )
-    return wait(up_.up(target.data, options, as_json=target.json, quiet=quiet))
+    return wait(up_.up(place.data, options, as_json=place.json, quiet=quiet))
 
 
 @app.command
@@ -194,7 +210,8 @@ def run(
     http_allow: HttpAllow = "",
     config: Config = None,
     wait_s: Annotated[Wait, Parameter(name="--wait")] = None,
-    target: Target = HERE,
+    token: Token = None,
+    place: Place = NEAR,
 ) -> int:
     """The whole thing at work: start a mesh, perceive this machine (or files), show what it thinks, proposes and does."""
     options = _options(
@@ -214,7 +231,7 @@ def run(
         raise Stop(f"{missing[0]} is not a file", USAGE)
     return wait(
         run_.run(
-            target,
+            Target(data=place.data, json=place.json, token=token),
             options,
             files=observe,
             swarm=swarm,
@@ -285,14 +302,11 @@ def tap(
     *,
     since: Annotated[str | None, Parameter(help="Begin this long ago (5m) or at a time; default: now.")] = None,
     count: Annotated[int | None, Parameter(validator=Number(gte=1), help="End after so many events.")] = None,
-    nats_url: Annotated[str | None, Parameter(env_var="SWARM_NATS_URL")] = None,
-    nats_seed: Annotated[
-        Path | None, Parameter(env_var="SWARM_NATS_SEED_FILE", help="Key file of the operator.")
-    ] = None,
+    bus: Bus = LOCAL,
     target: Target = HERE,
 ) -> int:
     """Print the mesh's events from its log as they come."""
-    wait(tap_.tap(target, subject, since=since, count=count, nats_url=nats_url, seed=nats_seed))
+    wait(tap_.tap(target, bus, subject, since=since, count=count))
     return OK
 
 
@@ -356,9 +370,13 @@ def bootstrap(
 
 
 @app.command
-def doctor(*, target: Target = HERE) -> int:
-    """Look for what is missing or wrong: binaries, ports, disk, processes, durability, streams, clock."""
-    checks = wait(doctor_.examine(target))
+def doctor(*, bus: Bus = LOCAL, target: Target = HERE) -> int:
+    """Look for what is missing or wrong: binaries, ports, disk, processes, durability, streams, clock.
+
+    With --url, --nats-url or --nats-context: of a mesh elsewhere, as far as its API and its broker tell.
+    """
+    far = target.url is not None or bus.named
+    checks = wait(far_.examine(target, bus) if far else doctor_.examine(target))
     if target.json:
         emit(checks)
     else:

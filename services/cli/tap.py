@@ -5,22 +5,18 @@ from __future__ import annotations
 import secrets
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
-import structlog
 
+from services.cli.bus import Bus, connect, login
 from services.cli.durations import moment
 from services.cli.output import emit_line, safe
 from services.cli.target import UNREACHABLE, USAGE, Stop, Target
-from shared.broker import OPERATOR, inbox_prefix
 from shared.contracts.envelope import Recorded, Unreadable, structured
 from shared.log.client.connection import Connection, is_status
 from shared.log.port import LogUnavailable
 from shared.log.reading.tail import JetStreamTail
 
-CONNECT_S = 2.0
-"""The longest a server that is not there is waited for."""
 _SHOWN = ("text", "claim", "title", "summary", "findings", "detail", "reason", "reasons", "outcome", "phase")
 
 
@@ -32,9 +28,7 @@ class _Info(msgspec.Struct, frozen=True):
     state: _State = _State()
 
 
-async def tap(
-    target: Target, subject: str, *, since: str | None, count: int | None, nats_url: str | None, seed: Path | None
-) -> None:
+async def tap(target: Target, bus: Bus, subject: str, *, since: str | None, count: int | None) -> None:
     """Print events until stopped, or `count` of them. Raises `Stop`."""
     words = subject.split(".")
     if ">" in words[:-1] or any(not word or any(c in word for c in " \t\r\n") for word in words):
@@ -44,17 +38,8 @@ async def tap(
             start = moment(since, datetime.now(UTC))
         except ValueError as error:
             raise Stop(str(error), USAGE) from error
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    record = None if nats_url and seed else target.mesh()
-    url = nats_url or (record.nats_url if record else "")
-    key = seed or Path(record.operator_seed_file if record else "")
     stream = "RECALL" if subject.startswith("recall.") else "SWARM"
-    try:
-        connection = await Connection.open(
-            url, name="swarm tap", seed_file=key, inbox_prefix=inbox_prefix(OPERATOR), wait_s=CONNECT_S
-        )
-    except (LogUnavailable, OSError, ValueError) as error:
-        raise Stop(f"{error}; is the mesh up? `swarm up` starts one", UNREACHABLE) from error
+    connection = await connect(login(bus, target), "swarm tap")
     try:
         after = await _end(connection, stream) if since is None else await _before(connection, stream, start)
         tail = JetStreamTail(connection, stream, f"tap-{secrets.token_hex(6)}", (subject,), after, buries=False)

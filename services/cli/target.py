@@ -33,21 +33,38 @@ class Stop(Exception):
         self.code = code
 
 
+Token = Annotated[str | None, Parameter(env_var="SWARM_TOKEN", help="API key, where the mesh wants one.")]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """Options every command has."""
+class Place:
+    """Options every command has: a mesh of this machine."""
 
     data: Annotated[Path, Parameter(env_var="SWARM_DATA", help="Data folder of the mesh.")] = DATA
-    url: Annotated[str | None, Parameter(env_var="SWARM_URL", help="URL of the API; default: the mesh of --data.")] = (
-        None
-    )
-    token: Annotated[str | None, Parameter(env_var="SWARM_TOKEN", help="API key, where the mesh wants one.")] = None
     json: Annotated[bool, Parameter(negative="", help="Print JSON instead of text.")] = False
 
     @property
     def record(self) -> MeshRecord | None:
         return read_record(self.data)
+
+    def mesh(self) -> MeshRecord:
+        """The record of the mesh that runs on `data`. Raises `Stop`: once it is gone, its ports may be another's."""
+        record = self.record
+        if record is None or not record.runs:
+            raise Stop(f"no mesh runs on {self.data}; start one with `swarm up`, or say --data or --url", UNREACHABLE)
+        return record
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Target(Place):
+    """Options of every command that asks the API, wherever it is."""
+
+    url: Annotated[str | None, Parameter(env_var="SWARM_URL", help="URL of the API; default: the mesh of --data.")] = (
+        None
+    )
+    token: Token = None
 
     @property
     def api_url(self) -> str:
@@ -59,15 +76,8 @@ class Target:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return httpx.AsyncClient(base_url=self.api_url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
 
-    def mesh(self) -> MeshRecord:
-        """The record of the mesh that runs on `data`. Raises `Stop`: once it is gone, its ports may be another's."""
-        record = self.record
-        if record is None or not record.runs:
-            raise Stop(f"no mesh runs on {self.data}; start one with `swarm up`, or say --data or --url", UNREACHABLE)
-        return record
 
-
-HERE = Target()
+HERE, NEAR = Target(), Place()
 SWARM = "swarm-core"
 Swarm = Annotated[str, Parameter(help="Which swarm.")]
 

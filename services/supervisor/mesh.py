@@ -14,20 +14,25 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 import services as services_package
-from services.supervisor import keyring, object_store, plan
+from services.supervisor import keyring, object_store, plan, scaling
 from services.supervisor.coming import Coming, NotReady
+from services.supervisor.keyring import KeysError
 from services.supervisor.keys import private_folder, seed_file
 from services.supervisor.logs import LogFile
 from services.supervisor.plan import Options, Places
-from services.supervisor.ports import WELL_KNOWN, choose
+from services.supervisor.ports import WELL_KNOWN, PortTaken, choose
 from services.supervisor.processes import Child, LineSink, Spec
+from services.supervisor.scaling import Wish
 from services.supervisor.state import (
+    Answer,
     Lock,
     MeshRecord,
     end_leftovers,
@@ -77,11 +82,12 @@ class Mesh:
             environ=environ,
         )
         self.children: dict[str, Child] = {}
-        self._watches: list[asyncio.Task[None]] = []
+        self._watches: dict[str, asyncio.Task[None]] = {}
         self.ports: dict[str, int] = {}
         self._on_line = on_line
         self._lock: Lock | None = None
         self._ready = False
+        self._scaling: Answer | None = None
         self._store_bytes = self.settings.store.bytes
         """What the broker may take: also what streams still claim that were declared for a larger store."""
 
@@ -139,10 +145,7 @@ class Mesh:
 
     async def stop(self) -> None:
         """Everything down, in order. Safe to call twice."""
-        for watch in self._watches:
-            watch.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
-        self._watches.clear()
+        await self._unwatch(*self._watches)
         infrastructure = (plan.NATS, plan.S3)
         await asyncio.gather(*(c.stop() for name, c in self.children.items() if name not in infrastructure))
         for name in (plan.S3, plan.NATS):
@@ -193,10 +196,25 @@ class Mesh:
             with suppress(OSError):
                 self._write_record()
 
+    async def scale(self, wish: Wish) -> Answer:
+        """Have so many instances as wished: new ones are ready, surplus ones have drained and ended when it returns.
+
+        Raises `ValueError`, `PortTaken`, `KeysError`, `OSError`, `MeshFailed`; then all is as before.
+        """
+        options = plan.scaled(self.options, wish.replicas)
+        before, after = plan.instances(self.options), plan.instances(options)
+        new, surplus = [n for n in after if n not in before], [n for n in before if n not in after]
+        if new:
+            await self._grow(options, new, wish.wait_s)
+        self.options = options
+        ends = await asyncio.gather(*(self._retire(name) for name in surplus))
+        return scaling.answer(wish, new, dict(zip(surplus, ends, strict=True)), after)
+
     async def _up(self) -> None:
         before = read_record(self.data)
         if before is not None:
             end_leftovers(before)
+        scaling.forget(self.data)  # what was wished of a mesh that is gone
         self.ports = choose(
             plan.port_names(self.options),
             host="127.0.0.1",
@@ -214,9 +232,10 @@ class Mesh:
             await self._start(plan.s3(self.places, self.ports))
         if self.options.declares:
             await self._declare_streams()
-            self._watches.append(asyncio.create_task(self._declare_again(), name="declare-again"))
+            self._watch("declare-again", self._declare_again())
         for spec in plan.services(self.options, self.places, self.ports):
             await self._start(spec)
+        self._watch("scale", self._obey())
 
     async def _start(self, spec: Spec) -> None:
         if spec.cwd:
@@ -226,7 +245,63 @@ class Mesh:
         self.children[spec.name] = child
         await child.start()
         watchdog = Watchdog(child, patience_s=self.settings.up.liveness_s, room=lambda: has_room(self.data / "nats"))
-        self._watches.append(asyncio.create_task(watchdog.run(), name=f"watch-{spec.name}"))
+        self._watch(spec.name, watchdog.run())
+
+    def _watch(self, name: str, work: Coroutine[object, object, None]) -> None:
+        self._watches[name] = asyncio.create_task(work, name=f"watch-{name}")
+
+    async def _unwatch(self, *names: str) -> None:
+        watches = [self._watches.pop(name) for name in names]
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+    async def _obey(self) -> None:
+        """Do what `swarm scale` wishes, one wish after the other."""
+        while True:
+            wish = await scaling.wished(self.data)
+            self._scaling = Answer(wish=wish.id)
+            with suppress(OSError):  # a full disk: then nobody hears, and it is done all the same
+                self._write_record()
+            try:
+                self._scaling = await self.scale(wish)
+            except (ValueError, MeshFailed, KeysError, PortTaken, OSError) as error:
+                self._scaling = Answer(wish=wish.id, ok=False, said=(str(error),))
+            with suppress(OSError):
+                self._write_record()
+            scaling.forget(self.data)
+
+    async def _grow(self, options: Options, names: Sequence[str], wait_s: float | None) -> None:
+        self.ports = {
+            **self.ports,
+            **choose([port for name in names for port in plan.ports_of(name)], host="127.0.0.1"),
+        }
+        try:
+            keys = keyring.make(self.places.keys, plan.users(options), keyring.LOCAL)
+            known = keyring.configured(self.places.keys)  # with whom `swarm keys` added or is rotating
+            async with scaling.reloaded(self.monitor_url):
+                keyring.configure(self.places.keys, msgspec.structs.replace(known, keys={**known.keys, **keys}))
+                await self.kill(plan.NATS, signal.SIGHUP)
+            for spec in plan.services(options, self.places, self.ports):
+                if spec.name in names:
+                    await self._start(spec)
+            await self.wait_ready(*names, timeout_s=wait_s)
+        except (MeshFailed, KeysError, OSError):
+            await asyncio.gather(*(self._retire(name) for name in names))
+            raise
+
+    async def _retire(self, name: str) -> int | None:
+        """Have one drain and end; how it ended. One that was not started is gone already."""
+        code = None
+        if (child := self.children.get(name)) is not None:
+            await self._unwatch(name)
+            await child.stop()
+            del self.children[name]
+            child.log.close()
+            code = child.exit_code
+        for port in plan.ports_of(name):
+            self.ports.pop(port, None)
+        return code
 
     async def _declare_streams(self) -> None:
         spec = plan.bootstrap(self.places, self.ports, store_bytes=self.settings.store.bytes)
@@ -286,6 +361,7 @@ class Mesh:
                 ports=self.ports,
                 processes={name: record for name, record in found.items() if record is not None},
                 restarts={name: child.restarts for name, child in self.children.items()},
+                scaling=self._scaling,
             ),
         )
 

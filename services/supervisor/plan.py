@@ -14,7 +14,7 @@ from services.supervisor.ports import S3_GRPC, S3_PORTS
 from services.supervisor.processes import Spec
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, service_of
 from shared.configuration import VARIABLES
-from shared.contracts.services import SERVICES, ServiceRow
+from shared.contracts.services import REPLICAS, SERVICES, ServiceRow
 from shared.settings import reads
 
 NATS, S3, BOOTSTRAP_NAME = "nats", "s3", "bootstrap"
@@ -43,10 +43,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     and with `well_known` those a person would try first, where they are free.
 
     `services` None is all of them, `runners` how many persona runners serve every swarm that has none of its own, `serve` the
-    swarms of each further one, `replicas` how many of each other of which there
-    may be more than one; an empty tuple and `s3` false leave the broker alone, and with
-    `declares` false it has no streams. `env` is
-    added to every process and wins. `ready_timeout_s` is how long one may come no nearer to being ready; None: as the settings say.
+    swarms of each further one, `replicas` how many of each other of which there may be more than one; `scale` says it for one
+    service and goes before both. An empty tuple and `s3` false leave the broker alone, and with `declares` false it has no streams.
+    `env` is added to every process and wins. `ready_timeout_s` is how long one may come no nearer to being ready; None: as the
+    settings say.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     runners: int = 1
     serve: tuple[tuple[str, ...], ...] = ()
     replicas: int = 1
+    scale: Mapping[str, int] = {}
     services: tuple[str, ...] | None = None
     s3: bool = True
     declares: bool = True
@@ -98,19 +99,38 @@ def instances(options: Options) -> tuple[str, ...]:
     wanted = tuple(SERVICES) if options.services is None else options.services
     if unknown := [name for name in wanted if name not in SERVICES]:
         raise ValueError(f"{unknown[0]!r} is no service; there are {', '.join(SERVICES)}")
-    return tuple(
-        f"{name}-{n}" for name in SERVICES if name in wanted for n in range(1, _how_many(SERVICES[name], options) + 1)
-    )
+    return tuple(f"{name}-{n}" for name in SERVICES if name in wanted for n in _numbers(SERVICES[name], options))
 
 
-def _how_many(row: ServiceRow, options: Options) -> int:
+def _numbers(row: ServiceRow, options: Options) -> list[int]:
     match row.replicas:
         case "one":
-            return 1
+            return [1]
         case "sharded":
-            return options.runners + len(options.serve)
+            # Those of --serve keep their numbers, and so their swarms: who came later is numbered after them.
+            count, last = options.scale.get(row.name, options.runners), options.runners + len(options.serve)
+            more = range(last + 1, last + 1 + count - options.runners)
+            return [*range(1, min(count, options.runners) + 1), *range(options.runners + 1, last + 1), *more]
         case "shared" | "each":
-            return options.replicas
+            return [*range(1, options.scale.get(row.name, options.replicas) + 1)]
+
+
+def scaled(options: Options, wanted: Mapping[str, int]) -> Options:
+    """A mesh with so many of these services; of runners, those that serve every swarm. Raises `ValueError` with the reason why not."""
+    for name, count in wanted.items():
+        if name not in SERVICES or (options.services is not None and name not in options.services):
+            raise ValueError(
+                f"{name!r} is no service of this mesh; there are {', '.join(options.services or SERVICES)}"
+            )
+        kind = SERVICES[name].replicas
+        if kind == "one" and count != 1:
+            raise ValueError(f"of {name} there is {REPLICAS[kind]}")
+        if name == RUNNER and options.serve and not options.runners:
+            raise ValueError(f"no {name} of this mesh serves all swarms (--isolate): start it with one more --serve")
+        most = SERVICES[name].slots - (len(options.serve) if name == RUNNER else 0)
+        if not 1 <= count <= most:
+            raise ValueError(f"of {name} there may be 1 to {most}, not {count}")
+    return msgspec.structs.replace(options, scale={**options.scale, **wanted})
 
 
 def serves(options: Options) -> dict[str, tuple[str, ...]]:
@@ -130,9 +150,14 @@ def users(options: Options) -> tuple[str, ...]:
 
 def port_names(options: Options) -> tuple[str, ...]:
     """Every port the mesh needs."""
-    api = tuple(_api(name) for name in instances(options) if service_of(name) == GATEWAY)
     s3 = (*S3_PORTS, *S3_GRPC) if options.s3 else ()
-    return (NATS, "monitor", *api, *s3, *(f"health_{name}" for name in instances(options)))
+    return (NATS, "monitor", *s3, *(port for name in instances(options) for port in ports_of(name)))
+
+
+def ports_of(instance: str) -> tuple[str, ...]:
+    """The names of one instance's ports."""
+    api = (_api(instance),) if service_of(instance) == GATEWAY else ()
+    return (*api, f"health_{instance}")
 
 
 def nats(places: Places, ports: Mapping[str, int]) -> Spec:

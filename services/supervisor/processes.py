@@ -132,7 +132,7 @@ class Child:
         if not done:
             self.say(f"did not stop within {self.spec.grace_s} s, killed")
             self.send(signal.SIGKILL)
-        await self._task
+        await asyncio.shield(self._task)  # whoever is cancelled here is followed by one who stops it again
 
     async def _keep(self) -> None:
         failures = 0

@@ -24,6 +24,14 @@ class ProcessRecord(msgspec.Struct, frozen=True, kw_only=True):
     started: float
 
 
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the wish (`scaling.py`) with this id: `ok` None is at it; `said` is for people, a line each."""
+
+    wish: str
+    ok: bool | None = None
+    said: tuple[str, ...] = ()
+
+
 class MeshRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`mesh.json`. `pid` is the supervisor's, None once it stopped in good order; ports are kept for the next run.
 
@@ -42,6 +50,7 @@ class MeshRecord(msgspec.Struct, frozen=True, kw_only=True):
     ports: dict[str, int] = {}
     processes: dict[str, ProcessRecord] = {}
     restarts: dict[str, int] = {}
+    scaling: Answer | None = None
 
     @property
     def runs(self) -> bool:

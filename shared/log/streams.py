@@ -172,11 +172,13 @@ async def reconcile(connection: Connection, store_bytes: int = STORE_BYTES, repl
     return changes
 
 
-async def drift(connection: Connection, store_bytes: int = STORE_BYTES, replicas: int = 1) -> list[str]:
-    """What differs from the declaration now, one line a stream; empty is good."""
+async def drift(connection: Connection, store_bytes: int | None = STORE_BYTES, replicas: int = 1) -> list[str]:
+    """What differs from the declaration now, one line a stream; empty is good. With None any size will do."""
     lines = []
-    for name, wanted in declared(store_bytes, replicas).items():
+    for name, wanted in declared(store_bytes or STORE_BYTES, replicas).items():
         existing = await _info(connection, name)
+        if store_bytes is None and existing is not None:
+            wanted["max_bytes"] = existing.get("max_bytes")
         if existing is None:
             lines.append(f"{name} is missing")
         elif differing := _differing(wanted, existing):

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
-from shared.contracts.action import Action, action_digest
+from shared.contracts.action import Action, Params, action_digest
 from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
 from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import EvidenceRef, ProposalCreated, SnapshotCompressed, ThoughtGenerated
@@ -153,13 +153,23 @@ async def test_a_persona_that_thinks_is_remembered(api: httpx.AsyncClient) -> No
     assert found
 
 
-async def propose(api: httpx.AsyncClient, log: JetStreamLog, swarm: str, persona: str, name: str, target: str) -> None:
+async def propose(
+    api: httpx.AsyncClient,
+    log: JetStreamLog,
+    swarm: str,
+    persona: str,
+    name: str,
+    target: str,
+    *,
+    kind: str = "file.write",
+    params: Params | None = None,
+) -> None:
     """As the persona would, citing something it was told."""
     (seq,) = await observe(api, swarm, ["something to cite"])
     spawned = (await log.read((f"persona.spawned.{swarm}.{persona}",)))[0]
     seen = await log.get(seq)
     assert seen is not None
-    action = Action(kind="file.write", target=target, params={"content": "yes", "mode": "create"})
+    action = Action(kind=kind, target=target, params=params or {"content": "yes", "mode": "create"})
     whose = {"swarm": swarm, "persona": persona, "charter": spawned.envelope.charter or ""}
     event = ProposalCreated(
         **whose,

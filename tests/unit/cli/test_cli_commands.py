@@ -102,7 +102,7 @@ def test_a_data_folder_that_was_named_is_the_one_that_is_meant(tmp_path: Path, m
 def test_a_server_that_is_not_there_ends_a_tap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("services.cli.tap.CONNECT_S", 0.1)
+    monkeypatch.setattr("services.cli.bus.CONNECT_S", 0.1)
     seed = tmp_path / "operator.nk"
     seed.write_text("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY")
     assert 3 == swarm(monkeypatch, "tap", "--nats-url", "nats://127.0.0.1:1", "--nats-seed", str(seed))

@@ -48,6 +48,9 @@ def test_a_service_is_given_the_settings_of_the_command_that_it_reads_and_no_oth
         of_command = {name for name, value in spec.env.items() if value == "x"} - {"SWARM_CONFIG"}
         assert spec.env["SWARM_CONFIG"] == "x" and len(of_command) > 5
         assert [] == [name for name in of_command if not reads(service_of(spec.name), VARIABLES[name])]
+        assert [] == [
+            name for name, key in VARIABLES.items() if reads(service_of(spec.name), key) and name not in spec.env
+        ]
 
 
 def test_there_is_one_of_each_service_and_as_many_runners_as_asked_for() -> None:

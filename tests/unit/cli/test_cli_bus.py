@@ -1,0 +1,122 @@
+"""Which broker a command talks to: what was said, a context of the `nats` CLI, or the mesh of the data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from services.cli.bus import Bus, Login, login
+from services.cli.far import _Service, services
+from services.cli.target import Stop, Target
+from services.supervisor.state import write_record
+from shared.contracts.services import SERVICES
+from tests.unit.cli.test_cli_commands import record
+
+URL = "nats://broker:4222"
+AS_WRITTEN = {
+    "description": "",
+    "url": URL,
+    "socks_proxy": "",
+    "token": "",
+    "user": "",
+    "password": "",
+    "creds": "",
+    "nkey": "/keys/operator.nk",
+    "cert": "",
+    "key": "",
+    "ca": "",
+    "nsc": "",
+    "jetstream_domain": "",
+    "jetstream_api_prefix": "",
+    "jetstream_event_prefix": "",
+    "inbox_prefix": "_INBOX_people",
+    "user_jwt": "",
+    "color_scheme": "",
+    "tls_first": False,
+    "windows_ca_certs_match": None,
+}
+"""All the fields `nats context add` writes."""
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A folder in which no mesh has run, and no context is known."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return Target(data=tmp_path / "data")
+
+
+def context(target: Target, **fields: object) -> None:
+    folder = target.data.parent / "nats" / "context"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prod.json").write_text(json.dumps({**AS_WRITTEN, **fields}))
+
+
+def test_a_context_says_where_with_which_key_and_inbox(nowhere: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    context(nowhere)
+    named = Bus(nats_context="prod")
+    assert Login(url=URL, seed=Path("/keys/operator.nk"), inbox="_INBOX_people") == login(named, nowhere)
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("KEYS", "/k")
+    for nkey, path in (("~/o.nk", "/home/ada/o.nk"), ("$KEYS/o.nk", "/k/o.nk"), ("file:///o.nk", "/o.nk")):
+        context(nowhere, nkey=nkey, inbox_prefix="")
+        assert Login(url=URL, seed=Path(path), inbox="_INBOX_operator") == login(named, nowhere)
+
+
+def test_what_was_said_goes_before_the_context_and_that_before_the_mesh(nowhere: Target) -> None:
+    context(nowhere)
+    nowhere.data.mkdir()
+    write_record(nowhere.data, record(nowhere.data, os.getpid()))
+    said = Bus(nats_url="nats://said:1", nats_seed=Path("said.nk"), nats_context="prod")
+    assert ("nats://said:1", Path("said.nk")) == ((found := login(said, nowhere)).url, found.seed)
+    assert (URL, Path("said.nk")) == (
+        (found := login(Bus(nats_seed=Path("said.nk"), nats_context="prod"), nowhere)).url,
+        found.seed,
+    )
+    mesh = Login(url="nats://127.0.0.1:1", seed=nowhere.data / "operator.nk", inbox="_INBOX_operator")
+    assert mesh == login(Bus(), nowhere)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"creds": "/ada.creds"}, "needs creds, and this command logs in with an nkey alone"),
+        ({"user": "ada", "ca": "/ca.pem"}, "needs user and ca"),
+        ({"nkey": "op://vault/key"}, "'op://vault/key' is no file"),
+        ({"nkey": ""}, "names no nkey; say --nats-seed"),
+        ({"url": 5}, "cannot be read"),
+    ],
+)
+def test_a_context_that_needs_more_is_refused_rather_than_half_used(
+    nowhere: Target, fields: dict[str, object], why: str
+) -> None:
+    context(nowhere, **fields)
+    with pytest.raises(Stop, match=why):
+        login(Bus(nats_context="prod"), nowhere)
+
+
+@pytest.mark.parametrize(
+    ("bus", "url", "why"),
+    [
+        (Bus(nats_context="tset"), None, "there is no context 'tset'"),
+        (Bus(nats_context="../prod"), None, "is no name of a context"),
+        (Bus(nats_url=URL), None, "say --nats-seed"),
+        (Bus(), "http://elsewhere", "say --nats-url and --nats-seed, or --nats-context"),
+        (Bus(), None, "no mesh runs on"),
+    ],
+)
+def test_what_is_missing_is_told(nowhere: Target, bus: Bus, url: str | None, why: str) -> None:
+    with pytest.raises(Stop, match=why):
+        login(bus, Target(data=nowhere.data, url=url))
+
+
+def test_a_service_that_does_not_answer_is_named_and_others_are_not_ours() -> None:
+    there = [_Service(id="x", name=name.replace("_", "-"), version="1", description=f"{name}-1") for name in SERVICES]
+    assert services(there).ok and len(SERVICES) == services(
+        [*there, _Service(id="x", name="shop", version="3")]
+    ).detail.count("-1 1")
+    lacking = services([one for one in there if one.name != "policy-gate"])
+    assert lacking.ok is False and lacking.detail.startswith("no policy_gate; ")
+    assert "none answers" in services([]).detail
