@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from services.cli.ask import wait
 from services.cli.output import emit, say
-from services.cli.target import FAILED, HERE, OK, Stop, Target
+from services.cli.target import FAILED, NEAR, OK, Place, Stop
 from services.supervisor import backup as backups
 from services.supervisor.backup import BackupRefused, Manifest
 from services.supervisor.mesh import MeshFailed
@@ -25,17 +25,17 @@ def backup(
     keys: Annotated[
         Path | None, Parameter(help="Folder to make with the keys; default: they are not backed up.")
     ] = None,
-    target: Target = HERE,
+    place: Place = NEAR,
 ) -> int:
     """Back the mesh up while it runs: its log, dead letters, policies and objects. Keys go elsewhere, or nowhere."""
-    record = target.mesh()
+    record = place.mesh()
 
     async def work() -> int:
         try:
             manifest = await backups.take(record, to.resolve(), keys.resolve() if keys else None)
         except (BackupRefused, LogUnavailable, ColdUnavailable, ColdMissing, ColdCorrupt, OSError) as error:
             raise Stop(f"not backed up: {error}", FAILED) from error
-        return _told(target, manifest, f"is backed up in {to}")
+        return _told(place, manifest, f"is backed up in {to}")
 
     return wait(work())
 
@@ -44,25 +44,25 @@ def restore(
     backup: Annotated[Path, Parameter(help="Folder that `swarm backup` made.")],
     *,
     keys: Annotated[Path | None, Parameter(help="Folder with its keys; default: new ones are made.")] = None,
-    target: Target = HERE,
+    place: Place = NEAR,
 ) -> int:
     """Make the data folder of a mesh from a backup. Then `swarm up` starts it, halted: `swarm resume` has actions go on."""
 
     async def work() -> int:
         try:
-            manifest = await backups.put_back(backup.resolve(), target.data.resolve(), keys.resolve() if keys else None)
+            manifest = await backups.put_back(backup.resolve(), place.data.resolve(), keys.resolve() if keys else None)
         except (
             BackupRefused, LogUnavailable, ColdUnavailable, MeshRunning, MeshFailed, PortTaken, OSError
         ) as error:  # fmt: skip
             raise Stop(f"not restored: {error}", FAILED) from error
-        return _told(target, manifest, f"is in {target.data}; `swarm up` starts it, halted for actions")
+        return _told(place, manifest, f"is in {place.data}; `swarm up` starts it, halted for actions")
 
     return wait(work())
 
 
-def _told(target: Target, manifest: Manifest, where: str) -> int:
+def _told(place: Place, manifest: Manifest, where: str) -> int:
     counts = {taken.stream: taken.state.get("messages", 0) for taken in manifest.streams}
-    if target.json:
+    if place.json:
         emit(
             {
                 "taken_at": manifest.taken_at,
