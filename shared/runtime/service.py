@@ -277,7 +277,9 @@ class Service:
                 self.stopping.set()
                 self.health.draining = True
                 log.info("service_draining")
+                began = time.monotonic()
                 await self._drain(mains)
+                log.info("service_drained", took_s=round(time.monotonic() - began, 3))
         finally:
             if not self.connection.closed.is_set():
                 await micro.stop()

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from operator import add
 
 from services.gateway.projections.measures import HOUR_S, Hour, Measures, by_hour
 from services.gateway.projections.personas import Personas
@@ -25,13 +26,24 @@ def views(measures: Measures, personas: Personas, now: datetime) -> tuple[SloVie
     live = personas.count("live")
     current = int(now.timestamp()) // HOUR_S
     windows = {
-        name: [hour for at, hour in measures.hours.items() if current - hours < at <= current]
+        name: _together([hour for at, hour in measures.hours.items() if current - hours < at <= current])
         for name, hours in WINDOWS.items()
     }
     return tuple(_view(slo, windows, live) for slo in SLOS)
 
 
-def _view(slo: Slo, windows: dict[str, list[Hour]], live: int) -> SloView:
+def _together(hours: Sequence[Hour]) -> Hour:
+    """What they counted, as if it had been one."""
+    counts: dict[str, float] = {}
+    decided = table.DECISION_SECONDS.empty()
+    for hour in hours:
+        for name, count in hour.counts.items():
+            counts[name] = counts.get(name, 0.0) + count
+        decided.counts = list(map(add, decided.counts, hour.decided.counts))
+    return Hour(at=0, counts=counts, decided=decided)
+
+
+def _view(slo: Slo, windows: dict[str, Hour], live: int) -> SloView:
     return SloView(
         id=slo.id,
         title=slo.title,
@@ -39,12 +51,12 @@ def _view(slo: Slo, windows: dict[str, list[Hour]], live: int) -> SloView:
         objective=slo.objective,
         direction="at_most" if slo.at_most else "at_least",
         runbook=slo.runbook,
-        windows=tuple(_window(slo, name, hours, live) for name, hours in windows.items()),
+        windows=tuple(_window(slo, name, counted, live) for name, counted in windows.items()),
     )
 
 
-def _window(slo: Slo, name: str, hours: Sequence[Hour], live: int) -> SloWindow:
-    read = partial(_read, hours, live)
+def _window(slo: Slo, name: str, counted: Hour, live: int) -> SloWindow:
+    read = partial(_read, counted, live)
     burn = slo.burn(read)
     return SloWindow(
         window=name,
@@ -52,26 +64,23 @@ def _window(slo: Slo, name: str, hours: Sequence[Hour], live: int) -> SloWindow:
         of=slo.total.value(read),
         burn=burn,
         met=burn <= 1,
-        figures=tuple(SloFigure(name=figure.name, value=_figure(figure, hours, live)) for figure in slo.figures),
+        figures=tuple(SloFigure(name=figure.name, value=_figure(figure, counted, live)) for figure in slo.figures),
     )
 
 
-def _read(hours: Sequence[Hour], live: int, term: Term) -> float:
-    """A term on those hours. The one gauge there is are the live personas."""
+def _read(counted: Hour, live: int, term: Term) -> float:
+    """A term in that time. The one gauge there is are the live personas."""
     if isinstance(table.BY_NAME[term.metric], Level):
         return live
     if term.metric == table.DECISION_SECONDS.name:
         upto = None if term.at_most is None else bisect_right(table.DECISION_SECONDS.bounds, term.at_most)
-        return sum(sum(hour.decided.counts[:upto]) for hour in hours)
-    names = [by_hour(term.metric, key) for key in term.keys]
-    return sum(hour.counts.get(name, 0.0) for hour in hours for name in names)
+        return sum(counted.decided.counts[:upto])
+    return sum(counted.counts.get(by_hour(term.metric, key), 0.0) for key in term.keys)
 
 
-def _figure(figure: Figure, hours: Sequence[Hour], live: int) -> float | None:
+def _figure(figure: Figure, counted: Hour, live: int) -> float | None:
     """None where there is nothing to reckon it from."""
     if figure.quantile is not None:
-        counts = [sum(column) for column in zip(*(hour.decided.counts for hour in hours), strict=True)]
-        return quantile(table.DECISION_SECONDS.bounds, counts, figure.quantile)
-    read = partial(_read, hours, live)
-    under = figure.under.value(read)
-    return figure.over.value(read) / under if under else None
+        return quantile(table.DECISION_SECONDS.bounds, counted.decided.counts, figure.quantile)
+    under = figure.under.value(partial(_read, counted, live))
+    return figure.over.value(partial(_read, counted, live)) / under if under else None
