@@ -82,7 +82,7 @@ async def _measure(log: JetStreamLog, js: JetStreamContext, serial: int, turn: i
     return figures
 
 
-def _thought(persona: str) -> Message:
+def thought(persona: str) -> Message:
     event_id = fresh_id()
     thought = ThoughtGenerated(
         swarm="bench",
@@ -100,7 +100,7 @@ def _thought(persona: str) -> Message:
 
 
 def _thoughts(count: int) -> list[Message]:
-    return [_thought(f"p{n % 8}") for n in range(count)]
+    return [thought(f"p{n % 8}") for n in range(count)]
 
 
 def _publisher(js: JetStreamContext, messages: list[Message]) -> Once:
@@ -125,7 +125,7 @@ async def _compare(ours: Once, bare: Once, serial: int, turn: int) -> Figures:
             times[name].append(time.perf_counter() - began)
     for first in range(serial, serial + 3 * turn, turn):
         for name, once in pair:
-            rates[name].append(await _concurrently(once, range(first, first + turn)))
+            rates[name].append(await concurrently(once, range(first, first + turn)))
     one = {name: latency(values) for name, values in times.items()}
     rate = {name: percentile(values, 0.5) for name, values in rates.items()}
     by_latency = one["bare"]["p50_ms"] / one["ours"]["p50_ms"]
@@ -138,7 +138,7 @@ async def _compare(ours: Once, bare: Once, serial: int, turn: int) -> Figures:
     }
 
 
-async def _concurrently(once: Once, indices: range) -> float:
+async def concurrently(once: Once, indices: range) -> float:
     """Calls per second with `CALLERS` of them under way."""
     left = iter(indices)
 
@@ -157,16 +157,16 @@ async def _guarded(log: JetStreamLog, count: int) -> list[float]:
     """Commit of one event guarded by its own subject, one after another."""
     times, last = [], 0
     for _ in range(count // 2):
-        thought = _thought("guarded")
+        said = thought("guarded")
         began = time.perf_counter()
-        (last,) = await log.commit((thought,), (Expect(thought.subject, last),))
+        (last,) = await log.commit((said,), (Expect(said.subject, last),))
         times.append(time.perf_counter() - began)
     return times
 
 
 async def _fill(log: JetStreamLog, count: int) -> None:
     for start in range(0, count, 500):
-        await log.commit([_thought("pulled") for _ in range(start, min(start + 500, count))])
+        await log.commit([thought("pulled") for _ in range(start, min(start + 500, count))])
 
 
 async def _pulls(log: JetStreamLog, js: JetStreamContext, count: int) -> Figures:
