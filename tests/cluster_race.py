@@ -30,6 +30,8 @@ ALWAYS = datetime(2100, 1, 1, tzinfo=UTC)
 YES = PolicyDecision(allow=True, reason="permitted", policy_ids=("file-findings",), version=VERSION)
 UNSPOKEN = PolicyDecision(allow=False, reason="no_matching_permit", version=VERSION)
 AT_ONCE = 8
+SPREAD_S = 0.03
+"""So far apart may the two words be: about as long as a gate takes, so that sometimes either comes first."""
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -90,7 +92,7 @@ async def _round(one: JetStreamLog, two: JetStreamLog, proposal: str, dice: rand
         (two, ApprovalDenied, "eve"),
     ]
     dice.shuffle(words)
-    waits = [dice.random() * 0.004 for _ in words]
+    waits = [dice.random() * SPREAD_S for _ in words]
 
     async def vote(log: JetStreamLog, word: type[ApprovalGranted | ApprovalDenied], who: str, wait_s: float) -> None:
         await asyncio.sleep(wait_s)

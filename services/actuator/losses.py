@@ -7,6 +7,7 @@ from itertools import islice
 
 from services.actuator.decider import LOST
 from services.actuator.journal import Entry, Journal
+from shared.contracts.boundaries import life
 from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import ActionExecuted, LostAction
 from shared.contracts.ids import caused_id, utc_now
@@ -68,13 +69,17 @@ async def _unknown(log: Log, entry: Entry, cause: Recorded, source: str) -> None
         summary=LOST.summary,
         error=LOST.error,
     )
-    boundary = f"action.*.{entry.key}"
-    if await log.last((f"action.executed.{entry.key}",)):
-        return
+    boundary = life(entry.swarm, entry.persona, entry.proposal_id)
     executed_id = caused_id(entry.claim_id, "action.executed")
     envelope = enveloped(executed_id, source=source, time=utc_now(), cause=cause.envelope)
-    (end,) = await log.ends((boundary,))
-    try:
-        await log.commit([Message(event=executed, envelope=envelope)], [Expect(boundary, end)])
-    except (StaleBoundary, DuplicateEvent):
-        return  # somebody else has said what became of it
+    while True:
+        (end,) = await log.ends((boundary,))
+        if await log.last((f"action.executed.{entry.key}",)):
+            return  # somebody has said what became of it
+        try:
+            await log.commit([Message(event=executed, envelope=envelope)], [Expect(boundary, end)])
+            return
+        except StaleBoundary:
+            continue
+        except DuplicateEvent:
+            return

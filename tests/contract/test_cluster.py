@@ -117,4 +117,5 @@ async def test_a_bucket_is_what_its_leader_has(log: JetStreamLog, cluster: Clust
 async def test_a_denial_and_an_authorisation_of_one_proposal_are_never_both_there(cluster: Cluster) -> None:
     outcome = await race(cluster, rounds=30)
     assert (30, 0, 0) == (outcome.rounds, outcome.both, outcome.neither)
+    assert outcome.authorized and outcome.rejected, "nobody raced"
     assert life("a", "b", "c") == outcome.boundary.format(swarm="a", persona="b", proposal="c")

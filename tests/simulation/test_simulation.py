@@ -8,13 +8,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import pytest
 
 from services.actuator import decider as actuator
 from services.persona_runner.hosting import stepping
 from shared.contracts import boundaries
+from shared.contracts.catalog import matches
+from shared.contracts.envelope import Message
 from shared.decider import Boundary, Delivered, Tick
+from shared.log.memory import Store
+from shared.log.port import Expect
 from tests.simulation.world import World
 
 STEPS = 110
@@ -119,3 +124,35 @@ def _found(seed: int) -> bool:
         return bool(violations(seed))
     except AssertionError:
         return True
+
+
+def test_each_boundary_is_one_filter_string_carried_by_every_writer_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On several brokers what is in flight is compared by that string alone: another one, or none, would not be seen.
+
+    But the seal, which nobody may hold up (`docs/decisions`).
+    """
+    writes: set[tuple[str, frozenset[str]]] = set()
+    append = Store.append
+
+    def noted(self: Store, messages: Sequence[Message], expect: Sequence[Expect] = ()) -> tuple[int, ...]:
+        carried = frozenset(guard.subject_filter for guard in expect)
+        writes.update((message.subject, carried) for message in messages)
+        return append(self, messages, expect)
+
+    monkeypatch.setattr(Store, "append", noted)
+    boundaries_seen = 0
+    for seed in range(40):
+        writes.clear()
+        world = World(seed)
+        world.chaos(STEPS)
+        world.settle()
+        strings = {string for _, carried in writes for string in carried}
+        boundaries_seen += len(strings)
+        unseen = {
+            (subject, string)
+            for subject, carried in writes
+            for string in strings
+            if matches(string, subject) and string not in carried and not subject.startswith("thought.sealed.")
+        }
+        assert set() == unseen, seed
+    assert boundaries_seen > 200
