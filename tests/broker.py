@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -72,22 +72,29 @@ class Broker:
 
 
 class Cluster:
-    """Three of them under `folder`, as one JetStream. `url` names all; `routes`: where each reaches which other, by default directly."""
+    """Three of them under `folder`, as one JetStream. `url` names all, `routes` are the ports they reach each other at."""
 
     SIZE = 3
 
     def __init__(self, folder: Path, *, sync_always: bool = False) -> None:
-        ports = [free_port() for _ in range(self.SIZE)]
-        routes = "".join(f'    "nats://127.0.0.1:{port}"\n' for port in ports)
+        self.routes = [free_port() for _ in range(self.SIZE)]
+        self._folder, self._sync_always = folder, sync_always
+        self.brokers: list[Broker] = []
+        self.configure({})
+
+    def configure(self, through: Mapping[int, int]) -> None:
+        """Write the configurations, before the first start. `through`: by number, the port of what stands before a broker's routes."""
+        doors = [through.get(number, port) for number, port in enumerate(self.routes)]
+        routes = "".join(f'    "nats://127.0.0.1:{port}"\n' for port in doors)
         self.brokers = []
-        for number, port in enumerate(ports, start=1):
-            home = folder / f"n{number}"
+        for number, (port, door) in enumerate(zip(self.routes, doors, strict=True), start=1):
+            home = self._folder / f"n{number}"
             home.mkdir(parents=True, exist_ok=True)
             more = (
                 f'server_name: n{number}\ncluster {{\n  name: mesh\n  listen: "127.0.0.1:{port}"\n'
-                f"  routes: [\n{routes}  ]\n}}\n"
+                f'  advertise: "127.0.0.1:{door}"\n  pool_size: -1\n  no_advertise: true\n  routes: [\n{routes}  ]\n}}\n'
             )
-            self.brokers.append(Broker(home, sync_always=sync_always, more=more))
+            self.brokers.append(Broker(home, sync_always=self._sync_always, more=more))
 
     @property
     def url(self) -> str:
