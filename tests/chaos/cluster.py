@@ -215,6 +215,8 @@ class Storm:
     async def strike(self, seconds: float, chosen: Sequence[str]) -> None:
         """The chosen faults in turn in random order until the time is over, one at least; the cluster is whole before each."""
         faults: dict[str, Callable[[], Awaitable[None]]] = {name: getattr(self, name) for name in FAULTS}
+        while not (self.acked and self.stepped and self.lives):
+            await asyncio.sleep(0.05)
         until = time.monotonic() + seconds
         struck: Counter[str] = Counter()
         pending: list[str] = []
