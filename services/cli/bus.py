@@ -1,8 +1,9 @@
 """Which broker a command talks to, and as whom: what was said, a context of the `nats` CLI, or the mesh of the data folder.
 
 A context is `$XDG_CONFIG_HOME/nats/context/<name>.json` (default `~/.config`), as `nats context add` writes it (NATS ADR-21). Of its
-fields these are used: `url`, `nkey` (a file, in which `~` and `$VAR` stand for what they do there) and `inbox_prefix`. A context that
-needs more to get in is refused: the mesh's own brokers know nkeys only, and half of an identity is another's.
+fields these are used: `url`, `inbox_prefix`, and the files `nkey`, `ca`, `cert` and `key`, in whose names `~` and `$VAR` stand for what
+they do there. A context that needs more to get in is refused: the mesh's own brokers know nkeys only, and half of an identity is
+another's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from cyclopts import Parameter
 from services.cli.target import UNREACHABLE, USAGE, Stop, Target
 from shared.broker import OPERATOR, inbox_prefix
 from shared.log.client.connection import Connection
+from shared.log.client.tls import context as tls_context
 from shared.log.port import LogUnavailable
+from shared.settings import Nats, SettingsError
 
 CONNECT_S = 2.0
 """The longest a server that is not there is waited for."""
@@ -42,6 +45,13 @@ class Bus:
             env_var="SWARM_NATS_SEED_FILE", help="Key file of the operator; default: the context's, or the mesh's."
         ),
     ] = None
+    nats_ca: Annotated[
+        Path | None,
+        Parameter(
+            env_var="SWARM_NATS_CA_FILE",
+            help="Certificates of whom to believe that it is the broker; default: the context's.",
+        ),
+    ] = None
     nats_context: Annotated[
         str | None, Parameter(env_var="SWARM_NATS_CONTEXT", help="Name of a context of the nats CLI.")
     ] = None
@@ -56,11 +66,14 @@ LOCAL = Bus()
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to, with which key, and the inbox prefix that key may use."""
+    """Where to, with which key, the inbox prefix that key may use, and what TLS needs, as in the settings of a service."""
 
     url: str
     seed: Path
     inbox: str
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,20 +88,24 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     user_jwt: str = ""
     token: str = ""
     cert: str = ""
+    key: str = ""
     ca: str = ""
     socks_proxy: str = ""
     tls_first: bool = False
 
 
-_BEYOND = ("user", "creds", "nsc", "user_jwt", "token", "cert", "ca", "socks_proxy", "tls_first")
+_BEYOND = ("user", "creds", "nsc", "user_jwt", "token", "socks_proxy", "tls_first")
 
 
 def login(bus: Bus, target: Target) -> Login:
     """Raises `Stop` when it is not said where to, or with what."""
     context = _context(bus.nats_context) if bus.nats_context else Context()
-    url, seed = bus.nats_url or context.url, bus.nats_seed or (_path(context.nkey) if context.nkey else None)
+    url, seed = bus.nats_url or context.url, bus.nats_seed or _path("nkey", context.nkey)
+    ca = str(bus.nats_ca or _path("ca", context.ca) or "")
+    cert, key = (str(_path(name, getattr(context, name)) or "") for name in ("cert", "key"))
     if url and seed:
-        return Login(url=url, seed=seed, inbox=context.inbox_prefix or inbox_prefix(OPERATOR))
+        inbox = context.inbox_prefix or inbox_prefix(OPERATOR)
+        return Login(url=url, seed=seed, inbox=inbox, ca=ca, cert=cert, key=key)
     if bus.nats_context and not seed:
         raise Stop(
             f"the context {bus.nats_context!r} names no nkey; say --nats-seed, the key file of the operator", USAGE
@@ -103,7 +120,8 @@ def login(bus: Bus, target: Target) -> Login:
             "say --nats-seed: the key file of the operator, keys/operator/operator.nk in the mesh's data folder", USAGE
         )
     record = target.mesh()
-    return Login(url=url or record.nats_url, seed=seed or Path(record.operator_seed_file), inbox=inbox_prefix(OPERATOR))
+    seed = seed or Path(record.operator_seed_file)
+    return Login(url=url or record.nats_url, seed=seed, inbox=inbox_prefix(OPERATOR), ca=ca)
 
 
 async def connect(to: Login, name: str) -> Connection:
@@ -112,7 +130,12 @@ async def connect(to: Login, name: str) -> Connection:
     if not to.seed.is_file():
         raise Stop(f"{to.seed} is no key file; say --nats-seed, or mend the context", USAGE)
     try:
-        return await Connection.open(to.url, name=name, seed_file=to.seed, inbox_prefix=to.inbox, wait_s=CONNECT_S)
+        tls = tls_context(Nats(url=to.url, ca_file=to.ca, cert_file=to.cert, key_file=to.key))
+        return await Connection.open(
+            to.url, name=name, seed_file=to.seed, inbox_prefix=to.inbox, wait_s=CONNECT_S, tls=tls
+        )
+    except SettingsError as error:
+        raise Stop(str(error), USAGE) from error
     except (LogUnavailable, OSError, ValueError) as error:
         raise Stop(f"{error}; is the mesh up, and is {to.seed} a key it knows?", UNREACHABLE) from error
 
@@ -137,8 +160,11 @@ def _context(name: str) -> Context:
     return context
 
 
-def _path(nkey: str) -> Path:
-    bare = nkey[len(_FILE) :] if nkey.lower().startswith(_FILE) else nkey
+def _path(field: str, said: str) -> Path | None:
+    """The file a field of a context names; None when it names none."""
+    bare = said[len(_FILE) :] if said.lower().startswith(_FILE) else said
     if "://" in bare:
-        raise Stop(f"the context's nkey {nkey!r} is no file; say --nats-seed, the key file of the operator", USAGE)
-    return Path(os.path.expandvars(bare)).expanduser()
+        raise Stop(
+            f"the context's {field} {said!r} is no file; say --nats-url, --nats-seed and --nats-ca instead", USAGE
+        )
+    return Path(os.path.expandvars(bare)).expanduser() if bare else None

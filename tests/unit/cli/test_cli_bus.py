@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
-from services.cli.bus import Bus, Login, login
+from services.cli.bus import Bus, Login, connect, login
 from services.cli.far import _Service, services
 from services.cli.target import Stop, Target
 from services.supervisor.state import write_record
 from shared.contracts.services import SERVICES
+from shared.crypto import new_seed, public_key
+from tests.broker import Broker
+from tests.tls import pair
 from tests.unit.cli.test_cli_commands import record
 
 URL = "nats://broker:4222"
@@ -42,10 +47,12 @@ AS_WRITTEN = {
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     """A folder in which no mesh has run, and no context is known."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    return Target(data=tmp_path / "data")
+    monkeypatch.setattr("services.cli.bus.CONNECT_S", 0.3)
+    yield Target(data=tmp_path / "data")
+    structlog.reset_defaults()
 
 
 def context(target: Target, **fields: object) -> None:
@@ -63,6 +70,27 @@ def test_a_context_says_where_with_which_key_and_inbox(nowhere: Target, monkeypa
     for nkey, path in (("~/o.nk", "/home/ada/o.nk"), ("$KEYS/o.nk", "/k/o.nk"), ("file:///o.nk", "/o.nk")):
         context(nowhere, nkey=nkey, inbox_prefix="")
         assert Login(url=URL, seed=Path(path), inbox="_INBOX_operator") == login(named, nowhere)
+
+
+async def test_a_context_with_certificates_is_spoken_to_over_tls_alone(nowhere: Target, tmp_path: Path) -> None:
+    (shown, key), (mine, my_key) = (pair(tmp_path, name) for name in ("broker", "client"))
+    seed, tls = new_seed(), f'tls {{\n cert_file: "{shown}"\n key_file: "{key}"\n ca_file: "{mine}"\n verify: true\n}}'
+    (tmp_path / "o.nk").write_text(seed)
+    user = f"authorization {{ users: [ {{ nkey: {public_key(seed)} }} ] }}"
+    broker = Broker(tmp_path, more=f"{tls}\n{user}")
+    await broker.start()
+    files = {"nkey": str(tmp_path / "o.nk"), "cert": str(mine), "key": str(my_key)}
+    try:
+        context(nowhere, url=broker.url, ca=str(shown), **files)
+        await (await connect(login(Bus(nats_context="prod"), nowhere), "test")).close()
+        context(nowhere, url=broker.url.replace("nats://", "tls://"), **files)
+        await (await connect(login(Bus(nats_context="prod", nats_ca=shown), nowhere), "test")).close()
+        with pytest.raises(Stop, match="CERTIFICATE_VERIFY_FAILED"):
+            await connect(login(Bus(nats_context="prod"), nowhere), "test")
+        with pytest.raises(Stop, match="want certificates in PEM"):
+            await connect(login(Bus(nats_context="prod", nats_ca=tmp_path / "no.pem"), nowhere), "test")
+    finally:
+        broker.kill()
 
 
 def test_what_was_said_goes_before_the_context_and_that_before_the_mesh(nowhere: Target) -> None:
@@ -83,7 +111,7 @@ def test_what_was_said_goes_before_the_context_and_that_before_the_mesh(nowhere:
     ("fields", "why"),
     [
         ({"creds": "/ada.creds"}, "needs creds, and this command logs in with an nkey alone"),
-        ({"user": "ada", "ca": "/ca.pem"}, "needs user and ca"),
+        ({"user": "ada", "tls_first": True}, "needs user and tls_first"),
         ({"nkey": "op://vault/key"}, "'op://vault/key' is no file"),
         ({"nkey": ""}, "names no nkey; say --nats-seed"),
         ({"url": 5}, "cannot be read"),
