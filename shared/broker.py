@@ -62,6 +62,8 @@ EVERY_SWARM = "_"
 SAID_TO_ALL = ("cognition.started", "cognition.stopped")
 PUBLIC = tuple(class_filter(name, EVERYONE, EVERYONE) for name in SAID_TO_ALL)
 """What is said to the whole mesh and runners of every scope read."""
+SLOTS = "slot."
+"""Keys of the bucket `leases` begin so that say which process is an instance; the instance follows, who alone may write it."""
 ANSWERS = 1200
 """Messages that may answer one request: a page of a direct get and its status."""
 
@@ -174,6 +176,8 @@ def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = (
             f"$JS.API.CONSUMER.INFO.{stream}.{tail}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{tail}",
         ]
+    slot = f"$KV.leases.{SLOTS}{instance}"
+    publish += [slot, f"$JS.API.DIRECT.GET.KV_leases.{slot}"]
     publish.append(f"$KV.checkpoints.{service}.>" if trusted else f"$KV.leases.{LEASES}{instance}")
     if service == "policy_gate":
         publish.append("$KV.policies.>")

@@ -63,6 +63,9 @@ class Nats(Section, frozen=True, kw_only=True):
     key_file: str = ""
     """Private key (PEM) of it."""
 
+    keys_dir: str = ""
+    """Folder of this service's seeds, `<service>-<n>.nk`, instead of one file: the process is the first of these that nobody else is."""
+
     @property
     def monitor(self) -> str:
         """Where the broker is asked about itself."""
@@ -340,7 +343,7 @@ class Settings(Section, frozen=True, kw_only=True):
     """What stands at the top needs no section."""
 
     instance: str = ""
-    """This process's name in the mesh, such as `verifier-1`, which is the default for a verifier."""
+    """This process's name in the mesh, such as `verifier-1`, which is the default for a verifier without `nats.keys_dir`."""
     data_dir: str = "data"
     """Folder of this process's caches: checkpoints, its index, what it knows of the log."""
     log_format: str = "json"

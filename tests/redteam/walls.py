@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from shared.broker import ROLES, inbox_prefix
+from shared.broker import ROLES, SLOTS, inbox_prefix
 from shared.contracts.catalog import CLASSES
 from shared.contracts.envelope import Unreadable
 from shared.contracts.services import SERVICES
@@ -95,7 +95,8 @@ async def buckets(siege: Siege) -> Row:
     subjects = [f"$KV.checkpoints.{service}.{key}" for service in OTHERS for key in ("x", "x.y.z")]
     subjects += [f"probe.{service}-1" for service in SERVICES]
     subjects += [
-        f"$KV.leases.{key}" for key in (f"{LEASES}{HONEST}", f"{LEASES}persona_runner-3", "shard.1", LEASES + "x")
+        f"$KV.leases.{key}"
+        for key in (f"{LEASES}{HONEST}", f"{LEASES}persona_runner-3", "shard.1", LEASES + "x", SLOTS + HONEST)
     ]
     return await _all_refused(siege, "write others' checkpoints, probes and leases", subjects)
 

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 import uvloop
@@ -27,13 +28,18 @@ from shared.telemetry import configure_logging
 
 log = structlog.get_logger()
 
+
+class SlotLost(Exception):
+    """Another process is this instance now. Remedy: begin anew, and wait for a slot."""
+
+
 ANOTHER_LOG = 75
 """The exit code (EX_TEMPFAIL of sysexits.h) of who finds the log changed."""
 
 
 def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
-    """What `python -m services.<name>` does: exits 0 when it was told to end, 2 on settings it cannot use, 1 when a task died or the
-    broker ended the connection for good, 75 when the log is another one."""
+    """What `python -m services.<name>` does: exits 0 when it was told to end, 2 on settings it cannot use, 1 when a task died, the
+    broker ended the connection for good or another process has its slot, 75 when the log is another one."""
     try:
         settings = load(process=name)
     except SettingsError as error:
@@ -50,9 +56,15 @@ def main(name: str, wire: Callable[[Service], Awaitable[None]]) -> None:
     except* LogChanged as group:
         print(f"{name}: {group.exceptions[0]}", file=sys.stderr)
         raise SystemExit(ANOTHER_LOG) from None
-    except* LogUnavailable as group:
+    except* (LogUnavailable, SlotLost) as group:
         log.error("service_failed", why=str(group.exceptions[0]))
         raise SystemExit(1) from None
+
+
+async def _until_lost(lost: asyncio.Event, stopping: asyncio.Event) -> None:
+    """Who holds its slot no more is to end."""
+    await first_of(lost.wait(), stopping.wait())
+    stopping.set()
 
 
 def collect_less_often() -> None:
@@ -63,21 +75,26 @@ def collect_less_often() -> None:
 
 
 async def _run(name: str, settings: Settings, wire: Callable[[Service], Awaitable[None]]) -> None:
-    stopping, health = asyncio.Event(), Health(service=name)
+    stopping, lost, health = asyncio.Event(), asyncio.Event(), Health(service=name)
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     health.starting = True
     code = 0
     try:
         async with served(health, settings.health.host, settings.health.port):
-            starting = asyncio.create_task(_start(name, settings, wire, health, stopping), name="start")
-            await first_of(asyncio.wait({starting}), stopping.wait())
+            starting = asyncio.create_task(_start(name, settings, wire, health, stopping, lost), name="start")
+            await first_of(asyncio.wait({starting}), stopping.wait(), lost.wait())
             if starting.done():
-                await starting.result().run()
+                service = starting.result()
+                structlog.contextvars.bind_contextvars(instance=service.instance)  # this task has a context of its own
+                service.background("slot", partial(_until_lost, lost, stopping))
+                await service.run()
             else:
                 starting.cancel()
                 await asyncio.wait({starting})
                 log.info("service_stopped", before_it_was_ready=health.waits() or True)
+            if lost.is_set():
+                raise SlotLost("another process has this one's slot; see slot_lost")
     except BaseException as error:
         code = ANOTHER_LOG if isinstance(error, LogChanged) else 1
         raise
@@ -91,10 +108,13 @@ async def _start(
     wire: Callable[[Service], Awaitable[None]],
     health: Health,
     stopping: asyncio.Event,
+    lost: asyncio.Event,
 ) -> Service:
     """A service that is ready to run; when it is cancelled, or cannot be, nothing of it is left open."""
-    connection = await connect(name, settings, health)
-    service = Service(name, settings, connection, health=health, stopping=stopping)
+    started = await connect(name, settings, health, lost=lost)
+    structlog.contextvars.bind_contextvars(instance=started.settings.instance)
+    service = Service(name, started.settings, started.connection, health=health, stopping=stopping)
+    service.on_close(started.slot.release)
     try:
         if (before := await service.identity.begin()) is not None:
             why = service.identity.another or ""
