@@ -84,7 +84,6 @@ class JetStreamKeyValue:
         found = await self._last(key)
         return 0 if found is None or not _is_gone(found[1]) else found[0]
 
-<<<<<<< HEAD
     async def _keys(self, key_filter: str) -> list[str]:
         """As the leader knows them, at most `MAX_ENTRIES`."""
         ask = msgspec.json.encode({"subjects_filter": self._prefix + key_filter})
@@ -102,11 +101,7 @@ class JetStreamKeyValue:
         subject = self._prefix + key
         if self._leader is not None:
             return await self._leader.last(subject)
-        answer = await self._connection.request(self._get, msgspec.json.encode({"last_by_subj": subject}))
-=======
-    async def _last(self, key: str) -> Raw | None:
-        answer = await self._connection.request(f"{self._get}.{self._prefix}{key}")
->>>>>>> 5fe27c0 (An instance is a slot that is leased: replicas get their names by themselves, and two of one name do not fight)
+        answer = await self._connection.request(f"{self._get}.{subject}")
         if not is_status(answer):
             return int(answer.headers["Nats-Sequence"]), answer.headers, answer.data
         _refuse(answer, ("404",))

@@ -28,7 +28,7 @@ from shared.settings import Settings, SettingsError
 
 log = structlog.get_logger()
 
-TTL_S, RENEW_S = 10, 3.0
+TTL_S, RENEW_S, STALE_S = 10, 3.0, 0.05
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -107,8 +107,8 @@ class Slot:
                     self._key, self._value, revision=entry.revision if entry else 0, ttl_s=TTL_S
                 )
                 return None
-            except StaleBoundary:  # somebody came between
-                continue
+            except StaleBoundary:  # somebody came between, or what was read was a replica's that is behind
+                await asyncio.sleep(STALE_S)
 
     def keep(self) -> None:
         """From now on it is renewed."""

@@ -7,6 +7,7 @@ has one line a minute. So nobody has to start things in an order, and nothing th
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tempfile
 from pathlib import Path
 
@@ -14,11 +15,8 @@ import msgspec
 
 from shared.broker import by_door, inbox_prefix
 from shared.log.client.connection import Connection
-<<<<<<< HEAD
 from shared.log.client.tls import context
-=======
 from shared.log.kv import JetStreamKeyValue
->>>>>>> 5fe27c0 (An instance is a slot that is leased: replicas get their names by themselves, and two of one name do not fight)
 from shared.log.port import LogUnavailable
 from shared.log.streams import undeclared
 from shared.patience import Patience
@@ -29,26 +27,6 @@ from shared.settings import Settings
 ONE_OF_MANY_S = 5.0
 """How long the broker is waited for as one of several instances, before the next is tried."""
 
-<<<<<<< HEAD
-async def connect(name: str, settings: Settings, health: Health) -> Connection:
-    """A connection to a broker on which all streams are. Raises `SettingsError`."""
-    tls = context(settings.nats)
-    await _folder(Path(settings.data_dir), health)
-    broker, streams = Patience("the broker"), Patience("the streams")
-    health.waits = lambda: streams.why or broker.why
-    instance = settings.instance_of(name)
-    connection = await Connection.open(
-        settings.nats.url,
-        name=instance,
-        seed_file=Path(settings.nats.seed_file) if settings.nats.seed_file else None,
-        inbox_prefix=inbox_prefix(instance),
-        tls=tls,
-        wait_s=None,
-        patience=broker,
-    )
-    if settings.placement.serves:
-        connection.asks = by_door(instance)
-=======
 
 class Started(msgspec.Struct):
     """A connection to a broker on which all streams are, as an instance that nobody else is; `settings` name it."""
@@ -58,11 +36,9 @@ class Started(msgspec.Struct):
     slot: Slot
 
 
-async def connect(
-    name: str, settings: Settings, health: Health, *, lost: asyncio.Event, tls: ssl.SSLContext | None = None
-) -> Started:
-    """Raises `SettingsError` when there is no key at all, and what is cancelled. `lost` is set when the slot becomes another's."""
-    folder = Path(settings.data_dir)
+async def connect(name: str, settings: Settings, health: Health, *, lost: asyncio.Event) -> Started:
+    """Raises `SettingsError`, also when there is no key at all. `lost` is set when the slot becomes another's."""
+    tls, folder = context(settings.nats), Path(settings.data_dir)
     await _folder(folder, health)
     choices = candidates(name, settings)
     broker, streams, slots = Patience("the broker"), Patience("the streams"), Patience("a slot")
@@ -104,7 +80,6 @@ async def _as(
         nats = msgspec.structs.replace(settings.nats, seed_file=str(choice.seed_file))
         named = msgspec.structs.replace(named, nats=nats)
     connection = None
->>>>>>> 5fe27c0 (An instance is a slot that is leased: replicas get their names by themselves, and two of one name do not fight)
     try:
         connection = await Connection.open(
             settings.nats.url,
