@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.envelope import Recorded
+from shared.contracts.events import PlacementChanged
+from shared.contracts.ids import EVERYONE
 from shared.log.client.connection import BEING_WRITTEN, Connection, is_status
 from shared.log.client.wire import Raw
 from shared.log.jetstream import JetStreamLog
@@ -17,8 +19,10 @@ from shared.log.port import Expect, LogUnavailable
 from shared.log.reading import leader as leader_module
 from shared.log.reading.direct import DIRECT_GET
 from shared.log.streams import ensure
+from shared.runtime.hearing import Hearing
 from tests.broker import Broker
-from tests.contract.test_log import observation, reaped
+from tests.contract.test_log import message, observation, reaped
+from tests.unit.runtime.test_placement import BOTH, OTHER, SHARDS, by
 
 LAST = "persona.reaped.alpha.p2"
 
@@ -151,3 +155,20 @@ async def _has(seq: int, reading: object) -> bool:
     if isinstance(found, Recorded):
         return found.seq == seq
     return any(seq == (one.seq if isinstance(one, Recorded) else one) for one in found or ())
+
+
+async def test_nobody_is_believed_because_a_replica_has_not_heard_who_holds_the_persona(url: str) -> None:
+    connection = await Lagging.open(url, name="test")
+    assert isinstance(connection, Lagging)
+    log = JetStreamLog(connection, service="test", instance="test-1", replicated=True)
+    await log.commit([message(PlacementChanged(swarm=EVERYONE, persona=EVERYONE, slots=BOTH, shards=SHARDS))])
+    (seq,) = await log.commit([message(by(OTHER, "thought.generated"))])
+    said = await log.get(seq)
+    assert isinstance(said, Recorded)
+    stale = JetStreamLog(connection, service="test", instance="test-1")
+    judged = []
+    for reading in (stale, log):
+        connection.reach, connection.times = 0, 3
+        judged.append(await Hearing(reading).why_not(said))
+    assert [None, f"{OTHER} does not hold alpha.p01"] == judged
+    await connection.close()
