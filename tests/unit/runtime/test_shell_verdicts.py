@@ -147,7 +147,7 @@ class Mesh:
         return Worked()
 
     async def consume(self, *said: Said, breaks: bool = False) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.shell.consume(Source(*said, breaks=breaks), SPEC)
 
     async def remember(self, *personas: str) -> None:
