@@ -2,7 +2,8 @@
 
 The same commits and readings one after another, and commits of `CALLERS` at once, in each kind on a store of its own; all brokers
 share this machine, so the network between them costs next to nothing here. `read_life` is a proposal's life of four events read by
-its boundary; on a cluster it is what the leader has. `race`: a denial against an authorisation, by two gates at two brokers.
+its boundary; on a cluster it is what the leader has. `hops` are those of the real verifier, gate
+and actuator (part `hops`). `race`: a denial against an authorisation, by two gates at two brokers.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from scripts.benchmarks.hops import services, turns
 from scripts.benchmarks.kernel import concurrently, thought
 from scripts.benchmarks.measure import Figures, broker, latency, run_async, say
+from scripts.benchmarks.pipeline import Side
 from shared.contracts.boundaries import life, thoughts
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import ApprovalDenied
@@ -25,7 +28,7 @@ from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import Expect
 from shared.log.streams import ensure
-from tests.broker import REPLICAS, Cluster
+from tests.broker import REPLICAS, Broker, Cluster
 from tests.cluster_race import race
 
 KEYS = ("r3_commit_ratio", "race_both")
@@ -35,10 +38,11 @@ STAGES = 4
 
 def run(*, quick: bool) -> Figures:
     """`quick`: fewer of each, and 200 rounds of the race instead of 10 000."""
-    return run_async(_run(200 if quick else 1000, rounds=200 if quick else 10_000))
+    return run_async(_run(quick))
 
 
-async def _run(count: int, *, rounds: int) -> Figures:
+async def _run(quick: bool) -> Figures:
+    count, rounds = (200, 200) if quick else (1000, 10_000)
     figures: Figures = {}
     for kind in KINDS:
         say(f"brokers: {kind}")
@@ -46,9 +50,11 @@ async def _run(count: int, *, rounds: int) -> Figures:
         if kind.startswith("r1"):
             async with broker(sync_always=always) as server:
                 figures[kind] = await _measure(server.url, count, replicated=False)
+                figures[kind]["hops"] = await _hops(server, 1, quick)
         else:
             async with _cluster(sync_always=always) as three:
                 figures[kind] = await _measure(three.url, count, replicated=True)
+                figures[kind]["hops"] = await _hops(three, REPLICAS, quick)
                 if not always:
                     say(f"brokers: {rounds} denials against authorisations")
                     figures["race"] = msgspec.to_builtins(await race(three, rounds))
@@ -57,6 +63,14 @@ async def _run(count: int, *, rounds: int) -> Figures:
     )
     figures["race_both"] = figures["race"]["both"]
     return figures
+
+
+async def _hops(server: Broker | Cluster, replicas: int, quick: bool) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        side = Side("services", slower=5)
+        workers = services(server.url, Path(folder), replicas=replicas)
+        figures: Figures = (await turns(server, (side,), workers, quick))[side.name]
+        return figures
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from services.supervisor.ports import free_port
 from shared.crypto import new_seed, public_key
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from tests.broker import Broker
+from tests.broker import Broker, Cluster
 
 KEYS = ("hops_p95_ratio", "hops_peak_per_s", "hops_peak_ratio")
 BARE_1 = Side("bare_fetch_1", "BARE1", "bare1.", slower=5)
@@ -46,14 +46,14 @@ async def _run(quick: bool) -> Figures:
         mode = "sync_always" if sync_always else "sync_default"
         async with broker(sync_always=sync_always) as server:
             say(f"hops: {mode}, kernel and bare")
-            figures[mode] = await _turns(server, (Side("kernel"), BARE_1, BARE_64), _kernel(server.url), quick)
+            figures[mode] = await turns(server, (Side("kernel"), BARE_1, BARE_64), _kernel(server.url), quick)
         if quick and sync_always:
             continue
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             async with broker(sync_always=sync_always) as server:
                 say(f"hops: {mode}, services")
                 workers = services(server.url, Path(folder))
-                figures[mode] |= await _turns(server, (Side("services", slower=5),), workers, quick)
+                figures[mode] |= await turns(server, (Side("services", slower=5),), workers, quick)
     figures |= _ratios(figures["sync_default"], "kernel", "hops")
     figures |= _ratios(figures["sync_default"], "services", "services")
     return figures | _ratios(figures["sync_always"], "kernel", "durable_hops")
@@ -61,8 +61,8 @@ async def _run(quick: bool) -> Figures:
 
 def _ratios(sides: Figures, name: str, prefix: str) -> Figures:
     ours, bare_1, bare_64 = sides[name], sides[BARE_1.name], sides[BARE_64.name]
-    turns = zip(ours["peaks_per_s"], bare_1["peaks_per_s"], bare_64["peaks_per_s"], strict=True)
-    ratios = [mine / max(theirs) for mine, *theirs in turns]
+    pairs = zip(ours["peaks_per_s"], bare_1["peaks_per_s"], bare_64["peaks_per_s"], strict=True)
+    ratios = [mine / max(theirs) for mine, *theirs in pairs]
     return {
         f"{prefix}_p95_ratio": round(ours["at_100_per_s"]["p95_ms"] / bare_1["at_100_per_s"]["p95_ms"], 2),
         f"{prefix}_peak_per_s": ours["peak_per_s"],
@@ -70,7 +70,7 @@ def _ratios(sides: Figures, name: str, prefix: str) -> Figures:
     }
 
 
-async def _turns(server: Broker, sides: tuple[Side, ...], workers: list[Worker], quick: bool) -> Figures:
+async def turns(server: Broker | Cluster, sides: tuple[Side, ...], workers: list[Worker], quick: bool) -> Figures:
     connection = await Connection.open(server.url, name="bench-driver")
     try:
         evidence = await grounds(JetStreamLog(connection, service="bench", instance="bench-1"))
@@ -115,12 +115,13 @@ def _kernel(url: str) -> list[Worker]:
     return ours + [Worker((*module, "bare", stage, url, side.prefix, n)) for side, n in bare for stage in STAGES]
 
 
-def services(url: str, folder: Path) -> list[Worker]:
+def services(url: str, folder: Path, *, replicas: int = 1) -> list[Worker]:
     """The real three, with a verdict key of their own, and the governor that gives the actuator its lots."""
     seed = new_seed()
     (folder / "verdict.seed").write_text(seed)
     env = {
         "SWARM_NATS_URL": url,
+        "SWARM_STORE_REPLICAS": str(replicas),
         "SWARM_REQUIRE_SYNC_ALWAYS": "false",
         "SWARM_POLICY_ENVIRONMENT": "bench",
         **{f"SWARM_{scope}_ACTIONS_PER_MINUTE": str(10**8) for scope in ("PERSONA", "SWARM", "GLOBAL")},

@@ -56,15 +56,16 @@ class Leader:
     async def ends(self, filters: Sequence[str], seen: int = 0) -> tuple[int, ...]:
         """The last sequence on each filter, 0 where there is none, once it has reached `seen`. Raises `LogUnavailable`."""
         until = asyncio.get_running_loop().time() + BEHIND_S
-        while self._reached < seen:
-            last = await self._find({"last_by_subj": ">"})
-            self._reached = max(self._reached, last.seq if last else 0)
-            if self._reached < seen:
-                if asyncio.get_running_loop().time() > until:
-                    raise Behind(f"the leader has reached {self._reached} and not yet {seen}, which was seen already")
-                await asyncio.sleep(jittered(AGAIN_S))
-        found = await asyncio.gather(*(self._find({"last_by_subj": subject_filter}) for subject_filter in filters))
-        return tuple(message.seq if message else 0 for message in found)
+        while True:
+            asked = filters if self._reached >= seen else (*filters, ">")
+            found = await asyncio.gather(*(self._find({"last_by_subj": subject_filter}) for subject_filter in asked))
+            seqs = tuple(message.seq if message else 0 for message in found)
+            self._reached = max((self._reached, *seqs))
+            if self._reached >= seen:
+                return seqs[: len(filters)]
+            if asyncio.get_running_loop().time() > until:
+                raise Behind(f"the leader has reached {self._reached} and not yet {seen}, which was seen already")
+            await asyncio.sleep(jittered(AGAIN_S))
 
     async def get(self, seq: int) -> Stored | None:
         """What is stored at a sequence. Raises `LogUnavailable`."""
