@@ -13,9 +13,10 @@ from typing import Annotated, TypeVar
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from services.cli import target
 from services.cli.ask import span
 from services.cli.output import emit, say, table
-from services.cli.target import DATA, FAILED, OK, USAGE, Stop
+from services.cli.target import FAILED, OK, USAGE, Stop
 from services.supervisor import keyring
 from services.supervisor.keyring import KeysError
 from services.supervisor.keys import private_folder, seed_file
@@ -33,12 +34,10 @@ Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(target.Place):
     """Options every command of `swarm keys` has."""
 
-    data: Annotated[Path, Parameter(env_var="SWARM_DATA", help="Data folder of the mesh, with its keys.")] = DATA
     keys: Annotated[Path | None, Parameter(help="Folder of the keys; default: keys in the data folder.")] = None
-    json: Annotated[bool, Parameter(negative="", help="Print JSON instead of text.")] = False
 
     @property
     def root(self) -> Path:
