@@ -21,6 +21,8 @@ from shared.contracts.services import SERVICES
 
 UID = 10001
 DATA = "data"
+BROKERS, ROUTES = ("nats", "nats-2", "nats-3"), 6222
+"""The brokers of compose.cluster.yaml, and the port they find each other on."""
 PEOPLE = {"operator": ("read", "control"), "approver": ("read", "approve")}
 """Tokens of the API that are made, and what they may: who feeds a swarm is not who approves what it proposes."""
 HOLDERS = (BROKER, BOOTSTRAP, OPERATOR, SYSTEM, STORE, INDEX, *SERVICES)
@@ -39,11 +41,24 @@ def deliver(root: Path) -> None:
             max_file=load(process="bootstrap").store.bytes,
         ),
     )
+    password = ensure_secret(root / BROKER / "route-password", length=24)
+    write_private(root / BROKER / "cluster.conf", _cluster(password))
     api_key = (root / INDEX / "qdrant-key").read_text()
     write_private(root / INDEX / "qdrant.yaml", f"service:\n  api_key: {api_key}\n")
     tokens = {name: ensure_secret(root / OPERATOR / f"{name}-token", length=24) for name in PEOPLE}
     known = "".join(_key(name, tokens[name], PEOPLE[name]) for name in PEOPLE)
     write_private(root / "gateway" / "http-keys.toml", known)
+
+
+def _cluster(password: str) -> str:
+    """The configuration of one of several brokers: which one it is says SERVER_NAME. Only who knows the password is one of them."""
+    routes = "".join(f'    "nats://broker:{password}@{name}:{ROUTES}"\n' for name in BROKERS)
+    return (
+        "include nats.conf\nserver_name: $SERVER_NAME\ncluster {\n  name: mesh\n"
+        f'  listen: "0.0.0.0:{ROUTES}"\n'
+        f'  authorization {{\n    user: broker\n    password: "{password}"\n  }}\n'
+        f"  routes: [\n{routes}  ]\n}}\n"
+    )
 
 
 def give(root: Path, uid: int) -> None:

@@ -52,11 +52,10 @@ async def container_storm(
             for client in (load.observe, load.families, load.propose):
                 group.create_task(client())
             report.struck = await _strike(compose, dice, minutes * 30, say)
-            if scale:
-                say(f"scaled: {', '.join(f'{service} to {count}' for service, count in scale.items())}")
-                words = [word for service, count in scale.items() for word in ("--scale", f"{service}={count}")]
-                await compose.run("up", "-d", "--no-build", "--no-recreate", *words, timeout_s=300)
-            for fault, times in (await _strike(compose, dice, minutes * 30, say, scale or {})).items():
+            for service, count in (scale or {}).items():
+                say(f"{service} scaled to {count}")
+                await compose.scale(service, count)
+            for fault, times in (await _strike(compose, dice, minutes * 30, say)).items():
                 report.struck[fault] = report.struck.get(fault, 0) + times
             load.stop.set()
         say("no more faults; waiting until everything has come to rest")
@@ -115,9 +114,7 @@ async def _docker(*words: str) -> bool:
     return await process.wait() == 0
 
 
-async def _strike(
-    compose: Compose, dice: random.Random, seconds: float, say: Say, scale: Mapping[str, int] | None = None
-) -> dict[str, int]:
+async def _strike(compose: Compose, dice: random.Random, seconds: float, say: Say) -> dict[str, int]:
     """Every fault on every container in random order, at random moments; how often each struck. All healthy afterwards."""
     struck: Counter[str] = Counter()
     until = time.monotonic() + seconds
@@ -128,8 +125,8 @@ async def _strike(
             pending = [
                 (fault, name, index)
                 for fault in FAULTS
-                for name in (*SERVICES, *(() if fault == "cut" else ("nats", "minio")))
-                for index in range(1, (scale or {}).get(name, 1) + 1)
+                for name in (*SERVICES, *(() if fault == "cut" else ("minio", *compose.brokers)))
+                for index in range(1, compose.counts.get(name, 1) + 1)
             ]
             dice.shuffle(pending)
         fault, name, index = pending.pop()

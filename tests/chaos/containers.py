@@ -55,7 +55,8 @@ def engine() -> tuple[list[str] | None, str]:
 class Compose:
     """One project of its own: `name`, from compose `files` of this repository and an override made here.
 
-    `overrides` are merged into the services of the override; `env` is what `.env` would say.
+    `overrides` are merged into the services of the override; `env` is what `.env` would say; `counts` has how many there are of whom
+    there is more than one.
     """
 
     def __init__(
@@ -68,9 +69,12 @@ class Compose:
         env: Mapping[str, str],
         overrides: Mapping[str, Mapping[str, object]] | None = None,
         settings: Mapping[str, str] | None = None,
+        counts: Mapping[str, int] | None = None,
+        brokers: Sequence[str] = ("nats",),
     ) -> None:
         ports = choose(("api", "nats"), host="127.0.0.1")
-        self.name, self.folder = name, folder
+        self.name, self.folder, self.counts = name, folder, dict(counts or {})
+        self.brokers = brokers
         self.env = {**os.environ, "API_PORT": str(ports["api"]), "NATS_PORT": str(ports["nats"]), **env}
         self.api_url, self.nats_url = f"http://127.0.0.1:{ports['api']}", f"nats://127.0.0.1:{ports['nats']}"
         override = folder / "override.yaml"
@@ -114,6 +118,12 @@ class Compose:
         if check and process.returncode != 0:
             raise ComposeFailed(f"{' '.join(words)} ended with {process.returncode}: {err.decode()[-1500:]}")
         return out.decode()
+
+    async def scale(self, service: str, count: int) -> None:
+        """So many containers of a service; those that are there stay as they are."""
+        self.counts[service] = count
+        words = [word for name, many in self.counts.items() for word in ("--scale", f"{name}={many}")]
+        await self.run("up", "-d", "--no-build", "--no-recreate", *words, timeout_s=300)
 
     async def inside(self, service: str, script: str, *, index: int = 1, check: bool = True) -> str:
         """What a shell says in the container of a service."""

@@ -36,20 +36,26 @@ def load(name: str) -> dict[str, Any]:
     return loaded
 
 
-def over(first: Any, second: Any) -> Any:
-    """Compose's merge, as far as these files use it: mappings by key, all else replaced."""
+def over(first: Any, second: Any, key: str = "") -> Any:
+    """Compose's merge, as far as these files use it: mappings by key, mounts by target, all else replaced."""
+    if key == "volumes" and isinstance(first, list) and isinstance(second, list):
+        return list({mount.split(":")[1]: mount for mount in (*first, *second)}.values())
     if not isinstance(first, dict) or not isinstance(second, dict):
         return second
-    merged = {**first, **{key: over(first.get(key), value) for key, value in second.items()}}
-    return {key: value for key, value in merged.items() if value is not None or second.get(key, first.get(key)) is None}
+    merged = {**first, **{name: over(first.get(name), value, name) for name, value in second.items()}}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def services(*names: str) -> dict[str, dict[str, Any]]:
     """The services of the files, one laid over the other."""
     merged: dict[str, Any] = {}
     for name in names:
-        merged = over(merged, load(name).get("services", {}))
-    return {name: service for name, service in merged.items() if service is not None}
+        found = load(name).get("services", {})
+        for service, row in found.items():
+            if row and (base := row.pop("extends", None)):
+                found[service] = over(services(base["file"])[base["service"]], row)
+        merged = over(merged, found)
+    return merged
 
 
 def command_of(service: dict[str, Any]) -> list[str]:

@@ -14,8 +14,8 @@ from shared.contracts.services import SERVICES
 from shared.settings import READS, reads, variable
 from tests.unit.deploy.compose import ROOT, command_of, load, mounts, services, text, variables
 
-FILES = ("compose.yaml", "compose.embedded.yaml")
-MESHES = (("compose.yaml",), ("compose.yaml", "compose.embedded.yaml"))
+FILES = ("compose.yaml", "compose.embedded.yaml", "compose.cluster.yaml")
+MESHES = (("compose.yaml",), ("compose.yaml", "compose.embedded.yaml"), ("compose.yaml", "compose.cluster.yaml"))
 OURS = "perpetual-persona-swarms:"
 
 
@@ -23,11 +23,15 @@ OURS = "perpetual-persona-swarms:"
 def test_a_compose_file_is_what_the_specification_wants(name: str) -> None:
     schema = json.loads((ROOT / "tests" / "schemas" / "compose-spec.json").read_text())
     loaded = load(name)
-    loaded["services"] = {n: s for n, s in loaded["services"].items() if s is not None}  # what `!reset` takes away
+    loaded["services"] = {  # but for what `!reset` takes away
+        name: {key: value for key, value in row.items() if value is not None}
+        for name, row in loaded["services"].items()
+        if row is not None
+    }
     jsonschema.Draft7Validator(schema).validate(loaded)
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=len)
+@pytest.mark.parametrize("mesh", MESHES, ids=" ".join)
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_of_the_catalog_is_there(mesh: tuple[str, ...], service: str) -> None:
     row = services(*mesh)[service]
@@ -62,7 +66,7 @@ def test_whoever_stays_is_started_again_and_looked_at() -> None:
     assert all(s["healthcheck"]["retries"] == 3 for s in stays.values())
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=len)
+@pytest.mark.parametrize("mesh", MESHES, ids=" ".join)
 @pytest.mark.parametrize("process", [*SERVICES, "bootstrap"])
 def test_a_process_is_told_only_settings_it_reads(mesh: tuple[str, ...], process: str) -> None:
     told = services(*mesh)[process]["environment"]
@@ -78,7 +82,7 @@ def test_a_service_is_told_every_secret_its_row_says_it_holds(service: str) -> N
     assert {f"{variable(key)}_FILE" for key in SERVICES[service].holds} <= set(told)
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=len)
+@pytest.mark.parametrize("mesh", MESHES, ids=" ".join)
 def test_nobody_sees_anothers_keys(mesh: tuple[str, ...]) -> None:
     holders: dict[str, set[str]] = {}
     for name, row in services(*mesh).items():
@@ -87,10 +91,20 @@ def test_nobody_sees_anothers_keys(mesh: tuple[str, ...]) -> None:
                 assert read_only, f"{name} may change {source}"
                 holders.setdefault(source, set()).add(name)
     assert {"cli", "nats-box"} == holders.pop("keys-operator"), "people's tools are one holder"
+    brokers = {name for name in services(*mesh) if re.fullmatch(r"nats(-\d)?", name)}
+    assert brokers == holders.pop("keys-nats")
     assert [] == [source for source, names in holders.items() if len(names) != 1]
     assert "keys-sys" not in holders
     made = {source for source, _ in mounts(services(*mesh)["keys"]).values()}
     assert set(holders) <= made
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_in_a_cluster_there_are_as_many_of_a_service_as_its_row_allows(service: str) -> None:
+    row = services("compose.yaml", "compose.cluster.yaml")[service]
+    # of what folds the log for itself there is one, for its port is this machine's
+    assert {"one": 1, "each": 1, "shared": 2, "sharded": 3}[SERVICES[service].replicas] == row.get("scale", 1)
+    assert row["environment"]["SWARM_STORE_REPLICAS"] == "3"
 
 
 def test_only_memory_reaches_its_stores_and_only_two_doors_are_open_on_this_machine() -> None:

@@ -178,6 +178,20 @@ def test_every_holder_has_what_is_its_own_and_nobody_elses(tmp_path: Path) -> No
     assert before == {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
 
 
+def test_a_stranger_on_their_network_is_no_broker(tmp_path: Path) -> None:
+    holders.deliver(tmp_path)
+    told = (tmp_path / "nats" / "cluster.conf").read_text()
+    assert subprocess.run(
+        [Path(sys.executable).with_name("nats-server"), "-t", "-c", tmp_path / "nats" / "cluster.conf"],
+        env={"SERVER_NAME": "nats-2"}, check=False, capture_output=True,
+    ).returncode == 0  # fmt: skip
+    (password,) = re.findall(r'password: "([0-9a-f]{48})"', told)
+    assert len(holders.BROKERS) == told.count(f"broker:{password}@")
+    assert set(holders.BROKERS) == {
+        n for n in services("compose.yaml", "compose.cluster.yaml") if n.startswith("nats") and n != "nats-box"
+    }
+
+
 def test_keys_are_made_where_only_the_holders_folders_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
