@@ -100,7 +100,8 @@ class Compose:
             "networks": ["outside"],
             "init": True,
         }
-        return {**told, SINK: sink, **overrides}
+        held = {"mem_limit": "2g"}  # what is on its disk is in its memory here
+        return {**told, SINK: sink, **overrides, "nats": {**overrides.get("nats", {}), **held}}
 
     async def run(self, *words: str, timeout_s: float = 600.0, check: bool = True) -> str:
         """What the command said on stdout. Raises `ComposeFailed`."""
