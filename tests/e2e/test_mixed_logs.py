@@ -16,6 +16,7 @@ from tests.e2e.test_gateway import CHILD, ROOT, message
 from tests.examples import EXAMPLES, on_the_wire
 
 ADDED_SINCE = ("slot", "notice", "final")
+HEADERS_SINCE = ("ce-subject", "ce-datacontenttype", "traceparent")
 """Fields an older release did not say, nor a slot in the subject."""
 
 
@@ -26,10 +27,14 @@ async def api(connection: Connection, what: str, body: object = None) -> dict[st
     return decoded
 
 
-async def store(connection: Connection, subject: str, body: bytes, event_id: str) -> int:
+async def store(
+    connection: Connection, subject: str, body: bytes, event_id: str, *, without: tuple[str, ...] = ()
+) -> int:
+    """Its sequence; an older release said `without` some headers."""
     name = ".".join(subject.split(".")[:2])
     _, headers, _ = on_the_wire(message(EXAMPLES[name]))  # the envelope of an event of this class
-    headers = {**headers, "ce-id": event_id, "Nats-Msg-Id": event_id}
+    headers = {**headers, "ce-id": event_id, "Nats-Msg-Id": event_id, "ce-subject": subject}
+    headers = {name: value for name, value in headers.items() if name not in without}
     return int(msgspec.json.decode((await connection.request(subject, body, headers=headers)).data)["seq"])
 
 
@@ -44,7 +49,9 @@ async def written_by_others(mesh: Mesh) -> set[int]:
     thought = msgspec.structs.replace(EXAMPLES["thought.generated"], swarm="alpha", persona="root")
     assert isinstance(thought, ThoughtGenerated)
     said = {k: v for k, v in msgspec.to_builtins(thought).items() if k not in ADDED_SINCE}
-    await store(connection, "thought.generated.alpha.root", msgspec.json.encode(said), "older-thought")
+    await store(
+        connection, "thought.generated.alpha.root", msgspec.json.encode(said), "older-thought", without=HEADERS_SINCE
+    )
     seen = b'{"swarm": "alpha", "persona": "all", "text": "seen by a later release", "mood": "calm"}'
     await store(connection, "observation.recorded.alpha.all", seen, "newer-field")
     unreadable = {
