@@ -1,7 +1,8 @@
 """Pods of the rendered manifests as processes: the image's entry point, the container's arguments and environment, its mounts as folders.
 
 What the kubelet and the charts would do and no more: variables filled in, mounts put in place, the addresses of the cluster's Services
-made those of this machine.
+made those of this machine. Where `SWARM_TEST_IMAGE` names an image and there is a Docker engine, each is a container of it instead: the
+mounts where the manifest has them, its user, a root it cannot write, no capabilities, its memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,19 @@ from services.supervisor.mesh import find_binary
 from services.supervisor.ports import free_port
 from services.supervisor.processes import die_with_parent
 from tests.unit.deploy.compose import ROOT, text
-from tests.unit.deploy.manifests import FOLDER, Object, container, environment, mounted, name, of_the_image, pod_labels
+from tests.unit.deploy.manifests import (
+    FOLDER,
+    Object,
+    container,
+    environment,
+    mounted,
+    name,
+    of_the_image,
+    pod,
+    pod_labels,
+)
+
+IMAGE = os.environ.get("SWARM_TEST_IMAGE", "")
 
 
 def entry_point() -> list[str]:
@@ -97,15 +110,15 @@ class Pod:
         root = places.folder / self.name
         root.mkdir()
         holder = pod_labels(workload)["app.kubernetes.io/name"].replace("-", "_")
-        moved: dict[str, str] = {}
+        sources: dict[str, Path] = {}
         for at, volume, part in mounted(workload, slot):
-            found = root / at.strip("/")
+            sources[at] = root / at.strip("/")
             if "secret" in volume:
-                found = places.keys / holder / part
-                assert found.is_file(), f"{self.name} is to see {part} of the keys of {holder}, which has none"
+                sources[at] = places.keys / holder / part
+                assert sources[at].is_file(), f"{self.name} is to see {part} of the keys of {holder}, which has none"
             else:
-                found.mkdir(parents=True)
-            moved[at] = str(found)
+                sources[at].mkdir(parents=True)
+        moved = {at: at if IMAGE else str(source) for at, source in sources.items()}
         settings = (FOLDER / "base" / "swarm.toml").read_text()
         for was, now in places.addresses(http).items():
             assert was in settings
@@ -113,15 +126,16 @@ class Pod:
         for at, now in moved.items():
             settings = re.sub(rf'"{at}(?=["/])', f'"{now}', settings)
         (root / "config" / "swarm.toml").write_text(settings)
-        row = container(workload)
-        env = {**_process(), **of_the_image(), **environment(workload, slot)}
+        env = {**({} if IMAGE else _process() | of_the_image()), **environment(workload, slot)}
         env |= {"SWARM_HEALTH_HOST": "127.0.0.1", "SWARM_HEALTH_PORT": str(self.health)}
+        row = container(workload)
         argv = [*row.get("command", entry_point()), *row.get("args", ())]
         assert argv[0] == "python"
+        env = {key: _moved(value, moved) for key, value in env.items()}
         self.said = (root / "said").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, *argv[1:]],
-            env={key: _moved(value, moved) for key, value in env.items()},
+            contained(workload, sources, env) if IMAGE else [sys.executable, *argv[1:]],
+            env=dict(os.environ) if IMAGE else env,
             cwd=root,
             stdout=self.said,
             stderr=subprocess.STDOUT,
@@ -144,6 +158,30 @@ class Pod:
             self.process.kill()
             self.process.wait()
         self.said.close()
+
+
+def contained(workload: Object, sources: Mapping[str, Path], env: Mapping[str, str]) -> list[str]:
+    """The command that runs the container as the manifest has it, of `IMAGE`, on this machine's network."""
+    row, spec = container(workload), pod(workload)
+    uid, secured = spec["securityContext"]["runAsUser"], row["securityContext"]
+    written = {mount["mountPath"] for mount in row["volumeMounts"] if not mount.get("readOnly")}
+    command = ["docker", "run", "--rm", "--network=host", f"--user={uid}:{uid}", f"--memory={_bytes(row)}"]
+    command += [f"--cap-drop={capability}" for capability in secured["capabilities"]["drop"]]
+    command += ["--read-only"] if secured["readOnlyRootFilesystem"] else []
+    command += [] if secured["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
+    for at, source in sources.items():
+        for found in (source, *(source.rglob("*") if source.is_dir() else ())):
+            os.chown(found, uid, uid)
+        command.append(f"--volume={source}:{at}{'' if at in written else ':ro'}")
+    command += [f"--env={key}={value}" for key, value in env.items()]
+    command += [f"--entrypoint={row['command'][0]}"] if "command" in row else []
+    return [*command, IMAGE, *row.get("command", ())[1:], *row.get("args", ())]
+
+
+def _bytes(row: Object) -> int:
+    limit = str(row["resources"]["limits"]["memory"])
+    assert limit.endswith("Mi")
+    return int(limit[:-2]) * 2**20
 
 
 def conf(values: Mapping[str, object]) -> str:
