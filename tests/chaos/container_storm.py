@@ -32,7 +32,8 @@ async def open_log(compose: Compose) -> JetStreamLog:
     seed = compose.folder / "bootstrap.nk"
     write_private(seed, await compose.held("bootstrap", "bootstrap.nk"))
     connection = await Connection.open(compose.nats_url, name="judge", seed_file=seed, inbox_prefix="_INBOX_bootstrap")
-    return JetStreamLog(connection, service="judge", instance="judge-1")
+    # where several keep the log, one of them may lag: what its leader has is read
+    return JetStreamLog(connection, service="judge", instance="judge-1", replicated=len(compose.brokers) > 1)
 
 
 async def container_storm(
