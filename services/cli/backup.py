@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 from cyclopts import Parameter
 
 from services.cli.ask import wait
@@ -28,6 +30,7 @@ def backup(
     place: Place = NEAR,
 ) -> int:
     """Back the mesh up while it runs: its log, dead letters, policies and objects. Keys go elsewhere, or nowhere."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     record = place.mesh()
 
     async def work() -> int:
@@ -47,6 +50,7 @@ def restore(
     place: Place = NEAR,
 ) -> int:
     """Make the data folder of a mesh from a backup. Then `swarm up` starts it, halted: `swarm resume` has actions go on."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
     async def work() -> int:
         try:

@@ -4,6 +4,7 @@ person says so."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -26,10 +27,10 @@ async def swarm(data: Path, *arguments: str) -> tuple[int, str]:
     """The command as it is typed: its exit code, and all it says."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.cli.main", *arguments, "--data", str(data),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
+    out, errors = await process.communicate()
+    return process.returncode or 0, (out + errors).decode()
 
 
 async def known(api: httpx.AsyncClient) -> list[object]:
@@ -92,8 +93,10 @@ async def test_what_is_put_back_is_the_same_mesh_halted_and_does_nothing_twice(t
     assert 1 == code and "move it away" in said, said
 
     (other / ".restoring" / "nats" / "jetstream").mkdir(parents=True)  # as a restore leaves it that was killed
-    code, said = await swarm(other, "restore", str(to), "--keys", str(keys))
+    code, said = await swarm(other, "restore", str(to), "--keys", str(keys), "--json")
     assert 0 == code, said
+    told, _ = json.JSONDecoder().raw_decode(said)
+    assert (manifest.log.last_seq, len(manifest.objects)) == (told["last_seq"], told["objects"])
     assert {"keys", "nats", "s3", "lock"} == {path.name for path in other.iterdir()}
     async with running(other) as (mesh, api, log):
         assert taken == await everything(log, manifest.log.last_seq)
