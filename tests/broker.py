@@ -14,8 +14,8 @@ from typing import Any
 import nats
 
 from services.supervisor.mesh import find_binary
-from services.supervisor.ports import free_port
-from services.supervisor.processes import die_with_parent
+from services.supervisor.running.ports import free_port
+from services.supervisor.running.processes import die_with_parent
 
 
 class Broker:

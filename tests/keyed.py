@@ -13,11 +13,11 @@ from pathlib import Path
 from nats.aio.client import Client
 
 from services.cli.main import app
-from services.cli.target import Stop
-from services.supervisor.keys import seed_file
+from services.cli.terminal.target import Stop
 from services.supervisor.mesh import find_binary
-from services.supervisor.ports import free_port
-from services.supervisor.processes import die_with_parent
+from services.supervisor.running.ports import free_port
+from services.supervisor.running.processes import die_with_parent
+from services.supervisor.secrets.keys import seed_file
 from shared.broker import inbox_prefix
 
 

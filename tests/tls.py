@@ -6,7 +6,7 @@ import secrets
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from services.supervisor.certificate import certificate, private_key
+from services.supervisor.secrets.certificate import certificate, private_key
 
 
 def pair(folder: Path, name: str) -> tuple[Path, Path]:

@@ -29,7 +29,7 @@ from scripts.benchmarks.bomber import Orders, Report
 from scripts.benchmarks.hops import services
 from scripts.benchmarks.measure import ROOT, CannotMeasure, Figures, broker, latency, run_async, say
 from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes, proposal
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.contracts.envelope import Message, encode
 from shared.contracts.events import EvidenceRef
 from shared.log.client.connection import Connection

@@ -24,7 +24,7 @@ from pathlib import Path
 from scripts.benchmarks.hop_worker import STAGES
 from scripts.benchmarks.measure import Figures, broker, latency, percentile, run_async, say
 from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.crypto import new_seed, public_key
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog

@@ -21,7 +21,7 @@ import httpx
 
 from scripts.benchmarks.hop_worker import filter_of
 from scripts.benchmarks.measure import ROOT, CannotMeasure
-from services.supervisor.processes import die_with_parent
+from services.supervisor.running.processes import die_with_parent
 from shared.contracts.action import Action, action_digest
 from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import EvidenceRef, ObservationRecorded, PersonaSpawned, ProposalCreated

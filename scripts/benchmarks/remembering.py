@@ -27,7 +27,7 @@ import psutil
 
 from scripts.benchmarks.measure import CannotMeasure, Figures, broker, latency, say
 from scripts.benchmarks.pipeline import Worker, processes
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import EvidenceRef, RecallAnswered, RecallRequested, ThoughtGenerated
 from shared.contracts.ids import caused_id, fresh_id, utc_now

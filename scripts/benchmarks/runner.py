@@ -26,7 +26,7 @@ from scripts.benchmarks.measure import CannotMeasure, Figures, broker, run_async
 from scripts.benchmarks.pipeline import Worker, processes
 from services.persona_runner.mind.guard import WINDOW
 from services.persona_runner.mind.state import KEPT_NOTES
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     AnyEvent,

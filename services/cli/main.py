@@ -13,26 +13,26 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import ExistingDirectory, ExistingFile
 from cyclopts.validators import Number
 
-from services.cli import doctor as doctor_
-from services.cli import far as far_
-from services.cli import run as run_
-from services.cli import tap as tap_
-from services.cli import up as up_
-from services.cli.ask import ask, ask_rows, span, wait
-from services.cli.backup import backup, restore
-from services.cli.bus import LOCAL, Bus
-from services.cli.config import config as config_
-from services.cli.halting import halt, resume, sentence
-from services.cli.keys import keys as keys_
-from services.cli.objectives import slo
+from services.cli.commands import doctor as doctor_
+from services.cli.commands import far as far_
+from services.cli.commands import run as run_
+from services.cli.commands import tap as tap_
+from services.cli.commands import up as up_
+from services.cli.commands.backup import backup, restore
+from services.cli.commands.config import config as config_
+from services.cli.commands.halting import halt, resume, sentence
+from services.cli.commands.keys import keys as keys_
+from services.cli.commands.objectives import slo
+from services.cli.commands.personas import persona
+from services.cli.commands.proposals import approve, deny, proposals
+from services.cli.commands.quotas import Told, lines
+from services.cli.commands.scale import counts, scale
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
-from services.cli.output import emit, say, table
-from services.cli.personas import persona
-from services.cli.proposals import approve, deny, proposals
-from services.cli.quotas import Told, lines
-from services.cli.scale import counts, scale
-from services.cli.target import FAILED, HERE, NEAR, OK, SWARM, USAGE, Place, Stop, Swarm, Target, Token
+from services.cli.terminal.ask import ask, ask_rows, span, wait
+from services.cli.terminal.bus import LOCAL, Bus
+from services.cli.terminal.output import emit, say, table
+from services.cli.terminal.target import FAILED, HERE, NEAR, OK, SWARM, USAGE, Place, Stop, Swarm, Target, Token
 from services.supervisor import bootstrap as bootstrap_
 from services.supervisor.plan import Options, scaled
 from shared.settings import listed

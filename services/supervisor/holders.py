@@ -12,9 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from services.supervisor import keyring
-from services.supervisor.keyring import BROKER, INDEX, STORE
-from services.supervisor.keys import ensure_secret, write_private
+from services.supervisor.secrets import keyring
+from services.supervisor.secrets.keyring import BROKER, INDEX, STORE
+from services.supervisor.secrets.keys import ensure_secret, write_private
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, SYSTEM, BrokerConfig
 from shared.configuration import load
 from shared.contracts.services import SERVICES

@@ -22,16 +22,15 @@ from types import TracebackType
 import msgspec
 
 import services as services_package
-from services.supervisor import keyring, object_store, plan, scaling
-from services.supervisor.coming import Coming, NotReady
-from services.supervisor.keyring import KeysError
-from services.supervisor.keys import private_folder, seed_file
-from services.supervisor.logs import LogFile
+from services.supervisor import plan
 from services.supervisor.plan import Options, Places
-from services.supervisor.ports import WELL_KNOWN, PortTaken, choose
-from services.supervisor.processes import Child, LineSink, Spec
-from services.supervisor.scaling import Wish
-from services.supervisor.state import (
+from services.supervisor.running import scaling
+from services.supervisor.running.coming import Coming, NotReady
+from services.supervisor.running.logs import LogFile
+from services.supervisor.running.ports import WELL_KNOWN, PortTaken, choose
+from services.supervisor.running.processes import Child, LineSink, Spec
+from services.supervisor.running.scaling import Wish
+from services.supervisor.running.state import (
     Answer,
     Lock,
     MeshRecord,
@@ -40,7 +39,11 @@ from services.supervisor.state import (
     read_record,
     write_record,
 )
-from services.supervisor.watchdog import Watchdog, has_room
+from services.supervisor.running.watchdog import Watchdog, has_room
+from services.supervisor.secrets import keyring
+from services.supervisor.secrets.keyring import KeysError
+from services.supervisor.secrets.keys import private_folder, seed_file
+from services.supervisor.stores import object_store
 from shared.broker import BrokerConfig
 from shared.configuration import VARIABLES, load
 from shared.placement import groups_of

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from services.supervisor import object_store
-from services.supervisor.keyring import ACTUATOR, BROKER, CORE_SECRET, GATE, STORE
-from services.supervisor.keys import seed_file
-from services.supervisor.ports import S3_GRPC, S3_PORTS
-from services.supervisor.processes import Spec
+from services.supervisor.running.ports import S3_GRPC, S3_PORTS
+from services.supervisor.running.processes import Spec
+from services.supervisor.secrets.keyring import ACTUATOR, BROKER, CORE_SECRET, GATE, STORE
+from services.supervisor.secrets.keys import seed_file
+from services.supervisor.stores import object_store
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, service_of
 from shared.configuration import VARIABLES
 from shared.contracts.services import REPLICAS, SERVICES, ServiceRow

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.governor.service import limits_of
-from services.supervisor.keys import write_private
+from services.supervisor.secrets.keys import write_private
 from shared import configuration
 from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection

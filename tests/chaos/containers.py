@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.supervisor.ports import choose
+from services.supervisor.running.ports import choose
 from shared.configuration import VARIABLES
 from shared.contracts.services import SERVICES
 from shared.settings import reads

@@ -14,7 +14,7 @@ from services.governor.service import limits_of
 from services.supervisor import plan
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared import configuration
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog

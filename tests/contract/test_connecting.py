@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.crypto import new_seed, public_key
 from shared.log.client.connection import Connection, shown
 from shared.log.client.tls import context

@@ -10,8 +10,9 @@ from pathlib import Path
 import nats.errors
 import pytest
 
-from services.supervisor import bootstrap, keyring
-from services.supervisor.keys import seed_file
+from services.supervisor import bootstrap
+from services.supervisor.secrets import keyring
+from services.supervisor.secrets.keys import seed_file
 from shared.crypto import new_seed
 from tests.keyed import Keyed
 

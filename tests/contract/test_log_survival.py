@@ -10,7 +10,7 @@ import msgspec
 import nats.micro
 import pytest
 
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.contracts.envelope import Recorded, Unreadable
 from shared.log.client.connection import Connection
 from shared.log.client.wire import Raw

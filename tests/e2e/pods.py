@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.supervisor.mesh import find_binary
-from services.supervisor.ports import free_port
-from services.supervisor.processes import die_with_parent
+from services.supervisor.running.ports import free_port
+from services.supervisor.running.processes import die_with_parent
 from tests.unit.deploy.compose import ROOT, text
 from tests.unit.deploy.manifests import (
     FOLDER,

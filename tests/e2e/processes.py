@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.log.streams import ensure
 from tests.broker import Broker
 

@@ -13,8 +13,8 @@ import httpx
 import msgspec
 import pytest
 
-from services.supervisor.backup import MANIFEST, BackupRefused, Manifest, cold_of, read
 from services.supervisor.mesh import Mesh
+from services.supervisor.stores.backup import MANIFEST, BackupRefused, Manifest, cold_of, read
 from shared.contracts.envelope import Recorded
 from shared.log.jetstream import JetStreamLog
 from tests.e2e.test_log_went_back import approve, create, personas, running

@@ -15,8 +15,8 @@ from nats.micro import add_service
 from nats.micro.service import ServiceConfig
 
 from services.persona_runner.hosting.lease import Lease
-from services.supervisor.keys import ensure_keys, seed_file
 from services.supervisor.plan import Options
+from services.supervisor.secrets.keys import ensure_keys, seed_file
 from shared.broker import ROLES
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, has_slot
 from shared.contracts.envelope import Envelope, Message

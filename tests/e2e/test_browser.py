@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.runtime.vitals.health import server
 from tests.e2e.processes import Mesh, running
 

@@ -19,9 +19,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.supervisor.keys import seed_file
-from services.supervisor.ports import free_port
-from services.supervisor.state import MeshRecord, read_record
+from services.supervisor.running.ports import free_port
+from services.supervisor.running.state import MeshRecord, read_record
+from services.supervisor.secrets.keys import seed_file
 from shared.contracts.events import ThoughtGenerated
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog

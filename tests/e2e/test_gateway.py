@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import AnyEvent, ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now

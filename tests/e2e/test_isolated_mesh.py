@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.supervisor.keys import seed_file
-from services.supervisor.state import MeshRecord, read_record
+from services.supervisor.running.state import MeshRecord, read_record
+from services.supervisor.secrets.keys import seed_file
 from shared.contracts.events import ThoughtGenerated
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog

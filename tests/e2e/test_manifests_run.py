@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.supervisor import holders, keyring
+from services.supervisor import holders
+from services.supervisor.secrets import keyring
 from shared.contracts.services import SERVICES
 from tests.e2e.pods import Places, Pod
 from tests.unit.deploy import manifests

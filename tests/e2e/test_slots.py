@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.supervisor.keys import seed_file
+from services.supervisor.secrets.keys import seed_file
 from shared.broker import SLOTS, inbox_prefix
 from shared.log.client.connection import Connection
 from shared.log.kv import JetStreamKeyValue

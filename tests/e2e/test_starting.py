@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import fresh_id, utc_now

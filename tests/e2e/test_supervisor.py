@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from services.supervisor.mesh import Mesh, MeshFailed
-from services.supervisor.object_store import open_doors
 from services.supervisor.plan import Options
-from services.supervisor.state import MeshRunning, read_record
+from services.supervisor.running.state import MeshRunning, read_record
+from services.supervisor.stores.object_store import open_doors
 from shared.broker import OPERATOR, inbox_prefix
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import CognitionStopped

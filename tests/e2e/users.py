@@ -9,9 +9,9 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.supervisor import keyring
-from services.supervisor.keys import ensure_keys
 from services.supervisor.mesh import Mesh
+from services.supervisor.secrets import keyring
+from services.supervisor.secrets.keys import ensure_keys
 from shared.broker import ROLES, BrokerConfig, by_door, inbox_prefix
 from shared.contracts.catalog import class_filter
 from shared.contracts.services import SERVICES

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from services.supervisor.keys import ensure_keys
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
+from services.supervisor.secrets.keys import ensure_keys
 from shared.broker import inbox_prefix
 from shared.contracts.action import Action, action_digest
 from shared.contracts.catalog import LOG_CLASSES, class_filter

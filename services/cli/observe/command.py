@@ -17,8 +17,8 @@ from services.cli.observe.kept import Kept, State, kept_in
 from services.cli.observe.pipe import pipe_lines
 from services.cli.observe.sending import Observer
 from services.cli.observe.text import checked
-from services.cli.output import say
-from services.cli.target import USAGE, Stop, Target
+from services.cli.terminal.output import say
+from services.cli.terminal.target import USAGE, Stop, Target
 
 GONE = ("draining", "reaped")
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from services.cli.observe.files import Place
-from services.cli.target import Stop, Target
+from services.cli.terminal.target import Stop, Target
 
 WAIT_S = 5.0
 

@@ -12,7 +12,7 @@ import msgspec
 
 from services.cli.observe.follow import Chunk
 from services.cli.observe.kept import Kept, Pending, State
-from services.cli.target import refusal
+from services.cli.terminal.target import refusal
 
 MAX_BATCH = 1000
 MAX_BODY = 240 * 1024

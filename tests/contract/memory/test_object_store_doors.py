@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.supervisor.mesh import find_binary
-from services.supervisor.object_store import open_doors
+from services.supervisor.stores.object_store import open_doors
 from shared.memory.cold import S3Cold
 from tests.contract.memory.test_cold_store import connect, named
 from tests.contract.memory.weed import Weed

@@ -11,11 +11,11 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-from services.supervisor.keys import private_folder, write_private
 from services.supervisor.mesh import find_binary
-from services.supervisor.object_store import command, configure
-from services.supervisor.ports import S3_GRPC, S3_PORTS, choose
-from services.supervisor.processes import die_with_parent
+from services.supervisor.running.ports import S3_GRPC, S3_PORTS, choose
+from services.supervisor.running.processes import die_with_parent
+from services.supervisor.secrets.keys import private_folder, write_private
+from services.supervisor.stores.object_store import command, configure
 
 _ANYBODY = ssl._create_unverified_context()  # it only looks whether somebody is there
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from services.cli.bus import Bus, Login, connect, login
-from services.cli.far import _Service, services
-from services.cli.target import Stop, Target
-from services.supervisor.state import write_record
+from services.cli.commands.far import _Service, services
+from services.cli.terminal.bus import Bus, Login, connect, login
+from services.cli.terminal.target import Stop, Target
+from services.supervisor.running.state import write_record
 from shared.contracts.services import SERVICES
 from shared.crypto import new_seed, public_key
 from tests.broker import Broker
@@ -50,7 +50,7 @@ AS_WRITTEN = {
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     """A folder in which no mesh has run, and no context is known."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr("services.cli.bus.CONNECT_S", 0.3)
+    monkeypatch.setattr("services.cli.terminal.bus.CONNECT_S", 0.3)
     yield Target(data=tmp_path / "data")
     structlog.reset_defaults()
 

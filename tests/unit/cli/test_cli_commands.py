@@ -13,12 +13,12 @@ import pytest
 import structlog
 
 from services.cli import main as command_line
-from services.cli.output import emit, emit_line, say, table
-from services.cli.target import Stop, Target
-from services.cli.up import with_mesh
+from services.cli.commands.up import with_mesh
+from services.cli.terminal.output import emit, emit_line, say, table
+from services.cli.terminal.target import Stop, Target
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
-from services.supervisor.state import MeshRecord, read_record, write_record
+from services.supervisor.running.state import MeshRecord, read_record, write_record
 
 
 def swarm(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -102,7 +102,7 @@ def test_a_data_folder_that_was_named_is_the_one_that_is_meant(tmp_path: Path, m
 def test_a_server_that_is_not_there_ends_a_tap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("services.cli.bus.CONNECT_S", 0.1)
+    monkeypatch.setattr("services.cli.terminal.bus.CONNECT_S", 0.1)
     seed = tmp_path / "operator.nk"
     seed.write_text("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY")
     assert 3 == swarm(monkeypatch, "tap", "--nats-url", "nats://127.0.0.1:1", "--nats-seed", str(seed))

@@ -15,7 +15,7 @@ from services.cli.observe.follow import Chunk, Follower
 from services.cli.observe.host import HostSensor
 from services.cli.observe.kept import Kept, State
 from services.cli.observe.sending import MAX_BODY, Observer
-from services.cli.target import Stop
+from services.cli.terminal.target import Stop
 from shared.thinker.perceiving.sensors import readings
 
 

@@ -8,12 +8,12 @@ import httpx
 import msgspec
 import pytest
 
-from services.cli.durations import moment, seconds
-from services.cli.output import safe
-from services.cli.report import StreamEvent, Tally, lines, percentile
-from services.cli.target import refusal
-from services.cli.up import readable
-from services.cli.view import describe
+from services.cli.commands.up import readable
+from services.cli.terminal.durations import moment, seconds
+from services.cli.terminal.output import safe
+from services.cli.terminal.report import StreamEvent, Tally, lines, percentile
+from services.cli.terminal.target import refusal
+from services.cli.terminal.view import describe
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

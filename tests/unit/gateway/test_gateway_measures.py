@@ -23,8 +23,8 @@ from gateway_model import (
     verified,
 )
 
-from services.cli.objectives import slo
-from services.cli.target import Target
+from services.cli.commands.objectives import slo
+from services.cli.terminal.target import Target
 from services.gateway.projections.measures import KEEP_HOURS, SPREADS, TALLIES, Measures, tell
 from services.gateway.projections.projection import Projection, State
 from services.gateway.projections.slo import views

@@ -15,7 +15,7 @@ from typing import TypeVar
 import httpx
 import psutil
 
-from services.supervisor.ports import free_port
+from services.supervisor.running.ports import free_port
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     AnyEvent,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.supervisor.certificate import certificate, private_key
+from services.supervisor.secrets.certificate import certificate, private_key
 
 HERE = IPv4Address("127.0.0.1")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.supervisor.coming import Coming, NotReady, Progress
-from services.supervisor.logs import LogFile
-from services.supervisor.ports import free_port
-from services.supervisor.processes import Child, Spec
+from services.supervisor.running.coming import Coming, NotReady, Progress
+from services.supervisor.running.logs import LogFile
+from services.supervisor.running.ports import free_port
+from services.supervisor.running.processes import Child, Spec
 
 READING = """
 import http.server, json, sys

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.supervisor import keyring
-from services.supervisor.keyring import KeysError
-from services.supervisor.keys import ensure_keys, private_folder, seed_file, write_private
+from services.supervisor.secrets import keyring
+from services.supervisor.secrets.keyring import KeysError
+from services.supervisor.secrets.keys import ensure_keys, private_folder, seed_file, write_private
 from shared.broker import ROLES, BrokerConfig
 from shared.contracts.services import SERVICES
 from shared.crypto import new_seed, public_key, verdict_keys

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.supervisor import plan, scaling
+from services.supervisor import plan
 from services.supervisor.plan import Options
-from services.supervisor.scaling import Wish
-from services.supervisor.state import Answer
+from services.supervisor.running import scaling
+from services.supervisor.running.scaling import Wish
+from services.supervisor.running.state import Answer
 
 
 def runners(options: Options) -> list[int]:

@@ -12,10 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.supervisor.keys import ensure_keys, ensure_secret
-from services.supervisor.logs import MAX_LINE, Lines, LogFile
-from services.supervisor.ports import FREE, PortTaken, choose
-from services.supervisor.state import (
+from services.supervisor.running.logs import MAX_LINE, Lines, LogFile
+from services.supervisor.running.ports import FREE, PortTaken, choose
+from services.supervisor.running.state import (
     Lock,
     MeshRecord,
     MeshRunning,
@@ -25,6 +24,7 @@ from services.supervisor.state import (
     read_record,
     write_record,
 )
+from services.supervisor.secrets.keys import ensure_keys, ensure_secret
 
 
 def record(**fields: object) -> MeshRecord:

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.supervisor import processes
-from services.supervisor.logs import LogFile
-from services.supervisor.processes import Child, Spec, failures_after, restart_delay
+from services.supervisor.running import processes
+from services.supervisor.running.logs import LogFile
+from services.supervisor.running.processes import Child, Spec, failures_after, restart_delay
 
 ROOT = Path(__file__).parents[3]
 Make = Callable[..., Child]
@@ -141,8 +141,8 @@ async def test_what_cannot_be_started_is_said_at_once(tmp_path: Path) -> None:
 SUPERVISE = """
 import asyncio, sys
 from pathlib import Path
-from services.supervisor.logs import LogFile
-from services.supervisor.processes import Child, Spec
+from services.supervisor.running.logs import LogFile
+from services.supervisor.running.processes import Child, Spec
 async def main():
     code = "import os, signal; print('child', os.getpid()); signal.pause()"
     spec = Spec(name="tiny", argv=(sys.executable, "-u", "-c", code))

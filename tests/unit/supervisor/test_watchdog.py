@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.supervisor.logs import LogFile
-from services.supervisor.ports import free_port
-from services.supervisor.processes import Child, Spec
-from services.supervisor.watchdog import EVERY_S, TIMEOUT_S, Patience, Watchdog, has_room
+from services.supervisor.running.logs import LogFile
+from services.supervisor.running.ports import free_port
+from services.supervisor.running.processes import Child, Spec
+from services.supervisor.running.watchdog import EVERY_S, TIMEOUT_S, Patience, Watchdog, has_room
 
 SERVER = """
 import http.server, sys

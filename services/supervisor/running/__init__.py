@@ -1,0 +1,1 @@
+"""Processes: what is started, watched, counted and found again."""

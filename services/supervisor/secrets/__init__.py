@@ -1,0 +1,1 @@
+"""Keys and certificates as files, each for its holder alone."""

@@ -1,0 +1,173 @@
+"""Who holds which secret: below one root a folder for each holder, none of which anybody else need see.
+
+    <root>/<service>/<service>-<n>.nk     seeds of the service's instances, and what its row says it holds:
+                     core-secret          CORE; keys dedup ids
+                     verdict-seed         the gate's replicas; signs verdicts, and nothing else: the broker's login is another key's
+    <root>/actuator/verdict-keys          public keys of gates, each with the time it is good for
+    <root>/s3, qdrant                     the stores' side of the secrets of memory
+    <root>/bootstrap, operator, sys       seeds of the roles
+    <root>/nats/nats.conf, broker.json    the broker's configuration and what it is made of: public keys only
+               accounts.conf              who may do what, of that; for a broker whose configuration is somebody else's
+
+Everything here is made once, kept, and may be run again after a crash between any two files. A rotation overlaps: for a while the
+broker lets in old and new seed, and verdicts of both keys are believed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from services.supervisor.secrets.keys import ensure_keys, ensure_shared, private_folder, seed_file, write_private
+from shared.broker import BrokerConfig, accounts, render, service_of
+from shared.contracts.services import SERVICES
+from shared.crypto import VerdictKey, new_seed, public_key, verdict_keys
+
+BROKER, STORE, INDEX = "nats", "s3", "qdrant"
+VERDICT, CORE_SECRET = "verdict", "core-secret"
+GATE, ACTUATOR = "policy_gate", "actuator"
+SHARED: dict[str, tuple[int, str, tuple[str, ...]]] = {
+    CORE_SECRET: (32, "core.secret", ()),
+    "s3-access": (10, "s3.access_key", (STORE,)),
+    "s3-secret": (24, "s3.secret_key", (STORE,)),
+    "qdrant-key": (24, "qdrant.api_key", (INDEX,)),
+}
+"""Random texts by their file: how many bytes, which setting they are, and who holds them beside the services that are told it."""
+LOCAL = tuple(name for name in SHARED if name != "qdrant-key")
+"""Those of a mesh with the embedded index."""
+
+
+class KeysError(Exception):
+    """It cannot be done with these keys; the message says why and what to do."""
+
+
+def holders_of(name: str) -> tuple[str, ...]:
+    """Who holds a shared secret."""
+    _, setting, beside = SHARED[name]
+    return (*beside, *(row.name for row in SERVICES.values() if setting in row.holds))
+
+
+def slots(services: Iterable[str] = SERVICES) -> tuple[str, ...]:
+    """Every instance there may be of these services."""
+    return tuple(f"{name}-{n}" for name in services for n in range(1, SERVICES[name].slots + 1))
+
+
+def make(root: Path, names: Iterable[str], shared: Iterable[str] = SHARED) -> dict[str, str]:
+    """Make what is missing for these users and secrets; public nkeys by user."""
+    keys = ensure_keys(root, names)
+    for name in shared:
+        ensure_shared(root, name, holders_of(name), length=SHARED[name][0])
+    _ensure_verdict(root)
+    return keys
+
+
+def configure(root: Path, config: BrokerConfig) -> Path:
+    """Write the broker's configuration, for the users it names and with the keys they have now; the file."""
+    known, keys = _read(root), ensure_keys(root, config.keys)
+    retiring = {
+        name: key for name, key in (known.retiring if known else {}).items() if keys.get(name) not in (None, key)
+    }
+    config = msgspec.structs.replace(config, keys=keys, retiring=retiring)
+    private_folder(root / BROKER)
+    _write(root, config)
+    write_private(root / BROKER / "nats.conf", render(config))
+    write_private(root / BROKER / "accounts.conf", accounts(config))
+    return root / BROKER / "nats.conf"
+
+
+def configured(root: Path) -> BrokerConfig:
+    """What the broker's configuration is made of. Raises `KeysError` when there is none."""
+    config = _read(root)
+    if config is None:
+        raise KeysError(f"there are no keys of a mesh in {root}; make them with `swarm keys init`, or say --keys")
+    return config
+
+
+def add(root: Path, name: str) -> Path:
+    """Make the key of one more instance, and write the broker's configuration anew. Raises `KeysError`, `ValueError`."""
+    config = configured(root)
+    keys = make(root, [name], _held_by(name))
+    return configure(root, msgspec.structs.replace(config, keys={**config.keys, **keys}))
+
+
+def rotate(root: Path, name: str) -> Path:
+    """A new seed for a user; the broker lets in the old one too, until `end`. Raises `KeysError`."""
+    config = configured(root)
+    if name not in config.keys:
+        raise KeysError(f"{name} is no user of this broker; there are {', '.join(config.keys)}")
+    now = public_key(seed_file(root, name).read_text())
+    if config.retiring.get(name, now) != now:
+        configure(root, config)
+        raise KeysError(f"{name} is being rotated: once it uses its new seed, `swarm keys rotate {name} --end`")
+    # First what is to be remembered: were the seed replaced before, a crash would lock its holder out.
+    _write(root, msgspec.structs.replace(config, retiring={**config.retiring, name: now}))
+    write_private(seed_file(root, name), new_seed())
+    return configure(root, config)
+
+
+def end(root: Path, name: str) -> Path:
+    """The old seed of a user is let in no more. Raises `KeysError`."""
+    config = configured(root)
+    if name not in config.retiring:
+        raise KeysError(f"{name} is not being rotated")
+    retiring = {user: key for user, key in config.retiring.items() if user != name}
+    _write(root, msgspec.structs.replace(config, retiring=retiring))
+    return configure(root, config)
+
+
+def rotate_verdict(root: Path, now: datetime, overlap: timedelta) -> None:
+    """A new key for verdicts, good from `now` on; what the old one signs is believed for `overlap` more. Raises `KeysError`."""
+    seed, coming, trusted = _verdict_files(root)
+    if not seed.exists():
+        raise KeysError(f"there is no key of verdicts in {root}; make it with `swarm keys init`")
+    # The seed that comes is written first and put in place last, so that one that is in use is always trusted.
+    if not coming.exists():
+        write_private(coming, new_seed())
+    old, new = public_key(seed.read_text()), public_key(coming.read_text())
+    keys = {key.key: key for key in verdict_keys(trusted.read_text())}
+    if new not in keys:
+        keys[old] = msgspec.structs.replace(keys.get(old, VerdictKey(key=old)), until=now + overlap)
+        keys[new] = VerdictKey(key=new, since=now)
+        write_private(trusted, "".join(f"{key}\n" for key in keys.values()))
+    coming.rename(seed)
+
+
+def rotate_core(root: Path) -> None:
+    """A new secret of all CORE: the first holder's is the true one, and everybody else's follows it."""
+    length, first = SHARED[CORE_SECRET][0], holders_of(CORE_SECRET)[0]
+    write_private(root / first / CORE_SECRET, secrets.token_hex(length))
+    ensure_shared(root, CORE_SECRET, holders_of(CORE_SECRET), length=length)
+
+
+def _held_by(name: str) -> tuple[str, ...]:
+    return tuple(secret for secret in SHARED if service_of(name) in holders_of(secret))
+
+
+def _verdict_files(root: Path) -> tuple[Path, Path, Path]:
+    return root / GATE / "verdict-seed", root / GATE / "verdict-seed.next", root / ACTUATOR / "verdict-keys"
+
+
+def _ensure_verdict(root: Path) -> None:
+    seed, _, trusted = _verdict_files(root)
+    private_folder(seed.parent)
+    private_folder(trusted.parent)
+    if not seed.exists():
+        write_private(seed, new_seed())
+    key, known = public_key(seed.read_text()), trusted.read_text() if trusted.exists() else ""
+    if key not in {known_key.key for known_key in verdict_keys(known)}:
+        write_private(trusted, f"{known}{key}\n")
+
+
+def _read(root: Path) -> BrokerConfig | None:
+    try:
+        return msgspec.json.decode((root / BROKER / "broker.json").read_bytes(), type=BrokerConfig)
+    except FileNotFoundError:
+        return None
+
+
+def _write(root: Path, config: BrokerConfig) -> None:
+    write_private(root / BROKER / "broker.json", msgspec.json.format(msgspec.json.encode(config)).decode())

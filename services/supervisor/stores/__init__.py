@@ -1,0 +1,1 @@
+"""The object store, and copies of what a mesh has stored."""
