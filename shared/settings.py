@@ -80,7 +80,7 @@ class Health(Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     """Address they listen on."""
     port: Port = 0
-    """0 is any free one."""
+    """0 answers nowhere."""
 
 
 class Store(Section, frozen=True, kw_only=True):

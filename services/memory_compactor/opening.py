@@ -18,6 +18,7 @@ from services.memory_compactor.effects import MemoryEffects, restore_all
 from services.memory_compactor.feed import FIRST_RETRY_S, LONGEST_RETRY_S, Behind, Feed
 from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
+from shared.ending import ended
 from shared.log.marks import foreign
 from shared.log.port import Log, LogUnavailable
 from shared.memory.fabric import Fabric
@@ -128,11 +129,7 @@ class Opening:
         return bool(fabric.marks) and await foreign(self._log, fabric.marks) is None
 
     async def _pause(self, delay_s: float) -> float:
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+        await ended(self._stopping, delay_s)
         return delay_s
 
     async def stop(self) -> None:

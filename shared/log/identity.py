@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from shared.contracts.envelope import Stored
+from shared.ending import ended
 from shared.log.client.connection import FENCED, Connection, is_status
 from shared.log.marks import Mark, Trail
 from shared.log.port import LogUnavailable
@@ -133,15 +134,11 @@ class Identity:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Look every `EVERY_S` until `stopping`."""
-        while not stopping.is_set():
+        while not await ended(stopping, EVERY_S):
             try:
-                async with asyncio.timeout(EVERY_S):
-                    await stopping.wait()
-            except TimeoutError:
-                try:
-                    await self.look()
-                except LogUnavailable as error:
-                    log.debug("log_not_looked_at", why=str(error))
+                await self.look()
+            except LogUnavailable as error:
+                log.debug("log_not_looked_at", why=str(error))
 
     async def _difference(self, marks: tuple[Mark, ...], *, late: int = 0) -> str | None:
         answer = await self._connection.look("$JS.API.STREAM.INFO.SWARM")

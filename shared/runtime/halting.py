@@ -11,6 +11,7 @@ import structlog
 from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import LostAction, MeshHalted
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
+from shared.ending import ended
 from shared.halts import BOUNDARY, LOST_IN_ONE, Halts, evolve, lost_key
 from shared.log.port import Expect, Log, LogUnavailable, StaleBoundary
 
@@ -50,11 +51,7 @@ class Halting:
                 log.debug("halts_not_read", why=str(error))
             if self.why != was:
                 log.warning("mesh_halted", why=self.why) if self.why else log.info("mesh_not_halted")
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await stopping.wait()
-            except TimeoutError:
-                continue
+            await ended(stopping, EVERY_S)
 
 
 async def say_went_back(

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from shared.ending import ended
 from shared.log.client.connection import Connection
 from shared.log.port import ConsumerSpec, LogUnavailable
 from shared.metrics.table import LAG, UNACKED
@@ -36,11 +37,7 @@ class Lag:
         """Measure until `stopping` is set."""
         while not stopping.is_set():
             await self.measure()
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await stopping.wait()
-            except TimeoutError:
-                continue
+            await ended(stopping, EVERY_S)
 
     async def measure(self) -> None:
         """Look again. While the broker does not tell, what it last said holds."""

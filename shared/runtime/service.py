@@ -26,6 +26,7 @@ import structlog
 from shared.contracts.catalog import SHORT_LIVED, class_filter
 from shared.contracts.services import SERVICES
 from shared.decider import Decider
+from shared.ending import ended
 from shared.log.client.connection import Connection
 from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
@@ -219,11 +220,7 @@ class Service:
                         patience.say(self.probe.clock_off or self.identity.sentence or "no work may be taken")
                 except LogUnavailable as error:
                     patience.say(str(error))
-                try:
-                    async with asyncio.timeout(interval_s):
-                        await self.stopping.wait()
-                except TimeoutError:
-                    continue
+                await ended(self.stopping, interval_s)
 
         self._mains.append((name, run))
 

@@ -17,6 +17,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaReaped, PersonaSpawned, PlacementChanged
 from shared.contracts.ids import utc_now
 from shared.contracts.services import SERVICES
+from shared.ending import ended
 from shared.log.port import Log, LogUnavailable
 from shared.metrics.table import PERSONAS, THOUGHTS_DUE
 from shared.runtime.driving import PerformEffect, drive
@@ -145,7 +146,7 @@ class Loop:
                 self._wake.clear()
                 now = self._clock()
                 if self._held() is not None:
-                    await self._rest(stopping)
+                    await ended(stopping, HELD_S)  # what happens meanwhile changes nothing
                     continue
                 for key in self._host.due(now, self._concurrency - len(self._steps)):
                     step = asyncio.create_task(self._guarded(key), name=".".join(key))
@@ -170,14 +171,6 @@ class Loop:
     def _done(self, step: asyncio.Task[None]) -> None:
         self._steps.discard(step)
         self._wake.set()
-
-    async def _rest(self, stopping: asyncio.Event) -> None:
-        """A while, or until the end; what happens meanwhile changes nothing."""
-        try:
-            async with asyncio.timeout(HELD_S):
-                await stopping.wait()
-        except TimeoutError:
-            return
 
     async def _pause(self, now: datetime) -> None:
         """Until the next persona is due, or something happens."""

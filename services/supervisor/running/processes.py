@@ -20,6 +20,7 @@ from contextlib import suppress
 import msgspec
 
 from services.supervisor.running.logs import Lines, LogFile
+from shared.ending import ended
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 10.0
@@ -145,12 +146,8 @@ class Child:
             while True:
                 delay = restart_delay(failures)
                 self.say(f"ended ({_exit_text(self.exit_code)}), starts again in {delay:g} s")
-                try:
-                    async with asyncio.timeout(delay):
-                        await self._stopping.wait()
+                if await ended(self._stopping, delay):
                     return
-                except TimeoutError:
-                    pass
                 try:
                     await self._spawn()
                     break

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from shared.ending import ended
 from shared.log.client.connection import Connection
 from shared.log.port import LogUnavailable
 from shared.metrics.table import HELD_BACK, STORE_USED
@@ -53,11 +54,7 @@ class Pressure:
         """Measure until `stopping` is set."""
         while not stopping.is_set():
             await self.measure()
-            try:
-                async with asyncio.timeout(EVERY_S):
-                    await stopping.wait()
-            except TimeoutError:
-                continue
+            await ended(stopping, EVERY_S)
 
     async def measure(self) -> None:
         """Look again. While the broker does not tell, what it last said holds."""

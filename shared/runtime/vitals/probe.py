@@ -20,6 +20,7 @@ from datetime import datetime
 import msgspec
 import structlog
 
+from shared.ending import ended
 from shared.log.client.connection import Connection, is_status
 from shared.log.client.wire import Raw
 from shared.log.port import LogUnavailable
@@ -95,13 +96,10 @@ class Probe:
         while not stopping.is_set():
             due = EVERY_S if self._unstored is None and self._off is None else AGAIN_S
             for _ in range(round(due / AGAIN_S)):
-                try:
-                    async with asyncio.timeout(AGAIN_S):
-                        await stopping.wait()
+                if await ended(stopping, AGAIN_S):
                     return
-                except TimeoutError:
-                    if self._jump() > self._tolerance_s:
-                        break
+                if self._jump() > self._tolerance_s:
+                    break
             await self.write()
 
     async def write(self) -> None:
