@@ -421,6 +421,7 @@ READS: dict[str, tuple[str, ...]] = {
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
     "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
+    "meta_orchestrator": (*_CORE, "global"),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot"),
     "bootstrap": ("nats", "store"),
     "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),

@@ -23,17 +23,28 @@ from shared.contracts.events import (
     BudgetGranted,
     BudgetRefused,
     BudgetSettled,
+    Candidate,
     CheckRequested,
     CheckResult,
     CognitionStarted,
     CognitionStopped,
     ConflictRaised,
     ConflictResolved,
+    Contribution,
     Credits,
     EvidenceRef,
     GrantRequested,
     HypothesisRaised,
+    IntentAnswered,
+    IntentAssigned,
+    IntentCancelled,
+    IntentClosed,
+    IntentDelayed,
+    IntentDelegated,
+    IntentDissented,
+    IntentReleased,
     IntentRouted,
+    IntentSubmitted,
     LogCount,
     LogResolve,
     LostAction,
@@ -302,14 +313,50 @@ _MEMORY: tuple[AnyEvent, ...] = (
     ),
     BeliefContested(**OF, belief_id="b-1", claim="It was the network.", evidence=EVIDENCE),
     BeliefRevised(**OF, belief_id="b-1", confidence=0.2, status="invalidated", reason="network fixed"),
-    IntentRouted(**OF, intent_id="i-1", to_swarm="beta", reason="cheaper"),
     ConflictRaised(**OF, conflict_id="x-1", target="findings/2026-11-22.md", proposals=(PROPOSAL, "p-2")),
     ConflictResolved(**OF, conflict_id="x-1", resolution="merge", kept=(PROPOSAL,), reason="same effect"),
     AllocationChanged(**OF, credits=_CREDITS, reason="rebalanced"),
 )
 
+_HOME = {"swarm": SWARM, "persona": "all", "intent_id": "i-1"}
+_HAS_IT = {**OF, "intent_id": "i-1", "home": SWARM}
+_CANDIDATE = Candidate(
+    swarm=SWARM, persona=PERSONA, capability=0.9, load=0.5, price=0.7, success=0.6, memory=0.8, total=0.7
+)
+_SAID = Contribution(
+    swarm=SWARM, persona=PERSONA, answer_id="a-1", seq=7, confidence=0.8, text="Since 10:00, 60 errors."
+)
+_INTENTS = (
+    IntentSubmitted(
+        **_HOME,
+        goal="Is anything out of the ordinary in api?",
+        tags=("logs",),
+        deadline=LATER,
+        budget=_CREDITS,
+        principal="ada",
+    ),
+    IntentDelegated(**_HOME, child_id="i-2", budget=_CREDITS),
+    IntentRouted(**_HOME, to=(_CANDIDATE,), until=LATER, route=1, why=(_CANDIDATE,), reason="it knows the source"),
+    IntentDelayed(**_HOME, reason="nobody_suitable", detail="no persona of beta lives", until=LATER),
+    IntentAssigned(
+        **_HAS_IT, goal="Is anything out of the ordinary in api?", until=LATER, budget=_CREDITS, principal="ada"
+    ),
+    IntentReleased(**_HAS_IT, reason="cancelled"),
+    IntentAnswered(**_HAS_IT, answer="Since 10:00, 60 errors.", confidence=0.8, evidence=EVIDENCE, slot="r1"),
+    IntentCancelled(**_HOME, principal="ada", reason="found it myself"),
+    IntentClosed(
+        **_HOME,
+        outcome="answered",
+        result="Since 10:00, 60 errors.",
+        confidence=0.8,
+        evidence=EVIDENCE,
+        contributors=(_SAID,),
+    ),
+    IntentDissented(**_HOME, late=_SAID),
+)
+
 EXAMPLES: dict[str, AnyEvent] = {
-    class_of(event): event for event in (*_PERCEPTION, *_GATE, *_LIFECYCLE, *_BUDGET, *_MEMORY)
+    class_of(event): event for event in (*_PERCEPTION, *_GATE, *_LIFECYCLE, *_BUDGET, *_MEMORY, *_INTENTS)
 }
 """An example by class name."""
 

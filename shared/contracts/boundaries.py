@@ -25,3 +25,8 @@ def said(event_class: str, swarm: str, persona: str, life_id: str | None = None)
 def lots(swarm: str) -> str:
     """The action limits of a swarm and its personas."""
     return f"lot.granted.{swarm}.*"
+
+
+def intent(home: str, intent_id: str) -> str:
+    """What CORE says of one intent: submitted, delegated, routed, delayed, cancelled, closed."""
+    return f"intent.*.{home}.all.{intent_id}"

@@ -37,13 +37,27 @@ from shared.contracts.events.credits import (
     LotShare,
     Shares,
 )
+from shared.contracts.events.intents import (
+    Candidate,
+    Contribution,
+    IntentAnswered,
+    IntentAssigned,
+    IntentCancelled,
+    IntentClosed,
+    IntentDelayed,
+    IntentDelegated,
+    IntentDissented,
+    IntentEvent,
+    IntentReleased,
+    IntentRouted,
+    IntentSubmitted,
+)
 from shared.contracts.events.knowledge import (
     BeliefAsserted,
     BeliefContested,
     BeliefRevised,
     ConflictRaised,
     ConflictResolved,
-    IntentRouted,
     Memory,
     RecallAnswered,
     RecallRequested,
@@ -137,7 +151,16 @@ AnyEvent = (
     | BeliefAsserted
     | BeliefContested
     | BeliefRevised
+    | IntentSubmitted
+    | IntentDelegated
     | IntentRouted
+    | IntentDelayed
+    | IntentAssigned
+    | IntentReleased
+    | IntentAnswered
+    | IntentCancelled
+    | IntentClosed
+    | IntentDissented
     | ConflictRaised
     | ConflictResolved
     | AllocationChanged
@@ -160,19 +183,31 @@ __all__ = [
     "BudgetGranted",
     "BudgetRefused",
     "BudgetSettled",
+    "Candidate",
     "CheckRequested",
     "CheckResult",
     "CognitionStarted",
     "CognitionStopped",
     "ConflictRaised",
     "ConflictResolved",
+    "Contribution",
     "Count",
     "Credits",
     "Event",
     "EvidenceRef",
     "GrantRequested",
     "HypothesisRaised",
+    "IntentAnswered",
+    "IntentAssigned",
+    "IntentCancelled",
+    "IntentClosed",
+    "IntentDelayed",
+    "IntentDelegated",
+    "IntentDissented",
+    "IntentEvent",
+    "IntentReleased",
     "IntentRouted",
+    "IntentSubmitted",
     "Lines",
     "LogCount",
     "LogResolve",

@@ -1,4 +1,4 @@
-"""What is remembered and believed: recall, shared beliefs, intents and conflicts between swarms."""
+"""What is remembered and believed: recall, shared beliefs and conflicts between swarms."""
 
 from __future__ import annotations
 
@@ -69,14 +69,6 @@ class BeliefRevised(Event, frozen=True, kw_only=True, tag="belief.revised"):
     belief_id: Token
     confidence: Ratio
     status: Literal["active", "stale", "invalidated", "archived"]
-    reason: Annotated[str, Meta(max_length=1000)] = ""
-
-
-class IntentRouted(Event, frozen=True, kw_only=True, tag="intent.routed"):
-    """An intent goes to the swarm that can serve it."""
-
-    intent_id: Token
-    to_swarm: Token
     reason: Annotated[str, Meta(max_length=1000)] = ""
 
 

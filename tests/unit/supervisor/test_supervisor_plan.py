@@ -55,7 +55,7 @@ def test_a_service_is_given_the_settings_of_the_command_that_it_reads_and_no_oth
 
 def test_there_is_one_of_each_service_and_as_many_runners_as_asked_for() -> None:
     assert plan.instances(Options(runners=2))[-2:] == ("persona_runner-1", "persona_runner-2")
-    assert len(plan.instances(Options())) == 7
+    assert len(plan.instances(Options())) == len(SERVICES)
     assert plan.instances(Options(services=())) == ()
     with pytest.raises(ValueError, match="'gatevay' is no service"):
         plan.instances(Options(services=("gatevay",)))
@@ -64,12 +64,12 @@ def test_there_is_one_of_each_service_and_as_many_runners_as_asked_for() -> None
 def test_every_instance_has_its_own_key_inbox_folder_and_health_port() -> None:
     given = environments(Options(runners=2)).values()
     for name in ("SWARM_NATS_SEED_FILE", "SWARM_DATA_DIR", "SWARM_HEALTH_PORT", "SWARM_INSTANCE"):
-        assert len({env[name] for env in given}) == 8
+        assert len({env[name] for env in given}) == len(SERVICES) + 1
 
 
 def test_replicas_are_instances_of_their_own_and_every_gateway_has_its_port() -> None:
     given = environments(Options(replicas=2, runners=3))
-    assert {"governor-1", "governor-2", "persona_runner-3"} < set(given) and len(given) == 14
+    assert {"governor-1", "governor-2", "persona_runner-3"} < set(given) and len(given) == 2 * len(SERVICES)
     assert given["gateway-1"]["SWARM_HTTP_PORT"] != given["gateway-2"]["SWARM_HTTP_PORT"]
     assert "api" in plan.port_names(Options(replicas=2))
 
