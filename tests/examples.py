@@ -35,6 +35,7 @@ from shared.contracts.events import (
     EvidenceRef,
     GrantRequested,
     HypothesisRaised,
+    IntentAccepted,
     IntentAnswered,
     IntentAssigned,
     IntentCancelled,
@@ -43,6 +44,7 @@ from shared.contracts.events import (
     IntentDelegated,
     IntentDissented,
     IntentReleased,
+    IntentReturned,
     IntentRouted,
     IntentSubmitted,
     LogCount,
@@ -342,6 +344,12 @@ _INTENTS = (
         **_HAS_IT, goal="Is anything out of the ordinary in api?", until=LATER, budget=_CREDITS, principal="ada"
     ),
     IntentReleased(**_HAS_IT, reason="cancelled"),
+    IntentReturned(
+        **_HOME, of_swarm="beta", of_persona="p02", route=1, reason="declined", detail="a rule answers no such question"
+    ),
+    IntentAccepted(
+        **_HOME, by=_SAID, route=1, answer="Since 10:00, 60 errors.", evidence=EVIDENCE, unresolved=1, spent=_CREDITS
+    ),
     IntentAnswered(**_HAS_IT, answer="Since 10:00, 60 errors.", confidence=0.8, evidence=EVIDENCE, slot="r1"),
     IntentCancelled(**_HOME, principal="ada", reason="found it myself"),
     IntentClosed(

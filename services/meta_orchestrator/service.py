@@ -1,9 +1,13 @@
-"""Wiring: one shell a room."""
+"""Wiring: one shell a room, and one tail of the log for all of them."""
 
 from __future__ import annotations
 
+from services.meta_orchestrator.following import Following
 from shared.runtime.service import Service
 
 
 async def wire(service: Service) -> None:
     """Consume what each room decides on."""
+    following = Following(service.log)
+    service.background("following", following.run)
+    service.on_stop(following.stop)

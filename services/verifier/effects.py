@@ -15,11 +15,6 @@ from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved,
 from services.verifier.opened import Opened
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
-    AnyEvent,
-    BeliefAsserted,
-    BeliefContested,
-    BeliefRevised,
-    CheckResult,
     EvidenceRef,
     LogCount,
     LogResolve,
@@ -32,6 +27,7 @@ from shared.contracts.ids import EVERYONE, fresh_id
 from shared.contracts.persona import charter_sha256
 from shared.contracts.trace import carried_on
 from shared.decider import Effect, Result
+from shared.evidence import is_independent, readable
 from shared.log.port import Log
 
 K = TypeVar("K")
@@ -146,26 +142,6 @@ async def resolve(log: Log, effect: Resolve, known: Known) -> Resolved:
         charter=None if spawned is None else charter_sha256(spawned.identity),
         allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
     )
-
-
-def readable(event: AnyEvent, swarm: str, persona: str) -> bool:
-    """Whether the persona may cite the event: its own, what is for all of its swarm, and beliefs offered to the swarm."""
-    if event.swarm != swarm:
-        return False
-    return event.persona in (persona, EVERYONE) or isinstance(event, BeliefAsserted | BeliefContested | BeliefRevised)
-
-
-def is_independent(event: AnyEvent) -> bool:
-    """Whether the event is more than an outsider's word or the persona's own: a measurement, a person's note, a shared belief."""
-    match event:
-        case ObservationRecorded():
-            return not event.tainted
-        case CheckResult():
-            return event.outcome == "confirmed" and not event.tainted
-        case BeliefAsserted() | BeliefContested() | BeliefRevised():
-            return True
-        case _:  # its own words, or what follows from its merely asking: a grant, an outcome of its action
-            return False
 
 
 async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events: int = MAX_EVENTS_READ) -> Measured:

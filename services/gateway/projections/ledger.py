@@ -12,14 +12,16 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import BudgetExhausted, BudgetGranted, BudgetSettled, Credits
 
 KEEP_GRANTS = 20_000
+MOST = 2**53
+"""No number of a view is larger, whatever was said."""
 
 
 def total(credits: list[Credits]) -> Credits:
     """Their sum."""
     return Credits(
-        tokens=sum(c.tokens for c in credits),
-        compute_ms=sum(c.compute_ms for c in credits),
-        actions=sum(c.actions for c in credits),
+        tokens=min(MOST, sum(c.tokens for c in credits)),
+        compute_ms=min(MOST, sum(c.compute_ms for c in credits)),
+        actions=min(MOST, sum(c.actions for c in credits)),
     )
 
 

@@ -42,6 +42,8 @@ KEPT_OUTCOMES, OUTCOME_CHARS = 4, 240
 MAX_OPEN_HYPOTHESES = 8
 MAX_OPEN_PROPOSALS = 16
 MAX_DRAIN = timedelta(hours=1)
+MAX_REST_MS = 86_400_000
+"""Of what a stored thought says: one that would rest beyond the calendar rests a day."""
 MAX_COST = 2**40
 """Of one thought, as far as the next grant is sized by it."""
 MAX_EMPTY = 3
@@ -273,7 +275,7 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         fresh=fresh,
         at=recorded.envelope.time,
         useful_at=event.useful_at,
-        next_in_ms=event.next_in_ms,
+        next_in_ms=min(event.next_in_ms, MAX_REST_MS),
         errors=0 if on else state.errors + 1,
         notice=event.notice,
         cooling=event.notice == COOL_DOWN and (fresh or state.fresh),

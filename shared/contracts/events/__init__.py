@@ -40,6 +40,7 @@ from shared.contracts.events.credits import (
 from shared.contracts.events.intents import (
     Candidate,
     Contribution,
+    IntentAccepted,
     IntentAnswered,
     IntentAssigned,
     IntentCancelled,
@@ -49,6 +50,7 @@ from shared.contracts.events.intents import (
     IntentDissented,
     IntentEvent,
     IntentReleased,
+    IntentReturned,
     IntentRouted,
     IntentSubmitted,
 )
@@ -157,7 +159,9 @@ AnyEvent = (
     | IntentDelayed
     | IntentAssigned
     | IntentReleased
+    | IntentReturned
     | IntentAnswered
+    | IntentAccepted
     | IntentCancelled
     | IntentClosed
     | IntentDissented
@@ -197,6 +201,7 @@ __all__ = [
     "EvidenceRef",
     "GrantRequested",
     "HypothesisRaised",
+    "IntentAccepted",
     "IntentAnswered",
     "IntentAssigned",
     "IntentCancelled",
@@ -206,6 +211,7 @@ __all__ = [
     "IntentDissented",
     "IntentEvent",
     "IntentReleased",
+    "IntentReturned",
     "IntentRouted",
     "IntentSubmitted",
     "Lines",

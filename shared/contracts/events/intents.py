@@ -2,6 +2,12 @@
 
 What is said of the intent itself is on `intent.<verb>.<home>.all.<intent>`, of which `home` is the swarm it was submitted to; what
 concerns one persona that has it, on that persona's own subject, with the intent's id behind it.
+
+What a runner has to know: `intent.assigned` on the persona's subject makes a goal of its own until `until`; it answers by one
+`intent.answered` with the assignment's `home`, `intent_id` and `route`, or declines by the same (`declined`, and `answer` says why).
+Only the first for a route counts, only from who holds the persona, and only while the route is open; after its end it is dissent, and
+after a cancellation nothing. `intent.released` for that `route` ends it before: nothing more is to be spent on it. `spent` counts up to
+the assignment's `budget`. A route whose time is over is charged in full.
 """
 
 from __future__ import annotations
@@ -105,6 +111,7 @@ class IntentAssigned(IntentEvent, frozen=True, kw_only=True, tag="intent.assigne
     goal: Goal
     tags: Tags = ()
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    merge: Merge = "first"
     options: Options = ()
     until: Instant
     budget: Credits = Credits()
@@ -119,6 +126,21 @@ class IntentReleased(IntentEvent, frozen=True, kw_only=True, tag="intent.release
     home: Token
     route: Annotated[int, Meta(ge=1, le=MAX_ROUTES)] = 1
     reason: Reason
+
+
+class IntentReturned(IntentEvent, frozen=True, kw_only=True, tag="intent.returned"):
+    """In the intent's life: a route of one persona ended without an answer, why, and what it is charged with.
+
+    Reasons: declined, expired, draining, reaped, no_budget, cancelled. In one batch with the persona's `intent.released` unless the
+    persona itself declined.
+    """
+
+    of_swarm: Token
+    of_persona: Token
+    route: Annotated[int, Meta(ge=1, le=MAX_ROUTES)]
+    reason: Reason
+    detail: Short = ""
+    spent: Credits = Credits()
 
 
 class IntentAnswered(IntentEvent, frozen=True, kw_only=True, tag="intent.answered"):
@@ -136,13 +158,6 @@ class IntentAnswered(IntentEvent, frozen=True, kw_only=True, tag="intent.answere
     slot: Slot = CORE
 
 
-class IntentCancelled(IntentEvent, frozen=True, kw_only=True, tag="intent.cancelled"):
-    """Somebody wants it no longer; so do intents made of it end. An intent that is closed stays closed."""
-
-    principal: Name
-    reason: Annotated[str, Meta(max_length=1000)] = ""
-
-
 class Contribution(msgspec.Struct, frozen=True, kw_only=True):
     """One answer, by the id of its event."""
 
@@ -155,14 +170,39 @@ class Contribution(msgspec.Struct, frozen=True, kw_only=True):
     text: Annotated[str, Meta(max_length=600)] = ""
 
 
+class IntentAccepted(IntentEvent, frozen=True, kw_only=True, tag="intent.accepted"):
+    """In the intent's life: an answer of who held a route, which counts. `evidence` is what of the cited was found in the log and may
+    be read by that persona; `unresolved` counts the rest."""
+
+    by: Contribution
+    route: Annotated[int, Meta(ge=1, le=MAX_ROUTES)]
+    answer: Result = ""
+    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
+    unresolved: Count = 0
+    spent: Credits = Credits()
+    tainted: bool = True
+
+
+class IntentCancelled(IntentEvent, frozen=True, kw_only=True, tag="intent.cancelled"):
+    """Somebody wants it no longer; so do intents made of it end. An intent that is closed stays closed."""
+
+    principal: Name
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
 Contributions = Annotated[tuple[Contribution, ...], Meta(max_length=MAX_ROUTES)]
 
 
 class IntentClosed(IntentEvent, frozen=True, kw_only=True, tag="intent.closed"):
-    """What came of it: the merged result, who contributed, who dissented; or `failed`, with the reasons of each route."""
+    """What came of it: the merged result, who contributed, who dissented; or `failed`, with the reasons of each route.
+
+    `reason`: merged, with fewer answers than were wanted (partial), a vote without a winner (tie, and `choice` is empty); of what
+    failed deadline, no_budget, routes_used_up. `choice` is what a vote chose.
+    """
 
     outcome: Literal["answered", "failed"]
     result: Result = ""
+    choice: Annotated[str, Meta(max_length=120)] = ""
     confidence: Ratio = 0.0
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     contributors: Contributions = ()
@@ -174,6 +214,7 @@ class IntentClosed(IntentEvent, frozen=True, kw_only=True, tag="intent.closed"):
 
 
 class IntentDissented(IntentEvent, frozen=True, kw_only=True, tag="intent.dissented"):
-    """An answer that came after the intent was closed: kept beside the result, changing nothing of it."""
+    """An answer that came after its route or the intent had ended: kept beside the result, changing nothing of it."""
 
     late: Contribution
+    route: Annotated[int, Meta(ge=1, le=MAX_ROUTES)] = 1
