@@ -49,6 +49,7 @@ from shared.contracts.events import (
     IntentSubmitted,
     LogCount,
     LogResolve,
+    LogSearch,
     LostAction,
     LotGranted,
     LotRequested,
@@ -113,6 +114,7 @@ OF = {"swarm": SWARM, "persona": PERSONA}
 
 PROBES = (
     LogCount(template="service <*> failed", source="syslog", first_seq=1, last_seq=90, at_least=3, at_most=9),
+    LogSearch(text="failed password", source="auth.log", first_seq=1, last_seq=90, since=NOW, at_least=1),
     LogResolve(evidence=EVIDENCE),
     MemoryRecall(query="restarts of the database", min_score=0.7),
 )

@@ -25,6 +25,7 @@ from shared.contracts.events import (
     EvidenceRef,
     LogCount,
     LogResolve,
+    LogSearch,
     MemoryRecall,
     Probe,
     ProposalCreated,
@@ -307,6 +308,11 @@ def _meaning(probe: Probe, measured: Measured) -> tuple[bool | None, str]:
             if measured.complete:
                 return value >= probe.at_least, seen
             return (True if most is None and value >= probe.at_least else None), seen
+        case LogSearch():
+            seen = f"{value} observations found between {probe.first_seq} and {probe.last_seq}, at least {probe.at_least} expected"
+            if measured.complete:
+                return value >= probe.at_least, seen
+            return (True if value >= probe.at_least > 0 else None), seen
         case LogResolve():
             cited = len({(ref.seq, ref.id) for ref in probe.evidence})
             seen = f"{value} of {cited} cited events are in the log and readable"

@@ -6,6 +6,7 @@ Raises `LogUnavailable` through to the shell, which retries the delivery.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from shared.contracts.events import (
     EvidenceRef,
     LogCount,
     LogResolve,
+    LogSearch,
     MemoryRecall,
     ObservationRecorded,
     PersonaSpawned,
@@ -69,7 +71,7 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
                 return Resolved(open=count_)
             case Resolve():
                 return await resolve(self.log, effect, self.known)
-            case RunProbe(probe=LogCount() as probe):
+            case RunProbe(probe=LogCount() | LogSearch() as probe):
                 async with self.counting:
                     return await count(self.log, effect.swarm, effect.persona, probe, self.max_events_read)
             case RunProbe(probe=LogResolve() as probe):
@@ -144,11 +146,29 @@ async def resolve(log: Log, effect: Resolve, known: Known) -> Resolved:
     )
 
 
-async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events: int = MAX_EVENTS_READ) -> Measured:
-    """Count matching observations between two sequences, page by page, reading at most `max_events`."""
-    from shared.thinker.perceiving.templates import matcher  # here: importing the verifier should not load a thinker
+def _test(probe: LogCount | LogSearch) -> Callable[[Recorded], bool]:
+    """Whether an observation is one that is counted."""
+    from shared.thinker.perceiving.searching import searched  # here: importing the verifier should not load a thinker
+    from shared.thinker.perceiving.templates import matcher
 
+    if isinstance(probe, LogSearch):
+        return searched(probe)
     matches = matcher(probe.template)
+
+    def counts(recorded: Recorded) -> bool:
+        event = recorded.event
+        return (
+            isinstance(event, ObservationRecorded) and probe.source in (None, event.source) and matches(event.text)
+        )
+
+    return counts
+
+
+async def count(
+    log: Log, swarm: str, persona: str, probe: LogCount | LogSearch, max_events: int = MAX_EVENTS_READ
+) -> Measured:
+    """Count matching observations between two sequences, page by page, reading at most `max_events`."""
+    counts = _test(probe)
     filters = [f"observation.recorded.{swarm}.{EVERYONE}", f"observation.recorded.{swarm}.{persona}"]
     first: list[EvidenceRef] = []
     last: list[EvidenceRef] = []
@@ -161,9 +181,7 @@ async def count(log: Log, swarm: str, persona: str, probe: LogCount, max_events:
         page = await log.read(filters, position, upto=probe.last_seq, limit=limit)
         for recorded in page:
             event = recorded.event
-            if not isinstance(event, ObservationRecorded) or probe.source not in (None, event.source):
-                continue
-            if matches(event.text):
+            if isinstance(event, ObservationRecorded) and counts(recorded):
                 value += 1
                 tainted = tainted and event.tainted
                 ref = EvidenceRef(id=recorded.id, seq=recorded.seq)

@@ -34,8 +34,8 @@ def bound_of(kind: inspect.Type) -> Bound | None:
         case inspect.DateTimeType():
             return lambda value: in_bounds(value)  # type: ignore[arg-type]
         case inspect.UnionType(types=types):
-            bounds = [bound for t in types if (bound := bound_of(t)) is not None]
-            return None if not bounds else lambda value: value if value is None else bounds[0](value)
+            bounds = {_class(t): bound for t in types if (bound := bound_of(t)) is not None}
+            return None if not bounds else lambda value: bounds.get(type(value), _as_it_is)(value)
         case inspect.VarTupleType(item_type=item):
             each = bound_of(item)
             return None if each is None else lambda values: tuple(map(each, values))  # type: ignore[call-overload]
@@ -44,6 +44,25 @@ def bound_of(kind: inspect.Type) -> Bound | None:
             return None if not named else lambda struct: _bounded(struct, named)
         case _:
             return None
+
+
+def _class(kind: inspect.Type) -> type | None:
+    """The class that values of this member of a union have."""
+    match kind:
+        case inspect.Metadata(type=inner):
+            return _class(inner)
+        case inspect.DateTimeType():
+            return datetime
+        case inspect.StructType(cls=cls):
+            return cls
+        case inspect.VarTupleType():
+            return tuple
+        case _:
+            return None
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def _bounded(struct: object, fields: list[tuple[str, Bound]]) -> object:

@@ -13,7 +13,7 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.action_kinds import own_folder
-from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Probe, Usage
+from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, Probe, Usage
 from shared.contracts.text import code, markdown, plain
 from shared.thinker.port import (
     CheckDraft,
@@ -153,6 +153,9 @@ def _question(probe: Probe) -> str:
                 f"are there at least {probe.at_least} lines '{probe.template[:160]}' "
                 f"between sequence {probe.first_seq} and {probe.last_seq}?"
             )
+        case LogSearch():
+            what = f"lines with '{probe.text[:160]}'" if probe.text else "lines"
+            return f"how many {what} are there between sequence {probe.first_seq} and {probe.last_seq}?"
         case LogResolve():
             return f"are the {len(probe.evidence)} cited lines in the log?"
         case _:

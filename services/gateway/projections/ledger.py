@@ -17,7 +17,7 @@ MOST = 2**53
 
 
 def total(credits: list[Credits]) -> Credits:
-    """Their sum."""
+    """Their sum, at most what an event can say: a view that is not decodable is none."""
     return Credits(
         tokens=min(MOST, sum(c.tokens for c in credits)),
         compute_ms=min(MOST, sum(c.compute_ms for c in credits)),

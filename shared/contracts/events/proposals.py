@@ -14,7 +14,7 @@ from shared.contracts.persona import Name
 
 
 class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.created"):
-    """An intention. `digest` is `action_digest` over swarm, persona, charter and action."""
+    """An intention. `digest` is `action_digest` over swarm, persona, charter and action. `assignment`: as of a thought."""
 
     title: Annotated[str, Meta(min_length=1, max_length=72)]
     rationale: Annotated[str, Meta(min_length=1, max_length=900)]
@@ -24,6 +24,7 @@ class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.cr
     charter: Sha256
     digest: Sha256
     deadline: Instant
+    assignment: EventId | None = None
     slot: Slot = CORE
 
 

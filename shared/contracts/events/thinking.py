@@ -28,6 +28,7 @@ class ThoughtGenerated(Event, frozen=True, kw_only=True, tag="thought.generated"
 
     `context_ids` name what the thought was made from, so its context can be rebuilt. `digest` is SHA-256 of the text
     with case and spacing folded. `useful_at` is when the persona last made useful progress (this thought or earlier).
+    `assignment`: the id of the `intent.assigned` it was made for, which is what it is charged to.
     """
 
     step: Annotated[int, Meta(ge=1, le=2**53)]
@@ -49,17 +50,19 @@ class ThoughtGenerated(Event, frozen=True, kw_only=True, tag="thought.generated"
     runner: Annotated[str, Meta(max_length=120)] = ""
     notice: Short = ""
     final: bool = False
+    assignment: EventId | None = None
     slot: Slot = CORE
 
 
 class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"):
-    """A claim with its evidence; `topic` is a stable key, so the same claim is raised once."""
+    """A claim with its evidence; `topic` is a stable key, so the same claim is raised once. `assignment`: as of a thought."""
 
     hypothesis_id: Token
     topic: Short
     claim: Annotated[str, Meta(min_length=1, max_length=2000)]
     confidence: Ratio
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)]
+    assignment: EventId | None = None
     slot: Slot = CORE
 
 
@@ -77,6 +80,22 @@ class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag
     at_most: Count | None = None
 
 
+class LogSearch(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.search"):
+    """Count observations whose text contains `text` (case folded; empty: all) between two stream sequences.
+
+    With `since` or `until` only those whose own time (the source's, else the line's, else when it was stored) is within
+    [since, until). Confirmed when the count is at least `at_least`.
+    """
+
+    text: Short = ""
+    source: Annotated[str, Meta(max_length=200)] | None = None
+    first_seq: Position
+    last_seq: Position
+    since: Instant | None = None
+    until: Instant | None = None
+    at_least: Count = 0
+
+
 class LogResolve(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.resolve"):
     """Whether every cited event is in the log under the id it is cited by."""
 
@@ -90,15 +109,16 @@ class MemoryRecall(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe",
     min_score: Ratio = 0.5
 
 
-Probe = LogCount | LogResolve | MemoryRecall
+Probe = LogCount | LogSearch | LogResolve | MemoryRecall
 
 
 class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
-    """What would confirm or refute a hypothesis: a read-only probe."""
+    """What would confirm or refute a hypothesis: a read-only probe. `assignment`: as of a thought."""
 
     check_id: LifeId
     hypothesis_id: Token
     probe: Probe
+    assignment: EventId | None = None
     slot: Slot = CORE
 
 

@@ -24,11 +24,12 @@ from shared.contracts.envelope import Envelope, Recorded
 from shared.contracts.events import EvidenceRef, ObservationRecorded
 from shared.contracts.trace import trace_id
 from shared.thinker.perceiving import sensors
-from shared.thinker.perceiving.lines import CRITICAL, ERROR, INFO, WARNING, when
+from shared.thinker.perceiving.lines import CRITICAL, ERROR, INFO, WARNING
 from shared.thinker.perceiving.mining import Template, Templates, Window
 from shared.thinker.perceiving.rates import LONG, NEW_AFTER_LINES, WARM_LINES, Metric, is_burst, is_new, limits, roll
 from shared.thinker.perceiving.records import Kind, Record, excerpt, topic_of
-from shared.thinker.perceiving.sources import FUTURE_S, Source, begun_at, louder
+from shared.thinker.perceiving.searching import written_at
+from shared.thinker.perceiving.sources import Source, begun_at, louder
 from shared.thinker.perceiving.templates import Line, agrees, is_status, read, split
 from shared.thinker.port import Finding, Percept
 
@@ -148,9 +149,7 @@ class Perception:
         source = state.sources.get(event.source)
         if source is None:
             source = self._new_source(event.source)
-        at = event.observed_at.timestamp() if event.observed_at else when(line.stamp, recorded.stored_at)
-        if at is not None and at > recorded.stored_at.timestamp() + FUTURE_S:
-            at = None
+        at = written_at(event, line.stamp, recorded.stored_at)
         if not source.tick(at):
             source = self._new_source(event.source, at)
             source.tick(at)

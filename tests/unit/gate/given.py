@@ -93,9 +93,10 @@ def observed(
     persona: str = "all",
     swarm: str = SWARM,
     principal: str = "",
+    source: str = "syslog",
 ) -> AnyEvent:
     return ObservationRecorded(
-        swarm=swarm, persona=persona, text=text, source="syslog", tainted=tainted, principal=principal
+        swarm=swarm, persona=persona, text=text, source=source, tainted=tainted, principal=principal
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from shared.contracts.events import (
     HypothesisRaised,
     LogCount,
     LogResolve,
+    LogSearch,
     Memory,
     MemoryRecall,
     PersonaDraining,
@@ -113,6 +115,41 @@ async def test_neither_outsiders_nor_the_personas_own_words_are_independent() ->
     )
     measured = ref(await mesh.say(result, "c1"))
     assert 2 == (await resolve(mesh, tainted, hypothesis, trusted, measured)).independent
+
+
+async def test_a_search_counts_lines_that_contain_the_words_whatever_their_case_source_and_time() -> None:
+    mesh = Mesh()
+    lines = (
+        ("2020-11-22T09:00:00Z Failed password for root", "auth.log"),
+        ("2020-11-22T10:00:00Z FAILED PASSWORD for ada", "auth.log"),
+        ("2020-11-22T10:30:00Z Accepted publickey for ada", "auth.log"),
+        ("2020-11-22T10:45:00Z failed password", "other.log"),
+    )
+    refs = [ref(await mesh.say(observed(text, source=source), f"o{n}")) for n, (text, source) in enumerate(lines)]
+    ten = datetime(2020, 11, 22, 10, tzinfo=UTC)
+
+    async def found(**what: Any) -> tuple[EvidenceRef, ...]:
+        probe = LogSearch(first_seq=1, last_seq=refs[-1].seq, **what)
+        measured = await count(mesh.log, SWARM, "p01", probe)
+        assert measured.complete and len(measured.evidence) == measured.value
+        return measured.evidence
+
+    assert (refs[0], refs[1], refs[3]) == await found(text="failed password")
+    assert (refs[0], refs[1]) == await found(text="Failed Password", source="auth.log")
+    assert (refs[1], refs[2]) == await found(source="auth.log", since=ten)
+    assert (refs[0],) == await found(until=ten)
+    assert () == await found(text="never said")
+
+
+async def test_a_search_of_lines_without_a_time_goes_by_when_they_were_stored() -> None:
+    mesh = Mesh()
+    stored = await mesh.say(observed("disk full"), "o1")
+    probe = LogSearch(text="disk", first_seq=1, last_seq=stored.seq, since=stored.stored_at)
+    late = LogSearch(text="disk", first_seq=1, last_seq=stored.seq, since=stored.stored_at + timedelta(seconds=1))
+    assert (1, 0) == (
+        (await count(mesh.log, SWARM, "p01", probe)).value,
+        (await count(mesh.log, SWARM, "p01", late)).value,
+    )
 
 
 async def test_counting_what_outsiders_wrote_makes_it_no_truer() -> None:
