@@ -157,9 +157,7 @@ def _test(probe: LogCount | LogSearch) -> Callable[[Recorded], bool]:
 
     def counts(recorded: Recorded) -> bool:
         event = recorded.event
-        return (
-            isinstance(event, ObservationRecorded) and probe.source in (None, event.source) and matches(event.text)
-        )
+        return isinstance(event, ObservationRecorded) and probe.source in (None, event.source) and matches(event.text)
 
     return counts
 
