@@ -80,13 +80,15 @@ class Boundary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What follows: events to commit atomically, then perhaps an effect; or a verdict on the delivery.
 
-    `guards` overrides the boundary's. `retry_s` hands the message back for that long, once its events are stored. `reject`
-    sends it to the dead letters. `charter` is put on the events' envelopes.
+    `guards` overrides the boundary's. `expects` are further guards, with the sequences an effect has read (filter, last sequence); when
+    one of them has moved, the message is decided on anew, from its beginning. `retry_s` hands the message back for that long, once its
+    events are stored. `reject` sends it to the dead letters. `charter` is put on the events' envelopes.
     """
 
     events: tuple[AnyEvent, ...] = ()
     effect: Effect | None = None
     guards: tuple[str, ...] | None = None
+    expects: tuple[tuple[str, int], ...] = ()
     retry_s: float | None = None
     reject: str | None = None
     charter: str | None = None

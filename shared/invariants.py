@@ -13,6 +13,8 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionClaimed,
     ActionExecuted,
+    ActionResolved,
+    AnyEvent,
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
@@ -30,14 +32,18 @@ from shared.contracts.events import (
     ProposalAuthorized,
     ProposalCreated,
     ProposalEvent,
+    ProposalKey,
     ProposalRejected,
     ProposalVerified,
     SpawnRefused,
+    TargetFreed,
+    TargetHeld,
     ThoughtGenerated,
     ThoughtSealed,
 )
 from shared.placement import Placements
 
+_HOLDS = {TargetHeld: "target.held", TargetFreed: "target.freed"}
 _FIELDS = ("tokens", "compute_ms", "actions")
 
 
@@ -59,6 +65,8 @@ class Life(msgspec.Struct):
     granted: set[str] = msgspec.field(default_factory=set)
     claims: int = 0
     outcomes: int = 0
+    hold: str = ""
+    resolved: bool = False
 
 
 class _Persona(msgspec.Struct):
@@ -97,6 +105,10 @@ class Invariants:
         self._last_seq = 0
         self._placements = Placements()
         self._unsealed: tuple[str, str] | None = None
+        self._holds: dict[str, str] = {}
+        """Who has each target that is held."""
+        self._owes: tuple[str, str, str] | None = None
+        """What the next event must be: class, target, proposal."""
 
     def absorb(self, recorded: Recorded) -> None:
         """Take the next event; sequences only grow."""
@@ -117,7 +129,12 @@ class Invariants:
         ):
             self._broken(recorded, f"{self._unsealed} was reaped and its thoughts were not sealed with it")
         self._unsealed = None
+        owed, self._owes = self._owes, None
+        if owed is not None and owed != _hold_of(event):
+            self._broken(recorded, f"{owed} should have been said in one batch with what stands before it")
         match event:
+            case TargetHeld() | TargetFreed():
+                self._hold(recorded, event, owed is not None)
             case ThoughtSealed():
                 if (persona := self._personas.get((event.swarm, event.persona))) is None or persona.phase != "reaped":
                     self._broken(recorded, "sealed, but it is not reaped")
@@ -141,6 +158,23 @@ class Invariants:
                 pass
             case _:
                 pass
+
+    def _hold(self, recorded: Recorded, event: TargetHeld | TargetFreed, is_owed: bool) -> None:
+        """Of two exclusive actions on one target the second is claimed after the outcome of the first."""
+        key, has = _key(event.holder), self._holds.get(event.persona)
+        if isinstance(event, TargetHeld):
+            if has is not None:
+                self._broken(recorded, f"{key} takes what {has} holds")
+            if not is_owed:
+                self._broken(recorded, "a hold without its claim")
+            self._holds[event.persona] = key
+            return
+        if has != key:
+            self._broken(recorded, f"{key} frees what {has or 'nobody'} holds")
+        life = self.lives.get(event.holder.proposal_id)
+        if not is_owed and not (life is not None and life.resolved):
+            self._broken(recorded, "freed without an outcome or a person's word")
+        self._holds.pop(event.persona, None)
 
     def unfinished(self) -> list[str]:
         """Proposals that have not reached their one terminal state."""
@@ -313,6 +347,9 @@ class Invariants:
                 life.claims += 1
                 if life.claims > 1 or "authorized" not in life.stages or life.outcomes:
                     self._broken(recorded, "a claim that is not the first, or without an authorisation")
+                if event.hold is not None:
+                    life.hold = event.hold
+                    self._owes = ("target.held", event.hold, _key(event))
             case ActionExecuted():
                 life.outcomes += 1
                 gone = event.error == "claim_lost"  # with the part of the log that had its claim and authorisation
@@ -320,6 +357,12 @@ class Invariants:
                     self._broken(recorded, "an outcome that is not the first, or without an authorisation")
                 if event.outcome != "failure" and life.claims != 1 and not gone:
                     self._broken(recorded, "executed without a claim")
+                if life.hold and event.outcome != "unknown" and not gone:
+                    self._owes = ("target.freed", life.hold, _key(event))
+            case ActionResolved():
+                if life.outcomes != 1 or life.resolved:
+                    self._broken(recorded, "a person's word on what has no outcome, or the second one")
+                life.resolved = True
             case _:
                 pass
 
@@ -327,3 +370,14 @@ class Invariants:
         if not allowed or stage in life.stages:
             self._broken(recorded, f"{stage} after {life.stages or 'nothing'}")
         life.stages.append(stage)
+
+
+def _key(of: ProposalEvent | ProposalKey) -> str:
+    return f"{of.swarm}.{of.persona}.{of.proposal_id}"
+
+
+def _hold_of(event: AnyEvent) -> tuple[str, str, str] | None:
+    """Class, target and proposal of what is said of a hold."""
+    if not isinstance(event, TargetHeld | TargetFreed):
+        return None
+    return _HOLDS[type(event)], event.persona, _key(event.holder)

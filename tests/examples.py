@@ -11,6 +11,7 @@ from shared.contracts.events import (
     ActionClaimed,
     ActionDelayed,
     ActionExecuted,
+    ActionResolved,
     AllocationChanged,
     AnyEvent,
     ApprovalDenied,
@@ -28,8 +29,12 @@ from shared.contracts.events import (
     CheckResult,
     CognitionStarted,
     CognitionStopped,
+    ConflictExtended,
+    ConflictJoined,
     ConflictRaised,
     ConflictResolved,
+    ConflictRuled,
+    ConflictSettled,
     Contribution,
     Credits,
     EvidenceRef,
@@ -66,17 +71,21 @@ from shared.contracts.events import (
     PolicyActivated,
     ProposalAuthorized,
     ProposalCreated,
+    ProposalKey,
     ProposalRejected,
     ProposalVerified,
     ReapRequested,
     RecallAnswered,
     RecallRequested,
     Receipt,
+    Side,
     SnapshotCompressed,
     SnapshotCounts,
     SnapshotDelayed,
     SpawnRefused,
     SpawnRequested,
+    TargetFreed,
+    TargetHeld,
     ThoughtGenerated,
     ThoughtSealed,
     Usage,
@@ -317,9 +326,30 @@ _MEMORY: tuple[AnyEvent, ...] = (
     ),
     BeliefContested(**OF, belief_id="b-1", claim="It was the network.", evidence=EVIDENCE),
     BeliefRevised(**OF, belief_id="b-1", confidence=0.2, status="invalidated", reason="network fixed"),
-    ConflictRaised(**OF, conflict_id="x-1", target="findings/2026-11-22.md", proposals=(PROPOSAL, "p-2")),
-    ConflictResolved(**OF, conflict_id="x-1", resolution="merge", kept=(PROPOSAL,), reason="same effect"),
     AllocationChanged(**OF, credits=_CREDITS, reason="rebalanced"),
+)
+
+_OVER = {"target_id": "t-0123456789abcdef0123456789abcdef", "generation": 1}
+_MINE, _OTHER = ProposalKey(**LIFE), ProposalKey(swarm="beta", persona="p02", proposal_id="p-2")
+_SIDE = {"exact": "1" * 64, "effect": "2" * 64, "risk": "medium", "deadline": LATER, "title": "Write it down"}
+_SIDES = (
+    Side(**LIFE, **_SIDE, seq=7, evidence=2),
+    Side(swarm="beta", persona="p02", proposal_id="p-2", **_SIDE, seq=9, depth=1),
+)
+_CONFLICTS: tuple[AnyEvent, ...] = (
+    ConflictRaised(**_OVER, target="file:notes/today.md", sides=_SIDES, until=LATER),
+    ConflictExtended(**_OVER, side=_SIDES[1]),
+    ConflictJoined(**LIFE, **_OVER, others=(_OTHER,)),
+    ConflictRuled(**_OVER, winner=_MINE, principal="ada", reason="it was first"),
+    ConflictResolved(**_OVER, resolution="order", kept=(_MINE,), lost=(_OTHER,), reason="it has more evidence"),
+    ConflictSettled(
+        **LIFE, **_OVER, outcome="kept", winner=_MINE, resolution="merge", reason="the same", evidence=EVIDENCE
+    ),
+    TargetHeld(persona=_OVER["target_id"], holder=_MINE, target="file:notes/today.md"),
+    TargetFreed(persona=_OVER["target_id"], holder=_MINE),
+    ActionResolved(
+        **LIFE, digest=DIGEST, outcome="success", executed_id="e-9", principal="ada", reason="the file is there"
+    ),
 )
 
 _HOME = {"swarm": SWARM, "persona": "all", "intent_id": "i-1"}
@@ -366,7 +396,7 @@ _INTENTS = (
 )
 
 EXAMPLES: dict[str, AnyEvent] = {
-    class_of(event): event for event in (*_PERCEPTION, *_GATE, *_LIFECYCLE, *_BUDGET, *_MEMORY, *_INTENTS)
+    class_of(event): event for event in (*_PERCEPTION, *_GATE, *_LIFECYCLE, *_BUDGET, *_MEMORY, *_INTENTS, *_CONFLICTS)
 }
 """An example by class name."""
 

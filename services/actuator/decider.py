@@ -19,10 +19,16 @@ Two actuators may both be told that their claim is stored: its event id derives 
 whoever lost an answer and looks again finds "its" event in the log. So each attempt marks its claim (`ActionClaimed.actuator` ends
 in fresh random digits), and `Execute` first reads from the log whose claim it is. The log's word counts, not the ack's.
 
+What touches something that others may want too is *exclusive* (`action_kinds`): its claim holds the target, in one batch
+(`target.held`), guarded by what is said of that target, and the outcome frees it, in one batch too. Never a clock: who died in the
+middle of it is inquired about first, and an outcome nobody can tell keeps the hold until a person resolves it. Who finds the target
+held waits, which is said once (that it waits, not for what next), until it is free or its authorisation has expired.
+
 While the mesh is halted nothing is claimed; it waits. What was authorised before the log went back is void, a failure. What this or
 another actuator has claimed in a part of the log that is gone (`journal.py`, `mesh.halted`) is `unknown`, whoever authorises it.
 
-Invariants: no execution without a claim in the log that bears this attempt's mark; at most one outcome; never a second execution.
+Invariants: no execution without a claim in the log that bears this attempt's mark; at most one outcome; never a second execution;
+of two exclusive actions on one target the second is claimed after the outcome of the first.
 """
 
 from __future__ import annotations
@@ -33,8 +39,8 @@ from typing import Literal
 import msgspec
 
 from shared.contracts.action import Action, action_digest
-from shared.contracts.action_kinds import KINDS, REPORTS, FileWrite, Problem, is_own, own_folder, read
-from shared.contracts.boundaries import life
+from shared.contracts.action_kinds import KINDS, REPORTS, FileWrite, Problem, held, is_own, own_folder, read
+from shared.contracts.boundaries import hold, life
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionClaimed,
@@ -42,8 +48,11 @@ from shared.contracts.events import (
     ActionExecuted,
     ProposalAuthorized,
     ProposalCreated,
+    ProposalKey,
     ProposalVerified,
     Receipt,
+    TargetFreed,
+    TargetHeld,
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
 from shared.contracts.text import plain
@@ -56,13 +65,18 @@ NOT_YET_READABLE_S = 0.5
 HALTED_S = 2.0
 NO_LOT_S = 1.0
 """After this an action that got no answer asks again."""
+HELD_S, HELD_LOOKS = 0.2, 64
+"""A target that is held is looked at again after so long, then each time as much later, and at least so often in all while the
+authorisation lasts: each look is a delivery, and there are not many more of one message."""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Who took it, and from when its time-out runs."""
+    """Who took it, and from when its time-out runs. `hold`: the token of the target it holds, said next in the log."""
 
     id: EventId
+    seq: int = 0
+    hold: Token | None = None
     actuator: str
     at: Instant
     timeout_ms: int
@@ -83,20 +97,23 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 class Check(Effect, frozen=True, kw_only=True):
     """Verify the signature against the keys trusted when it was stored (`at`), the policy version, that no kill switch is on and the
-    mesh not halted, that it is not void, and that it was not claimed before in what is lost."""
+    mesh not halted, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it."""
 
     authorized: ProposalAuthorized
+    target: Token | None = None
     seq: int = 0
     at: Instant = LONG_AGO
 
 
 class Checked(Result, frozen=True, kw_only=True):
     """What is wrong, as (reason code, sentence), and the mark under which to claim if nothing is. `lost`: it was claimed before, in a
-    part of the log that is gone."""
+    part of the log that is gone. `holder` has the target, by what was said of it up to `hold_seq`."""
 
     problems: tuple[tuple[str, str], ...] = ()
     halted: bool = False
     lost: bool = False
+    holder: str = ""
+    hold_seq: int = 0
     actuator: str
 
 
@@ -114,10 +131,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Allot(Effect, frozen=True, kw_only=True):
-    """Take one action of the persona from a lot."""
+    """Take one action of the persona from a lot. `hold_seq` as in `Checked`."""
 
     job: Job
     actuator: str
+    hold_seq: int = 0
 
 
 class Allotted(Result, frozen=True, kw_only=True):
@@ -196,7 +214,14 @@ def evolve(state: State, recorded: Recorded) -> State:
             return replace(state, authorized=event, authorized_seq=recorded.seq, authorized_at=recorded.stored_at)
         case ActionClaimed() as event if state.claim is None:
             at = max(recorded.stored_at, recorded.envelope.time)
-            claim = Claim(id=recorded.id, actuator=event.actuator, at=at, timeout_ms=event.timeout_ms)
+            claim = Claim(
+                id=recorded.id,
+                seq=recorded.seq,
+                hold=event.hold,
+                actuator=event.actuator,
+                at=at,
+                timeout_ms=event.timeout_ms,
+            )
             return replace(state, claim=claim)
         case ActionDelayed():
             return replace(state, delayed=True)
@@ -224,20 +249,31 @@ def decide(state: State, message: Input) -> Decision:
             if checked.lost:
                 return _record(created, LOST, None)
             refused = _refused(created, authorized, checked, message.now)
-            return refused or Decision(effect=Allot(job=_job(created), actuator=checked.actuator))
-        case Performed(effect=Allot(actuator=actuator), result=Allotted() as allotted) if state.claim is None:
+            if refused is not None:
+                return refused
+            if checked.holder:
+                return _wait_for(state, created, authorized, checked.holder, cause, message.now)
+            return Decision(effect=Allot(job=_job(created), actuator=checked.actuator, hold_seq=checked.hold_seq))
+        case Performed(effect=Allot() as allot, result=Allotted() as allotted) if state.claim is None:
             if message.now >= authorized.expires_at:
                 return _refuse(created, [_expired(authorized)])
             if allotted.lot_id is None:
                 return _delay(state, created, authorized, allotted, message.now)
-            return _claim(created, actuator, allotted.lot_id, message.now)
+            return _claim(created, allot, allotted.lot_id, message.now)
         case _ if state.claim is not None:
             return _wait_or_inquire(created, state.claim, message.now)
         case Delivered(crowd=crowd) if crowd:
             why = f"{crowd} actions of {created.swarm} wait or are being done already, which is the limit; propose again later"
             return _refuse(created, [("too_many_actions", why)])
         case _:
-            return Decision(effect=Check(authorized=authorized, seq=state.authorized_seq, at=state.authorized_at))
+            target = held(created.action, created.swarm, created.persona)
+            check = Check(
+                authorized=authorized,
+                target=target.id if target else None,
+                seq=state.authorized_seq,
+                at=state.authorized_at,
+            )
+            return Decision(effect=check)
 
 
 def _refused(
@@ -289,12 +325,38 @@ def _delay(
     )
     spread_s = int(created.digest[:4], 16) / 0xFFFF
     wait_s = (min(allotted.until, authorized.expires_at) - now).total_seconds() + spread_s
-    return Decision(events=() if state.delayed else (delayed,), retry_s=max(NO_LOT_S, wait_s), charter=created.charter)
+    events = () if state.delayed else (delayed,)
+    return Decision(events=events, retry_s=max(NO_LOT_S, wait_s), charter=created.charter)
 
 
-def _claim(created: ProposalCreated, actuator: str, lot_id: EventId, now: datetime) -> Decision:
-    """Claim and execute."""
-    timeout_ms = KINDS[created.action.kind].timeout_ms
+def _wait_for(
+    state: State,
+    created: ProposalCreated,
+    authorized: ProposalAuthorized,
+    holder: str,
+    cause: Delivered,
+    now: datetime,
+) -> Decision:
+    """Another action has the target. It is looked at again soon, then ever more seldom, until the authorisation has expired."""
+    delayed = ActionDelayed(
+        swarm=created.swarm,
+        persona=created.persona,
+        proposal_id=created.proposal_id,
+        reason="target_held",
+        scope=holder,
+        until=authorized.expires_at,
+    )
+    most_s = max(2.0, (authorized.expires_at - state.authorized_at).total_seconds() / HELD_LOOKS)
+    left_s = max(0.0, (authorized.expires_at - now).total_seconds())
+    wait_s = min(HELD_S * cause.attempt, most_s, left_s + HELD_S)
+    events = () if state.delayed else (delayed,)
+    return Decision(events=events, retry_s=wait_s, charter=created.charter)
+
+
+def _claim(created: ProposalCreated, allot: Allot, lot_id: EventId, now: datetime) -> Decision:
+    """Claim, hold what must be held, and execute."""
+    actuator, timeout_ms = allot.actuator, KINDS[created.action.kind].timeout_ms
+    target = held(created.action, created.swarm, created.persona)
     claimed = ActionClaimed(
         swarm=created.swarm,
         persona=created.persona,
@@ -303,10 +365,15 @@ def _claim(created: ProposalCreated, actuator: str, lot_id: EventId, now: dateti
         actuator=actuator,
         timeout_ms=timeout_ms,
         lot_id=lot_id,
+        hold=target.id if target else None,
     )
     deadline = now + timedelta(milliseconds=timeout_ms)
     execute = Execute(job=_job(created), actuator=actuator, deadline=deadline)
-    return Decision(events=(claimed,), effect=execute, charter=created.charter)
+    if target is None:
+        return Decision(events=(claimed,), effect=execute, charter=created.charter)
+    takes = TargetHeld(persona=target.id, holder=_key(created), target=target.name)
+    expects = ((hold(target.id), allot.hold_seq),)
+    return Decision(events=(claimed, takes), expects=expects, effect=execute, charter=created.charter)
 
 
 def _wait_or_inquire(created: ProposalCreated, claim: Claim, now: datetime) -> Decision:
@@ -329,7 +396,16 @@ def _record(created: ProposalCreated, outcome: Outcome, claim: Claim | None) -> 
         receipt=outcome.receipt,
         duration_ms=outcome.duration_ms,
     )
-    return Decision(events=(executed,), charter=created.charter)
+    if claim is None or claim.hold is None or outcome.outcome == "unknown":
+        return Decision(events=(executed,), charter=created.charter)
+    frees = TargetFreed(persona=claim.hold, holder=_key(created))
+    # the hold is next to its claim in the log, and nothing is said of a held target but that it is free
+    expects = ((hold(claim.hold), claim.seq + 1),)
+    return Decision(events=(executed, frees), expects=expects, charter=created.charter)
+
+
+def _key(created: ProposalCreated) -> ProposalKey:
+    return ProposalKey(swarm=created.swarm, persona=created.persona, proposal_id=created.proposal_id)
 
 
 def _job(created: ProposalCreated) -> Job:

@@ -20,9 +20,10 @@ from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import KEEP_RECEIPTS_S, Workspace
 from shared.contracts.action_kinds import FileWrite, HttpRequest, Noop, Problem, read
+from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Recorded, Stored, Unreadable
-from shared.contracts.events import ActionClaimed
-from shared.contracts.ids import utc_now
+from shared.contracts.events import ActionClaimed, TargetHeld
+from shared.contracts.ids import EVERYONE, utc_now
 from shared.crypto import VerdictKey, verify_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
@@ -80,8 +81,28 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(trouble)
         if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))
+        holder, hold_seq = await self._holder(effect.target) if effect.target else ("", 0)
         mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"
-        return Checked(problems=tuple(problems), halted=halts.halt is not None, lost=lost, actuator=mark)
+        return Checked(
+            problems=tuple(problems),
+            halted=halts.halt is not None,
+            lost=lost,
+            holder=holder,
+            hold_seq=hold_seq,
+            actuator=mark,
+        )
+
+    async def _holder(self, target: str) -> tuple[str, int]:
+        """Who holds the target, nobody being empty, and the last that is said of it: at least what that rests on."""
+        (end,) = await self.log.ends((hold(target),))
+        if not end:
+            return "", 0
+        said = await self.log.last((f"target.held.{EVERYONE}.{target}", f"target.freed.{EVERYONE}.{target}"))
+        newest = said[-1].event if said else None
+        if not isinstance(newest, TargetHeld):
+            return "", end
+        holder = newest.holder
+        return f"{holder.swarm}.{holder.persona}.{holder.proposal_id}", end
 
     async def execute(self, effect: Execute) -> Outcome | NotOurs:
         """Do it once, if the log says the claim is this attempt's."""

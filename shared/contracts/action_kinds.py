@@ -2,19 +2,21 @@
 
 `read` turns an action into its typed parameters or into a `Problem`; the verifier and the actuator both call it, so nothing
 undeclared is ever judged or done. `classify` reads the risk off this table and the target, never off the persona's word.
-A new kind is a parameter struct and a row in `KINDS`.
+`touched` says what an action shares with others (`targets`). A new kind is a parameter struct and a row in `KINDS`.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import Risk
+from shared.contracts.targets import Touched, a_file, a_url, nothing
 from shared.contracts.text import trouble as hidden_trouble
 
 MAX_CONTENT_BYTES = 48 * 1024
@@ -60,7 +62,8 @@ class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
 
     `risk` is the least the kind can have. `idempotency`: `fenced` (can be inquired about and fenced off), `key` (the target
     is given an idempotency key, and may or may not heed it), `free` (doing it twice is doing it once).
-    `timeout_ms`: after it, the action must no longer begin to have its effect.
+    `timeout_ms`: after it, the action must no longer begin to have its effect. `touches`: what it shares with others, by target and
+    typed parameters, where anything (`targets`). `exclusive`: nobody else may be at that at the same time, so it is held.
     """
 
     params: type[Params]
@@ -70,6 +73,8 @@ class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
     blast_radius: Literal["none", "workspace", "outside"]
     idempotency: Literal["fenced", "key", "free"]
     timeout_ms: int
+    touches: Callable[[str, Any], Touched | None] = nothing
+    exclusive: bool = False
 
 
 KINDS: dict[str, ActionKind] = {
@@ -80,6 +85,8 @@ KINDS: dict[str, ActionKind] = {
         blast_radius="workspace",
         idempotency="fenced",
         timeout_ms=5_000,
+        touches=a_file,
+        exclusive=True,
     ),
     "http.request": ActionKind(
         params=HttpRequest,
@@ -88,6 +95,8 @@ KINDS: dict[str, ActionKind] = {
         blast_radius="outside",
         idempotency="key",
         timeout_ms=20_000,
+        touches=a_url,
+        exclusive=True,
     ),
     "test.noop": ActionKind(
         params=Noop,
@@ -160,6 +169,22 @@ def classify(action: Action, swarm: str, persona: str) -> Risk:
             return KINDS[action.kind].risk
         case _:
             return "critical"
+
+
+def touched(action: Action, swarm: str, persona: str) -> Touched | None:
+    """What the action shares with others; None when nothing, as a persona's own reports, or when it is no action of ours.
+
+    Nobody else writes to a persona's own folder unless people say so, and then they see whose it is.
+    """
+    params = read(action)
+    if isinstance(params, Problem) or (isinstance(params, FileWrite) and is_own(action.target, swarm, persona)):
+        return None
+    return KINDS[action.kind].touches(action.target, params)
+
+
+def held(action: Action, swarm: str, persona: str) -> Touched | None:
+    """What the action must have to itself while it is done, if anything."""
+    return touched(action, swarm, persona) if action.kind in KINDS and KINDS[action.kind].exclusive else None
 
 
 def path_trouble(target: str) -> str:

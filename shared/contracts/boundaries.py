@@ -30,3 +30,13 @@ def lots(swarm: str) -> str:
 def intent(home: str, intent_id: str) -> str:
     """What CORE says of one intent: submitted, delegated, routed, delayed, cancelled, closed."""
     return f"intent.*.{home}.all.{intent_id}"
+
+
+def conflict(target_id: str) -> str:
+    """The conflicts over one target: at most one is open, and each is ruled once."""
+    return f"conflict.*.all.all.{target_id}"
+
+
+def hold(target_id: str) -> str:
+    """Who has one target: at most one exclusive action at a time."""
+    return f"target.*.all.{target_id}"

@@ -147,6 +147,8 @@ def handle(
         if decision.events:
             if not (yield from _commit(fold, decision, message, current, source)):
                 conflicts += 1
+                if decision.expects:
+                    current = message  # what the effect has read is of before
                 continue
             committed += len(decision.events)
         if decision.retry_s is not None:
@@ -201,6 +203,8 @@ def _commit(
     reads = fold.boundary.reads
     guards = (fold.boundary.guards if decision.guards is None else decision.guards)[: len(messages)]
     expect = tuple([Expect(guard, fold.last(guard)) for guard in guards])
+    if decision.expects:
+        expect += tuple([Expect(guard, seq) for guard, seq in decision.expects])
     seqs = yield Commit(messages, expect)
     if seqs is None:
         yield from _refused(fold, guards)

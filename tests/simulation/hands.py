@@ -6,7 +6,7 @@ Effects really happen here, once per call: `done` counts them, and an inquiry ca
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -16,12 +16,15 @@ from services.actuator import decider as actuator
 from services.memory_compactor import decider as compactor
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
+from shared.contracts.action_kinds import held
+from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     LotGranted,
     LotRequested,
     LotShare,
     SnapshotCounts,
+    TargetHeld,
 )
 from shared.decider import Effect, Result
 from shared.log.memory import Store
@@ -42,6 +45,8 @@ class Hands:
         self.done: Counter[str] = Counter()
         self.spent: Counter[tuple[str, str]] = Counter()
         self.fenced: set[str] = set()
+        self.held: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+        """Who did what must be held, in this order, by target: key and claim."""
         self._store, self._dice, self._now, self._faulty = store, dice, now, faulty
         self._attempts = 0
 
@@ -70,7 +75,7 @@ class Hands:
         return gate.Evaluated(
             as_is=as_is,
             with_people=people,
-            approvals=tuple(g.event_id for g in effect.grants),
+            approvals=tuple(g.event_id for g in effect.grants) or ("said-before",),
             quorum=1,
             approval_ttl_s=90,
         )
@@ -79,7 +84,13 @@ class Hands:
         match effect:
             case actuator.Check():
                 self._attempts += 1
-                return actuator.Checked(actuator=f"attempt-{self._attempts}")
+                said = self._store.read((hold(effect.target),)) if effect.target else []
+                newest = said[-1].event if said else None
+                return actuator.Checked(
+                    actuator=f"attempt-{self._attempts}",
+                    holder=newest.holder.proposal_id if isinstance(newest, TargetHeld) else "",
+                    hold_seq=said[-1].seq if said else 0,
+                )
             case actuator.Allot(job=job):
                 return self._allot(job)
             case actuator.Execute(job=job):
@@ -92,6 +103,8 @@ class Hands:
                         else actuator.Outcome(outcome="failure", summary="late", error="late")
                     )
                 self.done[job.key] += 1
+                if (target := held(job.action, job.swarm, job.persona)) is not None:
+                    self.held[target.id].append((job.key, claim.seq))
                 return actuator.Outcome(outcome="success", summary="done")
             case actuator.Inquire(job=job):
                 if self.done[job.key]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 
+import msgspec
 import pytest
 
 from services.actuator import decider as actuator
@@ -17,7 +19,8 @@ from services.persona_runner.hosting import stepping
 from shared.contracts import boundaries
 from shared.contracts.catalog import matches
 from shared.contracts.envelope import Message
-from shared.decider import Boundary, Delivered, Tick
+from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted, TargetHeld
+from shared.decider import Boundary, Decision, Delivered, Input, Tick
 from shared.log.memory import Store
 from shared.log.port import Expect
 from tests.simulation.world import World
@@ -87,6 +90,45 @@ def test_an_actuator_that_does_not_guard_its_claim_is_found_out(monkeypatch: pyt
 
     monkeypatch.setattr(actuator, "boundary", unguarded)
     assert any(_found(seed) for seed in range(400))
+
+
+def test_exclusive_actions_on_one_target_meet_in_the_simulation_and_none_overlaps() -> None:
+    """Some wait for another's hold; and whoever acted before has its outcome before the next is claimed."""
+    waited = met = 0
+    for seed in range(150):
+        world = pressed(seed)
+        world.settle()
+        assert world.check() == [], seed
+        events = [r.event for r in world.store.records]
+        waited += sum(isinstance(e, ActionDelayed) and e.reason == "target_held" for e in events)
+        for done in world.hands.held.values():
+            met += len(done) - 1
+            ends = {e.claim_id: r.seq for r in world.store.records if isinstance(e := r.event, ActionExecuted)}
+            claims = {r.seq: r.id for r in world.store.records if isinstance(r.event, ActionClaimed)}
+            for (_, before), (_, claim) in pairwise(sorted(done, key=lambda one: one[1])):
+                assert ends[claims[before]] < claim
+    assert waited > 10 and met > 50
+
+
+def test_an_actuator_that_holds_without_a_guard_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation can fail: who takes a target without looking whether it is free is told of by the log."""
+    real = actuator.decide
+
+    def unguarded(state: actuator.State, message: Input) -> Decision:
+        decision = real(state, message)
+        takes = any(isinstance(event, TargetHeld) for event in decision.events)
+        return msgspec.structs.replace(decision, expects=()) if takes else decision
+
+    monkeypatch.setattr(actuator, "decide", unguarded)
+    found = [violation for seed in range(40) for violation in pressed(seed).check()]
+    assert any("takes what" in violation for violation in found)
+
+
+def pressed(seed: int) -> World:
+    """A life with many exclusive actions on few targets."""
+    world = World(seed)
+    world.press(8, 150)
+    return world
 
 
 def test_a_runner_that_does_not_guard_its_history_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

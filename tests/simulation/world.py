@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from services.actuator import decider as actuator
 from services.governor.decider import ExpiredGrants, Governor, LastThoughts
 from services.governor.decider import Limits as GovernorLimits
@@ -62,6 +64,8 @@ LIMITS = Limits(
 )
 SWARM = "alpha"
 ACK_WAIT = timedelta(seconds=5)
+SHARED = ("notes/a.md", "Notes/A.md", "notes/b.md")
+"""What several want to change; two of them are one."""
 STALL_S = 60
 """How long a runner stands still: past the drain of whomever it thinks for."""
 PERCEIVED = frozenset(SERVICES["persona_runner"].consumes)
@@ -164,19 +168,22 @@ class World:
             self.deliver(self.replicas[0])
             while self.replicas[0].running:
                 self.advance(self.replicas[0])
-        for _ in range(self.random.randrange(3)):
+        for _ in range(self.random.randrange(5)):
             self.propose()
 
-    def propose(self) -> None:
-        """A proposal of the root persona, as a runner would have committed it."""
+    def propose(self, *, shared: bool | None = None) -> None:
+        """A proposal of the root persona, as a runner would have committed it; what others may want too, or perhaps."""
         spawned = next(r for r in self.store.records if isinstance(r.event, PersonaSpawned))
         seen = next(r for r in self.store.records if isinstance(r.event, ObservationRecorded))
         self._serial += 1
-        action = Action(
+        text = str(self.random.randrange(100))
+        own = Action(
             kind="file.write",
             target=f"{own_folder(SWARM, 'root')}{self._serial}.md",
-            params={"content": str(self.random.randrange(100)), "mode": "create_or_replace"},
+            params={"content": text, "mode": "create_or_replace"},
         )
+        theirs = msgspec.structs.replace(own, target=self.random.choice(SHARED))
+        action = theirs if shared or (shared is None and self.random.random() < 0.5) else own
         charter = spawned.envelope.charter or ""
         whose = {"swarm": SWARM, "persona": "root", "charter": charter}
         self.client(
@@ -226,6 +233,39 @@ class World:
                 self.people()
             else:
                 self.random.choice([*self.replicas, *self.runners]).crash()
+
+    def press(self, count: int, steps: int) -> None:
+        """So many shared actions are authorised at once; then the actuators are at them, faults included."""
+        for _ in range(count):
+            self.propose(shared=True)
+        self.faults = False
+        for _ in range(3):
+            self._work_of("governor", "verifier", "policy_gate")
+            self.now += timedelta(seconds=1)
+        self.faults = True
+        actuators = [replica for replica in self.replicas if replica.name == "actuator"]
+        for _ in range(steps):
+            dice = self.random.random()
+            busy = [replica for replica in actuators if replica.running]
+            if busy and dice < 0.6:
+                self.advance(self.random.choice(busy))
+            elif dice < 0.85:
+                self.deliver(self.random.choice(actuators))
+            elif dice < 0.92:
+                self.now += timedelta(seconds=self.random.choice((0.3, 1.0, 6.0)))
+            elif dice < 0.98:
+                self.faults = False
+                self._work_of("governor")
+                self.faults = True
+            else:
+                self.random.choice(actuators).crash()
+
+    def _work_of(self, *names: str) -> None:
+        """All that these can do now."""
+        for replica in self.replicas:
+            while replica.name in names and (self.deliver(replica) or replica.running):
+                while replica.running:
+                    self.advance(replica)
 
     def settle(self) -> None:
         """No more faults; time passes until nothing is left to do. Raises `AssertionError` when that never comes."""

@@ -24,6 +24,22 @@ from shared.contracts.events.common import (
     Window,
     Word,
 )
+from shared.contracts.events.conflicts import (
+    ActionResolved,
+    ConflictEvent,
+    ConflictExtended,
+    ConflictJoined,
+    ConflictRaised,
+    ConflictResolved,
+    ConflictRuled,
+    ConflictSettled,
+    ProposalKey,
+    Resolution,
+    Side,
+    Strategy,
+    TargetFreed,
+    TargetHeld,
+)
 from shared.contracts.events.credits import (
     AllocationChanged,
     BudgetExhausted,
@@ -58,8 +74,6 @@ from shared.contracts.events.knowledge import (
     BeliefAsserted,
     BeliefContested,
     BeliefRevised,
-    ConflictRaised,
-    ConflictResolved,
     Memory,
     RecallAnswered,
     RecallRequested,
@@ -167,7 +181,14 @@ AnyEvent = (
     | IntentClosed
     | IntentDissented
     | ConflictRaised
+    | ConflictExtended
+    | ConflictRuled
     | ConflictResolved
+    | ConflictJoined
+    | ConflictSettled
+    | TargetHeld
+    | TargetFreed
+    | ActionResolved
     | AllocationChanged
 )
 
@@ -176,6 +197,7 @@ __all__ = [
     "ActionClaimed",
     "ActionDelayed",
     "ActionExecuted",
+    "ActionResolved",
     "AllocationChanged",
     "AnyEvent",
     "ApprovalDenied",
@@ -193,8 +215,13 @@ __all__ = [
     "CheckResult",
     "CognitionStarted",
     "CognitionStopped",
+    "ConflictEvent",
+    "ConflictExtended",
+    "ConflictJoined",
     "ConflictRaised",
     "ConflictResolved",
+    "ConflictRuled",
+    "ConflictSettled",
     "Contribution",
     "Count",
     "Credits",
@@ -239,6 +266,7 @@ __all__ = [
     "ProposalAuthorized",
     "ProposalCreated",
     "ProposalEvent",
+    "ProposalKey",
     "ProposalRejected",
     "ProposalVerified",
     "Ratio",
@@ -247,15 +275,20 @@ __all__ = [
     "RecallAnswered",
     "RecallRequested",
     "Receipt",
+    "Resolution",
     "Risk",
     "Score",
     "Shares",
     "Short",
+    "Side",
     "SnapshotCompressed",
     "SnapshotCounts",
     "SnapshotDelayed",
     "SpawnRefused",
     "SpawnRequested",
+    "Strategy",
+    "TargetFreed",
+    "TargetHeld",
     "ThoughtGenerated",
     "ThoughtSealed",
     "Usage",

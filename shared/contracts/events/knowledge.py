@@ -1,4 +1,4 @@
-"""What is remembered and believed: recall, shared beliefs and conflicts between swarms."""
+"""What is remembered and believed: recall and shared beliefs."""
 
 from __future__ import annotations
 
@@ -69,21 +69,4 @@ class BeliefRevised(Event, frozen=True, kw_only=True, tag="belief.revised"):
     belief_id: Token
     confidence: Ratio
     status: Literal["active", "stale", "invalidated", "archived"]
-    reason: Annotated[str, Meta(max_length=1000)] = ""
-
-
-class ConflictRaised(Event, frozen=True, kw_only=True, tag="conflict.raised"):
-    """Proposals touch the same target."""
-
-    conflict_id: Token
-    target: Annotated[str, Meta(max_length=1024)]
-    proposals: Annotated[tuple[Token, ...], Meta(max_length=MAX_REFS)]
-
-
-class ConflictResolved(Event, frozen=True, kw_only=True, tag="conflict.resolved"):
-    """How the conflict ended."""
-
-    conflict_id: Token
-    resolution: Literal["combine", "merge", "order", "vote", "person"]
-    kept: Annotated[tuple[Token, ...], Meta(max_length=MAX_REFS)] = ()
     reason: Annotated[str, Meta(max_length=1000)] = ""

@@ -46,7 +46,7 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
 class ProposalRejected(ProposalEvent, frozen=True, kw_only=True, tag="proposal.rejected"):
     """Refused, with the stage that refused it and why."""
 
-    stage: Literal["verify", "policy", "approval"]
+    stage: Literal["verify", "policy", "approval", "arbitration"]
     reasons: Annotated[tuple[Reason, ...], Meta(min_length=1, max_length=64)]
     detail: Annotated[str, Meta(max_length=2000)] = ""
     digest: Sha256
@@ -99,7 +99,11 @@ class ApprovalDenied(ProposalEvent, frozen=True, kw_only=True, tag="approval.den
 
 
 class ActionDelayed(ProposalEvent, frozen=True, kw_only=True, tag="action.delayed"):
-    """It may be done, but not this minute: `scope` (persona, an ancestor's id, swarm) has no action left before `until`."""
+    """It may be done, but not now.
+
+    `action_limit`: `scope` (persona, an ancestor's id, swarm) has no action left before `until`. `target_held`: the action of `scope`
+    holds its target, and it waits until `until` at most.
+    """
 
     reason: Reason
     scope: Short
@@ -109,13 +113,14 @@ class ActionDelayed(ProposalEvent, frozen=True, kw_only=True, tag="action.delaye
 class ActionClaimed(ProposalEvent, frozen=True, kw_only=True, tag="action.claimed"):
     """The actuator's exclusive, recorded intent; its event id is the idempotency key of the effect.
 
-    `lot_id` names the lot of actions it is taken from.
+    `lot_id` names the lot of actions it is taken from. `hold` is the token of the target it holds, said in one batch.
     """
 
     digest: Sha256
     actuator: Annotated[str, Meta(max_length=120)]
     timeout_ms: Count
     lot_id: EventId | None = None
+    hold: Token | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,7 +26,14 @@ from shared.settings import reads
 from tests.examples import ACTION, CHARTER, EXAMPLES, IDENTITY
 
 ROOT = Path(__file__).resolve().parents[3]
-_LIFE = {"check": "check_id", "intent": "intent_id"}
+_LIVES = ("proposal_id", "check_id", "intent_id", "target_id")
+
+
+def life_field(name: str) -> str:
+    """The field of the token behind the persona: the first of these the class has."""
+    return next(field for field in _LIVES if field in CLASSES[name].__struct_fields__)
+
+
 words = st.sampled_from(("a", "b", "c"))
 
 
@@ -64,14 +71,14 @@ def test_a_class_name_is_its_struct_and_the_head_of_its_subject(name: str) -> No
     entity, _, verb = name.partition(".")
     assert CLASSES[name].__name__ == entity.capitalize() + verb.capitalize()
     subject = subject_of(EXAMPLES[name])
-    assert subject.startswith(f"{name}.alpha.{EXAMPLES[name].persona}")
+    assert subject.startswith(f"{name}.{EXAMPLES[name].swarm}.{EXAMPLES[name].persona}")
     assert [name] == [other for other in CLASSES if matches(class_filter(other), subject)]
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if catalog.has_life(name)])
 def test_a_life_of_its_own_is_the_fifth_token(name: str) -> None:
     subject = subject_of(EXAMPLES[name])
-    assert subject.split(".")[4] == getattr(EXAMPLES[name], _LIFE.get(name.partition(".")[0], "proposal_id"))
+    assert subject.split(".")[4] == getattr(EXAMPLES[name], life_field(name))
     assert len(subject.split(".")) == 5 + catalog.has_slot(name)
 
 
@@ -234,7 +241,7 @@ def test_no_proposal_and_no_check_is_named_as_a_slot(word: str) -> None:
     """Its life would be what that runner says of the persona."""
     assert is_token(word) and not is_life(word)
     for name in filter(catalog.has_life, CLASSES):
-        field = _LIFE.get(name.partition(".")[0], "proposal_id")
+        field = life_field(name)
         body = msgspec.json.encode(msgspec.structs.replace(EXAMPLES[name], **{field: word}))
         with pytest.raises(msgspec.ValidationError, match=field):
             msgspec.json.decode(body, type=CLASSES[name])

@@ -23,8 +23,8 @@ from services.actuator.decider import (
     NotOurs,
     Outcome,
 )
-from shared.contracts.action_kinds import KINDS
-from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted
+from shared.contracts.action_kinds import KINDS, held
+from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted, ProposalKey, TargetFreed, TargetHeld
 from shared.decider import NOTHING, Decision, Effect, Performed, Tick
 from tests.unit.gate.given import (
     FINDING,
@@ -291,3 +291,82 @@ def test_a_tick_and_other_events_concern_it_not() -> None:
     assert decider.boundary(Tick(id="t", now=T0, swarm="alpha")) is None
     assert decider.boundary(delivered(CREATED)) is None
     assert NOTHING == decider.decide(decider.initial(), Tick(id="t", now=T0, swarm="alpha"))
+
+
+# -- holds -----------------------------------------------------------------------------------------------------------
+
+SHARED = proposed(NOTE)
+PERMITTED = authorized(SHARED, approvals=("a1",))
+TARGET = held(NOTE, "alpha", "p01")
+assert TARGET is not None
+HOLD = f"target.*.all.{TARGET.id}"
+HOLDER = ProposalKey(**LIFE)
+WAITS = (SHARED, PERMITTED)
+HAS_IT = (
+    SHARED,
+    PERMITTED,
+    replaced(CLAIMED, digest=SHARED.digest, hold=TARGET.id),
+)
+
+
+def then(state: Any, effect: Effect, result: Any, *, attempt: int = 1, now: Any = T0) -> Decision:
+    cause = replaced(delivered(PERMITTED, 2, now=now), attempt=attempt)
+    return decider.decide(state, Performed(cause=cause, effect=effect, result=result, now=now))
+
+
+def test_an_exclusive_action_asks_who_has_its_target_and_another_does_not() -> None:
+    exclusive = decider.decide(folded(decider, *WAITS), delivered(PERMITTED, 2)).effect
+    plain = when(folded(decider, *FRESH)).effect
+    assert isinstance(exclusive, Check) and isinstance(plain, Check)
+    assert (TARGET.id, None) == (exclusive.target, plain.target)
+
+
+def test_the_claim_takes_the_target_in_one_batch_that_rests_on_what_was_said_of_it() -> None:
+    state = folded(decider, *WAITS)
+    free = replaced(FIT, hold_seq=17)
+    allot = then(state, Check(authorized=PERMITTED), free).effect
+    assert Allot(job=replaced(JOB, action=NOTE), actuator=MARK, hold_seq=17) == allot
+    decision = then(state, allot, Allotted(lot_id="lot-1"))
+    claimed, takes = decision.events
+    assert isinstance(claimed, ActionClaimed) and claimed.hold == TARGET.id
+    assert TargetHeld(persona=TARGET.id, holder=HOLDER, target="file:notes/report.md") == takes
+    assert ((HOLD, 17),) == decision.expects and isinstance(decision.effect, Execute)
+
+
+def test_a_plain_claim_is_one_event_with_one_guard_as_before() -> None:
+    decision = after(folded(decider, *FRESH), ALLOT, Allotted(lot_id="lot-1"))
+    assert ((CLAIMED,), ()) == (decision.events, decision.expects)
+
+
+def test_where_another_has_the_target_it_waits_takes_no_lot_and_says_so_once() -> None:
+    busy = replaced(FIT, holder="beta.p02.p-9", hold_seq=17)
+    first = then(folded(decider, *WAITS), Check(authorized=PERMITTED), busy)
+    delayed = ActionDelayed(**LIFE, reason="target_held", scope="beta.p02.p-9", until=at(300))
+    assert ((delayed,), None) == (first.events, first.effect)
+    again = then(folded(decider, *WAITS, delayed), Check(authorized=PERMITTED), busy, attempt=2)
+    assert ((), None) == (again.events, again.effect) and (again.retry_s or 0) > (first.retry_s or 0) > 0
+
+
+def test_it_looks_seldom_enough_not_to_be_buried_before_its_authorisation_has_expired() -> None:
+    state, busy, now_s, looks = folded(decider, *WAITS), replaced(FIT, holder="x", hold_seq=1), 0.0, 0
+    while True:
+        looks += 1
+        decision = then(state, Check(authorized=PERMITTED), busy, attempt=looks, now=at(now_s))
+        if decision.retry_s is None:
+            break
+        now_s += decision.retry_s
+    assert "authorization_expired" == outcome(decision).error and looks < 95
+
+
+@pytest.mark.parametrize(("how", "frees"), [("success", True), ("failure", True), ("unknown", False)])
+def test_the_outcome_frees_the_target_in_one_batch_but_what_nobody_can_tell_keeps_it(how: str, frees: bool) -> None:
+    done = Outcome(outcome=how, summary="x", error=None if how == "success" else "why")  # type: ignore[arg-type]
+    decision = then(folded(decider, *HAS_IT), Inquire(job=JOB, claim=claim_of(HAS_IT)), done)
+    assert isinstance(decision.events[0], ActionExecuted)
+    freed = (TargetFreed(persona=TARGET.id, holder=HOLDER),) if frees else ()
+    assert freed == decision.events[1:]
+    assert (((HOLD, 4),) if frees else ()) == decision.expects  # the hold follows its claim, which is the third
+
+
+def claim_of(events: Any) -> Any:
+    return folded(decider, *events).claim

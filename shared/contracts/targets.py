@@ -1,0 +1,83 @@
+"""What actions touch, in one spelling each: so that two that touch the same are known to.
+
+A kind of action names one of these functions in its row. They are given the target and its typed parameters, both without trouble.
+`name` is deliberately coarse (two names that some file system takes for one are one here): what only nearly meets is told apart by
+`exact`, and then both go on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+_ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+
+
+class Touched(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing outside that an action changes: what it is called, and what tells it from its nearest namesakes."""
+
+    name: str
+    exact: str
+
+    @property
+    def id(self) -> str:
+        """The token of it in subjects."""
+        return target_id(self.name)
+
+
+def target_id(name: str) -> str:
+    """The token of what is so called."""
+    return f"t-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def nothing(target: str, params: Any) -> None:
+    """For kinds that change nothing others could want to."""
+
+
+def a_file(target: str, params: Any) -> Touched:
+    """A file of the workspace; names that differ in case alone, or in how they are composed, may be one file."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", target).casefold())
+    return Touched(name=f"file:{folded}", exact=f"file:{target}")
+
+
+def a_url(target: str, params: Any) -> Touched | None:
+    """What a request that changes something is sent to, by host, port, path and query, whatever the method (RFC 3986, section 6.2)."""
+    if params.method in ("GET", "HEAD"):
+        return None
+    parts = urlsplit(target)
+    host = (parts.hostname or "").rstrip(".")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    name = f"url:{host}:{port}{_no_dots(_escaped(parts.path)) or '/'}"
+    if parts.query:
+        name += f"?{_escaped(parts.query)}"
+    return Touched(name=name, exact=name)
+
+
+def _escaped(text: str) -> str:
+    """Escapes in upper case, and none for what needs none."""
+
+    def one(found: re.Match[str]) -> str:
+        letter = chr(int(found[1], 16))
+        return letter if _UNRESERVED.fullmatch(letter) else found[0].upper()
+
+    return _ESCAPE.sub(one, text)
+
+
+def _no_dots(path: str) -> str:
+    """Without `.` and `..` (RFC 3986, section 5.2.4)."""
+    kept: list[str] = []
+    parts = path.split("/")
+    for part in parts[1:]:
+        if part == "..":
+            del kept[-1:]
+        elif part != ".":
+            kept.append(part)
+    if parts[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept) if kept else ""
