@@ -239,6 +239,15 @@ class Snapshot(Section, frozen=True, kw_only=True):
     """How often one is made."""
 
 
+class Belief(Section, frozen=True, kw_only=True):
+    """What swarms believe."""
+
+    review_s: Seconds = 86_400.0
+    """So long a belief stands without anything new being brought for it; then it is stale."""
+    archive_s: Seconds = 604_800.0
+    """So long a stale one is kept; then it is archived."""
+
+
 class Model(Section, frozen=True, kw_only=True):
     """An OpenAI-compatible chat endpoint, for `thinker = "model"`."""
 
@@ -373,6 +382,7 @@ class Settings(Section, frozen=True, kw_only=True):
     qdrant: Qdrant = Qdrant()
     embeddings: Embeddings = Embeddings()
     snapshot: Snapshot = Snapshot()
+    belief: Belief = Belief()
     model: Model = Model()
     placement: Placement = Placement()
     governor: Governor = Governor()
@@ -422,7 +432,7 @@ READS: dict[str, tuple[str, ...]] = {
     "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
     "meta_orchestrator": (*_CORE, "global"),
-    "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot"),
+    "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store"),
     "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),
 }

@@ -18,6 +18,7 @@ from shared.contracts.events import (
     ApprovalGranted,
     ApprovalRequested,
     BeliefAsserted,
+    BeliefConfirmed,
     BeliefContested,
     BeliefRevised,
     BudgetExhausted,
@@ -294,6 +295,7 @@ _BUDGET: tuple[AnyEvent, ...] = (
     MeshResumed(**OF, reason="looked at all of it", principal="ada"),
 )
 
+_BELIEF = {**OF, "key_id": "k-1", "belief_id": "b-1", "by": PERSONA}
 _MEMORY: tuple[AnyEvent, ...] = (
     RecallRequested(**OF, query="database", limit=3, principal="ada"),
     RecallAnswered(
@@ -316,16 +318,19 @@ _MEMORY: tuple[AnyEvent, ...] = (
         seq=99,
     ),
     BeliefAsserted(
-        **OF,
-        belief_id="b-1",
+        **_BELIEF,
         belief_key="db-unstable",
         claim="The database is unstable.",
         confidence=0.8,
         evidence=EVIDENCE,
+        grounds=("0" * 16,),
+        contradicts=("b-2",),
+        valid_from=NOW,
         review_after=LATER,
     ),
-    BeliefContested(**OF, belief_id="b-1", claim="It was the network.", evidence=EVIDENCE),
-    BeliefRevised(**OF, belief_id="b-1", confidence=0.2, status="invalidated", reason="network fixed"),
+    BeliefConfirmed(**_BELIEF, claim="The database is unstable.", confidence=0.9, review_after=LATER),
+    BeliefContested(**_BELIEF, claim="It was the network.", confidence=0.5, evidence=EVIDENCE),
+    BeliefRevised(**_BELIEF, confidence=0.2, status="invalidated", reason="network fixed", valid_to=LATER),
     AllocationChanged(**OF, credits=_CREDITS, reason="rebalanced"),
 )
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from services.memory_compactor.believing.board import Board
+from services.memory_compactor.believing.decider import CONSUMED, Believer
+from services.memory_compactor.believing.effects import BelievingEffects
 from services.memory_compactor.decider import Compactor, State
 from services.memory_compactor.opening import Opening, Ports
 from shared.memory.cold import S3Cold
@@ -20,6 +23,7 @@ from shared.settings import Settings, SettingsError
 
 COLD_LOOKED_AT_EVERY_S = 10.0
 WAITING_AT_ONCE = 64
+MAX_DELIVER, MAX_ACK_PENDING = 10_000, 100_000
 SNAPSHOTTED = ("persona.draining", "thought.generated")
 """What may be followed by a snapshot. The rest only memory's own tail needs."""
 
@@ -61,8 +65,16 @@ async def wire(service: Service) -> None:
     # most of the time they wait for the index or for cold storage
     shell = service.shell(decider, perform=opening.perform, state_type=State, at_once=WAITING_AT_ONCE)
     # a draining persona is pending till its deadline, and as long as cold storage is away: many may drain at once, for days
-    service.consume(shell, classes=SNAPSHOTTED, max_deliver=10_000)
+    service.consume(shell, classes=SNAPSHOTTED, max_deliver=MAX_DELIVER)
     service.consume(service.shell(decider, perform=opening.perform), stream="RECALL", suffix="-recall")
+    believer = Believer(review_s=settings.belief.review_s, archive_s=settings.belief.archive_s)
+    looking = BelievingEffects(log=service.log, why_not=service.hearing.why_not)
+    for suffix, classes in (("-beliefs", CONSUMED), ("-timers", service.row.timers)):
+        believing = service.shell(believer, perform=looking.perform, state_type=Board)
+        # a belief waits for its review for days, and is handed back meanwhile, more often where the broker is restarted
+        service.consume(
+            believing, classes=classes, suffix=suffix, max_deliver=MAX_DELIVER, max_ack_pending=MAX_ACK_PENDING
+        )
     service.on_stop(opening.stop)  # after the consumers: what is in flight may still wait for it
 
 

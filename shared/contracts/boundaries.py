@@ -6,6 +6,8 @@ alone, so two filters over one subject would not see each other's uncommitted wr
 
 from __future__ import annotations
 
+from shared.contracts.ids import EVERYONE
+
 
 def thoughts(swarm: str, persona: str) -> str:
     """One history per persona, whichever runner makes it; the governor's seal ends it."""
@@ -40,3 +42,13 @@ def conflict(target_id: str) -> str:
 def hold(target_id: str) -> str:
     """Who has one target: at most one exclusive action at a time."""
     return f"target.*.all.{target_id}"
+
+
+def beliefs(swarm: str) -> str:
+    """The blackboard of a swarm."""
+    return f"belief.*.{swarm}.>"
+
+
+def merged_beliefs(key_id: str) -> str:
+    """What several swarms believe of one topic."""
+    return f"belief.*.{EVERYONE}.{EVERYONE}.{key_id}"

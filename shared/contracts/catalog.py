@@ -1,9 +1,9 @@
 """What is said: the classes of events, their subjects and their stream. Who says it is in `services.py`.
 
 A subject is `<entity>.<verb>.<swarm>.<persona>`, and one more token for what has a life of its own: the proposal id for
-everything in a proposal's life, the intent id in an intent's, the check id for a check, the target's token for conflicts. What a
-runner may say has one more, the last: the slot of who said it, which the broker enforces. Broker permissions, streams, schemas
-and docs come from both.
+everything in a proposal's life, the intent id in an intent's, the check id for a check, the target's token for conflicts, the topic of
+a belief. What a runner may say has one more, the last: the slot of who said it, which the broker enforces. Broker permissions,
+streams, schemas and docs come from both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from __future__ import annotations
 from typing import get_args
 
 from shared.contracts import events
-from shared.contracts.events import AnyEvent, CheckRequested, CheckResult, ConflictEvent, IntentEvent, ProposalEvent
+from shared.contracts.events import (
+    AnyEvent,
+    BeliefEvent,
+    CheckRequested,
+    CheckResult,
+    ConflictEvent,
+    IntentEvent,
+    ProposalEvent,
+)
 from shared.contracts.ids import is_token
 
 CLASSES: dict[str, type[AnyEvent]] = {cls.__struct_config__.tag: cls for cls in get_args(AnyEvent)}
@@ -32,6 +40,8 @@ def _life_field(cls: type[events.Event]) -> str | None:
         return "intent_id"
     if issubclass(cls, ConflictEvent):
         return "target_id"
+    if issubclass(cls, BeliefEvent):
+        return "key_id"
     return "check_id" if issubclass(cls, CheckRequested | CheckResult) else None
 
 
@@ -55,7 +65,7 @@ def subject_of(event: events.Event) -> str:
 
 
 def has_life(event_class: str) -> bool:
-    """Whether subjects of this class carry the id of a proposal, an intent, a check or a target."""
+    """Whether subjects of this class carry the id of a proposal, an intent, a check, a target or a topic."""
     return _ADDRESS[CLASSES[event_class]][1] is not None
 
 

@@ -22,6 +22,7 @@ SIMILAR_COSINE = 0.75
 """Cosines of wordllama-256; other embedders need their own."""
 
 Verdict = Literal["same", "similar", "different"]
+Relation = Literal["same", "opposite", "different"]
 
 _EDGE_PUNCTUATION = ".,;:!?…\"'`´“”‘’„«»()[]{}<>*_|"
 _TURNING_WORDS = """
@@ -31,9 +32,11 @@ _TURNING_WORDS = """
     all some few most many several every each any more less fewer least both half
     above below over under up down off on in out
 """
+_HEDGES = "may might could should would must maybe perhaps possibly probably likely unlikely almost nearly just"
 _EMPTY_WORDS = "a an the is are be been being has have that this these those it its and of very so then now there"
 _NO_DIGITS = re.compile(r"\D+")
 _TURNING, _EMPTY = frozenset(_TURNING_WORDS.split()), frozenset(_EMPTY_WORDS.split())
+_HEDGING = frozenset(_HEDGES.split())
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -97,6 +100,28 @@ def guard(a: Said, b: Said) -> bool:
         return False
     short, long = sorted((left.content, right.content), key=len)
     return bool(short or not long) and _is_subsequence(short, long)
+
+
+def relation(a: Said, b: Said) -> Relation:
+    """How two claims about one topic stand to each other, by their words alone: no cosine tells an opposite from a paraphrase.
+
+    *Same*: nothing differs but empty words. *Opposite*: the same content words in the same order, and other numbers, or other words
+    that turn the meaning, hedges aside ("may be full" does not speak against "is full"). All else is *different*, and says nothing.
+    """
+    if a.normal == b.normal:
+        return "same"
+    left, right = a.parts, b.parts
+    if left.content != right.content or not (left.content or left.numbers):
+        return "different"
+    if left == right:
+        return "same"
+    if left.numbers != right.numbers or _turned(left) != _turned(right):
+        return "opposite"
+    return "different"
+
+
+def _turned(parts: Parts) -> list[str]:
+    return [word for word in parts.turning if word not in _HEDGING]
 
 
 def compare(a: Said, b: Said, cosine: float) -> Verdict:

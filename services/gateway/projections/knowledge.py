@@ -1,4 +1,4 @@
-"""Fold of beliefs, open hypotheses and what needs attention. Pure and bounded; clocks come in as arguments."""
+"""Fold of open hypotheses and what needs attention. Pure and bounded; clocks come in as arguments."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from datetime import datetime
 
 import msgspec
 
+from services.gateway.projections.beliefs import OVER
 from services.gateway.projections.proposals import Life, attention_id
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import AttentionItem, AttentionSource, Belief
+from services.gateway.wire.views import AttentionItem, AttentionSource
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionExecuted,
-    BeliefAsserted,
+    BeliefConfirmed,
     BeliefContested,
     BeliefRevised,
     CheckResult,
@@ -34,43 +35,9 @@ LATE = ("deadline", "expired", "timeout", "timed_out")
 """A rejection for a reason with one of these words in it is a proposal nobody decided in time."""
 
 
-def by_confidence(belief: Belief) -> tuple[float, str]:
-    """Its place among beliefs."""
-    return (-belief.confidence, belief.id)
-
-
 def by_urgency(item: AttentionItem) -> tuple[bool, float, float, str]:
     """Its place in the queue."""
     return (item.resolved_at is not None, -item.priority, -item.created_at.timestamp(), item.id)
-
-
-class Beliefs:
-    """By id; the least recently changed goes when there are too many."""
-
-    def __init__(self) -> None:
-        self.by_id: dict[str, Belief] = {}
-
-    def select(
-        self,
-        status: str | None = None,
-        persona: str | None = None,
-        after: tuple[float, str] | None = None,
-    ) -> list[Belief]:
-        """By confidence, highest first; those behind the place `after`. `status` is a part of the word."""
-        found = (b for b in self.by_id.values() if (status or "") in b.status and persona in (None, b.asserted_by))
-        return sorted((b for b in found if after is None or by_confidence(b) > after), key=by_confidence)
-
-    def apply(self, recorded: Recorded) -> None:
-        event, at = recorded.event, recorded.envelope.time
-        if not isinstance(event, BeliefAsserted | BeliefContested | BeliefRevised):
-            return
-        known = self.by_id.pop(event.belief_id, None)
-        if isinstance(event, BeliefAsserted):
-            self.by_id[event.belief_id] = _asserted(known, event, at)
-        elif known is not None:
-            self.by_id[event.belief_id] = _changed(known, event, at)
-        while len(self.by_id) > KEEP:
-            del self.by_id[next(iter(self.by_id))]
 
 
 class Attention:
@@ -108,9 +75,14 @@ class Attention:
                 self._raise(recorded, "proposal_timeout", event.proposal_id, ", ".join(event.reasons), event.persona)
             case BeliefContested():
                 self._raise(recorded, "contested_belief", event.belief_id, event.claim, event.persona)
+            case BeliefConfirmed():
+                self._resolve(("stale_belief",), event.belief_id, at)
             case BeliefRevised():
-                self._resolve(("contested_belief", "stale_belief"), event.belief_id, at)
-                if event.status == "stale":
+                over = event.status in OVER
+                self._resolve(("stale_belief",), event.belief_id, at)
+                if over or event.settled:
+                    self._resolve(("contested_belief",), event.belief_id, at)
+                if event.status == "stale" and not event.settled:
                     self._raise(recorded, "stale_belief", event.belief_id, event.reason, event.persona)
             case _:
                 pass
@@ -163,49 +135,3 @@ def _late(life: Life) -> AttentionItem:
         created_at=life.deadline,
         resolved_at=None,
     )
-
-
-def _asserted(known: Belief | None, event: BeliefAsserted, at: datetime) -> Belief:
-    refs = tuple(e.id for e in event.evidence)
-    if known is None:
-        return Belief(
-            id=event.belief_id,
-            belief_key=event.belief_key,
-            claim=event.claim,
-            confidence=event.confidence,
-            evidence_refs=refs,
-            asserted_by=as_given(event.persona),
-            confirmed_by=(),
-            contested_by=(),
-            contradicts=(),
-            created_at=at,
-            updated_at=at,
-            review_after=event.review_after,
-            status="active",
-        )
-    confirmed = known.confirmed_by
-    says = as_given(event.persona)
-    if says != known.asserted_by:
-        confirmed = _with(confirmed, says)
-    return msgspec.structs.replace(
-        known,
-        claim=event.claim if says == known.asserted_by else known.claim,
-        confidence=event.confidence,
-        evidence_refs=tuple(dict.fromkeys((*known.evidence_refs, *refs))),
-        confirmed_by=confirmed,
-        updated_at=at,
-        review_after=event.review_after,
-        status="active",
-    )
-
-
-def _changed(known: Belief, event: BeliefContested | BeliefRevised, at: datetime) -> Belief:
-    if isinstance(event, BeliefContested):
-        return msgspec.structs.replace(
-            known, contested_by=_with(known.contested_by, as_given(event.persona)), updated_at=at
-        )
-    return msgspec.structs.replace(known, confidence=event.confidence, status=event.status, updated_at=at)
-
-
-def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
-    return names if name in names else (*names, name)

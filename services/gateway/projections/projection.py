@@ -11,9 +11,10 @@ from itertools import islice
 
 import msgspec
 
+from services.gateway.projections.beliefs import Beliefs, Held
 from services.gateway.projections.disorder import Disorder, Kept
 from services.gateway.projections.journal import Journal
-from services.gateway.projections.knowledge import Attention, Beliefs
+from services.gateway.projections.knowledge import Attention
 from services.gateway.projections.ledger import Account, Ledger
 from services.gateway.projections.measures import Hour, Measures, Number
 from services.gateway.projections.personas import Persona, Personas
@@ -23,7 +24,6 @@ from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import (
     AttentionItem,
     AuditEntry,
-    Belief,
     CognitionStatus,
     GlobalWorkspace,
     MemorySnapshot,
@@ -67,7 +67,7 @@ class State(msgspec.Struct, array_like=True):
     personas: list[Persona]
     proposals: list[Recorded]
     proposals_gone: list[Key]
-    beliefs: list[Belief]
+    beliefs: list[Held]
     attention: list[AttentionItem]
     hypotheses: list[HypothesisRaised]
     journal: list[AuditEntry]
@@ -175,7 +175,7 @@ class Projection:
             personas=self.personas.capture(),
             proposals=self.proposals.capture(),
             proposals_gone=list(self.proposals.gone),
-            beliefs=list(self.beliefs.by_id.values()),
+            beliefs=[msgspec.structs.replace(held) for held in self.beliefs.by_id.values()],
             attention=list(self.attention.items.values()),
             hypotheses=list(self.attention.open_hypotheses.values()),
             journal=self.journal.capture(),
@@ -199,7 +199,7 @@ class Projection:
         self.proposals.gone = dict.fromkeys(state.proposals_gone)
         for recorded in state.proposals:
             self.proposals.apply(recorded)
-        self.beliefs.by_id = {b.id: b for b in state.beliefs}
+        self.beliefs.by_id = {held.belief.id: held for held in state.beliefs}
         self.attention.items = {i.id: i for i in state.attention}
         self.attention.open_hypotheses = {h.hypothesis_id: h for h in state.hypotheses}
         self.journal.restore(state.journal)

@@ -15,7 +15,8 @@ from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.front.access import Caller
 from services.gateway.front.stream import HEADERS, PATH, parse_filter, parse_position
-from services.gateway.projections.knowledge import by_confidence, by_urgency
+from services.gateway.projections.beliefs import by_confidence
+from services.gateway.projections.knowledge import by_urgency
 from services.gateway.projections.proposals import by_age, by_outcome
 from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import MANY, Paging
@@ -127,7 +128,7 @@ async def belief(gateway: NamedDependency[Gateway], belief_id: FromPath[str]) ->
     found = gateway.projection.beliefs.by_id.get(belief_id)
     if found is None:
         raise Problem(404, f"there is no belief {belief_id[:60]!r}", reason="belief_missing")
-    return found
+    return found.belief
 
 
 @get("/v1/cognition/attention", guards=READ)

@@ -6,6 +6,13 @@ Fields are only ever added, with defaults; a new meaning is a new class, in the 
 
 from __future__ import annotations
 
+from shared.contracts.events.beliefs import (
+    BeliefAsserted,
+    BeliefConfirmed,
+    BeliefContested,
+    BeliefEvent,
+    BeliefRevised,
+)
 from shared.contracts.events.common import (
     MAX_REFS,
     Count,
@@ -71,9 +78,6 @@ from shared.contracts.events.intents import (
     IntentSubmitted,
 )
 from shared.contracts.events.knowledge import (
-    BeliefAsserted,
-    BeliefContested,
-    BeliefRevised,
     Memory,
     RecallAnswered,
     RecallRequested,
@@ -166,6 +170,7 @@ AnyEvent = (
     | RecallRequested
     | RecallAnswered
     | BeliefAsserted
+    | BeliefConfirmed
     | BeliefContested
     | BeliefRevised
     | IntentSubmitted
@@ -204,7 +209,9 @@ __all__ = [
     "ApprovalGranted",
     "ApprovalRequested",
     "BeliefAsserted",
+    "BeliefConfirmed",
     "BeliefContested",
+    "BeliefEvent",
     "BeliefRevised",
     "BudgetExhausted",
     "BudgetGranted",

@@ -19,6 +19,7 @@ from services.gateway.settings import GatewaySettings
 from services.governor.decider import Governor
 from services.governor.service import limits_of
 from services.memory_compactor import decider as compactor
+from services.memory_compactor.believing.decider import Believer
 from services.persona_runner.hosting.host import Host, Hosted
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
@@ -47,6 +48,7 @@ DECIDERS: dict[str, Decider[object]] = {
     "policy_gate": gate,
     "actuator": actuator,
     "memory_compactor": compactor.Compactor(),
+    "memory_compactor-beliefs": Believer(),
 }
 
 
@@ -81,7 +83,7 @@ def test_every_decider_takes_it_and_its_state_comes_back(service: str, seed: int
     for recorded in history(seed):
         past.append(recorded)
         states = {reads: decider.evolve(state, recorded) for reads, state in states.items()}
-        if class_of(recorded.event) not in SERVICES[service].consumes:
+        if class_of(recorded.event) not in SERVICES[service.partition("-")[0]].consumes:
             continue
         message = Delivered(recorded=recorded, now=NOW)
         boundary = decider.boundary(message)

@@ -400,10 +400,13 @@ async def test_beliefs_are_folded_and_filtered(up: Mesh, api: httpx.AsyncClient)
             BeliefAsserted(
                 swarm="s",
                 persona=name,
+                by=name,
+                key_id="k",
                 belief_id=name,
                 belief_key=name,
                 claim="c",
                 confidence=confidence,
+                valid_from=utc_now(),
                 review_after=utc_now(),
             )
         )

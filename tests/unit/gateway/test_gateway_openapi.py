@@ -119,8 +119,8 @@ async def fill(up: Mesh) -> None:
     for n in range(2):
         c = created(f"x-{n}", swarm="web", persona="watcher")
         belief = BeliefAsserted(
-            swarm="web", persona="watcher", belief_id=f"b-{n}", belief_key="k", claim="c", confidence=0.5, evidence=(),
-            review_after=NOW,
+            swarm="web", persona="watcher", belief_id=f"b-{n}", key_id="k", by="watcher", belief_key="k", claim="c",
+            confidence=0.5, valid_from=NOW, review_after=NOW,
         )  # fmt: skip
         grant = BudgetGranted(
             swarm=f"s{n}", persona="p", grant_id="g", window=5, credits=Credits(tokens=7), expires_at=NOW

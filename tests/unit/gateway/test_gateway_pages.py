@@ -31,8 +31,8 @@ async def fill(up: Mesh) -> None:
         swarm, late = f"s{n % 2}", created(f"late-{n}", swarm=f"s{n % 2}", deadline=NOW)
         c = created(f"x-{n}", swarm=swarm)
         belief = BeliefAsserted(
-            swarm=swarm, persona="p", belief_id=f"b-{n}", belief_key="k", claim="c", confidence=(n % 3) / 10,
-            evidence=(), review_after=NOW,
+            swarm=swarm, persona="p", belief_id=f"b-{n}", key_id="k", by="p", belief_key="k", claim="c",
+            confidence=(n % 3) / 10, valid_from=NOW, review_after=NOW,
         )  # fmt: skip
         grant = BudgetGranted(
             swarm=f"g{n}", persona="p", grant_id="g", window=5, credits=Credits(tokens=7), expires_at=NOW

@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.commands.votes import Word, refusal
+from services.gateway.projections.beliefs import Beliefs
 from services.gateway.projections.journal import Journal
-from services.gateway.projections.knowledge import Attention, Beliefs
+from services.gateway.projections.knowledge import Attention
 from services.gateway.projections.ledger import Ledger
 from services.gateway.projections.personas import Personas, lineage
 from services.gateway.projections.projection import Commands, Projection, State
@@ -35,6 +36,7 @@ from shared.contracts.events import (
     ApprovalDenied,
     ApprovalGranted,
     BeliefAsserted,
+    BeliefConfirmed,
     BeliefContested,
     BeliefRevised,
     BudgetExhausted,
@@ -74,7 +76,16 @@ def rejected(proposal: str, reason: str = "deadline_passed") -> ProposalRejected
 
 def believed(name: str, persona: str = "p", confidence: float = 0.5) -> BeliefAsserted:
     return BeliefAsserted(
-        swarm="s", persona=persona, belief_id=name, belief_key=name, claim="c", confidence=confidence, review_after=NOW
+        swarm="s",
+        persona=persona,
+        by=persona,
+        key_id="k",
+        belief_id=name,
+        belief_key=name,
+        claim="c",
+        confidence=confidence,
+        valid_from=NOW,
+        review_after=NOW,
     )
 
 
@@ -408,22 +419,38 @@ def test_who_may_vote_and_who_may_not() -> None:
     assert reason(c, asked(c), rejected("x")) == "not_awaiting"
 
 
-def test_attention_is_raised_and_resolved() -> None:
+ON_B = {"key_id": "k", "belief_id": "b"}
+CONTESTED = BeliefContested(swarm="s", persona="r", by="r", claim="no", confidence=0.3, contradicts=("c",), **ON_B)
+STALE = BeliefRevised(swarm="s", persona="p", by="p", confidence=0.1, status="stale", reason="old", **ON_B)
+ARCHIVED = msgspec.structs.replace(STALE, status="archived", valid_to=NOW)
+
+
+def asked_about(*events: AnyEvent) -> list[tuple[str, bool]]:
     attention = Attention()
-    contested = BeliefContested(swarm="s", persona="q", belief_id="b", claim="no")
-    revised = BeliefRevised(swarm="s", persona="p", belief_id="b", confidence=0.1, status="stale", reason="old")
-    history = (supposed("h", 0.2), supposed("i", 0.1), checked("h", "refuted"), checked("i", "inconclusive"), contested)
-    for seq, event in enumerate((*history, checked("i", "confirmed"), revised, rejected("x")), 1):
+    for seq, event in enumerate(events, 1):
         attention.apply(recorded(event, seq))
-    state = [(i.source_type, i.resolved_at is None) for i in attention.queue([], NOW)]
-    assert state == [
+    return [(i.source_type, i.resolved_at is None) for i in attention.queue([], NOW)]
+
+
+def test_attention_is_raised_and_resolved() -> None:
+    history = (supposed("h", 0.2), supposed("i", 0.1), checked("h", "refuted"), checked("i", "inconclusive"))
+    assert asked_about(*history, checked("i", "confirmed"), rejected("x")) == [
         ("proposal_timeout", True),
         ("failed_check", True),
-        ("stale_belief", True),
-        ("contested_belief", False),
         ("failed_check", False),
     ]
-    assert attention.uncertainties(5) == ()
+
+
+def test_a_contradiction_is_asked_about_until_one_side_is_over() -> None:
+    confirmed = BeliefConfirmed(swarm="s", persona="q", by="q", claim="c", confidence=0.9, review_after=NOW, **ON_B)
+    settled = msgspec.structs.replace(STALE, status="active", settled=True)
+    assert asked_about(CONTESTED) == [("contested_belief", True)]
+    assert asked_about(CONTESTED, confirmed) == [("contested_belief", True)]
+    assert asked_about(CONTESTED, STALE) == [("contested_belief", True), ("stale_belief", True)]
+    assert asked_about(CONTESTED, settled) == [("contested_belief", False)]
+    assert asked_about(CONTESTED, ARCHIVED) == [("contested_belief", False)]
+    assert asked_about(STALE, confirmed) == [("stale_belief", False)]
+    assert asked_about(STALE, ARCHIVED) == [("stale_belief", False)]
 
 
 def test_a_proposal_past_its_deadline_asks_for_attention_by_itself() -> None:
@@ -434,13 +461,18 @@ def test_a_proposal_past_its_deadline_asks_for_attention_by_itself() -> None:
 
 def test_a_belief_gathers_who_confirms_and_who_contests() -> None:
     beliefs = Beliefs()
-    contested = BeliefContested(swarm="s", persona="r", belief_id="b", claim="no")
-    revised = BeliefRevised(swarm="s", persona="p", belief_id="b", confidence=0.1, status="invalidated")
-    for seq, event in enumerate((believed("b"), believed("b", "q", 0.8), contested, revised, contested), 1):
+    confirmed = BeliefConfirmed(swarm="s", persona="q", by="q", claim="c", confidence=0.8, review_after=NOW, **ON_B)
+    for seq, event in enumerate((believed("b"), confirmed, CONTESTED, believed("c", "r"), CONTESTED), 1):
         beliefs.apply(recorded(event, seq))
-    (belief,) = beliefs.select()
+    belief = beliefs.by_id["b"].belief
     assert (belief.asserted_by, belief.confirmed_by, belief.contested_by) == ("p", ("q",), ("r",))
-    assert (belief.confidence, belief.status) == (0.1, "invalidated")
+    assert (belief.confidence, belief.status, belief.contradicts) == (0.3, "active", ("c",))
+    over = msgspec.structs.replace(ARCHIVED, belief_id="c", persona="r", by="r")
+    beliefs.apply(recorded(over, 9))
+    assert beliefs.by_id["b"].belief.contradicts == ()
+    assert (beliefs.by_id["c"].belief.status, beliefs.by_id["c"].valid_to) == ("archived", NOW)
+    assert [b.id for b in beliefs.select("active", swarm="s")] == ["b"]
+    assert beliefs.select(swarm="t") == []
 
 
 def test_a_flood_of_thoughts_pushes_no_decision_out_of_the_journal() -> None:

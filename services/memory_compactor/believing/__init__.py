@@ -1,0 +1,1 @@
+"""What swarms believe: from confirmed hypotheses of personas that share, by the words of others, until it is old."""
