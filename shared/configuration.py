@@ -111,6 +111,11 @@ def missing(process: str, settings: Settings) -> list[str]:
         "policy_gate": {"verdict.seed": "the gate signs its verdicts with the nkey seed in it"},
         "actuator": {"verdict.keys": "list the public nkeys of the policy gates to be believed"},
         "memory_compactor": {"s3.endpoint": "it is the host:port of an S3 store; snapshots need one"},
+        "bucket": {
+            "s3.endpoint": "it is where the MinIO is",
+            "s3.access_key": "it is the store's root, who makes users",
+            "s3.secret_key": "it is the root's",
+        },
         "persona_runner": dict.fromkeys(
             ("model.url", "model.name") if settings.thinker == "model" else (), "SWARM_THINKER=model needs it"
         ),

@@ -434,9 +434,10 @@ READS: dict[str, tuple[str, ...]] = {
     "meta_orchestrator": (*_CORE, "global"),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store"),
+    "bucket": ("s3",),
     "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),
 }
-"""What each process is told: settings and whole sections. All the services of the catalog, what declares the streams, and `swarm up`."""
+"""What each process is told: settings and whole sections. All the services of the catalog, what declares the streams, what makes memory's bucket, and `swarm up`."""
 
 
 def reads(process: str, key: str) -> bool:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from services.supervisor.secrets import keyring
-from services.supervisor.secrets.keyring import BROKER, INDEX, STORE
+from services.supervisor.secrets.keyring import BROKER, BUCKET, INDEX, STORE
 from services.supervisor.secrets.keys import ensure_secret, write_private
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, SYSTEM, BrokerConfig
 from shared.configuration import load
@@ -25,7 +25,7 @@ BROKERS, ROUTES = ("nats", "nats-2", "nats-3"), 6222
 """The brokers of compose.cluster.yaml, and the port they find each other on."""
 PEOPLE = {"operator": ("read", "control"), "approver": ("read", "approve")}
 """Tokens of the API that are made, and what they may: who feeds a swarm is not who approves what it proposes."""
-HOLDERS = (BROKER, BOOTSTRAP, OPERATOR, SYSTEM, STORE, INDEX, *SERVICES)
+HOLDERS = (BROKER, BOOTSTRAP, OPERATOR, SYSTEM, STORE, BUCKET, INDEX, *SERVICES)
 
 
 def deliver(root: Path) -> None:

@@ -344,7 +344,7 @@ class Mesh:
         )
         keyring.configure(self.places.keys, config)
         if self.options.s3:
-            object_store.configure(self.data / "s3", self.places.keys / keyring.STORE)
+            object_store.configure(self.data / "s3", self.places.keys / keyring.STORE, plan.BUCKET)
 
     def _write_record(self, *, stopped: bool = False) -> None:
         running = {name: child.pid for name, child in self.children.items()}

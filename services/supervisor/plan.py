@@ -176,7 +176,7 @@ def s3(places: Places, ports: Mapping[str, int]) -> Spec:
     folder = places.data / "s3"
     return Spec(
         name=S3,
-        argv=object_store.command(places.weed, folder, places.keys / STORE / "s3.json", ports),
+        argv=object_store.command(places.weed, folder, places.keys / STORE / "s3.json", ports, bucket=BUCKET),
         env=_base(places),
         cwd=str(folder),
         ready_url=f"http://127.0.0.1:{ports['s3_s3']}/",

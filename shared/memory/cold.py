@@ -47,6 +47,31 @@ _RETRIES = urllib3.Retry(
 )
 
 
+def address(endpoint: str, *, secure: bool) -> tuple[str, bool]:
+    """Host and port of `http://host:port`, `https://host:port` or `host:port`, which `secure` tells apart, and whether it is asked over TLS.
+
+    Raises `ValueError` for what is none.
+    """
+    scheme, split, rest = endpoint.rpartition("://")
+    if split and scheme not in ("http", "https"):
+        raise ValueError(f"endpoint {endpoint!r} is to begin with http:// or https://, or to be host:port")
+    return rest.rstrip("/"), scheme == "https" if split else secure
+
+
+def transport(ca_file: str) -> urllib3.PoolManager:
+    """Connections that wait as told above, to whom `ca_file` or else this machine believes. Raises `ValueError`."""
+    try:
+        trust = ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise ValueError(f"ca_file {ca_file}: {error.strerror or error}; want certificates in PEM") from error
+    timeout = urllib3.Timeout(connect=2, read=10)
+    return urllib3.PoolManager(timeout=timeout, maxsize=_THREADS, retries=_RETRIES, ssl_context=trust)
+
+
+class _NoBucket(MinioException):
+    """Who has a key for one bucket only waits until somebody has made it."""
+
+
 class S3Cold:
     """A `ColdStore` in one bucket, which is made when it is missing. The first use connects.
 
@@ -67,26 +92,14 @@ class S3Cold:
         path_style: bool = True,
         versioning: bool = True,
     ) -> None:
-        scheme, split, rest = endpoint.rpartition("://")
-        if split and scheme not in ("http", "https"):
-            raise ValueError(f"endpoint {endpoint!r} is to begin with http:// or https://, or to be host:port")
-        try:
-            trust = ssl.create_default_context(cafile=ca_file or None)
-        except OSError as error:
-            raise ValueError(f"ca_file {ca_file}: {error.strerror or error}; want certificates in PEM") from error
-        http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=2, read=10),
-            maxsize=_THREADS,
-            retries=_RETRIES,
-            ssl_context=trust,
-        )
+        host, secure = address(endpoint, secure=secure)
         self._client = minio.Minio(
-            rest.rstrip("/"),
+            host,
             access_key=access_key,
             secret_key=secret_key,
-            secure=scheme == "https" if split else secure,
+            secure=secure,
             region=region,
-            http_client=http,
+            http_client=transport(ca_file),
         )
         if path_style:
             self._client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
@@ -126,6 +139,8 @@ class S3Cold:
             if not self._client.bucket_exists(self._bucket):
                 self._client.make_bucket(self._bucket)
         except S3Error as error:
+            if error.code == "AccessDenied":
+                raise _NoBucket("it is not there, or not for this key, which may not make it") from error
             if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):  # another service was first
                 raise
         if self._versioning:

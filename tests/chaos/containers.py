@@ -101,7 +101,8 @@ class Compose:
             "init": True,
         }
         held = {"mem_limit": "2g"}  # what is on its disk is in its memory here
-        return {**told, SINK: sink, **overrides, "nats": {**overrides.get("nats", {}), **held}}
+        more = {name: {**told.get(name, {}), **row} for name, row in overrides.items()}
+        return {**told, SINK: sink, **more, "nats": {**more.get("nats", {}), **held}}
 
     async def run(self, *words: str, timeout_s: float = 600.0, check: bool = True) -> str:
         """What the command said on stdout. Raises `ComposeFailed`."""
@@ -136,6 +137,15 @@ class Compose:
         """A secret of a holder, read by a container that is gone right after."""
         words = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "cat", service, f"/keys/{name}")
         return (await self.run(*words, timeout_s=120)).strip()
+
+    async def remove_volume(self, volume: str) -> None:
+        """A volume of the project whose containers are gone, with what is on it. Raises `ComposeFailed`."""
+        removing = await asyncio.create_subprocess_exec(
+            "docker", "volume", "rm", f"{self.name}_{volume}", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await removing.communicate()
+        if removing.returncode != 0:
+            raise ComposeFailed(f"volume {volume} stays: {said.decode()[-500:]}")
 
     async def state(self) -> dict[str, State]:
         """Every container of the project by name."""

@@ -4,7 +4,8 @@
                      core-secret          CORE; keys dedup ids
                      verdict-seed         the gate's replicas; signs verdicts, and nothing else: the broker's login is another key's
     <root>/actuator/verdict-keys          public keys of gates, each with the time it is good for
-    <root>/s3, qdrant                     the stores' side of the secrets of memory
+    <root>/s3, qdrant                     the stores' side of the secrets of memory; in s3 also its root's, root-access and root-secret
+    <root>/bucket                         root's and memory's, for what makes memory a user of the store
     <root>/bootstrap, operator, sys       seeds of the roles
     <root>/nats/nats.conf, broker.json    the broker's configuration and what it is made of: public keys only
                accounts.conf              who may do what, of that; for a broker whose configuration is somebody else's
@@ -27,18 +28,20 @@ from shared.broker import BrokerConfig, accounts, render, service_of
 from shared.contracts.services import SERVICES
 from shared.crypto import VerdictKey, new_seed, public_key, verdict_keys
 
-BROKER, STORE, INDEX = "nats", "s3", "qdrant"
+BROKER, STORE, INDEX, BUCKET = "nats", "s3", "qdrant", "bucket"
 VERDICT, CORE_SECRET = "verdict", "core-secret"
 GATE, ACTUATOR = "policy_gate", "actuator"
 SHARED: dict[str, tuple[int, str, tuple[str, ...]]] = {
     CORE_SECRET: (32, "core.secret", ()),
-    "s3-access": (10, "s3.access_key", (STORE,)),
-    "s3-secret": (24, "s3.secret_key", (STORE,)),
+    "s3-access": (10, "s3.access_key", (STORE, BUCKET)),
+    "s3-secret": (24, "s3.secret_key", (STORE, BUCKET)),
+    "root-access": (10, "", (STORE, BUCKET)),
+    "root-secret": (24, "", (STORE, BUCKET)),
     "qdrant-key": (24, "qdrant.api_key", (INDEX,)),
 }
-"""Random texts by their file: how many bytes, which setting they are, and who holds them beside the services that are told it."""
-LOCAL = tuple(name for name in SHARED if name != "qdrant-key")
-"""Those of a mesh with the embedded index."""
+"""Random texts by their file: how many bytes, which setting of services they are, and who holds them beside those that are told it."""
+LOCAL = (CORE_SECRET, "s3-access", "s3-secret")
+"""Those of a mesh with the embedded stores, which have one user: memory."""
 
 
 class KeysError(Exception):

@@ -31,30 +31,41 @@ _GRPC_PARTS = (*_HTTP_PARTS, "s3", "admin", "worker", "client")
 
 
 def command(
-    binary: str, folder: Path, identities: Path, ports: Mapping[str, int], *, listen: str = str(ADDRESS)
+    binary: str,
+    folder: Path,
+    identities: Path,
+    ports: Mapping[str, int],
+    *,
+    bucket: str,
+    listen: str = str(ADDRESS),
 ) -> tuple[str, ...]:
     """It runs in `folder`, where it finds `security.toml`. Its gRPC ports are said too, or it would take each port + 10000.
 
-    `listen` is the address it takes connections on; its parts speak to each other over the loopback all the same.
+    `bucket` is made by itself, for nobody who comes through its door may. `listen` is the address it takes connections on; its parts
+    speak to each other over the loopback all the same.
     """
     flags = [f"-{name.removeprefix('s3_')}.port={ports[name]}" for name in S3_PORTS]
     flags += [f"-{name.removeprefix('s3_')}.port.grpc={ports[f'{name}_grpc']}" for name in S3_PORTS]
-    at = (f"-dir={folder}", f"-ip={ADDRESS}", f"-ip.bind={listen}", f"-s3.config={identities}")
+    at = (f"-dir={folder}", f"-ip={ADDRESS}", f"-ip.bind={listen}", f"-s3.config={identities}", f"-bucket={bucket}")
     off = ("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
     # Its own log files are kept small and in its folder; it would write up to 1.8 GB each to the temporary folder.
     log = (f"-logdir={folder}", "-log_max_size_mb=8", "-log_max_files=2")
     return (binary, *log, "mini", *at, *flags, *off)
 
 
-def configure(folder: Path, keys: Path) -> Path:
-    """Make its secrets below `keys`, once, and write what it reads there and in `folder`; the file with its identities."""
+def configure(folder: Path, keys: Path, bucket: str) -> Path:
+    """Make its secrets below `keys`, once, and write what it reads there and in `folder`; the file with its identities.
+
+    Through its door comes memory alone, and to this one bucket: it may make no other, nor end it. (It has no finer word for writing: who
+    may add an object may delete one; the bucket keeps what was deleted.)
+    """
     access, secret = ensure_secret(keys / "s3-access", length=10), ensure_secret(keys / "s3-secret", length=24)
     seed = bytes.fromhex(ensure_secret(keys / "s3-inner", length=32))
     write_private(keys / "s3-inner.key", private_key(seed))
     write_private(keys / "s3-inner.crt", certificate(seed, name="object store", address=ADDRESS))
     write_private(folder / "security.toml", _security(keys / "s3-inner.crt", keys / "s3-inner.key"))
     credentials = [{"accessKey": access, "secretKey": secret}]
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    actions = [f"{action}:{bucket}" for action in ("Read", "Write", "List")]
     identities = {"identities": [{"name": "memory", "credentials": credentials, "actions": actions}]}
     write_private(keys / "s3.json", msgspec.json.encode(identities).decode())
     return keys / "s3.json"

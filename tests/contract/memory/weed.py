@@ -11,6 +11,8 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from services.supervisor.mesh import find_binary
 from services.supervisor.running.ports import S3_GRPC, S3_PORTS, choose
 from services.supervisor.running.processes import die_with_parent
@@ -19,6 +21,9 @@ from services.supervisor.stores.object_store import command, configure
 
 _ANYBODY = ssl._create_unverified_context()  # it only looks whether somebody is there
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret-key"
+"""Of who may do everything, here alone."""
+BUCKET, MEMORY_ACCESS, MEMORY_SECRET = "swarm", "memory-access", "memory-secret-key"
+"""As a mesh has them."""
 
 
 class Weed:
@@ -31,14 +36,21 @@ class Weed:
         self.endpoint = f"127.0.0.1:{self.ports['s3_s3']}"
         keys = folder / "keys"
         private_folder(keys)
-        write_private(keys / "s3-access", ACCESS_KEY)
-        write_private(keys / "s3-secret", SECRET_KEY)
-        self.identities = configure(folder, keys)
+        write_private(keys / "s3-access", MEMORY_ACCESS)
+        write_private(keys / "s3-secret", MEMORY_SECRET)
+        self.identities = configure(folder, keys, BUCKET)
+        self._add_root()
         self.process: subprocess.Popen[bytes] | None = None
+
+    def _add_root(self) -> None:
+        known = msgspec.json.decode(self.identities.read_bytes())
+        credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+        known["identities"].append({"name": "root", "credentials": credentials, "actions": ["Admin"]})
+        write_private(self.identities, msgspec.json.encode(known).decode())
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            (*command(find_binary("weed"), self.folder, self.identities, self.ports), *self._door),
+            (*command(find_binary("weed"), self.folder, self.identities, self.ports, bucket=BUCKET), *self._door),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent(os.getpid()),

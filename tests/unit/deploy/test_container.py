@@ -178,6 +178,17 @@ def test_every_holder_has_what_is_its_own_and_nobody_elses(tmp_path: Path) -> No
     assert before == {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
 
 
+def test_the_object_stores_root_keys_are_nobodys_but_its_own_and_what_makes_its_user(tmp_path: Path) -> None:
+    holders.deliver(tmp_path)
+    for root, memory in (("root-access", "s3-access"), ("root-secret", "s3-secret")):
+        key = (tmp_path / "s3" / root).read_text()
+        assert {"s3", "bucket"} == {file.parent.name for file in tmp_path.rglob("*") if file.is_file() and key in file.read_text()}
+        assert key != (tmp_path / "memory_compactor" / memory).read_text() == (tmp_path / "bucket" / memory).read_text()
+    told = services("compose.yaml")
+    assert {"minio", "bucket"} == {name for name, row in told.items() if "/keys/root-secret" in row.get("environment", {}).values()}
+    assert told["bucket"]["restart"] == "on-failure:10", "it ends"
+
+
 def test_a_stranger_on_their_network_is_no_broker(tmp_path: Path) -> None:
     holders.deliver(tmp_path)
     told = (tmp_path / "nats" / "cluster.conf").read_text()
