@@ -197,7 +197,7 @@ class S3(Section, frozen=True, kw_only=True):
     secret_key: Secret = ""
     """Its secret."""
     bucket: str = "swarm"
-    """Made when it is not there."""
+    """Made when it is not there, by whoever may make it."""
     secure: bool = False
     """Whether an `endpoint` without `http://` or `https://` is asked over TLS."""
     ca_file: str = ""
@@ -274,7 +274,7 @@ class Placement(Section, frozen=True, kw_only=True):
     serves: str = ""
     """The only swarms a runner serves, comma-separated; empty is all that no other is named for. Its key must be one for these."""
     groups: str = ""
-    """For the governor, which runners serve some swarms only: `persona_runner-2=alpha+beta,persona_runner-3=gamma`."""
+    """For the governor, and what makes keys, which runners serve some swarms only: `persona_runner-2=alpha+beta,persona_runner-3=gamma`."""
     lease_ttl_s: Positive = 3
     """A runner that says nothing for so long has lost its share."""
 
@@ -435,9 +435,11 @@ READS: dict[str, tuple[str, ...]] = {
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store"),
     "bucket": ("s3",),
+    "keys": ("store.bytes", "placement.groups"),
     "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),
 }
-"""What each process is told: settings and whole sections. All the services of the catalog, what declares the streams, what makes memory's bucket, and `swarm up`."""
+"""What each process is told: settings and whole sections. All the services of the catalog, what declares the streams, what makes
+memory's bucket and everybody's keys in containers, and `swarm up`."""
 
 
 def reads(process: str, key: str) -> bool:

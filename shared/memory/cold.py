@@ -48,7 +48,7 @@ _RETRIES = urllib3.Retry(
 
 
 def address(endpoint: str, *, secure: bool) -> tuple[str, bool]:
-    """Host and port of `http://host:port`, `https://host:port` or `host:port`, which `secure` tells apart, and whether it is asked over TLS.
+    """Host and port, and whether it is asked over TLS: `http://host:port`, `https://host:port`, or `host:port` and `secure`.
 
     Raises `ValueError` for what is none.
     """
@@ -73,10 +73,9 @@ class _NoBucket(MinioException):
 
 
 class S3Cold:
-    """A `ColdStore` in one bucket, which is made when it is missing. The first use connects.
+    """A `ColdStore` in one bucket, which is made when it is missing and may be made with this key. The first use connects.
 
-    `endpoint` is `http://host:port`, `https://host:port`, or `host:port`, which `secure` tells apart. Raises `ValueError` for what is none,
-    and for a `ca_file` that cannot be used.
+    Raises `ValueError` for what is no endpoint, and for a `ca_file` that cannot be used.
     """
 
     def __init__(

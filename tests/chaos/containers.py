@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.supervisor.running.ports import choose
+from services.supervisor.running.ports import choose, is_free
 from shared.configuration import VARIABLES
 from shared.contracts.services import SERVICES
 from shared.settings import reads
@@ -73,9 +73,12 @@ class Compose:
         brokers: Sequence[str] = ("nats",),
     ) -> None:
         ports = choose(("api", "nats"), host="127.0.0.1")
+        while not is_free("127.0.0.1", ports["api"] + 1):  # a second gateway's
+            ports = choose(("api", "nats"), host="127.0.0.1")
         self.name, self.folder, self.counts = name, folder, dict(counts or {})
         self.brokers = brokers
-        self.env = {**os.environ, "API_PORT": str(ports["api"]), "NATS_PORT": str(ports["nats"]), **env}
+        told = {"API_PORT": ports["api"], "API_PORTS": f"{ports['api']}-{ports['api'] + 1}", "NATS_PORT": ports["nats"]}
+        self.env = {**os.environ, **{name: str(value) for name, value in told.items()}, **env}
         self.api_url, self.nats_url = f"http://127.0.0.1:{ports['api']}", f"nats://127.0.0.1:{ports['nats']}"
         override = folder / "override.yaml"
         wanted = json.dumps(
@@ -140,9 +143,8 @@ class Compose:
 
     async def remove_volume(self, volume: str) -> None:
         """A volume of the project whose containers are gone, with what is on it. Raises `ComposeFailed`."""
-        removing = await asyncio.create_subprocess_exec(
-            "docker", "volume", "rm", f"{self.name}_{volume}", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
+        words = ("docker", "volume", "rm", f"{self.name}_{volume}")
+        removing = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
         _, said = await removing.communicate()
         if removing.returncode != 0:
             raise ComposeFailed(f"volume {volume} stays: {said.decode()[-500:]}")

@@ -177,7 +177,7 @@ def test_every_default_is_one_that_may_be_given() -> None:
 
 
 def test_every_service_has_its_row_and_every_setting_somebody_who_reads_it() -> None:
-    assert {*SERVICES, "bootstrap", "bucket", "supervisor"} == set(READS)
+    assert {*SERVICES, "bootstrap", "bucket", "keys", "supervisor"} == set(READS)
     assert [] == [key for key in KEYS if not any(reads(process, key) for process in READS)]
     known = {*KEYS, *(key.partition(".")[0] for key in KEYS)}
     assert [] == [row for rows in READS.values() for row in rows if row not in known]

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import urllib3
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException
 from minio.minioadmin import MinioAdmin
 

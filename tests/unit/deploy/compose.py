@@ -13,10 +13,11 @@ _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(?::-([^}]*))?\}")
 
 
 class _Loader(yaml.SafeLoader):
-    """`!reset` takes away what the first file has."""
+    """`!reset` takes away what the first file has, `!override` takes the place of it, as every list but mounts does here."""
 
 
 _Loader.add_constructor("!reset", lambda loader, node: None)
+_Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
 
 
 def text(name: str) -> str:

@@ -12,11 +12,12 @@ import pytest
 
 from shared.configuration import VARIABLES
 from shared.contracts.services import SERVICES
+from shared.placement import groups_of
 from shared.settings import READS, reads, variable
 from tests.unit.deploy.compose import ROOT, command_of, load, mounts, services, text, variables
 
-FILES = ("compose.yaml", "compose.embedded.yaml", "compose.cluster.yaml")
-MESHES = (("compose.yaml",), ("compose.yaml", "compose.embedded.yaml"), ("compose.yaml", "compose.cluster.yaml"))
+FILES = ("compose.yaml", "compose.embedded.yaml", "compose.cluster.yaml", "compose.serve.yaml")
+MESHES = (("compose.yaml",), *(("compose.yaml", file) for file in FILES[1:]))
 OURS = "perpetual-persona-swarms:"
 
 
@@ -73,9 +74,9 @@ def test_whoever_stays_is_started_again_and_looked_at() -> None:
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=" ".join)
-@pytest.mark.parametrize("process", [*SERVICES, "bootstrap"])
+@pytest.mark.parametrize("process", [*SERVICES, "bootstrap", "bucket", "keys"])
 def test_a_process_is_told_only_settings_it_reads(mesh: tuple[str, ...], process: str) -> None:
-    told = services(*mesh)[process]["environment"]
+    told = services(*mesh).get(process, {}).get("environment", {})
     assert [] == [name for name in told if name not in VARIABLES or not reads(process, VARIABLES[name])]
     held = ("/keys/", "/run/secrets/")
     assert [] == [n for n, v in told.items() if n.endswith("_FILE") and not v.startswith(held)]
@@ -108,9 +109,25 @@ def test_nobody_sees_anothers_keys(mesh: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_in_a_cluster_there_are_as_many_of_a_service_as_its_row_allows(service: str) -> None:
     row = services("compose.yaml", "compose.cluster.yaml")[service]
-    # of what folds the log for itself there is one, for its port is this machine's
-    assert {"one": 1, "each": 1, "shared": 2, "sharded": 3}[SERVICES[service].replicas] == row.get("scale", 1)
+    assert {"one": 1, "each": 2, "shared": 2, "sharded": 3}[SERVICES[service].replicas] == row.get("scale", 1)
     assert row["environment"]["SWARM_STORE_REPLICAS"] == "3"
+    ports = [port.split(":")[-2] for port in row.get("ports", [])]
+    room = [int(last) - int(first) + 1 for first, last in (port.split("-") for port in ports)]
+    assert all(count >= row.get("scale", 1) for count in room), "each has a port of this machine"
+
+
+def test_a_runner_of_some_swarms_has_the_one_key_for_them_and_the_governor_knows() -> None:
+    rows = services("compose.yaml", "compose.serve.yaml")
+    (told,) = {rows[name]["environment"]["SWARM_PLACEMENT_GROUPS"] for name in ("keys", "governor")}
+    runners = {name: row for name, row in rows.items() if "SWARM_PLACEMENT_SERVES" in row.get("environment", {})}
+    served = {
+        (f"persona_runner-{name.rpartition('_')[2]}", tuple(row["environment"]["SWARM_PLACEMENT_SERVES"].split(",")))
+        for name, row in runners.items()
+    }
+    assert served == {(f"persona_runner-{s[1:]}", swarms) for swarms, slots in groups_of(told).items() for s in slots}
+    for name, _ in served:
+        (source, _), volume = mounts(runners[name.replace("-", "_")])["/keys"], f"/volumes/{name}"
+        assert source == mounts(rows["keys"])[volume][0]
 
 
 def test_only_memory_reaches_its_stores_and_only_two_doors_are_open_on_this_machine() -> None:

@@ -18,11 +18,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from services.supervisor import holders
-from shared.broker import ROLES
+from shared.broker import ROLES, BrokerConfig
 from shared.contracts.services import SERVICES
+from shared.crypto import public_key
 from tests.unit.deploy.compose import ROOT, services
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -178,14 +180,46 @@ def test_every_holder_has_what_is_its_own_and_nobody_elses(tmp_path: Path) -> No
     assert before == {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
 
 
+def test_a_runner_of_some_swarms_has_a_seed_that_no_other_runner_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holders.deliver(tmp_path)
+    before = (tmp_path / "persona_runner" / "persona_runner-16.nk").read_text()
+    monkeypatch.setenv("SWARM_PLACEMENT_GROUPS", "persona_runner-16=beta+alpha")
+    for _ in range(2):
+        assert "persona_runner-16" in holders.deliver(tmp_path)
+        (own,) = (tmp_path / "persona_runner-16").iterdir()
+        assert before == own.read_text(), "who is served changes, not who it is"
+        rest = {file.name for file in (tmp_path / "persona_runner").iterdir()}
+        assert {f"persona_runner-{n}.nk" for n in range(1, 16)} == rest
+    config = msgspec.json.decode((tmp_path / "nats" / "broker.json").read_bytes(), type=BrokerConfig)
+    assert config.serves == {"persona_runner-16": ("alpha", "beta")}
+    assert config.keys["persona_runner-16"] == public_key(before)
+
+
+@pytest.mark.parametrize(
+    "groups", ["persona_runner-17=alpha", "persona_runner-1", "persona_runner-1=a,persona_runner-2=a+b"]
+)
+def test_runners_that_cannot_be_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str) -> None:
+    monkeypatch.setenv("SWARM_PLACEMENT_GROUPS", groups)
+    monkeypatch.setattr(sys, "argv", ["holders", str(tmp_path)])
+    with pytest.raises(SystemExit, match="keys: SWARM_PLACEMENT_GROUPS: "):
+        holders.main()
+    assert [] == [*tmp_path.iterdir()], "nothing is made"
+
+
 def test_the_object_stores_root_keys_are_nobodys_but_its_own_and_what_makes_its_user(tmp_path: Path) -> None:
     holders.deliver(tmp_path)
     for root, memory in (("root-access", "s3-access"), ("root-secret", "s3-secret")):
         key = (tmp_path / "s3" / root).read_text()
-        assert {"s3", "bucket"} == {file.parent.name for file in tmp_path.rglob("*") if file.is_file() and key in file.read_text()}
+        assert {"s3", "bucket"} == {
+            file.parent.name for file in tmp_path.rglob("*") if file.is_file() and key in file.read_text()
+        }
         assert key != (tmp_path / "memory_compactor" / memory).read_text() == (tmp_path / "bucket" / memory).read_text()
     told = services("compose.yaml")
-    assert {"minio", "bucket"} == {name for name, row in told.items() if "/keys/root-secret" in row.get("environment", {}).values()}
+    assert {"minio", "bucket"} == {
+        name for name, row in told.items() if "/keys/root-secret" in row.get("environment", {}).values()
+    }
     assert told["bucket"]["restart"] == "on-failure:10", "it ends"
 
 
@@ -226,8 +260,7 @@ def test_keys_are_made_where_only_the_holders_folders_can_be_written(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_a_holder_may_read_its_folder_and_change_nothing(tmp_path: Path) -> None:
     (tmp_path / "data" / "nats").mkdir(parents=True)
-    holders.deliver(tmp_path)
-    holders.give(tmp_path, 10001)
+    holders.give(tmp_path, holders.deliver(tmp_path), 10001)
     seed = (tmp_path / "verifier" / "verifier-1.nk").stat()
     assert (10001, 0o400) == (seed.st_uid, stat.S_IMODE(seed.st_mode))
     assert stat.S_IMODE((tmp_path / "verifier").stat().st_mode) == 0o500
