@@ -150,8 +150,9 @@ class Compose:
             raise ComposeFailed(f"volume {volume} stays: {said.decode()[-500:]}")
 
     async def state(self) -> dict[str, State]:
-        """Every container of the project by name."""
-        ids = (await self.run("ps", "-a", "-q")).split()
+        """Every container of the project by name. Raises `ComposeFailed` when there is none."""
+        if not (ids := (await self.run("ps", "-a", "-q")).split()):
+            raise ComposeFailed("there are no containers")
         said = await asyncio.create_subprocess_exec("docker", "inspect", *ids, stdout=asyncio.subprocess.PIPE)
         out, _ = await said.communicate()
         return {c.Name.strip("/"): State.of(c) for c in msgspec.json.decode(out, type=list[_Inspected])}

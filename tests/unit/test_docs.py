@@ -13,7 +13,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((RO
 
 def test_decisions_have_one_number_each_and_their_title_says_it() -> None:
     decisions = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-    assert list(range(1, len(decisions) + 1)) == [int(page.name[:4]) for page in decisions]
+    numbers = [int(page.name[:4]) for page in decisions]
+    assert sorted(set(numbers)) == numbers
     for page in decisions:
         assert page.read_text().startswith(f"# {int(page.name[:4])}. "), page.name
 

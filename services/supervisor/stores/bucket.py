@@ -71,6 +71,7 @@ def _let_in(admin: MinioAdmin, bucket: str, access: str, secret: str) -> str | N
     """Why it could not be done. A user without a policy may do nothing, so at no moment may one do more than it says."""
     name = f"memory-{bucket}"
     try:
+        admin.policy_list()  # what is no MinIO refuses to be read so; written to, it may take it for an object
         admin.policy_add(name, policy=policy(bucket))
         admin.user_add(access, secret)
         admin.policy_set(name, user=access)
