@@ -22,6 +22,7 @@ from shared.broker import OPERATOR, inbox_prefix
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import CognitionStopped
 from shared.contracts.ids import utc_now
+from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 
@@ -131,7 +132,7 @@ async def test_swarm_up_says_where_everything_is_and_a_signal_ends_all_of_it(tmp
         assert record is not None
         assert (said["ready"], said["api_url"], record.pid) == (True, record.api_url, up.pid)
         children = [psutil.Process(p.pid) for p in record.processes.values()]
-        assert len(children) == 9
+        assert len(children) == len(SERVICES) + 2, "and the broker and the object store"
         await _asks_the_mesh(data, record.operator_seed_file)
         up.send_signal(signal.SIGTERM)
         async with asyncio.timeout(40):

@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,11 +34,13 @@ from shared.log.backup import Taken
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.memory.cold import S3Cold
+from shared.memory.port import ColdUnavailable
 from shared.runtime.halting import say_went_back
 
 VERSION = 1
 LOG, STREAMS = "SWARM", ("SWARM", "DEAD", "KV_policies")
 MANIFEST = "manifest.json"
+BUCKET_S = 30.0
 _HOLDER = "memory_compactor"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BESIDE = ".restoring"
@@ -193,7 +196,12 @@ async def _take_objects(data: Path, url: str, folder: Path) -> dict[str, str]:
 
 async def _put_objects(mesh: Mesh, folder: Path, objects: Mapping[str, str]) -> None:
     cold = cold_of(mesh.data / "keys", f"127.0.0.1:{mesh.ports['s3_s3']}")
+    until = time.monotonic() + BUCKET_S
     try:
+        while (why := await cold.problem()) is not None:  # the store answers before it has made its bucket
+            if time.monotonic() > until:
+                raise ColdUnavailable(why)
+            await asyncio.sleep(0.1)
         for key, digest in objects.items():
             await cold.put(key, await asyncio.to_thread((folder / digest).read_bytes))
     finally:
