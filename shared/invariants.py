@@ -19,6 +19,7 @@ from shared.contracts.events import (
     ApprovalGranted,
     ApprovalRequested,
     BudgetGranted,
+    BudgetLimited,
     BudgetSettled,
     CheckRequested,
     CheckResult,
@@ -41,18 +42,22 @@ from shared.contracts.events import (
     ThoughtGenerated,
     ThoughtSealed,
 )
+from shared.contracts.ids import EVERYONE
 from shared.placement import Placements
 
 _HOLDS = {TargetHeld: "target.held", TargetFreed: "target.freed"}
-_FIELDS = ("tokens", "compute_ms", "actions")
+_FIELDS = ("tokens", "compute_ms", "actions", "cost_microusd")
+_MOST = 2**53
+_WINDOWS = 8
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The swarm-wide limits the log was written under."""
+    """The limits the log was written under. `swarm_per_minute` held for each swarm until shares were written."""
 
     swarm_per_minute: Credits
     actions_per_minute: int
     lifetime_children: int
+    global_per_minute: Credits = Credits(tokens=_MOST, compute_ms=_MOST, actions=_MOST, cost_microusd=_MOST)
 
 
 class Life(msgspec.Struct):
@@ -86,6 +91,42 @@ class _Grant(msgspec.Struct):
     open: bool = True
 
 
+class _Shares:
+    """What each swarm may spend a minute, and the most it might in each of the last minutes: a share that it had when one began, or
+    was given in it."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, Credits] = {}
+        self.window = 0
+        self._most: dict[int, dict[str, dict[str, int]]] = {}
+
+    def write(self, event: BudgetLimited) -> None:
+        if event.window > self.window:
+            self.window = event.window
+            self._most[event.window] = {swarm: _amounts(credits) for swarm, credits in self.written.items()}
+            for old in [w for w in self._most if w <= event.window - _WINDOWS]:
+                del self._most[old]
+        self.written[event.swarm] = event.credits
+        most, now = self._most[self.window].setdefault(event.swarm, {}), _amounts(event.credits)
+        self._most[self.window][event.swarm] = {field: max(now[field], most.get(field, 0)) for field in _FIELDS}
+
+    def most(self, swarm: str, window: int) -> dict[str, int]:
+        """The most the swarm might spend in the minute."""
+        if window > self.window:
+            return _amounts(self.written.get(swarm, Credits()))
+        known = self._most.get(max((w for w in self._most if w <= window), default=-1), {})
+        return known.get(swarm, _amounts(Credits()))
+
+    def sums(self) -> dict[str, int]:
+        """Of all swarms, in the present minute."""
+        now = self._most.get(self.window, {}).values()
+        return {field: sum(most[field] for most in now) for field in _FIELDS}
+
+
+def _amounts(credits: Credits) -> dict[str, int]:
+    return {field: getattr(credits, field) for field in _FIELDS}
+
+
 class Invariants:
     """Feed it with `absorb`; read `violations`, `histories_forked`, `budget_overshoot` and `unfinished()`."""
 
@@ -101,6 +142,7 @@ class Invariants:
         self._grants: dict[str, _Grant] = {}
         self._charged: dict[tuple[str, str, int], list[int]] = {}
         self._lots: dict[str, dict[tuple[str, str], int]] = {}
+        self._shares = _Shares()
         self._checks: set[str] = set()
         self._last_seq = 0
         self._placements = Placements()
@@ -146,6 +188,8 @@ class Invariants:
                 self._credits(recorded, event)
             case LotGranted():
                 self._lot(recorded, event)
+            case BudgetLimited(swarm=swarm) if swarm != EVERYONE:
+                self._share(recorded, event)
             case ProposalEvent():
                 self._proposal(recorded, event)
             case CheckResult(check_id=check):
@@ -257,6 +301,7 @@ class Invariants:
             spent = dict.fromkeys(_FIELDS, 0)
             self._grants[event.grant_id] = _Grant((event.swarm, event.persona), event.window, event.credits, spent)
             self._charge(recorded, event.swarm, event.persona, event.window, event.credits, 1)
+            self._within_share(recorded, event)
             return
         grant = self._grants.get(event.grant_id)
         if grant is None or not grant.open:
@@ -277,6 +322,23 @@ class Invariants:
         for share in event.shares:
             self._charge(recorded, event.swarm, share.persona, event.window, Credits(actions=share.actions), 1)
 
+    def _share(self, recorded: Recorded, event: BudgetLimited) -> None:
+        """Conservation: what all swarms have, or had at any time in this minute, is within the global budget."""
+        if event.window < self._shares.window:
+            self._broken(recorded, f"a share of window {event.window} after one of {self._shares.window}")
+        self._shares.write(event)
+        for field, total in self._shares.sums().items():
+            if total > (limit := getattr(self._limits.global_per_minute, field)):
+                self._broken(recorded, f"the shares of window {event.window} are {total} {field}, the limit is {limit}")
+
+    def _within_share(self, recorded: Recorded, event: BudgetGranted) -> None:
+        """A grant is within what the swarm may spend as it is given, not only within what it might before in that minute."""
+        charged, share = self._charged[event.swarm, "*", event.window], self._shares.written.get(event.swarm)
+        for i, field in enumerate(_FIELDS):
+            if share is not None and getattr(event.credits, field) and charged[i] > getattr(share, field):
+                self.budget_overshoot += 1
+                self._broken(recorded, f"{charged[i]} {field} are charged in {event.window}, the share is {share}")
+
     def _taken(self, recorded: Recorded, event: ActionClaimed) -> None:
         """A claim is one action of a lot that has one left for its persona."""
         left = self._lots.get(event.lot_id or "", {})
@@ -287,7 +349,10 @@ class Invariants:
 
     def _charge(self, recorded: Recorded, swarm: str, persona: str, window: int, credits: Credits, sign: int) -> None:
         """Conservation: what is charged to a persona is charged to all above it and to the swarm, each within its limit."""
-        accounts: list[tuple[str, Credits]] = [("*", self._limits.swarm_per_minute)]
+        share = self._limits.swarm_per_minute
+        if self._shares.written:
+            share = Credits(**self._shares.most(swarm, window))
+        accounts: list[tuple[str, Credits]] = [("*", share)]
         name: str | None = persona
         while name is not None and (found := self._personas.get((swarm, name))) is not None:
             policy = found.spawned.policy
@@ -295,14 +360,15 @@ class Invariants:
                 tokens=policy.token_budget_per_minute,
                 compute_ms=policy.compute_ms_per_minute,
                 actions=self._limits.actions_per_minute,
+                cost_microusd=_MOST,
             )
             accounts.append((name, limit))
             name = found.spawned.identity.parent_id
         for account, limit in accounts:
-            charged = self._charged.setdefault((swarm, account, window), [0, 0, 0])
+            charged = self._charged.setdefault((swarm, account, window), [0] * len(_FIELDS))
             for i, field in enumerate(_FIELDS):
                 charged[i] += sign * getattr(credits, field)
-                if sign > 0 and charged[i] > getattr(limit, field):
+                if sign > 0 and getattr(credits, field) and charged[i] > getattr(limit, field):
                     self.budget_overshoot += 1
                     self._broken(
                         recorded,

@@ -21,6 +21,7 @@ STORE_BYTES, LEAST_STORE_BYTES = 10 * 2**30, 256 * 2**20
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Credit = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
 Rate = Annotated[float, msgspec.Meta(gt=0.0, le=1e9)]
 Secret = Annotated[str, "secret"]
@@ -159,12 +160,14 @@ class Swarm(Section, frozen=True, kw_only=True):
     """Actions that may wait or be done at an actuator; more fail with `too_many_actions`."""
     spawns_per_minute: Positive = 600
     """More are `spawn.refused`, and 429."""
-    tokens_per_minute: NotNegative = 200_000
-    """What it may spend."""
-    compute_ms_per_minute: NotNegative = 600_000
-    """What it may spend."""
-    actions_per_minute: NotNegative = 120
-    """What it may do."""
+    tokens_per_minute: Credit = 200_000
+    """What it may spend at most, unless a person set another ceiling for it; within what all swarms may."""
+    compute_ms_per_minute: Credit = 600_000
+    """What it may spend at most, likewise."""
+    actions_per_minute: Credit = 120
+    """What it may do at most, likewise."""
+    cost_microusd_per_minute: Credit = 10**11
+    """What its thinking may cost at most, in millionths of a dollar, likewise; 0 lets it use no model that costs something."""
 
 
 class Persona(Section, frozen=True, kw_only=True):
@@ -177,14 +180,18 @@ class Persona(Section, frozen=True, kw_only=True):
 
 
 class Global(Section, frozen=True, kw_only=True):
-    """Limits of the whole mesh."""
+    """Limits of the whole mesh: its swarms share them by need and weight, and each has the share that is written for it."""
 
-    tokens_per_minute: NotNegative = 2_000_000
+    tokens_per_minute: Credit = 2_000_000
     """What all swarms may spend."""
-    compute_ms_per_minute: NotNegative = 6_000_000
+    compute_ms_per_minute: Credit = 6_000_000
     """What all swarms may spend."""
-    actions_per_minute: NotNegative = 1_200
+    actions_per_minute: Credit = 1_200
     """What all swarms may do."""
+    cost_microusd_per_minute: Credit = 10**12
+    """What all thinking may cost, in millionths of a dollar; 0 lets nobody use a model that costs something."""
+    swarms: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 200
+    """Swarms that may have a share of it at once; a persona of another is refused with `too_many_swarms`."""
 
 
 class S3(Section, frozen=True, kw_only=True):
@@ -413,6 +420,10 @@ _EVERY = (
     *("nats", "health", "store"),
 )
 _CORE = (*_EVERY, "core")
+_SWARM_BUDGET = (
+    *("swarm.tokens_per_minute", "swarm.compute_ms_per_minute"),
+    *("swarm.actions_per_minute", "swarm.cost_microusd_per_minute"),
+)
 _PLACEMENT = ("placement.shards", "placement.lease_ttl_s")
 READS: dict[str, tuple[str, ...]] = {
     "gateway": (
@@ -422,16 +433,15 @@ READS: dict[str, tuple[str, ...]] = {
         "cognition",
         "approval",
         "persona",
-        "swarm.open_requests",
-        "swarm.open_actions",
-        "swarm.spawns_per_minute",
+        "swarm",
+        "global",
     ),
     "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
     "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
-    "meta_orchestrator": (*_CORE, "global"),
+    "meta_orchestrator": (*_CORE, "global", *_SWARM_BUDGET),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store"),
     "bucket": ("s3",),

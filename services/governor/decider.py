@@ -13,12 +13,14 @@ that was stalled meanwhile comes after it. A crash anywhere leaves the persona d
 goes on. Ticks find what nobody else will: orphans, the idle, drains that never ended, and zombies.
 
 *Ledger* (`ledger.py`) reads `persona.*` and `budget.*` and guards `budget.*.<swarm>.>`. In each minute (window), for
-every persona and for the swarm: outstanding grants in full + settled ones at their cost <= the limit. An outstanding grant
+every persona and for the swarm: outstanding grants in full + settled ones at their cost <= the limit. The swarm's limit is its share,
+which is written on the same boundary (`sharing.py`, a decider of its own: it sees all swarms). An outstanding grant
 ends by its holder closing it, or by expiring, and is then charged in full by the next tick that finds it. Who found too little
 left is served when there is room again, in the order in which they came.
 
-*Lots* (`lots.py`) reads `persona.*` and `lot.granted` and guards the latter. In each minute, for every persona with all below
-it and for the swarm: actions in lots <= the limit. Grants hold no actions, so that each is counted in one place.
+*Lots* (`lots.py`) reads `persona.*`, `lot.granted` and the swarm's share, and guards lots. In each minute, for every persona with all
+below it and for the swarm: actions in lots <= the limit, the swarm's being the most its share was in that minute, for a share is not
+guarded there. Grants hold no actions, so that each is counted in one place.
 
 All three states are the one `State`, folded from different subjects, and per swarm.
 """
@@ -35,7 +37,15 @@ from services.governor.lineage import Lineage
 from services.governor.lots import Lots
 from shared.contracts import boundaries
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import GrantRequested, LotRequested, ReapRequested, SnapshotCompressed, SpawnRequested
+from shared.contracts.events import (
+    BudgetLimited,
+    GrantRequested,
+    LotRequested,
+    ReapRequested,
+    SnapshotCompressed,
+    SpawnRequested,
+)
+from shared.contracts.ids import EVERYONE
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick
 
 __all__ = ["ExpiredGrants", "Governor", "LastThoughts", "Limits", "State"]
@@ -55,13 +65,13 @@ def lineage_boundary(swarm: str) -> Boundary:
 
 
 def ledger_boundary(swarm: str) -> Boundary:
-    budget = f"budget.*.{swarm}.>"
+    budget = boundaries.budget(swarm)
     return Boundary(reads=(f"persona.*.{swarm}.>", budget), guards=(budget,))
 
 
 def lots_boundary(swarm: str) -> Boundary:
     granted = boundaries.lots(swarm)
-    return Boundary(reads=(f"persona.*.{swarm}.>", granted), guards=(granted,))
+    return Boundary(reads=(f"persona.*.{swarm}.>", granted, f"budget.limited.{swarm}.{EVERYONE}"), guards=(granted,))
 
 
 def _answers(recorded: Recorded) -> Boundary | None:
@@ -92,6 +102,8 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
                 return lineage_boundary(swarm)
             case GrantRequested(swarm=swarm):
                 return ledger_boundary(swarm)
+            case BudgetLimited(swarm=swarm) if swarm != EVERYONE:
+                return ledger_boundary(swarm)
             case LotRequested(swarm=swarm):
                 return lots_boundary(swarm)
             case _:
@@ -116,6 +128,8 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
                 return lifecycle.snapshot(state.lineage, event)
             case GrantRequested() as event:
                 return ledger.answer(state.ledger, state.lineage, message, event, self.limits)
+            case BudgetLimited():
+                return ledger.widen(state.ledger, state.lineage, message, self.limits)
             case LotRequested() as event:
                 return lots.answer(state.lots, state.lineage, message, event, self.limits)
             case _:

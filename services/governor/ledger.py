@@ -1,7 +1,8 @@
 """Who may spend how much this minute: the fold of `budget.*` over the lineage, and the decisions that rest on it.
 
 Credits are debited, not copied: a grant is charged to the persona, to each of its ancestors and to the swarm, each
-against its own limit per minute. While it is outstanding it counts in full; settled, it counts at what it cost.
+against its own limit per minute. While it is outstanding it counts in full; settled, it counts at what it cost. The swarm's limit is
+the share of the global budget that was last written for it (`sharing.py`); without one it has nothing, and everybody waits.
 
 A grant is exactly what was needed. Whoever finds too little left stands in line, and `budget.exhausted` says so. The line is
 served by whatever makes room, a settled grant or a new minute, without anybody asking again; who waited longest comes first,
@@ -24,6 +25,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,
     BudgetGranted,
+    BudgetLimited,
     BudgetRefused,
     BudgetSettled,
     Credits,
@@ -31,11 +33,11 @@ from shared.contracts.events import (
     PersonaDraining,
     PersonaReaped,
 )
-from shared.contracts.ids import caused_id
+from shared.contracts.ids import EVERYONE, caused_id
 from shared.decider import NOTHING, Decision, Delivered, Result, Tick
 
-Resource = Literal["tokens", "compute_ms", "actions"]
-RESOURCES: tuple[Resource, ...] = ("tokens", "compute_ms", "actions")
+Resource = Literal["tokens", "compute_ms", "actions", "cost_microusd"]
+RESOURCES: tuple[Resource, ...] = ("tokens", "compute_ms", "actions", "cost_microusd")
 WINDOW_S = 60
 KEPT_WINDOWS = 5
 SWARM = "*"
@@ -83,7 +85,7 @@ class Ledger(msgspec.Struct, kw_only=True):
 
     `answered` holds the requests answered lately, by id, with the time of the answer; `waiting` the line, first come first.
     `ended` are grants settled lately and whose they were: a thought may cite one a little later. `audited` is the sequence up to
-    which a persona's unpaid thoughts are charged.
+    which a persona's unpaid thoughts are charged. `share` is what the swarm may spend a minute, from the minute `share_window` on.
     """
 
     outstanding: dict[str, Grant] = {}
@@ -92,6 +94,8 @@ class Ledger(msgspec.Struct, kw_only=True):
     waiting: dict[str, Waiting] = {}
     ended: dict[str, tuple[str, datetime]] = {}
     audited: dict[str, int] = {}
+    share: Credits = Credits()
+    share_window: int = 0
 
     def oldest_window(self) -> int:
         """Windows before this one are forgotten."""
@@ -101,7 +105,7 @@ class Ledger(msgspec.Struct, kw_only=True):
 MOST_CREDITS = 2**53
 """The bound of each of `Credits`."""
 _NONE = Credits()
-_MOST = Credits(tokens=2**40, compute_ms=2**40, actions=0)
+_MOST = Credits(tokens=2**40, compute_ms=2**40, actions=0, cost_microusd=2**40)
 """What a thought claims to have cost is charged up to here."""
 
 
@@ -111,6 +115,7 @@ def each(of: Callable[[int, int], int], a: Credits, b: Credits) -> Credits:
         tokens=min(MOST_CREDITS, max(0, of(a.tokens, b.tokens))),
         compute_ms=min(MOST_CREDITS, max(0, of(a.compute_ms, b.compute_ms))),
         actions=min(MOST_CREDITS, max(0, of(a.actions, b.actions))),
+        cost_microusd=min(MOST_CREDITS, max(0, of(a.cost_microusd, b.cost_microusd))),
     )
 
 
@@ -148,6 +153,8 @@ def evolve(ledger: Ledger, lineage: Lineage, recorded: Recorded, limits: Limits)
                 _charge(ledger, lineage, event.persona, event.window, event.credits, operator.add)
             if event.upto:
                 ledger.audited[event.persona] = max(event.upto, ledger.audited.get(event.persona, 0))
+        case BudgetLimited(persona=persona) as event if persona == EVERYONE:
+            ledger.share, ledger.share_window = event.credits, max(event.window, ledger.share_window)
         case _:
             pass
 
@@ -229,6 +236,14 @@ def answer(ledger: Ledger, lineage: Lineage, delivered: Delivered, request: Gran
     return Decision(events=tuple(events), charter=None if member is None else member.charter)
 
 
+def widen(ledger: Ledger, lineage: Lineage, delivered: Delivered, limits: Limits) -> Decision:
+    """Another share was written: perhaps there is room for those in line."""
+    if delivered.recorded.id in ledger.answered or not ledger.waiting:
+        return NOTHING
+    teller = _Teller(ledger, lineage, limits, delivered.recorded.id, delivered.now)
+    return Decision(events=tuple(teller.serve(delivered.recorded.event.swarm)))
+
+
 def reconcile(ledger: Ledger, lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
     """Grants nobody closed in time count as spent, and a new minute has room for those in line; `limits.batch` at most.
 
@@ -286,7 +301,7 @@ class _Teller:
 
     def __init__(self, ledger: Ledger, lineage: Lineage, limits: Limits, cause: str, now: datetime) -> None:
         self._ledger, self._lineage, self._limits, self._cause, self._now = ledger, lineage, limits, cause, now
-        self.window = max(int(now.timestamp()) // WINDOW_S, ledger.oldest_window())
+        self.window = max(int(now.timestamp()) // WINDOW_S, ledger.oldest_window(), ledger.share_window)
         self._charged = dict(ledger.charged.get(self.window, {}))
         self._awaited: set[tuple[str, Resource]] = set()
         """What somebody further ahead waits for, by account: nobody overtakes there."""
@@ -325,12 +340,12 @@ class _Teller:
         return events
 
     def _never(self, request: GrantRequested) -> tuple[str, Resource] | None:
-        """What no waiting would bring: a whole minute of an account is less, or the persona does not live."""
+        """What no waiting would bring: a whole minute of an account is less, or of all swarms together, or the persona does not live."""
         if not self._lineage.is_live(request.persona):
             return "not_live", "tokens"
         if request.need.actions:
             return request.persona, "actions"  # they come in lots, to who does them
-        for name, limit in _limits_of(self._lineage, request.persona, self._limits):
+        for name, limit in _limits_of(self._lineage, request.persona, self._limits, self._limits.global_per_minute):
             for resource in RESOURCES:
                 if getattr(request.need, resource) > getattr(limit, resource):
                     return name, resource
@@ -346,7 +361,7 @@ class _Teller:
                 for resource in wanted:
                     if (name, resource) in self._awaited:
                         return name, resource
-        for name, limit in _limits_of(self._lineage, persona, self._limits):
+        for name, limit in _limits_of(self._lineage, persona, self._limits, self._ledger.share):
             charged = self._charged.get(name, _NONE)
             for resource in wanted:
                 if getattr(need, resource) > getattr(limit, resource) - getattr(charged, resource):
@@ -385,8 +400,8 @@ class _Teller:
         )
 
 
-def _limits_of(lineage: Lineage, persona: str, limits: Limits) -> Iterator[tuple[str, Credits]]:
-    """Each account a grant to the persona is charged to, its own first, with what it may spend a minute."""
+def _limits_of(lineage: Lineage, persona: str, limits: Limits, share: Credits) -> Iterator[tuple[str, Credits]]:
+    """Each account a grant to the persona is charged to, its own first, with what it may spend a minute; `share` is the swarm's."""
     for name, member in lineage.ancestors(persona):
         yield (
             name,
@@ -394,9 +409,10 @@ def _limits_of(lineage: Lineage, persona: str, limits: Limits) -> Iterator[tuple
                 tokens=member.policy.token_budget_per_minute,
                 compute_ms=member.policy.compute_ms_per_minute,
                 actions=limits.actions_per_minute,
+                cost_microusd=MOST_CREDITS,
             ),
         )
-    yield SWARM, limits.swarm_per_minute
+    yield SWARM, share
 
 
 def _settled(swarm: str, grant_id: str, grant: Grant, spent: Credits, *, in_full: bool) -> BudgetSettled:

@@ -6,18 +6,18 @@ from typing import Annotated
 
 import msgspec
 
-from shared.contracts.events import Credits
+from shared.contracts.events import MAX_SWARMS, Credits
 from shared.contracts.persona import PersonaPolicy
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-RESOURCES = ("tokens", "compute_ms", "actions")
+RESOURCES = ("tokens", "compute_ms", "actions", "cost_microusd")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Per swarm unless it says otherwise.
 
-    `global_per_minute` bounds each swarm's budget here; splitting it between several swarms is up to whoever sets the
-    limits, since no governor sees more than one swarm at a time. Raises `ValueError` when a swarm's budget is above it.
+    `global_per_minute` is what all swarms have together; `swarm_per_minute` what one of them has at most where no person set
+    another ceiling. Raises `ValueError` when that is above the first.
     """
 
     max_roots: Positive = 64
@@ -42,8 +42,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A request for credits older than this is not answered: whoever asked has asked again, or is gone."""
     actions_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 60
     """Of one persona and its descendants together; tokens and compute are in each persona's policy."""
-    swarm_per_minute: Credits = Credits(tokens=1_000_000, compute_ms=600_000, actions=600)
-    global_per_minute: Credits = Credits(tokens=10_000_000, compute_ms=6_000_000, actions=6_000)
+    swarm_per_minute: Credits = Credits(tokens=1_000_000, compute_ms=600_000, actions=600, cost_microusd=10**11)
+    global_per_minute: Credits = Credits(tokens=10_000_000, compute_ms=6_000_000, actions=6_000, cost_microusd=10**12)
+    max_swarms: Annotated[int, msgspec.Meta(ge=1, le=MAX_SWARMS)] = 200
+    """Swarms that have a share at once."""
 
     def __post_init__(self) -> None:
         for resource in RESOURCES:

@@ -1,7 +1,8 @@
 """How many actions who may do this minute: the fold of `lot.granted` over the lineage, and the answers that rest on it.
 
 An actuator asks ahead, for one swarm, and is given a lot: so many actions of these personas until the minute ends. Each is
-debited at once from the persona, from all its ancestors and from the swarm, and stays debited whether it is done or not. So the
+debited at once from the persona, from all its ancestors and from the swarm (whose limit is its share), and stays debited whether it is
+done or not. So the
 limit holds however many actuators there are and whoever of them dies, and a claim costs no look at all the others: the
 actuator spends its lots by itself and names them.
 """
@@ -16,8 +17,8 @@ from services.governor.ledger import KEPT_WINDOWS, SWARM, WINDOW_S
 from services.governor.limits import Limits
 from services.governor.lineage import Lineage
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import LotGranted, LotRequested, LotShare
-from shared.contracts.ids import caused_id
+from shared.contracts.events import BudgetLimited, LotGranted, LotRequested, LotShare
+from shared.contracts.ids import EVERYONE, caused_id
 from shared.decider import NOTHING, Decision, Delivered
 
 ANSWERED_FOR_S = 30
@@ -25,15 +26,22 @@ ANSWERED_FOR_S = 30
 
 
 class Lots(msgspec.Struct, kw_only=True):
-    """One swarm's actions: how many are debited in each of the last minutes, by account; and the requests answered lately."""
+    """One swarm's actions: how many are debited in each of the last minutes, by account; and the requests answered lately.
+
+    `share`: how many the swarm may do a minute, from the minute `share_window` on.
+    """
 
     debited: dict[int, dict[str, int]] = {}
     answered: dict[str, datetime] = {}
+    share: int = 0
+    share_window: int = 0
 
 
 def evolve(lots: Lots, lineage: Lineage, recorded: Recorded) -> None:
     """Takes one event in, in place. The lineage must be folded up to it."""
     event = recorded.event
+    if isinstance(event, BudgetLimited) and event.persona == EVERYONE:
+        lots.share, lots.share_window = event.credits.actions, max(event.window, lots.share_window)
     if not isinstance(event, LotGranted) or (cause := recorded.envelope.causation) is None or cause in lots.answered:
         return
     lots.answered[cause] = recorded.envelope.time
@@ -55,14 +63,13 @@ def answer(lots: Lots, lineage: Lineage, delivered: Delivered, request: LotReque
     age = delivered.now - delivered.recorded.envelope.time
     if delivered.recorded.id in lots.answered or age > timedelta(seconds=ANSWERED_FOR_S):
         return NOTHING
-    window = max(int(delivered.now.timestamp()) // WINDOW_S, max(lots.debited, default=0))
+    window = max(int(delivered.now.timestamp()) // WINDOW_S, max(lots.debited, default=0), lots.share_window)
     debited = dict(lots.debited.get(window, {}))
     shares: list[LotShare] = []
     held: list[LotShare] = []
     for wish in request.wants:
         left = {
-            name: (limits.swarm_per_minute.actions if name == SWARM else limits.actions_per_minute)
-            - debited.get(name, 0)
+            name: (lots.share if name == SWARM else limits.actions_per_minute) - debited.get(name, 0)
             for name in _accounts(lineage, wish.persona)
         }
         account = min(left, key=lambda name: left[name])

@@ -1,4 +1,4 @@
-"""Wiring: one shell for lineage and ledger, a tick a swarm for what nobody asks for, and runners are placed and asked for."""
+"""Wiring: a shell for lineage and ledger, one for the swarms' shares, ticks for what nobody asks for; runners are placed and asked for."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import msgspec
 from services.governor.decider import ExpiredGrants, Governor, Limits, State
 from services.governor.effects import Roster
 from services.governor.places import Places
-from shared.contracts.ids import fresh_id, utc_now
+from services.governor.sharing import Living, Shares, Sharing
+from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.decider import Tick
 from shared.placement import groups_of
 from shared.runtime.doors import Doors
 from shared.runtime.service import Service
 from shared.settings import Settings, SettingsError
 
-STATE_VERSION = 2
+LIMITED = "budget.limited"
+SHARING = ("allocation.changed", "limits.changed", LIMITED, "persona.spawned")
+"""What shares follow from; a share that was written serves the line of its swarm too."""
+STATE_VERSION = 3
 """Of checkpoints; to be raised when the fold's meaning changes."""
 
 
@@ -32,12 +36,15 @@ def limits_of(settings: Settings) -> Limits:
             "tokens": settings.swarm.tokens_per_minute,
             "compute_ms": settings.swarm.compute_ms_per_minute,
             "actions": settings.swarm.actions_per_minute,
+            "cost_microusd": settings.swarm.cost_microusd_per_minute,
         },
         "global_per_minute": {
             "tokens": settings.global_.tokens_per_minute,
             "compute_ms": settings.global_.compute_ms_per_minute,
             "actions": settings.global_.actions_per_minute,
+            "cost_microusd": settings.global_.cost_microusd_per_minute,
         },
+        "max_swarms": settings.global_.swarms,
     }
     try:
         return msgspec.convert(limits, Limits)
@@ -47,8 +54,13 @@ def limits_of(settings: Settings) -> Limits:
 
 async def wire(service: Service) -> None:
     """Consume requests, open runners' tails, and reconcile every swarm every `reconcile_every_s`. Raises `SettingsError`."""
-    shell = service.shell(Governor(limits=limits_of(service.settings)), state_type=State, state_version=STATE_VERSION)
-    service.consume(shell)
+    limits = limits_of(service.settings)
+    shell = service.shell(Governor(limits=limits), state_type=State, state_version=STATE_VERSION)
+    service.consume(
+        shell, classes=tuple(name for name in service.row.consumes if name not in SHARING or name == LIMITED)
+    )
+    sharing = service.shell(Sharing(limits=limits), state_type=Shares)
+    service.consume(sharing, classes=SHARING, suffix="-shares")
     every_s = service.settings.governor.reconcile_every_s
     roster = Roster(service.log, service.hearing.why_not, pause_s=max(60.0, 3 * every_s))
 
@@ -58,6 +70,8 @@ async def wire(service: Service) -> None:
             facts, spent = await roster.last_thoughts(swarm), await roster.spent(swarm)
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
+        living = tuple(sorted(swarm for swarm, personas in roster.live.items() if personas))
+        await sharing.tick(Tick(id=fresh_id(), now=utc_now(), swarm=EVERYONE, facts=Living(swarms=living)))
 
     try:
         groups = groups_of(service.settings.placement.groups)

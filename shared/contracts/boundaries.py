@@ -52,3 +52,19 @@ def beliefs(swarm: str) -> str:
 def merged_beliefs(key_id: str) -> str:
     """What several swarms believe of one topic."""
     return f"belief.*.{EVERYONE}.{EVERYONE}.{key_id}"
+
+
+def budget(swarm: str) -> str:
+    """A swarm's credits: grants and what they cost, and what the swarm may spend."""
+    return f"budget.*.{swarm}.>"
+
+
+SHARES = "budget.limited.*.*"
+"""What all swarms may spend, and what none has: together the global budget."""
+ALLOCATION = "allocation.changed.all.all"
+"""How the global budget is to be shared."""
+
+
+def limits(swarm: str) -> str:
+    """What people want a swarm to have."""
+    return f"limits.changed.{swarm}.all"

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shared.contracts.boundaries import SHARES, budget
 from shared.contracts.envelope import Envelope, Malformed, Message, Recorded, Unreadable
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
+    BudgetLimited,
     Credits,
     ObservationRecorded,
     PersonaReaped,
@@ -170,6 +172,24 @@ async def test_a_batch_may_hold_one_boundary_for_each_event(log: Log) -> None:
             [reaped("p2"), granted("p2")], [Expect("persona.*.alpha.>", first + 1), Expect("budget.*.alpha.>", 0)]
         )
     assert [] == await log.read(("*.*.alpha.p2",))
+
+
+async def test_a_share_is_guarded_by_all_shares_and_by_what_is_granted_of_it(log: Log) -> None:
+    """Two boundaries of which one has all of the batch, the other a part."""
+    left, share = (
+        message(BudgetLimited(swarm=s, persona="all", credits=Credits(), window=0)) for s in ("all", "alpha")
+    )
+    (granted_at,) = await log.commit([granted("p1")])
+    first, last = await log.commit([left, share], [Expect(SHARES, 0), Expect(budget("alpha"), granted_at)])
+    assert (last, last) == await log.ends((SHARES, budget("alpha"))) and first == last - 1
+    for shares, grants in ((last, granted_at), (first, last), (0, last)):
+        again = [message(msgspec.structs.replace(m.event)) for m in (left, share)]
+        with pytest.raises(StaleBoundary):
+            await log.commit(again, [Expect(SHARES, shares), Expect(budget("alpha"), grants)])
+    with pytest.raises(StaleBoundary):
+        await log.commit([granted("p2")], [Expect(budget("alpha"), granted_at)])
+    again = [message(msgspec.structs.replace(m.event)) for m in (left, share)]
+    await log.commit(again, [Expect(SHARES, last), Expect(budget("alpha"), last)])
 
 
 async def test_a_repeated_unguarded_event_is_stored_once(log: Log) -> None:

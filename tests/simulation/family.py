@@ -14,6 +14,7 @@ import msgspec
 
 from services.governor.decider import ExpiredGrants, Governor
 from services.governor.service import limits_of
+from services.governor.sharing import Sharing
 from services.persona_runner.effects import think
 from services.persona_runner.hosting.host import Host
 from services.persona_runner.hosting.stepping import stepping
@@ -24,12 +25,14 @@ from shared.contracts.events import (
     AnyEvent,
     BudgetExhausted,
     BudgetGranted,
+    BudgetLimited,
     BudgetSettled,
     CheckRequested,
     CheckResult,
     CognitionStarted,
     GrantRequested,
     ObservationRecorded,
+    PersonaSpawned,
     SpawnRequested,
     ThoughtGenerated,
 )
@@ -126,6 +129,7 @@ class Family:
         self.now = self.began = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
         self.store = Store(lambda: self.now)
         self.governor = Governor(limits=limits_of(self.settings))
+        self.sharing = Sharing(limits=self.governor.limits)
         self.host = Host(shards=1, thinker="rules", runner="runner-1")
         self.host.begin(0)
         self.host.end(0)
@@ -173,6 +177,7 @@ class Family:
                 swarm_per_minute=self.governor.limits.swarm_per_minute,
                 actions_per_minute=self.governor.limits.actions_per_minute,
                 lifetime_children=self.governor.limits.max_lifetime_children,
+                global_per_minute=self.governor.limits.global_per_minute,
             ),
         )
 
@@ -185,8 +190,10 @@ class Family:
             self._heard += 1
             assert isinstance(recorded, Recorded)
             match recorded.event:
-                case GrantRequested() | SpawnRequested():
+                case GrantRequested() | SpawnRequested() | BudgetLimited():
                     self._govern(Delivered(recorded=recorded, now=self.now))
+                case PersonaSpawned():
+                    self._govern(Delivered(recorded=recorded, now=self.now), self.sharing)
                 case CheckRequested() as event:
                     self._say(
                         CheckResult(
@@ -203,11 +210,12 @@ class Family:
             else:
                 self.host.position = recorded.seq
 
-    def _govern(self, message: Delivered | Tick) -> None:
-        boundary = self.governor.boundary(message)
-        assert boundary is not None
-        fold = self._folds.setdefault(boundary.reads, Fold(self.governor, boundary))  # type: ignore[arg-type]
-        steps, answer = handle(fold, message, source="governor"), None
+    def _govern(self, message: Delivered | Tick, decider: Governor | Sharing | None = None) -> None:
+        decider = decider or self.governor
+        if (boundary := decider.boundary(message)) is None:
+            return
+        fold = self._folds.setdefault(boundary.reads, Fold(decider, boundary))  # type: ignore[arg-type]
+        steps, answer = handle(fold, message, source="governor", lags=boundary.lags), None
         while True:
             try:
                 operation = steps.send(answer)

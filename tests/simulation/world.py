@@ -17,6 +17,8 @@ import msgspec
 from services.actuator import decider as actuator
 from services.governor.decider import ExpiredGrants, Governor, LastThoughts
 from services.governor.decider import Limits as GovernorLimits
+from services.governor.service import SHARING
+from services.governor.sharing import Living, Sharing
 from services.memory_compactor import decider as compactor
 from services.persona_runner.hosting.host import Host
 from services.persona_runner.hosting.stepping import stepping
@@ -34,9 +36,12 @@ from shared.contracts.events import (
     ApprovalRequested,
     CognitionStarted,
     CognitionStopped,
+    Credits,
     EvidenceRef,
+    LimitsChanged,
     LotRequested,
     LotShare,
+    Most,
     ObservationRecorded,
     PersonaSpawned,
     ProposalCreated,
@@ -56,13 +61,22 @@ from tests.simulation import hands
 from tests.simulation.thinker import think
 
 Steps = Generator[Operation, Answer, Verdict]
-GOVERNOR = GovernorLimits(drain_s=20, grant_ttl_s=40, request_ttl_s=60, spawns_per_minute=30, actions_per_minute=6)
+GOVERNOR = GovernorLimits(
+    drain_s=20,
+    grant_ttl_s=40,
+    request_ttl_s=60,
+    spawns_per_minute=30,
+    actions_per_minute=6,
+    swarm_per_minute=Credits(tokens=1_000_000, compute_ms=600_000, actions=600),
+    global_per_minute=Credits(tokens=1_200_000, compute_ms=700_000, actions=700),
+)
 LIMITS = Limits(
     swarm_per_minute=GOVERNOR.swarm_per_minute,
     actions_per_minute=GOVERNOR.actions_per_minute,
     lifetime_children=GOVERNOR.max_lifetime_children,
+    global_per_minute=GOVERNOR.global_per_minute,
 )
-SWARM = "alpha"
+SWARM, OTHER = "alpha", "beta"
 ACK_WAIT = timedelta(seconds=5)
 SHARED = ("notes/a.md", "Notes/A.md", "notes/b.md")
 """What several want to change; two of them are one."""
@@ -141,6 +155,8 @@ class World:
         self._serial = 0
         self.hands = hands.Hands(self.store, self.random, lambda: self.now, lambda: self.faults)
         self.replicas = [*self._service("governor", Governor(limits=GOVERNOR), hands.none, 2)]
+        self.sharing = self._service("governor", Sharing(limits=GOVERNOR), hands.none, 2, classes=SHARING)
+        self.replicas += self.sharing
         self.replicas += self._service("verifier", verifier, self.hands.verify, 2)
         self.replicas += self._service("policy_gate", gate, self.hands.judge, 2)
         self.replicas += self._service("actuator", actuator, self.hands.act, 2)
@@ -162,10 +178,15 @@ class World:
                 hibernate=hibernates,
             )
         )
+        self.client(SpawnRequested(swarm=OTHER, persona="root-b", name="b", role="r", charter="c", principal="op"))
         self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text="line 0 failed"))
-        self.client(LotRequested(swarm=SWARM, persona="actuator", wants=(LotShare(persona="root", actions=4),)))
         for _ in range(2):
-            self.deliver(self.replicas[0])
+            for replica in (self.replicas[0], self.sharing[0]):
+                self.deliver(replica)
+                while replica.running:
+                    self.advance(replica)
+        self.client(LotRequested(swarm=SWARM, persona="actuator", wants=(LotShare(persona="root", actions=4),)))
+        while self.deliver(self.replicas[0]):
             while self.replicas[0].running:
                 self.advance(self.replicas[0])
         for _ in range(self.random.randrange(5)):
@@ -201,9 +222,15 @@ class World:
         )
 
     def _service(
-        self, name: str, decider: Decider[object], perform: Callable[[Effect], Result], count: int
+        self,
+        name: str,
+        decider: Decider[object],
+        perform: Callable[[Effect], Result],
+        count: int,
+        *,
+        classes: tuple[str, ...] | None = None,
     ) -> list[Replica]:
-        consumer = Consumer(frozenset(SERVICES[name].consumes) - set(SHORT_LIVED))
+        consumer = Consumer(frozenset(classes or SERVICES[name].consumes) - set(SHORT_LIVED))
         return [Replica(name, decider, consumer, perform) for _ in range(count)]
 
     # -- what happens -------------------------------------------------------------------------------------------------
@@ -436,13 +463,18 @@ class World:
 
     def tick(self) -> None:
         """A governor's clock, at one of its replicas."""
-        replica = self.random.choice([r for r in self.replicas if r.name == "governor"])
         self._serial += 1
         last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
-        facts = self.random.choice(
-            (LastThoughts(useful_at=last, running_since=self.running_since or self.now), ExpiredGrants())
+        facts, swarm = self.random.choice(
+            (
+                (LastThoughts(useful_at=last, running_since=self.running_since or self.now), SWARM),
+                (ExpiredGrants(), self.random.choice((SWARM, OTHER))),
+                (Living(swarms=(SWARM, OTHER)), EVERYONE),
+            )
         )
-        message = Tick(id=f"tick-{self._serial}", now=self.now, swarm=SWARM, facts=facts)
+        deciders = Sharing if isinstance(facts, Living) else Governor
+        replica = self.random.choice([r for r in self.replicas if isinstance(r.decider, deciders)])
+        message = Tick(id=f"tick-{self._serial}", now=self.now, swarm=swarm, facts=facts)
         boundary = replica.decider.boundary(message)
         if boundary is not None and boundary.reads not in replica.running:
             self._start(replica, message, lambda verdict: None)
@@ -455,6 +487,10 @@ class World:
         dice = self.random.random()
         if dice < 0.40:
             self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text=f"line {self._serial} failed"))
+        elif dice < 0.44:
+            swarm, version = self.random.choice((SWARM, OTHER)), 1 + self._serial
+            most = Most(tokens=self.random.choice((None, 0, 300, 20_000)), actions=self.random.choice((None, 1)))
+            self.client(LimitsChanged(swarm=swarm, persona=EVERYONE, version=version, ceiling=most, principal="op"))
         elif dice < 0.50:
             name = self.random.choice((f"p{self._serial}", "p1", "p2"))
             parent = self.random.choice(living)

@@ -49,7 +49,7 @@ def test_all_that_is_wrong_is_said_at_once_and_by_whom_it_is_read(tmp_path: Path
 def test_values_that_do_not_fit_each_other_are_wrong_for_who_reads_both() -> None:
     env = {"SWARM_SWARM_TOKENS_PER_MINUTE": "9000000"}
     assert ["wrong"] == [kind for _, kind, _ in said(env, "governor")]
-    assert [] == [finding for finding in said(env, "gateway") if finding[1] != "unused"]
+    assert [] == [finding for finding in said(env, "verifier") if finding[1] != "unused"]
 
 
 def test_what_nobody_reads_is_unused_and_a_slip_is_told_apart(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def total(credits: list[Credits]) -> Credits:
         tokens=min(MOST, sum(c.tokens for c in credits)),
         compute_ms=min(MOST, sum(c.compute_ms for c in credits)),
         actions=min(MOST, sum(c.actions for c in credits)),
+        cost_microusd=min(MOST, sum(c.cost_microusd for c in credits)),
     )
 
 

@@ -48,17 +48,22 @@ from shared.contracts.events.conflicts import (
     TargetHeld,
 )
 from shared.contracts.events.credits import (
+    MAX_SWARMS,
     AllocationChanged,
     BudgetExhausted,
     BudgetGranted,
+    BudgetLimited,
     BudgetRefused,
     BudgetSettled,
     Credits,
     GrantRequested,
+    LimitsChanged,
     LotGranted,
     LotRequested,
     LotShare,
+    Most,
     Shares,
+    SwarmShare,
 )
 from shared.contracts.events.intents import (
     Candidate,
@@ -195,10 +200,13 @@ AnyEvent = (
     | TargetFreed
     | ActionResolved
     | AllocationChanged
+    | BudgetLimited
+    | LimitsChanged
 )
 
 __all__ = [
     "MAX_REFS",
+    "MAX_SWARMS",
     "ActionClaimed",
     "ActionDelayed",
     "ActionExecuted",
@@ -215,6 +223,7 @@ __all__ = [
     "BeliefRevised",
     "BudgetExhausted",
     "BudgetGranted",
+    "BudgetLimited",
     "BudgetRefused",
     "BudgetSettled",
     "Candidate",
@@ -249,6 +258,7 @@ __all__ = [
     "IntentReturned",
     "IntentRouted",
     "IntentSubmitted",
+    "LimitsChanged",
     "Lines",
     "LogCount",
     "LogResolve",
@@ -261,6 +271,7 @@ __all__ = [
     "MemoryRecall",
     "MeshHalted",
     "MeshResumed",
+    "Most",
     "ObservationRecorded",
     "PersonaDraining",
     "PersonaReaped",
@@ -294,6 +305,7 @@ __all__ = [
     "SpawnRefused",
     "SpawnRequested",
     "Strategy",
+    "SwarmShare",
     "TargetFreed",
     "TargetHeld",
     "ThoughtGenerated",

@@ -1,4 +1,4 @@
-"""Who may spend how much: grants to runners, lots of actions to actuators, shares of swarms."""
+"""Who may spend how much: grants to runners, lots of actions to actuators, shares of swarms and what people want them to be."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from msgspec import Meta
 
 from shared.contracts.events.common import Count, Event, Reason, Short, Window
 from shared.contracts.ids import CORE, EventId, Instant, Slot, Token
+from shared.contracts.persona import Name
+
+MAX_SWARMS = 1000
+"""That may have a share of the global budget at once."""
 
 
 class Credits(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens of models, milliseconds of compute, actions on the world."""
+    """Tokens of models, milliseconds of compute, actions on the world, money in millionths of a dollar."""
 
     tokens: Count = 0
     compute_ms: Count = 0
     actions: Count = 0
+    cost_microusd: Count = 0
 
 
 class GrantRequested(Event, frozen=True, kw_only=True, tag="grant.requested"):
@@ -53,7 +58,7 @@ class BudgetExhausted(Event, frozen=True, kw_only=True, tag="budget.exhausted"):
     """
 
     scope: Short
-    resource: Literal["tokens", "compute_ms", "actions"]
+    resource: Literal["tokens", "compute_ms", "actions", "cost_microusd"]
     retry_at: Instant
     need: Credits = Credits()
 
@@ -102,8 +107,54 @@ class LotGranted(Event, frozen=True, kw_only=True, tag="lot.granted"):
     expires_at: Instant
 
 
+class SwarmShare(msgspec.Struct, frozen=True, kw_only=True):
+    """What one swarm is to have a minute."""
+
+    swarm: Token
+    credits: Credits
+
+
 class AllocationChanged(Event, frozen=True, kw_only=True, tag="allocation.changed"):
-    """A swarm's share of the global budget, per minute."""
+    """How the global budget is to be shared among the swarms from now on, whole; `swarm` and `persona` are `all`.
+
+    It is a wish: what holds is what the governor has written (`budget.limited`). A swarm that is not named keeps what it has.
+    """
+
+    shares: Annotated[tuple[SwarmShare, ...], Meta(max_length=MAX_SWARMS)] = ()
+    window: Window = 0
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class BudgetLimited(Event, frozen=True, kw_only=True, tag="budget.limited"):
+    """What a swarm may spend a minute from here on, in `window` and later, until the next one; `persona` is `all`.
+
+    A swarm without one may spend nothing. Of the swarm `all`, and in the same batch: what no swarm has now. `window` never falls,
+    and what a swarm had at any time in it counts against the others to its end.
+    """
 
     credits: Credits
+    window: Window
+    reason: Reason = "allocated"
+
+
+class Most(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody may have at most of each; None: what the settings say."""
+
+    tokens: Count | None = None
+    compute_ms: Count | None = None
+    actions: Count | None = None
+    cost_microusd: Count | None = None
+
+
+class LimitsChanged(Event, frozen=True, kw_only=True, tag="limits.changed"):
+    """What a person wants a swarm to have, whole: at least `floor` when it has use for it, at most `ceiling`, and how it weighs.
+
+    It wins over what the allocator wants, is in force at once, and takes nothing back. `version` counts from 1; `persona` is `all`.
+    """
+
+    version: Annotated[int, Meta(ge=1, le=2**53)]
+    floor: Credits = Credits()
+    ceiling: Most = Most()
+    weight: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    principal: Name
     reason: Annotated[str, Meta(max_length=1000)] = ""

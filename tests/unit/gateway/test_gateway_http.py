@@ -569,7 +569,9 @@ async def test_budgets_show_what_is_granted(up: Mesh, api: httpx.AsyncClient) ->
         BudgetGranted(swarm="s", persona="p", grant_id="g", window=5, credits=Credits(tokens=7), expires_at=utc_now())
     )
     (account,) = (await api.get("/v1/budgets")).json()
-    assert account["granted"] == account["outstanding"] == {"tokens": 7, "compute_ms": 0, "actions": 0}
+    assert (
+        account["granted"] == account["outstanding"] == {"tokens": 7, "compute_ms": 0, "actions": 0, "cost_microusd": 0}
+    )
 
 
 async def test_operations_and_contracts_are_served_without_reaching_out(api: httpx.AsyncClient) -> None:

@@ -10,8 +10,8 @@ import msgspec
 from services.governor.decider import Governor, Limits, State
 from shared.contracts.catalog import matches, subject_of
 from shared.contracts.envelope import Envelope, Message, Recorded, decode
-from shared.contracts.events import AnyEvent
-from shared.contracts.ids import caused_id
+from shared.contracts.events import AnyEvent, BudgetLimited, Credits
+from shared.contracts.ids import EVERYONE, caused_id
 from shared.decider import Boundary, Decision, Delivered, Tick
 from tests.examples import on_the_wire
 
@@ -20,6 +20,13 @@ T0 = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 def at(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
+
+
+def share(swarm: str, credits: Credits, second: float = 0) -> BudgetLimited:
+    """What the swarm may spend a minute."""
+    return BudgetLimited(
+        swarm=swarm, persona=EVERYONE, credits=credits, window=int(at(second).timestamp()) // 60, reason="allocated"
+    )
 
 
 class MiniLog:
@@ -112,6 +119,7 @@ class Swarm:
     def __init__(self, limits: Limits | None = None) -> None:
         self.log = MiniLog()
         self.replica = Replica(self.log, limits or Limits())
+        self.log.append(share("s", (limits or Limits()).swarm_per_minute), now=T0, event_id="share")
 
     def record(self, event: AnyEvent, second: float = 0, event_id: str | None = None) -> Recorded:
         return self.log.append(event, now=at(second), event_id=event_id or f"e{len(self.log.events) + 1}")

@@ -15,6 +15,7 @@ from shared.contracts.events import (
     BudgetSettled,
     Credits,
     GrantRequested,
+    PersonaSpawned,
     ReapRequested,
     SpawnRequested,
 )
@@ -82,7 +83,7 @@ def test_a_grant_is_what_was_needed_and_names_its_window_and_end() -> None:
     assert (grant.credits, grant.window, grant.expires_at) == (tokens(10), WINDOW, at(95))
     stored = swarm.last_of(BudgetGranted)
     expected_id = caused_id(stored.envelope.causation or "", "budget.granted")
-    assert (grant.grant_id, stored.envelope.charter) == (expected_id, swarm.log.events[1].envelope.charter)
+    assert (grant.grant_id, stored.envelope.charter) == (expected_id, swarm.last_of(PersonaSpawned).envelope.charter)
     assert granted(swarm.ask(want("root", 600), 6)).credits == tokens(600)
     assert granted(swarm.ask(want("root", 390), 7)).credits == tokens(390)
 

@@ -20,6 +20,9 @@ def test_the_settings_are_the_limits() -> None:
         "SWARM_PERSONA_ACTIONS_PER_MINUTE": "0",
         "SWARM_SWARM_ACTIONS_PER_MINUTE": "9",
         "SWARM_GLOBAL_ACTIONS_PER_MINUTE": "9",
+        "SWARM_SWARM_COST_MICROUSD_PER_MINUTE": "5",
+        "SWARM_GLOBAL_COST_MICROUSD_PER_MINUTE": "50",
+        "SWARM_GLOBAL_SWARMS": "3",
     }
     expected = Limits(
         spawns_per_minute=7,
@@ -27,8 +30,9 @@ def test_the_settings_are_the_limits() -> None:
         drain_s=1,
         grant_ttl_s=30,
         actions_per_minute=0,
-        swarm_per_minute=Credits(tokens=200_000, compute_ms=600_000, actions=9),
-        global_per_minute=Credits(tokens=2_000_000, compute_ms=6_000_000, actions=9),
+        swarm_per_minute=Credits(tokens=200_000, compute_ms=600_000, actions=9, cost_microusd=5),
+        global_per_minute=Credits(tokens=2_000_000, compute_ms=6_000_000, actions=9, cost_microusd=50),
+        max_swarms=3,
     )
     assert expected == limits_of(load(told))
 

@@ -30,7 +30,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.persona import PersonaPolicy, clamp
 from shared.decider import Decision, Delivered, Tick
-from tests.unit.governor.governor_model import MiniLog, Replica, at
+from tests.unit.governor.governor_model import MiniLog, Replica, at, share
 
 LIMITS = Limits(
     max_roots=2,
@@ -190,6 +190,7 @@ class Governors(RuleBasedStateMachine):
 
     @initialize()
     def there_is_a_family(self) -> None:
+        self.log.append(share("s", LIMITS.swarm_per_minute), now=self.now(), event_id="share")
         for persona, parent in (("root", None), ("a", "root"), ("b", "root"), ("a1", "a")):
             policy = PersonaPolicy(max_branching_factor=3, max_spawn_depth=3, token_budget_per_minute=100)
             self.wish(persona, parent, policy)

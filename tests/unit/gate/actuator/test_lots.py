@@ -12,7 +12,9 @@ from services.actuator import lots as module
 from services.actuator.decider import Allotted
 from services.actuator.lots import Lots
 from services.governor.decider import Governor, Limits
-from shared.contracts.events import Credits, LotGranted, LotRequested
+from shared.contracts.envelope import Message, enveloped
+from shared.contracts.events import BudgetLimited, Credits, LotGranted, LotRequested
+from shared.contracts.ids import EVERYONE, fresh_id
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec
 from shared.runtime.shell import Shell
@@ -26,7 +28,11 @@ class Mesh:
     def __init__(self) -> None:
         self.now = MIDNIGHT
         self.log = MemoryLog(lambda: self.now)
-        limits = Limits(actions_per_minute=3, swarm_per_minute=Credits(actions=8))
+        share = BudgetLimited(swarm="alpha", persona=EVERYONE, credits=Credits(actions=8), window=0)
+        self.log.store_of("SWARM").append(
+            [Message(event=share, envelope=enveloped(fresh_id(), source="governor", time=self.now))]
+        )
+        limits = Limits(actions_per_minute=3)
         self.shell = Shell(self.log, Governor(limits=limits), service="governor", clock=lambda: self.now)
         self.spec = ConsumerSpec(name="governor", filters=("lot.requested.*.*",))
         self.puller = self.log.pull(self.spec)
