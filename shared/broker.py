@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from shared.cluster import Member, local_block
 from shared.contracts.catalog import class_filter
 from shared.contracts.ids import CORE, EVERYONE, slot_of
 from shared.contracts.services import SERVICES
@@ -86,7 +87,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
     that are let in as well until a rotation ends. `serves`: the swarms of runners that serve some only, and reach no other.
 
     `sync_always` fsyncs before every acknowledgement; without it a power failure loses up to two minutes of acknowledged
-    messages. Sizes are bytes.
+    messages. Sizes are bytes. `members`: of a cluster on one machine, all its brokers; what differs among them goes before the rest.
     """
 
     keys: Mapping[str, str]
@@ -102,6 +103,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_file: int = 10 * 2**30
     max_memory: int = 256 * 2**20
     max_payload: int = 2**20
+    members: tuple[Member, ...] = ()
 
 
 def service_of(instance: str) -> str:
@@ -327,6 +329,18 @@ def render(config: BrokerConfig) -> str:
             "",
         ]
     )
+
+
+def render_member(config: BrokerConfig, member: Member, password: str) -> str:
+    """The file of one broker of a cluster. Raises as `render` does."""
+    own = msgspec.structs.replace(
+        config,
+        server_name=member.name,
+        port=member.port,
+        monitor_port=member.monitor_port,
+        store_dir=member.store_dir,
+    )
+    return render(own) + local_block(member, config.members, password)
 
 
 def _keys(config: BrokerConfig, name: str) -> list[str]:

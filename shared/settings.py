@@ -54,6 +54,7 @@ class Nats(Section, frozen=True, kw_only=True):
     """Where it is: one URL, or several of one cluster. With `tls://`, or a `ca_file`, nothing is said to a server without TLS."""
     monitor_url: str = ""
     """Base of its monitoring pages, such as `http://nats:8222`: what it says of itself, and whether it syncs before it acknowledges.
+    Of several brokers of one cluster, those of all, by commas: one that is well is enough to be ready, and who is not is told.
     Empty is port 8222 of the broker's host, which is asked for the second only."""
     seed_file: str = ""
     """File with the seed (nkey) this process logs in with."""

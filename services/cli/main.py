@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import App, CycloptsError, Parameter
@@ -96,6 +96,12 @@ Scale = Annotated[
         negative="", help="SERVICE=N: so many instances of it; again for each service. `swarm scale` changes it later."
     ),
 ]
+Brokers = Annotated[
+    Literal[1, 3],
+    Parameter(
+        help="How many brokers keep the log, each a copy; of three one may be lost. Of a data folder it is said at its first start."
+    ),
+]
 PolicyDir = Annotated[
     ExistingDirectory | None, Parameter(help="Folder of Cedar policies, in place of the built-in ones.")
 ]
@@ -125,6 +131,7 @@ def _options(
     serve: tuple[str, ...] = (),
     isolate: bool = False,
     scale: tuple[str, ...] = (),
+    brokers: int = 1,
 ) -> Options:
     if isolate and not serve:
         raise Stop(
@@ -137,6 +144,7 @@ def _options(
         well_known=True,
         runners=0 if isolate else runners,
         serve=tuple(listed(swarms) for swarms in serve),
+        brokers=brokers,
         sync_always=sync_always,
         policy_dir=str(policy_dir.resolve()) if policy_dir else None,
         http_allow=http_allow,
@@ -161,6 +169,7 @@ def up(
     runners: Runners = 1,
     serve: Serve = (),
     isolate: Isolate = False,
+    brokers: Brokers = 1,
     sync_always: Annotated[bool, Parameter(help="Acknowledge only what is on disk.")] = True,
     policy_dir: PolicyDir = None,
     http_allow: HttpAllow = "",
@@ -188,6 +197,7 @@ def up(
         config=config,
         wait_s=wait_s,
         scale=scale,
+        brokers=brokers,
     )
     return wait(up_.up(place.data, options, as_json=place.json, quiet=quiet))
 

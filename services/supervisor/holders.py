@@ -18,6 +18,7 @@ from services.supervisor.secrets import keyring
 from services.supervisor.secrets.keyring import BROKER, BUCKET, INDEX, STORE
 from services.supervisor.secrets.keys import ensure_secret, private_folder, seed_file, write_private
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, SYSTEM, BrokerConfig
+from shared.cluster import block
 from shared.configuration import load
 from shared.contracts.services import SERVICES
 from shared.placement import groups_of
@@ -50,8 +51,10 @@ def deliver(root: Path) -> tuple[str, ...]:
             max_file=settings.store.bytes,
         ),
     )
-    password = ensure_secret(root / BROKER / "route-password", length=24)
-    write_private(root / BROKER / "cluster.conf", _cluster(password))
+    routes = [f"{name}:{ROUTES}" for name in BROKERS]
+    cluster = block(f"0.0.0.0:{ROUTES}", routes, keyring.route_password(root))
+    # Which of them it is says SERVER_NAME.
+    write_private(root / BROKER / "cluster.conf", f"include nats.conf\nserver_name: $SERVER_NAME\n{cluster}")
     api_key = (root / INDEX / "qdrant-key").read_text()
     write_private(root / INDEX / "qdrant.yaml", f"service:\n  api_key: {api_key}\n")
     tokens = {name: ensure_secret(root / OPERATOR / f"{name}-token", length=24) for name in PEOPLE}
@@ -85,17 +88,6 @@ def _copy(seed: Path, to: Path) -> None:
     if seed.exists():
         private_folder(to.parent)
         write_private(to, seed.read_text())
-
-
-def _cluster(password: str) -> str:
-    """The configuration of one of several brokers: which one it is says SERVER_NAME. Only who knows the password is one of them."""
-    routes = "".join(f'    "nats://broker:{password}@{name}:{ROUTES}"\n' for name in BROKERS)
-    return (
-        "include nats.conf\nserver_name: $SERVER_NAME\ncluster {\n  name: mesh\n"
-        f'  listen: "0.0.0.0:{ROUTES}"\n'
-        f'  authorization {{\n    user: broker\n    password: "{password}"\n  }}\n'
-        f"  routes: [\n{routes}  ]\n}}\n"
-    )
 
 
 def give(root: Path, holders: Iterable[str], uid: int) -> None:

@@ -3,8 +3,8 @@
     async with Mesh(data_dir, options) as mesh:
         await mesh.wait_ready()
 
-Order: lock, keys, configuration, nats-server, streams; then S3 and all services at once, for they wait for each other
-themselves. Down again: services, then S3, then nats-server, so that whatever a draining service still says is stored.
+Order: lock, keys, configuration, nats-server (or several), streams; then S3 and all services at once, for they wait for each
+other themselves. Down again: services, then S3, then nats-server, so that whatever a draining service still says is stored.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from services.supervisor.running.watchdog import Watchdog, has_room
 from services.supervisor.secrets import keyring
 from services.supervisor.secrets.keyring import KeysError
 from services.supervisor.secrets.keys import private_folder, seed_file
-from services.supervisor.stores import object_store
+from services.supervisor.stores import copies, object_store
 from shared.broker import BrokerConfig
 from shared.configuration import VARIABLES, load
 from shared.placement import groups_of
 from shared.settings import reads
 
 BOOTSTRAP_ATTEMPTS = 3
-FOLDERS = ("keys", "logs", "nats", "s3", "services", "workspace")
-"""Of the data folder; each is its owner's alone."""
+FOLDERS = ("keys", "logs", "s3", "services", "workspace")
+"""Of the data folder, beside a store for each broker; each is its owner's alone."""
 
 
 class MeshFailed(Exception):
@@ -66,6 +66,7 @@ class Mesh:
     ) -> None:
         self.options = options or Options()
         groups_of(plan.runner_groups(self.options))
+        self.brokers = plan.brokers(self.options)
         self.data = Path(data_dir).resolve()
         environ = absolute(os.environ)
         config = {"SWARM_CONFIG": self.options.config} if self.options.config else {}
@@ -103,11 +104,11 @@ class Mesh:
 
     @property
     def nats_url(self) -> str:
-        return f"nats://127.0.0.1:{self.ports['nats']}"
+        return plan.nats_url(self.options, self.ports)
 
     @property
     def monitor_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports['monitor']}"
+        return plan.monitor_url(self.options, self.ports)
 
     @property
     def workspace(self) -> Path:
@@ -149,11 +150,10 @@ class Mesh:
     async def stop(self) -> None:
         """Everything down, in order. Safe to call twice."""
         await self._unwatch(*self._watches)
-        infrastructure = (plan.NATS, plan.S3)
-        await asyncio.gather(*(c.stop() for name, c in self.children.items() if name not in infrastructure))
-        for name in (plan.S3, plan.NATS):
-            if (child := self.children.get(name)) is not None:
-                await child.stop()
+        below = ((plan.S3,), self.brokers)
+        services = [name for name in self.children if not any(name in names for names in below)]
+        for names in (services, *below):
+            await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
         for child in self.children.values():
             child.log.close()
         if self.children:
@@ -214,6 +214,8 @@ class Mesh:
         return scaling.answer(wish, new, dict(zip(surplus, ends, strict=True)), after)
 
     async def _up(self) -> None:
+        if why := copies.kept_otherwise(self.data, self.options.brokers):
+            raise MeshFailed(why)
         before = read_record(self.data)
         if before is not None:
             end_leftovers(before)
@@ -224,13 +226,14 @@ class Mesh:
             asked=self.options.ports,
             before={**(WELL_KNOWN if self.options.well_known else {}), **(before.ports if before else {})},
         )
-        for name in FOLDERS:
+        for name in (*FOLDERS, *self.brokers):
             private_folder(self.data / name)
         keys = keyring.make(self.places.keys, plan.users(self.options), keyring.LOCAL)
         self._store_bytes = max(self.settings.store.bytes, before.store_bytes if before else 0)
         self._write_config(keys)
-        await self._start(plan.nats(self.places, self.ports))
-        await self.wait_ready(plan.NATS)
+        for spec in plan.nats(self.options, self.places, self.ports):
+            await self._start(spec)
+        await self.wait_ready(*self.brokers)
         if self.options.s3:
             await self._start(plan.s3(self.places, self.ports))
         if self.options.declares:
@@ -247,7 +250,8 @@ class Mesh:
         child = Child(spec, log, self._on_line, on_change=self._write_record)
         self.children[spec.name] = child
         await child.start()
-        watchdog = Watchdog(child, patience_s=self.settings.up.liveness_s, room=lambda: has_room(self.data / "nats"))
+        store = self.data / (spec.name if spec.name in self.brokers else plan.NATS)
+        watchdog = Watchdog(child, patience_s=self.settings.up.liveness_s, room=lambda: has_room(store))
         self._watch(spec.name, watchdog.run())
 
     def _watch(self, name: str, work: Coroutine[object, object, None]) -> None:
@@ -284,7 +288,8 @@ class Mesh:
             known = keyring.configured(self.places.keys)  # with whom `swarm keys` added or is rotating
             async with scaling.reloaded(self.monitor_url):
                 keyring.configure(self.places.keys, msgspec.structs.replace(known, keys={**known.keys, **keys}))
-                await self.kill(plan.NATS, signal.SIGHUP)
+                for name in self.brokers:
+                    await self.kill(name, signal.SIGHUP)
             for spec in plan.services(options, self.places, self.ports):
                 if spec.name in names:
                     await self._start(spec)
@@ -307,7 +312,7 @@ class Mesh:
         return code
 
     async def _declare_streams(self) -> None:
-        spec = plan.bootstrap(self.places, self.ports, store_bytes=self.settings.store.bytes)
+        spec = plan.bootstrap(self.options, self.places, self.ports, store_bytes=self.settings.store.bytes)
         log = LogFile(self.data / "logs" / f"{spec.name}.log")
         try:
             for _ in range(BOOTSTRAP_ATTEMPTS):
@@ -331,16 +336,16 @@ class Mesh:
                 broker.say(str(error))
 
     def _write_config(self, keys: dict[str, str]) -> None:
-        store = self.data / "nats"
         self.workspace.mkdir(parents=True, exist_ok=True)
         config = BrokerConfig(
             keys=keys,
             serves=plan.serves(self.options),
-            store_dir=str(store),
+            store_dir=str(self.data / plan.NATS),
             port=self.ports["nats"],
             monitor_port=self.ports["monitor"],
             sync_always=self.options.sync_always,
             max_file=self._store_bytes,
+            members=plan.members(self.options, self.places, self.ports),
         )
         keyring.configure(self.places.keys, config)
         if self.options.s3:

@@ -13,6 +13,7 @@ from services.supervisor.secrets.keyring import ACTUATOR, BROKER, CORE_SECRET, G
 from services.supervisor.secrets.keys import seed_file
 from services.supervisor.stores import object_store
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, service_of
+from shared.cluster import SIZES, Member
 from shared.configuration import VARIABLES
 from shared.contracts.services import REPLICAS, SERVICES, ServiceRow
 from shared.settings import reads
@@ -45,7 +46,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     `services` None is all of them, `runners` how many persona runners serve every swarm that has none of its own, `serve` the
     swarms of each further one, `replicas` how many of each other of which there may be more than one; `scale` says it for one
     service and goes before both. An empty tuple and `s3` false leave the broker alone, and with `declares` false it has no streams.
-    `env` is added to every process and wins. `ready_timeout_s` is how long one may come no nearer to being ready; None: as the
+    `brokers` keep the log, three of them a copy each; `doors` are ports at which others are told to find a broker, by its name, instead
+    of its own. `env` is added to every process and wins. `ready_timeout_s` is how long one may come no nearer to being ready; None: as the
     settings say.
     """
 
@@ -59,6 +61,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[str, ...] | None = None
     s3: bool = True
     declares: bool = True
+    brokers: int = 1
+    doors: Mapping[str, int] = {}
     sync_always: bool = True
     workspace: str | None = None
     http_allow: str = ""
@@ -143,6 +147,49 @@ def runner_groups(options: Options) -> str:
     return ",".join(f"{instance}={'+'.join(swarms)}" for instance, swarms in serves(options).items())
 
 
+def brokers(options: Options) -> tuple[str, ...]:
+    """The brokers' names. Raises `ValueError` for a number there cannot be."""
+    if options.brokers not in SIZES:
+        raise ValueError(f"of brokers there may be {' or '.join(map(str, SIZES))}, not {options.brokers}")
+    return (NATS, *(f"{NATS}-{n}" for n in range(2, options.brokers + 1)))
+
+
+def is_broker(name: str) -> bool:
+    """Whether a process of the mesh is one of its brokers."""
+    return name.partition("-")[0] == NATS
+
+
+def members(options: Options, places: Places, ports: Mapping[str, int]) -> tuple[Member, ...]:
+    """The brokers of a cluster; none when there is one broker."""
+    if options.brokers == 1:
+        return ()
+    return tuple(
+        Member(
+            name=name,
+            port=ports[name],
+            monitor_port=ports[_monitor(name)],
+            route_port=ports[f"route_{name}"],
+            door=options.doors.get(name, ports[f"route_{name}"]),
+            store_dir=str(places.data / name),
+        )
+        for name in brokers(options)
+    )
+
+
+def nats_url(options: Options, ports: Mapping[str, int]) -> str:
+    """Where the brokers are, by commas."""
+    return ",".join(f"nats://127.0.0.1:{ports[name]}" for name in brokers(options))
+
+
+def monitor_url(options: Options, ports: Mapping[str, int]) -> str:
+    """Where they tell of themselves, by commas, in the same order."""
+    return ",".join(f"http://127.0.0.1:{ports[_monitor(name)]}" for name in brokers(options))
+
+
+def _monitor(broker: str) -> str:
+    return "monitor" if broker == NATS else f"monitor_{broker}"
+
+
 def users(options: Options) -> tuple[str, ...]:
     """Everyone with a key."""
     return (*ROLES, *instances(options))
@@ -151,7 +198,9 @@ def users(options: Options) -> tuple[str, ...]:
 def port_names(options: Options) -> tuple[str, ...]:
     """Every port the mesh needs."""
     s3 = (*S3_PORTS, *S3_GRPC) if options.s3 else ()
-    return (NATS, "monitor", *s3, *(port for name in instances(options) for port in ports_of(name)))
+    names = brokers(options)
+    nats = [port for name in names for port in (name, _monitor(name), *([f"route_{name}"] if len(names) > 1 else []))]
+    return (*nats, *s3, *(port for name in instances(options) for port in ports_of(name)))
 
 
 def ports_of(instance: str) -> tuple[str, ...]:
@@ -160,16 +209,22 @@ def ports_of(instance: str) -> tuple[str, ...]:
     return (*api, f"health_{instance}")
 
 
-def nats(places: Places, ports: Mapping[str, int]) -> Spec:
-    return Spec(
-        name=NATS,
-        argv=(places.nats_server, "-c", str(places.keys / BROKER / "nats.conf")),
-        env=_base(places),
-        cwd=str(places.data),
-        ready_url=f"http://127.0.0.1:{ports['monitor']}/healthz",
-        live_url=f"http://127.0.0.1:{ports['monitor']}/healthz",
-        may_be_unwell=True,
-    )
+def nats(options: Options, places: Places, ports: Mapping[str, int]) -> list[Spec]:
+    """The brokers. One of several is asked about itself alone: without a majority each would be unwell, and no restart would mend that."""
+    of_itself = "?js-server-only=true" if options.brokers > 1 else ""
+    pages = {name: f"http://127.0.0.1:{ports[_monitor(name)]}/healthz{of_itself}" for name in brokers(options)}
+    return [
+        Spec(
+            name=name,
+            argv=(places.nats_server, "-c", str(places.keys / BROKER / f"{name}.conf")),
+            env=_base(places),
+            cwd=str(places.data),
+            ready_url=page,
+            live_url=page,
+            may_be_unwell=True,
+        )
+        for name, page in pages.items()
+    ]
 
 
 def s3(places: Places, ports: Mapping[str, int]) -> Spec:
@@ -185,16 +240,17 @@ def s3(places: Places, ports: Mapping[str, int]) -> Spec:
     )
 
 
-def bootstrap(places: Places, ports: Mapping[str, int], *, store_bytes: int) -> Spec:
+def bootstrap(options: Options, places: Places, ports: Mapping[str, int], *, store_bytes: int) -> Spec:
     """The one-shot process that declares streams and buckets."""
     return Spec(
         name=BOOTSTRAP_NAME,
         argv=(places.python, "-P", "-m", "services.supervisor.bootstrap"),
         env={
             **_python(places),
-            "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
+            "SWARM_NATS_URL": nats_url(options, ports),
             "SWARM_NATS_SEED_FILE": str(seed_file(places.keys, BOOTSTRAP)),
             "SWARM_STORE_BYTES": str(store_bytes),
+            "SWARM_STORE_REPLICAS": str(options.brokers),
         },
         cwd=str(places.data),
     )
@@ -212,8 +268,9 @@ def _service(instance: str, options: Options, places: Places, ports: Mapping[str
         **_python(places),
         **{name: places.environ[name] for name in _OUTWARD if service == RUNNER and name in places.environ},
         **_settings_for(service, places.environ),
-        "SWARM_NATS_URL": f"nats://127.0.0.1:{ports[NATS]}",
-        "SWARM_NATS_MONITOR_URL": f"http://127.0.0.1:{ports['monitor']}",
+        "SWARM_NATS_URL": nats_url(options, ports),
+        "SWARM_NATS_MONITOR_URL": monitor_url(options, ports),
+        "SWARM_STORE_REPLICAS": str(options.brokers),
         "SWARM_NATS_SEED_FILE": str(seed_file(places.keys, instance)),
         "SWARM_INSTANCE": instance,
         "SWARM_DATA_DIR": str(places.data / "services" / instance),

@@ -152,7 +152,8 @@ def _processes(record: MeshRecord) -> Check:
 
 async def _durability(client: httpx.AsyncClient, record: MeshRecord) -> Check:
     try:
-        always = (await client.get(f"{record.monitor_url}/jsz")).json().get("config", {}).get("sync_always", False)
+        pages = [(await client.get(f"{url}/jsz")).json() for url in record.monitor_url.split(",")]
+        always = all(page.get("config", {}).get("sync_always", False) for page in pages)
     except (httpx.HTTPError, ValueError) as error:
         return Check(name="sync_always", ok=False, detail=f"the broker does not answer: {error}")
     said = "every acknowledged message is on disk" if always else "a power failure may lose acknowledged messages"
@@ -161,8 +162,10 @@ async def _durability(client: httpx.AsyncClient, record: MeshRecord) -> Check:
 
 async def _clock(client: httpx.AsyncClient, record: MeshRecord) -> Check:
     try:
-        now = (await client.get(f"{record.monitor_url}/varz")).json()["now"]
-        off = abs((datetime.fromisoformat(now) - datetime.now(UTC)).total_seconds())
+        off = 0.0
+        for url in record.monitor_url.split(","):
+            now = (await client.get(f"{url}/varz")).json()["now"]
+            off = max(off, abs((datetime.fromisoformat(now) - datetime.now(UTC)).total_seconds()))
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return Check(name="clock", ok=False, detail=f"the broker does not say: {error}")
     return Check(name="clock", ok=off <= MAX_CLOCK_S, detail=f"{off:.2f} s from the broker's (limit {MAX_CLOCK_S:g} s)")

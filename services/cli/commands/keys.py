@@ -17,7 +17,7 @@ from services.cli.terminal import target
 from services.cli.terminal.ask import span
 from services.cli.terminal.output import emit, say, table
 from services.cli.terminal.target import FAILED, OK, USAGE, Stop
-from services.supervisor.plan import NATS
+from services.supervisor.plan import is_broker
 from services.supervisor.running.state import identify, read_record
 from services.supervisor.secrets import keyring
 from services.supervisor.secrets.keyring import KeysError
@@ -168,16 +168,20 @@ def _done(work: Callable[[], T]) -> T:
 def _told(place: Place, reload: bool, config: Path, done: str, after: str = "") -> int:
     """What was done, and how the broker comes to know."""
     record = read_record(place.data)
-    broker = record.processes.get(NATS) if record is not None and record.runs and place.keys is None else None
+    ours = record.processes if record is not None and record.runs and place.keys is None else {}
+    brokers = [process for name, process in ours.items() if is_broker(name)]
     if reload:
-        if broker is None or identify(broker.pid) != broker:
+        # One of several that is away just now reads it when it starts again.
+        there = [broker for broker in brokers if identify(broker.pid) == broker]
+        if not there:
             raise Stop(f"{done}; but no mesh runs in {place.data}, so signal its broker yourself: SIGHUP")
-        os.kill(broker.pid, signal.SIGHUP)
+        for broker in there:
+            os.kill(broker.pid, signal.SIGHUP)
         then = "the broker reads it now"
     else:
-        then = (
-            f"have the broker read {config}: `nats-server --signal reload={broker.pid if broker else 'PID'}`, or SIGHUP"
-        )
+        pids = [str(broker.pid) for broker in brokers] or ["PID"]
+        signals = ", ".join(f"`nats-server --signal reload={pid}`" for pid in pids)
+        then = f"have the broker read {config}: {signals}, or SIGHUP"
     return _note(place, f"{done}; {then}{f'; {after}' if after else ''}")
 
 

@@ -154,13 +154,9 @@ def concerns(name: str, line: str) -> bool:
     """Whether a line is for who watches. What the servers below the services say to themselves stays in their logs."""
     if line.startswith("supervisor: "):
         return True
-    match name:
-        case plan.S3:
-            return _S3_FATAL.match(line) is not None
-        case plan.NATS:
-            return _NATS_CHATTER.search(line) is None
-        case _:
-            return True
+    if plan.is_broker(name):
+        return _NATS_CHATTER.search(line) is None
+    return name != plan.S3 or _S3_FATAL.match(line) is not None
 
 
 def readable(line: str) -> str:

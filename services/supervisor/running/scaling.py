@@ -90,24 +90,26 @@ def _of(service: str, names: Sequence[str]) -> list[str]:
 
 @asynccontextmanager
 async def reloaded(monitor_url: str) -> AsyncIterator[None]:
-    """Inside, the broker is told to read its configuration again; it has when this ends. Raises `OSError` when it has not in time."""
+    """Inside, all brokers are told to read their configuration again; they have when this ends. Raises `OSError` when not in time."""
+    pages = monitor_url.split(",")
     try:
-        async with httpx.AsyncClient(base_url=monitor_url, timeout=2, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
             async with asyncio.timeout(RELOAD_S):
-                before = await _loaded(client)
+                before = {page: await _loaded(client, page) for page in pages}
                 yield
-                while await _loaded(client) == before:  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(ASK_S)
+                for page in pages:
+                    while await _loaded(client, page) == before[page]:  # noqa: ASYNC110 - another process
+                        await asyncio.sleep(ASK_S)
     except TimeoutError:
         raise OSError(
-            f"the broker did not read its configuration within {RELOAD_S:g} s; logs/nats.log says why"
+            f"a broker did not read its configuration within {RELOAD_S:g} s; logs/nats*.log say why"
         ) from None
 
 
-async def _loaded(client: httpx.AsyncClient) -> str:
+async def _loaded(client: httpx.AsyncClient, page: str) -> str:
     """When the broker last read its configuration; waits for one that is away."""
     while True:
         try:
-            return str((await client.get("/varz")).json()["config_load_time"])
+            return str((await client.get(f"{page}/varz")).json()["config_load_time"])
         except (httpx.HTTPError, ValueError, KeyError):
             await asyncio.sleep(ASK_S)

@@ -9,6 +9,7 @@
     <root>/bootstrap, operator, sys       seeds of the roles
     <root>/nats/nats.conf, broker.json    the broker's configuration and what it is made of: public keys only
                accounts.conf              who may do what, of that; for a broker whose configuration is somebody else's
+               nats-2.conf …, route-password   of a cluster: one file for each broker, and what lets them in to each other
 
 Everything here is made once, kept, and may be run again after a crash between any two files. A rotation overlaps: for a while the
 broker lets in old and new seed, and verdicts of both keys are believed.
@@ -23,8 +24,15 @@ from pathlib import Path
 
 import msgspec
 
-from services.supervisor.secrets.keys import ensure_keys, ensure_shared, private_folder, seed_file, write_private
-from shared.broker import BrokerConfig, accounts, render, service_of
+from services.supervisor.secrets.keys import (
+    ensure_keys,
+    ensure_secret,
+    ensure_shared,
+    private_folder,
+    seed_file,
+    write_private,
+)
+from shared.broker import BrokerConfig, accounts, render, render_member, service_of
 from shared.contracts.services import SERVICES
 from shared.crypto import VerdictKey, new_seed, public_key, verdict_keys
 
@@ -77,9 +85,17 @@ def configure(root: Path, config: BrokerConfig) -> Path:
     config = msgspec.structs.replace(config, keys=keys, retiring=retiring)
     private_folder(root / BROKER)
     _write(root, config)
-    write_private(root / BROKER / "nats.conf", render(config))
+    if not config.members:
+        write_private(root / BROKER / "nats.conf", render(config))
+    for member in config.members:
+        write_private(root / BROKER / f"{member.name}.conf", render_member(config, member, route_password(root)))
     write_private(root / BROKER / "accounts.conf", accounts(config))
     return root / BROKER / "nats.conf"
+
+
+def route_password(root: Path) -> str:
+    """What the brokers of a cluster know each other by; it is theirs alone."""
+    return ensure_secret(root / BROKER / "route-password", length=24)
 
 
 def configured(root: Path) -> BrokerConfig:

@@ -28,6 +28,7 @@ from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from services.supervisor.running.state import Lock, MeshRecord
 from services.supervisor.secrets.keys import private_folder, write_private
+from services.supervisor.stores import copies
 from shared.broker import BOOTSTRAP, OPERATOR, inbox_prefix
 from shared.log import backup as streams
 from shared.log.backup import Taken
@@ -133,9 +134,9 @@ async def put_back(backup: Path, data: Path, keys: Path | None) -> Manifest:
     manifest = await asyncio.to_thread(read, backup)
     lock = Lock(data)
     try:
-        for name in ("nats", "s3"):
-            if (data / name).is_dir() and any((data / name).iterdir()):
-                raise BackupRefused(f"there is a store in {data / name}; move it away, or restore into another --data")
+        for store in (*copies.stores(data), data / "s3"):
+            if store.is_dir() and any(store.iterdir()):
+                raise BackupRefused(f"there is a store in {store}; move it away, or restore into another --data")
         if keys is not None and (data / "keys").exists():
             raise BackupRefused(f"there are keys in {data / 'keys'}; move them away, or leave --keys out")
         beside = data / _BESIDE

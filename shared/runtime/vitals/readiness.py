@@ -58,7 +58,8 @@ class Durability:
         self.said: str | None = None
 
     async def look(self) -> str | None:
-        problem = await lax_broker(self._url, self._tls)
+        answers = [await lax_broker(url, self._tls) for url in self._url.split(",")]
+        problem = next((answer for answer in answers if answer is not None), None)
         copies = await self._copies() if problem is not None else 0
         kept = f"what is acknowledged is with {copies // 2 + 1} of {copies} brokers; their disks follow"
         self.said = kept if copies >= QUORUM else None
@@ -70,6 +71,26 @@ class Durability:
             return msgspec.json.decode(answer.data, type=_Info).config.num_replicas
         except (LogUnavailable, msgspec.DecodeError):
             return 0
+
+
+class Brokers:
+    """What the brokers say of themselves at their monitoring URLs, by commas. `tls`: whom to believe that it is the broker.
+
+    Of several that keep one log one that is well is enough: whether a majority takes what is said here is seen by saying something
+    (`Probe`). The others are no reason not to be ready, and `said`.
+    """
+
+    def __init__(self, urls: str, tls: ssl.SSLContext | None = None) -> None:
+        self._urls, self._tls = urls.split(","), tls
+        self.said: str | None = None
+
+    async def look(self) -> str | None:
+        """Ask anew."""
+        answers = await asyncio.gather(*(unwell_broker(url, self._tls) for url in self._urls))
+        problems = [answer for answer in answers if answer is not None]
+        told, lost = "; ".join(problems), len(problems) == len(answers)
+        self.said = None if lost or not told else f"{len(problems)} of {len(answers)} brokers: {told}"
+        return told if lost else None
 
 
 class Letters:
@@ -109,9 +130,6 @@ def promise(
     async def streams() -> str | None:
         return await differing_streams(connection, settings.store.bytes, settings.store.replicas)
 
-    async def broker() -> str | None:
-        return await unwell_broker(url, tls)
-
     health.check("nats", known(lambda: None if connection.client.is_connected else "the connection to NATS is down"))
     health.check("log_identity", known(lambda: identity.sentence))
     health.check("store", known(lambda: probe.unstored))
@@ -119,7 +137,9 @@ def promise(
     health.check("clock", known(lambda: probe.clock_off))
     health.check("streams", cached(streams, STREAMS_EVERY_S))
     if url:
-        health.check("broker", cached(broker, BROKER_EVERY_S))
+        brokers = Brokers(url, tls)
+        health.check("broker", cached(brokers.look, BROKER_EVERY_S))
+        health.warn("broker", lambda: brokers.said)
     if settings.require_sync_always:
         durability = Durability(connection, settings.nats.monitor, tls)
         health.check("durability", cached(durability.look, STREAMS_EVERY_S))
@@ -147,7 +167,7 @@ async def differing_streams(connection: Connection, store_bytes: int, replicas: 
 
 
 async def unwell_broker(url: str, tls: ssl.SSLContext | None = None) -> str | None:
-    """What the broker says of itself at its monitoring URL, when it is not well. `tls`: whom to believe that it is the broker."""
+    """What one broker says of itself, when it is not well."""
     try:
         async with httpx.AsyncClient(timeout=2, trust_env=False, verify=tls or True) as client:
             answer = await client.get(f"{url}/healthz")

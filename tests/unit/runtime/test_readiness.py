@@ -19,7 +19,7 @@ from shared.log.client.wire import Raw
 from shared.log.port import LogUnavailable
 from shared.runtime.service import Service
 from shared.runtime.vitals.health import BEAT_S, LONGEST_LAG_S, Health, address
-from shared.runtime.vitals.readiness import ANSWER_S, Durability, cached, lax_broker, unwell_broker
+from shared.runtime.vitals.readiness import ANSWER_S, Brokers, Durability, cached, lax_broker, unwell_broker
 from shared.settings import Nats, Settings
 from tests.broker import Broker
 
@@ -296,6 +296,22 @@ async def test_the_brokers_own_word_counts_and_is_repeated(monitor: tuple[str, d
     says["/healthz"] = (200, b'{"status":"ok"}')
     assert await unwell_broker(url) is None
     assert "does not answer" in (await unwell_broker("http://127.0.0.1:9") or "")
+
+
+async def test_of_several_brokers_one_that_is_well_is_enough_and_who_is_not_is_said(
+    monitor: tuple[str, dict[str, tuple[int, bytes]]],
+) -> None:
+    url, says = monitor
+    away = "http://127.0.0.1:9"
+    says["/healthz"] = (200, b'{"status":"ok"}')
+    brokers = Brokers(f"{away},{url},{away}")
+    assert await brokers.look() is None
+    assert (brokers.said or "").startswith(f"2 of 3 brokers: {away}")
+    says["/healthz"] = (503, b'{"error":"JetStream is not current"}')
+    assert "JetStream is not current" in (await brokers.look() or "")
+    assert brokers.said is None
+    says["/jsz"] = (200, b'{"config":{"sync_always":true}}')
+    assert "does not answer" in (await Durability(Connection(), f"{url},{away}").look() or "")
 
 
 async def test_a_broker_that_acknowledges_before_it_syncs_is_told_with_the_remedy(
