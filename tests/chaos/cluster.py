@@ -1,345 +1,174 @@
-"""Three brokers as one log under writers, readers and gates, while its leader dies, a node is lost, cut off, or all are restarted in turn.
+"""What a storm does to the three brokers of a mesh: its log's leader dies, a node is lost, hangs or is cut off, all are restarted in turn.
 
-Of the mesh here are the log's own clients (`JetStreamLog`, reading what the leader has) on connections to all three: observations
-without a guard, histories guarded step by step by two writers each, a durable consumer, and pairs of verdicts on one life. The
-judge reads the log and knows nothing of what the writers believe: whatever was acknowledged is there once, no history forks, no
-life has two verdicts. An outage is the longest time in which no observation was acknowledged.
+One at a time, and the next only when all three have the log again: two that fail at once are more than three bear. Services are struck
+meanwhile as in any storm. A node that is lost comes back on an empty disk, with nothing but its configuration.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
+import httpx
 import msgspec
-import nats
 
-from shared.contracts.boundaries import life, thoughts
-from shared.contracts.envelope import Envelope, Message, Recorded
-from shared.contracts.events import (
-    AnyEvent,
-    ApprovalDenied,
-    ObservationRecorded,
-    ProposalRejected,
-    ThoughtGenerated,
-)
-from shared.contracts.ids import fresh_id, utc_now
-from shared.log.client.connection import Connection
-from shared.log.jetstream import JetStreamLog
-from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary
-from shared.log.streams import ensure
-from tests.broker import REPLICAS, Cluster
-from tests.chaos.proxy import Proxy
+from shared.log.port import LogUnavailable
+from shared.log.streams import STREAMS
+from tests.chaos.faults import Ground
+from tests.chaos.load import Load
+from tests.chaos.proxy import Proxy, Weather
 
-SWARM = "cluster"
-HISTORIES = 4
-STALL_S = 6.0
-FAULTS = ("leader_dies", "follower_dies", "node_hangs", "cut_off", "rolling_restart")
+AWAY = ("sleep", "600")
+"""What runs in place of a broker whose node is lost."""
+IN_STEP_S = 120.0
+BETWEEN_S = 1.0
 Say = Callable[[str], None]
 
 
-class ClusterReport(msgspec.Struct, kw_only=True):
-    """What happened; everything that must not is 0."""
+class Nodes:
+    """The brokers of a mesh. `doors` stand before their routes, by name."""
 
-    seed: int
-    minutes: float
-    struck: dict[str, int] = {}
-    outage_s: dict[str, float] = {}
-    """The longest time without an acknowledgement, by the fault that began last before it."""
-    events: int = 0
-    acked: int = 0
-    lost: int = 0
-    doubled: int = 0
-    steps: int = 0
-    forked: int = 0
-    lives: int = 0
-    two_verdicts: int = 0
-    undecided: int = 0
-    consumed: int = 0
-    unconsumed: int = 0
-
-    @property
-    def passed(self) -> bool:
-        bad = (self.lost, self.doubled, self.forked, self.two_verdicts, self.undecided, self.unconsumed)
-        return not any(bad) and min(self.acked, self.steps, self.lives) > 0
-
-
-class Storm:
-    """One storm on one cluster."""
-
-    def __init__(
-        self, cluster: Cluster, doors: list[Proxy], report: ClusterReport, dice: random.Random, say: Say
-    ) -> None:
-        self.cluster, self.doors, self.report, self.dice, self.say = cluster, doors, report, dice, say
-        self.stop = asyncio.Event()
-        self.acked: set[str] = set()
-        self.stepped: set[str] = set()
-        self.lives: set[str] = set()
-        self.consumed: set[int] = set()
-        self.last_ack = time.monotonic()
-        self.fault = "calm"
-
-    # -- the load ----------------------------------------------------------------------------------------------------
-
-    async def observe(self, log: JetStreamLog) -> None:
-        """One observation after another, each until it is acknowledged."""
-        while not self.stop.is_set():
-            text = fresh_id()
-            await self._insist(log, ObservationRecorded(swarm=SWARM, persona="all", text=text))
-            self.acked.add(text)
-            now = time.monotonic()
-            gap, self.last_ack = now - self.last_ack, now
-            self.report.outage_s[self.fault] = max(self.report.outage_s.get(self.fault, 0.0), round(gap, 2))
-            await asyncio.sleep(0.005)
-
-    async def history(self, log: JetStreamLog, persona: str) -> None:
-        """Steps of one history, which somebody else writes too."""
-        boundary = thoughts(SWARM, persona)
-        while not self.stop.is_set():
-            try:
-                told = await log.read((boundary,))
-                step = 1 + max((r.event.step for r in told if isinstance(r.event, ThoughtGenerated)), default=0)
-                last = told[-1].seq if told else 0
-                event = _thought(persona, step)
-                await log.commit([_message(event)], [Expect(boundary, last)])
-                self.stepped.add(event.text)
-            except (StaleBoundary, DuplicateEvent):
-                await asyncio.sleep(self.dice.random() * 0.02)
-            except LogUnavailable:
-                await asyncio.sleep(0.1)
-            await asyncio.sleep(0.02)
-
-    async def verdicts(self, one: JetStreamLog, two: JetStreamLog) -> None:
-        """Lives for which one says this and another that at the same time."""
-        while not self.stop.is_set():
-            proposal = fresh_id()[-12:]
-            about = {"swarm": SWARM, "persona": "ada", "proposal_id": proposal}
-            await asyncio.gather(
-                self._decide(
-                    one,
-                    life(**_keys(about)),
-                    ProposalRejected(**about, stage="approval", reasons=("no",), digest="0" * 64),
-                ),
-                self._decide(
-                    two, life(**_keys(about)), ApprovalDenied(**about, digest="0" * 64, request_id="r", principal="eve")
-                ),
-            )
-            self.lives.add(proposal)
-
-    async def consume(self, log: JetStreamLog) -> None:
-        """Whoever takes each observation at least once; it is stopped from outside."""
-        puller = log.pull(ConsumerSpec(name="taker", filters=(f"observation.recorded.{SWARM}.*",), ack_wait_s=2.0))
-        async for delivery in puller:
-            self.consumed.add(delivery.seq)
-            delivery.ack()
-
-    async def _decide(self, log: JetStreamLog, boundary: str, event: AnyEvent) -> None:
-        while True:
-            try:
-                if await log.read((boundary,)):
-                    return
-                await log.commit([_message(event)], [Expect(boundary, 0)])
-                return
-            except (StaleBoundary, DuplicateEvent):
-                continue
-            except LogUnavailable:
-                await asyncio.sleep(0.1)
-
-    async def _insist(self, log: JetStreamLog, event: AnyEvent) -> None:
-        message = _message(event)
-        while True:
-            try:
-                await log.commit([message])
-                return
-            except LogUnavailable:
-                await asyncio.sleep(0.05)
+    def __init__(self, ground: Ground, doors: Mapping[str, Proxy]) -> None:
+        self._ground, self._doors = ground, doors
+        self._mesh, self.dice = ground.mesh, ground.dice
+        self._pages = dict(zip(self._mesh.brokers, self._mesh.monitor_url.split(","), strict=True))
 
     # -- the faults --------------------------------------------------------------------------------------------------
 
     async def leader_dies(self) -> None:
-        await self._dies(await self._leader())
+        """kill -9 of the broker that leads the log; it is started again at once."""
+        await self._again(await self._leader(), signal.SIGKILL)
 
-    async def follower_dies(self) -> None:
-        leader = await self._leader()
-        await self._dies(self.dice.choice([n for n in range(REPLICAS) if n != leader]))
+    async def node_lost(self) -> None:
+        """A broker and its disk are gone for a while."""
+        name = await self._either()
+        async with self._away(name):
+            await asyncio.to_thread(shutil.rmtree, self._mesh.data / name)
+            (self._mesh.data / name).mkdir(mode=0o700)
+            await asyncio.sleep(self._ground.stall_s * (1 + self.dice.random()))
 
     async def node_hangs(self) -> None:
-        """SIGSTOP, the leader as often as not, and then it goes on as if nothing had been."""
-        process = self.cluster.brokers[await self._either()].process
-        assert process is not None
-        process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(STALL_S)
-        process.send_signal(signal.SIGCONT)
+        """SIGSTOP, and then it goes on as if nothing had been."""
+        name = await self._either()
+        await self._mesh.kill(name, signal.SIGSTOP)
+        await asyncio.sleep(self._ground.stall_s)
+        await self._mesh.kill(name, signal.SIGCONT)
 
     async def cut_off(self) -> None:
-        """Nothing passes between one of them and the others; who is connected to it stays so."""
-        number = await self._either()
-        ids = [await _server_id(broker.url) for broker in self.cluster.brokers]
-        others = [n for n in range(REPLICAS) if n != number]
-        weathers = [self.doors[number].of(ids[n]) for n in others] + [self.doors[n].of(ids[number]) for n in others]
+        """Nothing passes between one of them and the others; services that are connected to it stay so."""
+        name = await self._either()
+        weathers = await self._between(name)
         for weather in weathers:
             weather.passing.clear()
         try:
-            await asyncio.sleep(2 * STALL_S)
+            await asyncio.sleep(2 * self._ground.stall_s)
         finally:
             for weather in weathers:
                 weather.passing.set()
 
     async def rolling_restart(self) -> None:
-        for broker in self.cluster.brokers:
-            await asyncio.to_thread(broker.terminate)
-            await broker.start()
-            await self.cluster.in_step()
+        """SIGTERM, each when the one before has the log again."""
+        for name in self._mesh.brokers:
+            await self._again(name, signal.SIGTERM)
+            await self.in_step()
 
-    async def _dies(self, number: int) -> None:
-        broker = self.cluster.brokers[number]
-        await asyncio.to_thread(broker.kill)
-        await asyncio.sleep(STALL_S * self.dice.random())
-        await broker.start()
+    # -- how they are ------------------------------------------------------------------------------------------------
 
-    async def _leader(self) -> int:
-        while (leader := await self.cluster.leader()) is None:
+    async def in_step(self) -> None:
+        """Returns when every broker says that all it keeps is current. Raises `TimeoutError`."""
+        async with asyncio.timeout(IN_STEP_S), httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            while not (await self._all_well(client) and await self._all_current()):
+                await asyncio.sleep(0.2)
+
+    async def _all_well(self, client: httpx.AsyncClient) -> bool:
+        try:
+            answers = [await client.get(f"{page}/healthz") for page in self._pages.values()]
+        except httpx.HTTPError:
+            return False
+        return all(answer.is_success for answer in answers)
+
+    async def _all_current(self) -> bool:
+        for stream in STREAMS:
+            found = (await self._info(stream)).get("cluster", {})
+            others = found.get("replicas", [])
+            if not found.get("leader") or len(others) != len(self._pages) - 1:
+                return False
+            if not all(other["current"] and not other.get("offline") and not other.get("lag") for other in others):
+                return False
+        return True
+
+    async def _leader(self) -> str:
+        while not (leader := (await self._info("SWARM")).get("cluster", {}).get("leader")):
             await asyncio.sleep(0.1)
-        return leader
+        return str(leader)
 
-    async def _either(self) -> int:
+    async def _either(self) -> str:
+        """The leader as often as not."""
         leader = await self._leader()
-        return leader if self.dice.random() < 0.5 else self.dice.choice([n for n in range(REPLICAS) if n != leader])
+        others = [name for name in self._pages if name != leader]
+        return leader if self.dice.random() < 0.5 else self.dice.choice(others)
 
-    async def strike(self, seconds: float, chosen: Sequence[str]) -> None:
-        """The chosen faults in turn in random order until the time is over, one at least; the cluster is whole before each."""
-        faults: dict[str, Callable[[], Awaitable[None]]] = {name: getattr(self, name) for name in FAULTS}
-        while not (self.acked and self.stepped and self.lives):
-            await asyncio.sleep(0.05)
-        until = time.monotonic() + seconds
-        struck: Counter[str] = Counter()
-        pending: list[str] = []
-        while not struck or time.monotonic() < until:
-            pending = pending or self.dice.sample(sorted(chosen), len(chosen))
-            name = self.fault = pending.pop()
-            self.say(name)
-            await faults[name]()
-            struck[name] += 1
-            await self.cluster.in_step()
-            await asyncio.sleep(1.0)
-        self.report.struck = dict(struck)
+    async def _info(self, stream: str) -> dict[str, Any]:
+        try:
+            answer = await self._ground.log.connection.request(f"$JS.API.STREAM.INFO.{stream}")
+        except LogUnavailable:
+            return {}
+        return msgspec.json.decode(answer.data, type=dict[str, Any])
 
+    async def _between(self, name: str) -> list[Weather]:
+        """All that is said between a broker and the others, whoever of the two connected."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            ids = {n: (await client.get(f"{page}/varz")).json()["server_id"] for n, page in self._pages.items()}
+        others = [other for other in self._pages if other != name]
+        inward = [self._doors[name].of(ids[other]) for other in others]
+        return inward + [self._doors[other].of(ids[name]) for other in others]
 
-async def storm(
-    folder: Path, *, seed: int, minutes: float, faults: Sequence[str] = FAULTS, say: Say = lambda line: None
-) -> ClusterReport:
-    """Run the whole of it in `folder`."""
-    dice, report = random.Random(seed), ClusterReport(seed=seed, minutes=minutes)
-    cluster = Cluster(folder)
-    async with AsyncExitStack() as stack:
-        doors = [await stack.enter_async_context(Proxy(port)) for port in cluster.routes]
-        cluster.configure({number: door.port for number, door in enumerate(doors)})
-        stack.callback(cluster.kill)
-        await cluster.start()
-        await ensure(cluster.url, None, replicas=REPLICAS)
-        await cluster.in_step()
-        say("three brokers are one log")
-        urls = cluster.url.split(",")
-        logs = []
-        for number in range(6):
-            turned = urls[number % REPLICAS :] + urls[: number % REPLICAS]
-            connection = await Connection.open(",".join(turned), name=f"client-{number}")
-            stack.push_async_callback(connection.close)
-            logs.append(JetStreamLog(connection, service="storm", instance=f"storm-{number}", replicated=True))
-        it = Storm(cluster, doors, report, dice, say)
-        async with asyncio.TaskGroup() as whole:
-            taking = whole.create_task(it.consume(logs[5]))
-            async with asyncio.TaskGroup() as group:
-                for log in logs[:3]:
-                    group.create_task(it.observe(log))
-                for n in range(HISTORIES):
-                    group.create_task(it.history(logs[n % 3], f"p{n}"))
-                    group.create_task(it.history(logs[(n + 1) % 3], f"p{n}"))
-                group.create_task(it.verdicts(logs[3], logs[4]))
-                await it.strike(minutes * 60, faults)
-                it.stop.set()
-            say("no more faults; the log is read")
-            records = await logs[0].read((">",))
-            await _taken(it, records)
-            taking.cancel()
-        await cluster.in_step()
-        judge(it, records)
-    return report
+    async def _again(self, name: str, number: signal.Signals) -> None:
+        count = self._mesh.children[name].restarts + 1
+        await self._mesh.kill(name, number)
+        await self._mesh.wait_restarted(name, count)
+
+    @asynccontextmanager
+    async def _away(self, name: str) -> AsyncIterator[None]:
+        child = self._mesh.children[name]
+        right = child.spec
+        child.spec = msgspec.structs.replace(right, argv=AWAY)
+        try:
+            await self._again(name, signal.SIGKILL)
+            yield
+        finally:
+            child.spec = right
+            await self._again(name, signal.SIGKILL)
 
 
-def judge(storm: Storm, records: list[Recorded]) -> None:
-    """Fill in the report from the log."""
-    report = storm.report
-    texts: Counter[str] = Counter()
-    steps: dict[str, list[ThoughtGenerated]] = {}
-    lives: Counter[str] = Counter()
-    for recorded in records:
-        match recorded.event:
-            case ObservationRecorded() as event:
-                texts[event.text] += 1
-            case ThoughtGenerated() as event:
-                steps.setdefault(event.persona, []).append(event)
-            case ProposalRejected() | ApprovalDenied() as event:
-                lives[event.proposal_id] += 1
-            case _:
-                pass
-    said = {thought.text for told in steps.values() for thought in told}
-    report.events, report.acked, report.lives = len(records), len(storm.acked), len(storm.lives)
-    report.lost = sum(text not in texts for text in storm.acked) + len(storm.stepped - said)
-    report.doubled = sum(count > 1 for count in texts.values())
-    report.steps = len(storm.stepped)
-    report.forked = sum([t.step for t in told] != list(range(1, len(told) + 1)) for told in steps.values())
-    report.two_verdicts = sum(count > 1 for count in lives.values())
-    report.undecided = sum(proposal not in lives for proposal in storm.lives)
-    report.consumed = len(storm.consumed)
-    report.unconsumed = len(_observed(records) - storm.consumed)
+FAULTS: dict[str, Callable[[Nodes], Awaitable[None]]] = {
+    "leader_dies": Nodes.leader_dies,
+    "node_lost": Nodes.node_lost,
+    "node_hangs": Nodes.node_hangs,
+    "cut_off": Nodes.cut_off,
+    "rolling_restart": Nodes.rolling_restart,
+}
 
 
-async def _taken(storm: Storm, records: list[Recorded]) -> None:
-    """Returns when the consumer has had every observation, or has had long enough."""
-    wanted = _observed(records)
-    for _ in range(300):
-        if wanted <= storm.consumed:
-            return
-        await asyncio.sleep(0.1)
-
-
-def _observed(records: list[Recorded]) -> set[int]:
-    return {r.seq for r in records if isinstance(r.event, ObservationRecorded)}
-
-
-def _keys(about: dict[str, str]) -> dict[str, str]:
-    return {"swarm": about["swarm"], "persona": about["persona"], "life_id": about["proposal_id"]}
-
-
-def _thought(persona: str, step: int) -> ThoughtGenerated:
-    return ThoughtGenerated(
-        swarm=SWARM,
-        persona=persona,
-        step=step,
-        cycle=1,
-        phase="observe",
-        text=fresh_id(),
-        thinker="rules",
-        digest="0" * 64,
-        useful_at=utc_now(),
-    )
-
-
-def _message(event: AnyEvent) -> Message:
-    event_id = fresh_id()
-    return Message(event=event, envelope=Envelope(id=event_id, source="storm", time=utc_now(), correlation=event_id))
-
-
-async def _server_id(url: str) -> str:
-    client = await nats.connect(url, allow_reconnect=False)
-    try:
-        return str(client._server_info["server_id"])
-    finally:
-        await client.close()
+async def strike(nodes: Nodes, load: Load, chosen: Sequence[str], seconds: float, say: Say) -> dict[str, int]:
+    """The chosen faults in turn in random order until the time is over, one at least; how often each struck. All in step afterwards."""
+    dice, until = nodes.dice, time.monotonic() + seconds
+    struck: Counter[str] = Counter()
+    pending: list[str] = []
+    await load.beating.wait()
+    while chosen and (not struck or time.monotonic() < until):
+        pending = pending or dice.sample(sorted(chosen), len(chosen))
+        load.fault = pending.pop()
+        say(load.fault)
+        await FAULTS[load.fault](nodes)
+        struck[load.fault] += 1
+        await nodes.in_step()
+        await asyncio.sleep(BETWEEN_S)
+    load.fault = "calm"
+    return dict(struck)

@@ -33,10 +33,11 @@ LATENCY_S = 0.5
 
 
 class Ground(msgspec.Struct, kw_only=True):
-    """What faults act on. `stall_s` is twice the time after which others take a process for gone."""
+    """What faults act on. `proxies` stand between the services and each broker; `stall_s` is twice the time after which others take
+    a process for gone."""
 
     mesh: Mesh
-    proxy: Proxy
+    proxies: tuple[Proxy, ...]
     log: JetStreamLog
     dice: random.Random
     stall_s: float
@@ -65,25 +66,28 @@ async def stall(ground: Ground, name: str) -> bool:
 
 async def partition(ground: Ground, name: str) -> bool:
     """Nothing passes between a service and the broker, then either the connections are gone or all of it arrives late."""
-    weather = ground.proxy.of(name)
-    weather.passing.clear()
+    for proxy in ground.proxies:
+        proxy.of(name).passing.clear()
     try:
         await asyncio.sleep(ground.stall_s * ground.dice.random())
         if ground.dice.random() < 0.5:
-            ground.proxy.cut(name)
+            for proxy in ground.proxies:
+                proxy.cut(name)
     finally:
-        weather.passing.set()
+        for proxy in ground.proxies:
+            proxy.of(name).passing.set()
     return True
 
 
 async def latency(ground: Ground, name: str) -> bool:
     """Half a second each way between a service and the broker."""
-    weather = ground.proxy.of(name)
-    weather.delay_s = LATENCY_S
+    for proxy in ground.proxies:
+        proxy.of(name).delay_s = LATENCY_S
     try:
         await asyncio.sleep(ground.stall_s)
     finally:
-        weather.delay_s = 0.0
+        for proxy in ground.proxies:
+            proxy.of(name).delay_s = 0.0
     return True
 
 
@@ -171,22 +175,26 @@ EVERYTHING = (*FAULTS, "rollback")
 
 def targets(fault: str, names: Iterable[str]) -> list[str]:
     """Whom of the processes a fault can hit."""
-    services = [name for name in names if name not in (plan.NATS, plan.S3)]
+    brokers = [name for name in names if plan.is_broker(name)]
+    services = [name for name in names if name not in (*brokers, plan.S3)]
     match fault:
         case "disk" | "poison":
             return [plan.NATS]
         case "partition" | "latency" | "clock":
             return services
         case _:
-            return list(names)
+            # Of several brokers one at a time: tests/chaos/cluster.py.
+            return [*services, plan.S3, *(brokers if len(brokers) == 1 else [])]
 
 
-def why_not(fault: str) -> str:
+def why_not(fault: str, brokers: int = 1) -> str:
     """Why a fault cannot be had here; empty when it can."""
     if fault == "clock" and not _faketime():
         return "no libfaketime here (Debian: apt-get install faketime)"
     if fault == "disk" and (os.geteuid() != 0 or shutil.which("mount") is None):
         return "a small disk needs root and mount"
+    if fault in ("disk", "rollback") and brokers > 1:
+        return "it is done to one broker that keeps the log alone"
     return ""
 
 

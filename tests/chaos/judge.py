@@ -45,7 +45,8 @@ class Report(msgspec.Struct, kw_only=True):
 
     `struck` counts by fault and process, `left_out` says which faults could not be had here, `died` counts the times a process
     ended that nobody had ended, `gave_up` those in which it said that the broker is away, as one that starts in an
-    outage does. `untimely` are proposals rejected for a time that had not come.
+    outage does. `untimely` are proposals rejected for a time that had not come. `max_outage_s` is the longest time in which the API took
+    no observation; `outage_s` that in which several brokers took none of `beats` commits, by the fault that began last.
     """
 
     seed: int
@@ -57,6 +58,7 @@ class Report(msgspec.Struct, kw_only=True):
     gave_up: dict[str, int] = {}
     events: int = 0
     acked: int = 0
+    beats: int = 0
     lost: int = 0
     duplicated: int = 0
     duplicate_effects: int = 0
@@ -73,6 +75,7 @@ class Report(msgspec.Struct, kw_only=True):
     untimely: int = 0
     violations: list[str] = []
     max_outage_s: float = 0.0
+    outage_s: dict[str, float] = {}
     rest_s: float = 0.0
     rolled_back: RolledBack | None = None
 
@@ -158,8 +161,10 @@ def judge(
             outcomes[recorded.event.proposal_id] = recorded.event.outcome
         report.untimely += recorded.event.persona == ROOT and _is_over(recorded.event)
     report.events = len(records)
-    report.acked = len(load.observed)
-    report.lost = sum(1 for text in load.observed if texts[text] == 0)
+    acked = load.observed.keys() | load.beats
+    report.acked, report.beats = len(acked), len(load.beats)
+    report.lost = sum(1 for text in acked if texts[text] == 0)
+    report.outage_s = load.outage_s
     report.duplicated = sum(1 for count in texts.values() if count > 1)
     report.violations = invariants.violations[:50]
     report.histories_forked = invariants.histories_forked

@@ -13,13 +13,15 @@ import msgspec
 
 from shared.contracts.action import Action, action_digest
 from shared.contracts.envelope import Envelope, Message
-from shared.contracts.events import EvidenceRef, PersonaSpawned, ProposalCreated
+from shared.contracts.events import EvidenceRef, ObservationRecorded, PersonaSpawned, ProposalCreated
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import charter_sha256
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 
 SWARM, ROOT = "chaos", "root"
+BEATS, BEAT_S = "beats", 0.05
+"""The swarm of the commits by which outages are measured, in which nobody lives, and the pause between two of them."""
 OPERATOR, APPROVER = "operator-token", "approver-token"
 
 
@@ -66,7 +68,10 @@ class Sink:
 
 
 class Load:
-    """What was asked for and acknowledged. `stop` ends every client after its present request."""
+    """What was asked for and acknowledged. `stop` ends every client after its present request.
+
+    `beats` are acknowledged commits of `beat`, and `outage_s` the longest time there was none, by the `fault` that began last.
+    """
 
     def __init__(
         self,
@@ -83,6 +88,10 @@ class Load:
         self.observed: dict[str, tuple[str, int]] = {}
         self.proposed: dict[str, Action] = {}
         self.acks: list[float] = []
+        self.beats: set[str] = set()
+        self.beating = asyncio.Event()
+        self.fault = "calm"
+        self.outage_s: dict[str, float] = {}
         self._http = httpx.AsyncClient(base_url=api_url, timeout=8, trust_env=False)
         self._log = log
         self._sink = sink
@@ -150,6 +159,31 @@ class Load:
                 self.observed[item["text"]] = ("", seq)
             await asyncio.sleep(self.dice.random() * 0.2)
 
+    async def beat(self) -> None:
+        """One commit after another straight into the log, each until it is acknowledged: how long commits are refused."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while not self.stop.is_set():
+            text, event_id = fresh_id(), fresh_id()
+            event = ObservationRecorded(swarm=BEATS, persona="all", text=text)
+            envelope = Envelope(id=event_id, source="load", time=utc_now(), correlation=event_id)
+            fault = self.fault
+            await self._insist_to_commit(Message(event=event, envelope=envelope))
+            self.beats.add(text)
+            self.beating.set()
+            gap, last = loop.time() - last, loop.time()
+            self.outage_s[fault] = max(self.outage_s.get(fault, 0.0), round(gap, 2))
+            await asyncio.sleep(BEAT_S)
+
+    async def _insist_to_commit(self, message: Message) -> None:
+        while True:
+            try:
+                await self._log.commit([message])
+            except LogUnavailable:
+                await asyncio.sleep(0.1)
+                continue
+            return
+
     async def families(self) -> None:
         """Personas come and go."""
         alive = [ROOT]
@@ -207,14 +241,8 @@ class Load:
         )
         event_id = fresh_id()
         envelope = Envelope(id=event_id, source="load", time=utc_now(), correlation=event_id, charter=self._charter)
-        while True:
-            try:
-                await self._log.commit([Message(event=event, envelope=envelope)])
-            except LogUnavailable:
-                await asyncio.sleep(0.2)
-                continue
-            self.proposed[proposal_id] = action
-            return
+        await self._insist_to_commit(Message(event=event, envelope=envelope))
+        self.proposed[proposal_id] = action
 
     async def _evidence(self, seq: int) -> EvidenceRef | None:
         try:

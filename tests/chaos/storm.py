@@ -8,16 +8,18 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from services.governor.service import limits_of
 from services.supervisor import plan
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
-from services.supervisor.running.ports import free_port
+from services.supervisor.running.ports import choose
 from shared import configuration
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from tests.chaos import cluster
 from tests.chaos.faults import FAULTS, Ground, small_disk, take_away, targets, why_not
 from tests.chaos.judge import Report, Say, judge, rest
 from tests.chaos.load import APPROVER, OPERATOR, Load, Sink
@@ -47,15 +49,18 @@ async def storm(
     minutes: float,
     faults: Sequence[str] = ("kill",),
     replicas: int = 1,
+    brokers: int = 1,
     sync_always: bool = True,
     say: Say = lambda line: None,
 ) -> Report:
-    """Run the whole storm on a fresh mesh in `data`, with `replicas` instances of every service."""
+    """Run the whole storm on a fresh mesh in `data`, with `replicas` instances of every service and so many brokers."""
     dice = random.Random(seed)
     keys = data / "http-keys.toml"
     data.mkdir(parents=True, exist_ok=True)
     keys.write_text(_key(OPERATOR, "operator", ["read", "control"]) + _key(APPROVER, "ann", ["read", "approve"]))
-    report = Report(seed=seed, minutes=minutes, left_out={name: why for name in faults if (why := why_not(name))})
+    report = Report(seed=seed, minutes=minutes, left_out={n: why for n in faults if (why := why_not(n, brokers))})
+    possible = [name for name in faults if name in FAULTS and name not in report.left_out]
+    of_brokers = [name for name in faults if name in cluster.FAULTS and name not in report.left_out]
     mounted = "disk" in faults and "disk" not in report.left_out and small_disk(data / "nats")
     if "disk" in faults and not mounted:
         report.left_out.setdefault("disk", "no tmpfs can be mounted here")
@@ -69,23 +74,30 @@ async def storm(
         """Ends nobody brought about; one that said in its last words that the broker is away gave up, and starts again."""
         if '"event": "service_failed"' in line:
             says_away.add(name)
-        if name in (plan.NATS, plan.S3) or not line.startswith(f"supervisor: {name} ended ("):
+        if plan.is_broker(name) or name == plan.S3 or not line.startswith(f"supervisor: {name} ended ("):
             return
         if "SIGKILL" not in line:
             (gave_up if name in says_away else died)[name] += 1
             say(line)
         says_away.discard(name)
 
-    broker = free_port()
+    names = plan.brokers(Options(brokers=brokers))
+    ports = choose((*names, *(f"route_{name}" for name in names)), host="127.0.0.1")
     try:
-        async with Sink() as sink, Proxy(broker) as proxy:
+        async with AsyncExitStack() as stack:
+            sink = await stack.enter_async_context(Sink())
+            proxies = [await stack.enter_async_context(Proxy(ports[name])) for name in names]
+            doors = {name: await stack.enter_async_context(Proxy(ports[f"route_{name}"])) for name in names}
+            url = ",".join(f"nats://127.0.0.1:{proxy.port}" for proxy in proxies)
             options = Options(
                 runners=2,
                 replicas=replicas,
+                brokers=brokers,
+                doors={name: door.port for name, door in doors.items()},
                 sync_always=sync_always,
-                ports={plan.NATS: broker},
+                ports=ports,
                 http_keys_file=str(keys),
-                env=environment(f"127.0.0.1:{sink.port}") | {"SWARM_NATS_URL": f"nats://127.0.0.1:{proxy.port}"},
+                env=environment(f"127.0.0.1:{sink.port}") | {"SWARM_NATS_URL": url},
                 ready_timeout_s=120,
             )
             settings = configuration.load(options.env)
@@ -96,15 +108,20 @@ async def storm(
                 load = Load(mesh.api_url, log, sink, seed)
                 await load.begin()
                 ground = Ground(
-                    mesh=mesh, proxy=proxy, log=log, dice=dice, stall_s=2.0 * settings.placement.lease_ttl_s
+                    mesh=mesh, proxies=tuple(proxies), log=log, dice=dice, stall_s=2.0 * settings.placement.lease_ttl_s
                 )
                 async with asyncio.TaskGroup() as always:
                     person = always.create_task(load.approve())
                     async with asyncio.TaskGroup() as group:
                         for client in (load.observe, load.families, load.propose):
                             group.create_task(client())
-                        possible = [name for name in faults if name in FAULTS and name not in report.left_out]
-                        report.struck = await _strike(ground, possible, minutes * 60, say)
+                        striking = group.create_task(_strike(ground, possible, minutes * 60, say))
+                        if of_brokers:
+                            group.create_task(load.beat())
+                            nodes = cluster.Nodes(ground, doors)
+                            report.struck = await cluster.strike(nodes, load, of_brokers, minutes * 60, say)
+                        report.struck |= await striking
+                        await mesh.wait_ready(timeout_s=120)
                         say("no more faults; waiting until everything has come to rest")
                         load.stop.set()
                     began = time.monotonic()
@@ -112,7 +129,7 @@ async def storm(
                     report.rest_s = round(time.monotonic() - began, 1)
                     report.poisoned, report.died, report.gave_up = ground.poisoned, dict(died), dict(gave_up)
                     judge(report, records, load, sink, mesh.workspace, limits_of(settings))
-                    if "rollback" in faults:
+                    if "rollback" in faults and "rollback" not in report.left_out:
                         say("an older store is put back under load")
                         report.rolled_back = await roll_back(ground, load)
                         await rest(log, say)
@@ -130,11 +147,11 @@ async def _open(mesh: Mesh) -> JetStreamLog:
     connection = await Connection.open(
         mesh.nats_url, name="judge", seed_file=mesh.key("bootstrap"), inbox_prefix="_INBOX_bootstrap"
     )
-    return JetStreamLog(connection, service="judge", instance="judge-1")
+    return JetStreamLog(connection, service="judge", instance="judge-1", replicated=mesh.options.brokers > 1)
 
 
 async def _strike(ground: Ground, faults: Sequence[str], seconds: float, say: Say) -> dict[str, int]:
-    """Rounds over all faults on all processes in random order, at random moments; how often each struck. All ready afterwards."""
+    """Rounds over all faults on all processes in random order, at random moments; how often each struck."""
     struck: Counter[str] = Counter()
     until = time.monotonic() + seconds
     pending: list[tuple[str, str]] = []
@@ -144,7 +161,7 @@ async def _strike(ground: Ground, faults: Sequence[str], seconds: float, say: Sa
             struck[f"{fault} {name}"] += 1
 
     async with asyncio.TaskGroup() as group:
-        while time.monotonic() < until:
+        while faults and time.monotonic() < until:
             await asyncio.sleep(min(0.5 + ground.dice.random() * 3.0, max(0.0, until - time.monotonic())))
             if not pending:
                 pending = [(fault, name) for fault in faults for name in targets(fault, ground.mesh.children)]
@@ -152,7 +169,6 @@ async def _strike(ground: Ground, faults: Sequence[str], seconds: float, say: Sa
             fault, name = pending.pop()
             say(f"{fault} {name}")
             group.create_task(one(fault, name))
-    await ground.mesh.wait_ready(timeout_s=120)
     return dict(struck)
 
 
