@@ -106,6 +106,7 @@ class Service:
             sees_all=self.row.trusted,
             told=told(name, settings),
             wall=clock,
+            elsewhere=connection.elsewhere if settings.store.replicas > 1 else None,
         )
         self.pressure = Pressure(connection, Path(settings.data_dir), store_bytes=settings.store.bytes)
         self.lag = Lag(connection)

@@ -27,6 +27,7 @@ from tests.chaos.proxy import Proxy, Weather
 AWAY = ("sleep", "600")
 """What runs in place of a broker whose node is lost."""
 IN_STEP_S = 120.0
+CUT_OFF = 5
 BETWEEN_S = 1.0
 Say = Callable[[str], None]
 
@@ -61,13 +62,13 @@ class Nodes:
         await self._mesh.kill(name, signal.SIGCONT)
 
     async def cut_off(self) -> None:
-        """Nothing passes between one of them and the others; services that are connected to it stay so."""
+        """Nothing passes between one of them and the others, for longer than services wait that are connected to it."""
         name = await self._either()
         weathers = await self._between(name)
         for weather in weathers:
             weather.passing.clear()
         try:
-            await asyncio.sleep(2 * self._ground.stall_s)
+            await asyncio.sleep(CUT_OFF * self._ground.stall_s)
         finally:
             for weather in weathers:
                 weather.passing.set()

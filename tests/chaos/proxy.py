@@ -15,18 +15,18 @@ CHUNK = 64 * 1024
 class Weather:
     """How the network treats one client: nothing passes while `passing` is not set, and all of it comes `delay_s` later."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float = 0.0) -> None:
         self.passing = asyncio.Event()
         self.passing.set()
-        self.delay_s = 0.0
+        self.delay_s = delay_s
         self.writers: set[asyncio.StreamWriter] = set()
 
 
 class Proxy:
-    """Listens on a port of the loopback and passes on to `upstream`, which may come and go."""
+    """Listens on a port of the loopback and passes on to `upstream`, which may come and go; `delay_s` each way is everybody's at first."""
 
-    def __init__(self, upstream: int) -> None:
-        self.upstream = upstream
+    def __init__(self, upstream: int, delay_s: float = 0.0) -> None:
+        self.upstream, self.delay_s = upstream, delay_s
         self.port = 0
         self._weather: dict[str, Weather] = {}
         self._server: asyncio.Server | None = None
@@ -34,7 +34,7 @@ class Proxy:
 
     def of(self, name: str) -> Weather:
         """The weather of one client, which need not be connected."""
-        return self._weather.setdefault(name, Weather())
+        return self._weather.setdefault(name, Weather(self.delay_s))
 
     def cut(self, name: str) -> None:
         """End all connections of a client at once, without a word."""

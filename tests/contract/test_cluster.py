@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlparse
 
 import pytest
 import pytest_asyncio
+from nats.aio.client import Srv
 
 from shared.contracts.boundaries import life
 from shared.contracts.envelope import Message, Recorded
@@ -18,20 +20,26 @@ from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, Expect, StaleBoundary
 from shared.log.streams import drift, ensure
+from shared.runtime.vitals.probe import FAILURES, Probe
 from tests.broker import REPLICAS, Cluster
 from tests.cluster_race import race
 from tests.contract.test_log import observation, reaped
+from tests.doors import Doors, doors
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    await cluster.start()
-    await ensure(cluster.url, None, replicas=REPLICAS)
-    yield cluster
-    cluster.kill()
+async def behind(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors]:
+    async with doors(tmp_path_factory.mktemp("cluster")) as behind:
+        await behind.cluster.start()
+        await ensure(behind.cluster.url, None, replicas=REPLICAS)
+        yield behind
+
+
+@pytest.fixture
+def cluster(behind: Doors) -> Cluster:
+    return behind.cluster
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -119,3 +127,31 @@ async def test_a_denial_and_an_authorisation_of_one_proposal_are_never_both_ther
     assert (30, 0, 0) == (outcome.rounds, outcome.both, outcome.neither)
     assert outcome.authorized and outcome.rejected, "nobody raced"
     assert life("a", "b", "c") == outcome.boundary.format(swarm="a", persona="b", proposal="c")
+
+
+async def test_who_is_with_a_broker_that_is_cut_off_from_the_others_goes_to_one_of_those(behind: Doors) -> None:
+    """It keeps its clients, and stores nothing of what they say for as long as that lasts."""
+    one, *others = [broker.url for broker in behind.cluster.brokers]
+    connection = await Connection.open(one, name="probing")
+    connection.client._server_pool += [Srv(urlparse(url)) for url in others]
+    probe = Probe(connection, "verifier-1", tolerance_s=3600.0, elsewhere=connection.elsewhere)
+    await probe.write()
+    assert probe.unstored is None
+    weathers = await behind.between(0)
+    for weather in weathers:
+        weather.passing.clear()
+    try:
+        failed = 0
+        while failed < FAILURES:  # until the others have done without it
+            await probe.write()
+            failed = failed + 1 if probe.unstored else 0
+        async with asyncio.timeout(60):
+            while probe.unstored:
+                await asyncio.sleep(0.1)
+                await probe.write()
+        assert connection.client.connected_url.netloc in {urlparse(url).netloc for url in others}
+    finally:
+        for weather in weathers:
+            weather.passing.set()
+        await connection.close()
+    await behind.cluster.in_step()

@@ -159,6 +159,14 @@ class Connection:
         self.fenced = True
         self._client.forget_pending()
 
+    async def elsewhere(self) -> None:
+        """Leave the server for any of those there are; what is in flight fails, as when the connection is lost."""
+        if self._client.is_connected:
+            log.warning(
+                "nats_left", server=shown(str(self._client.connected_url and self._client.connected_url.geturl()))
+            )
+            await self._client.force_reconnect()
+
     def on_reconnect(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Have `callback` awaited after every reconnect, when the fence is lifted."""
         self._on_reconnect.append(callback)

@@ -7,6 +7,9 @@ between sending and answer, or one of the two clocks is off by what is missing; 
 A service whose clock is off by more than the tolerance takes no work: every deadline, expiry and window it judged would be
 wrong, and it would say so in signed events. Which of the two clocks is wrong it cannot know. But each message has its writer's
 own time in it, so it can look whether the other services differ from the broker alike, and says so.
+
+A broker of several that is cut off from the others keeps its clients, and stores nothing of what they say for as long as that lasts.
+So after `FAILURES` in a row, and again after as many, the connection goes to another of them, or by chance the same.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -30,6 +33,7 @@ log = structlog.get_logger()
 
 STREAM = "PROBE"
 EVERY_S, AGAIN_S = 10.0, 2.0
+FAILURES = 2
 LATELY_S = 3 * EVERY_S
 """A message older than this, by the broker's stamps, says nothing of its writer's clock now."""
 
@@ -55,7 +59,7 @@ class Probe:
     """The test writes of one instance. `sees_all`: it may read those of others.
 
     `told` goes with each, for the others to see. `wall` and `steady` are clocks in seconds: the one that is judged, and one that nobody
-    sets.
+    sets. `elsewhere` has the connection go to another broker, where there are several.
     """
 
     def __init__(
@@ -68,7 +72,9 @@ class Probe:
         told: Mapping[str, str] | None = None,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        elsewhere: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._elsewhere, self._failures = elsewhere, 0
         self._connection, self._instance, self._tolerance_s = connection, instance, tolerance_s
         self._sees_all, self._wall, self._steady = sees_all, wall, steady
         self.told = dict(told or {})
@@ -107,9 +113,12 @@ class Probe:
         was = self._unstored, self._off
         try:
             self._off = await self._compare()
-            self._unstored = None
+            self._unstored, self._failures = None, 0
         except LogUnavailable as error:
             self._unstored = f"the broker stores nothing: {error}"
+            self._failures += 1
+            if self._elsewhere is not None and self._failures % FAILURES == 0:
+                await self._elsewhere()
         self._written_at = self._steady()
         if was != (self._unstored, self._off):
             log.info("probe", unstored=self._unstored, clock_off=self._off)
