@@ -10,6 +10,9 @@ what it reads, is given and commits, and of the log's end; and it looks, after e
 - it does not end before the newest mark;
 - no mark has another event in its place. That one is gone (retention) says nothing.
 
+Of several brokers one that is cut off from the others goes on to answer as the leader it was (measured on nats-server 2.15: for 20 s),
+and its log ends where it was cut off. So nobody is believed that the log is another one who has not heard of a majority just now.
+
 What is known is kept in the service's own folder, the witness, where the fate of the broker's store does not reach it: so a log
 that went back while nobody was alive is noticed at the next start. What was noticed stays so until somebody has acted on it.
 """
@@ -37,16 +40,40 @@ log = structlog.get_logger()
 EVERY_S = 10.0
 LATE_LOOKS, AGAIN_S = 4, 0.25
 """So often more, and so long after, it is looked whether the log really ends before what is known of it."""
+ALONE = "the broker that answers for the log has not heard of a majority of the others"
+
+
+HEARD_NS = 3 * 10**9
+"""A replica tells its leader every second that it is there."""
 
 
 class _State(msgspec.Struct, frozen=True):
     last_seq: int = 0
 
 
+class _Replica(msgspec.Struct, frozen=True):
+    current: bool = False
+    active: int = 0
+
+
+class _Cluster(msgspec.Struct, frozen=True):
+    leader: str = ""
+    replicas: tuple[_Replica, ...] = ()
+
+
 class _Info(msgspec.Struct, frozen=True):
     created: str = ""
     state: _State = _State()
+    cluster: _Cluster | None = None
     error: dict[str, object] | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it comes from one of several brokers that has not heard of a majority just now."""
+        if self.cluster is None:
+            return False
+        heard = sum(replica.current and replica.active < HEARD_NS for replica in self.cluster.replicas)
+        return not self.cluster.leader or 1 + heard <= (1 + len(self.cluster.replicas)) // 2
 
 
 class Witness(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,12 +173,16 @@ class Identity:
         if info.error is not None:
             raise LogUnavailable(f"the log cannot be looked at: {info.error.get('description')}")
         if self._created not in (None, info.created):
+            if info.alone:
+                raise LogUnavailable(ALONE)
             return f"it was made at {info.created}, the one known before at {self._created}"
         last = info.state.last_seq
         if marks and marks[0].seq > last:
             if late < LATE_LOOKS:  # a leader may take a moment to store what another replica has given already
                 await asyncio.sleep(AGAIN_S)
                 return await self._difference(marks, late=late + 1)
+            if info.alone:
+                raise LogUnavailable(ALONE)
             return f"it ends at {last}, and had reached {marks[0].seq}"
         for mark, event in zip(marks, await asyncio.gather(*(self._get(mark.seq) for mark in marks)), strict=True):
             if event is None:
