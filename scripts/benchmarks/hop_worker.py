@@ -137,7 +137,7 @@ async def kernel(stage: str, url: str) -> None:
 
 async def bare(stage: str, url: str, prefix: str, batch: int) -> None:
     """Until SIGTERM, with nats-py as it comes."""
-    connection = await nats.connect(url, name=f"{prefix}{stage}")
+    connection = await nats.connect(url.split(","), name=f"{prefix}{stage}")
     js = connection.jetstream()
     hop = STAGES.index(stage)
     subscription = await js.pull_subscribe(filter_of(hop, prefix), durable=stage, stream=prefix[:-1].upper())

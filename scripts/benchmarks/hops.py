@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from scripts.benchmarks.hop_worker import STAGES
 from scripts.benchmarks.measure import Figures, broker, latency, percentile, run_async, say
@@ -28,11 +29,24 @@ from services.supervisor.running.ports import free_port
 from shared.crypto import new_seed, public_key
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from tests.broker import Broker, Cluster
 
 KEYS = ("hops_p95_ratio", "hops_peak_per_s", "hops_peak_ratio")
 BARE_1 = Side("bare_fetch_1", "BARE1", "bare1.", slower=5)
 BARE_64 = Side("bare_fetch_64", "BARE64", "bare64.")
+MODULE = ("-m", "scripts.benchmarks.hop_worker")
+
+
+class Effort(NamedTuple):
+    """How much is measured: `rates` are pairs of proposals a second and how many, `turns` times; `at_once` of them `peaks` times."""
+
+    rates: tuple[tuple[int, int], ...]
+    turns: int
+    peaks: int
+    at_once: int
+
+
+QUICK = Effort(rates=((1, 1), (100, 70), (1000, 300)), turns=2, peaks=5, at_once=1000)
+WHOLE = Effort(rates=((1, 10), (100, 1000), (1000, 3000)), turns=3, peaks=9, at_once=5000)
 
 
 def run(*, quick: bool) -> Figures:
@@ -42,18 +56,20 @@ def run(*, quick: bool) -> Figures:
 
 async def _run(quick: bool) -> Figures:
     figures: Figures = {}
+    effort = QUICK if quick else WHOLE
     for sync_always in (False, True):
         mode = "sync_always" if sync_always else "sync_default"
         async with broker(sync_always=sync_always) as server:
             say(f"hops: {mode}, kernel and bare")
-            figures[mode] = await turns(server, (Side("kernel"), BARE_1, BARE_64), _kernel(server.url), quick)
+            sides = (Side("kernel"), BARE_1, BARE_64)
+            figures[mode] = await turns(server.url, sides, _kernel(server.url), effort)
         if quick and sync_always:
             continue
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             async with broker(sync_always=sync_always) as server:
                 say(f"hops: {mode}, services")
                 workers = services(server.url, Path(folder))
-                figures[mode] |= await turns(server, (Side("services", slower=5),), workers, quick)
+                figures[mode] |= await turns(server.url, (Side("services", slower=5),), workers, effort)
     figures |= _ratios(figures["sync_default"], "kernel", "hops")
     figures |= _ratios(figures["sync_default"], "services", "services")
     return figures | _ratios(figures["sync_always"], "kernel", "durable_hops")
@@ -70,36 +86,45 @@ def _ratios(sides: Figures, name: str, prefix: str) -> Figures:
     }
 
 
-async def turns(server: Broker | Cluster, sides: tuple[Side, ...], workers: list[Worker], quick: bool) -> Figures:
-    connection = await Connection.open(server.url, name="bench-driver")
+async def turns(
+    url: str, sides: tuple[Side, ...], workers: list[Worker], effort: Effort, *, replicas: int = 1
+) -> Figures:
+    """All sides on one broker, or on three; by side what came out."""
+    connection = await Connection.open(url, name="bench-driver")
     try:
         evidence = await grounds(JetStreamLog(connection, service="bench", instance="bench-1"))
         for side in sides:
             if side.prefix:
-                config = {"name": side.stream, "subjects": [f"{side.prefix}>"], "storage": "file", "compression": "s2"}
+                config = {
+                    "name": side.stream,
+                    "subjects": [f"{side.prefix}>"],
+                    "storage": "file",
+                    "compression": "s2",
+                    "num_replicas": replicas,
+                }
                 await connection.request(f"$JS.API.STREAM.CREATE.{side.stream}", json.dumps(config).encode())
         async with processes(workers):
             drivers = [await Driver(connection, side, evidence).open() for side in sides]
-            return await _measure(drivers, quick)
+            return await _measure(drivers, effort)
     finally:
         await connection.close()
 
 
-async def _measure(drivers: list[Driver], quick: bool) -> Figures:
+async def _measure(drivers: list[Driver], effort: Effort) -> Figures:
     for driver in drivers:
         await driver.at_once(100)  # warm-up
     figures: Figures = {driver.side.name: {} for driver in drivers}
-    for per_s, count in ((1, 1 if quick else 10), (100, 70 if quick else 1000), (1000, 300 if quick else 3000)):
+    for per_s, count in effort.rates:
         seconds: dict[str, list[float]] = {driver.side.name: [] for driver in drivers}
-        for _ in range(2 if quick else 3):
+        for _ in range(effort.turns):
             for driver in drivers:
                 seconds[driver.side.name] += await driver.at_rate(per_s, count)
         for name, values in seconds.items():
             figures[name][f"at_{per_s}_per_s"] = latency(values)
     peaks: dict[str, list[float]] = {driver.side.name: [] for driver in drivers}
-    for _ in range(5 if quick else 9):
+    for _ in range(effort.peaks):
         for driver in drivers:
-            count = (1000 if quick else 5000) // driver.side.slower
+            count = effort.at_once // driver.side.slower
             peaks[driver.side.name].append(await driver.at_once(count))
     for name, values in peaks.items():
         figures[name]["peak_per_s"] = round(percentile(values, 0.5))
@@ -109,10 +134,13 @@ async def _measure(drivers: list[Driver], quick: bool) -> Figures:
 
 def _kernel(url: str) -> list[Worker]:
     """Three processes each for our kernel and for the two bare ones."""
-    module = ("-m", "scripts.benchmarks.hop_worker")
-    ours = [Worker((*module, "kernel", stage, url, "", "0")) for stage in STAGES]
-    bare = ((BARE_1, "1"), (BARE_64, "64"))
-    return ours + [Worker((*module, "bare", stage, url, side.prefix, n)) for side, n in bare for stage in STAGES]
+    ours = [Worker((*MODULE, "kernel", stage, url, "", "0")) for stage in STAGES]
+    return ours + bare(url, BARE_1, 1) + bare(url, BARE_64, 64)
+
+
+def bare(url: str, side: Side, batch: int) -> list[Worker]:
+    """Three processes of nats-py as it comes."""
+    return [Worker((*MODULE, "bare", stage, url, side.prefix, str(batch))) for stage in STAGES]
 
 
 def services(url: str, folder: Path, *, replicas: int = 1) -> list[Worker]:
