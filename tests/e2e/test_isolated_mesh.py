@@ -1,4 +1,4 @@
-"""A whole mesh in which each runner serves swarms of its own: every swarm thinks, and nobody else thinks for it."""
+"""A whole mesh of three brokers in which each runner serves swarms of its own: every swarm thinks, and nobody else thinks for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.e2e.command import staying
 from tests.e2e.test_mesh import BURST, QUIET, create, observe, until
 
 SLOTS = {"alpha": "r1", "beta": "r1", "gamma": "r2"}
-COMMAND: tuple[str, ...] = ("up", "--serve", "alpha,beta", "--serve", "gamma", "--isolate")
+COMMAND: tuple[str, ...] = ("up", "--serve", "alpha,beta", "--serve", "gamma", "--isolate", "--brokers", "3")
 
 
 async def thought(log: JetStreamLog, after: int) -> int:
@@ -78,7 +78,7 @@ async def test_every_swarm_is_thought_for_by_its_own_runner_alone_over_the_loss_
                 seed_file=seed_file(data / "keys", "bootstrap"),
                 inbox_prefix="_INBOX_bootstrap",
             )
-            log = JetStreamLog(connection, service="test", instance="test-1")
+            log = JetStreamLog(connection, service="test", instance="test-1", replicated=True)
             await perceive(0)
             seen = await thought(log, 0)
             for number, killed in enumerate(("nats", "governor-1", "persona_runner-1"), start=1):

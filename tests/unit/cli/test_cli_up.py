@@ -22,6 +22,7 @@ WORKER = "W1128 01:38:07.247713 worker.go:180 Plugin worker w-1 stream ended: co
         ("s3", "supervisor: s3 ended (signal SIGKILL), starts again in 0.1 s", True),
         ("nats", "[12] 2026/11/28 01:38:07.247713 [INF] Server is ready", False),
         ("nats", "[12] 2026/11/28 01:38:07.247713 [WRN] JetStream resource limits exceeded", True),
+        ("nats-2", "[12] 2026/11/28 01:38:07.247713 [INF] Server is ready", False),
         ("nats", "supervisor: nats says that it cannot work", True),
         ("memory_compactor-1", '{"event": "waiting", "level": "warning"}', True),
         ("supervisor", "waits for nats, which does not answer", True),
