@@ -54,6 +54,13 @@ QUOTAS = (
         setting="swarm.spawns_per_minute",
     ),
     Quota(
+        reason="too_many_intents",
+        what="intents that are open",
+        per="swarm",
+        by="gateway",
+        setting="swarm.open_intents",
+    ),
+    Quota(
         reason="too_many_open",
         what="proposals that are neither decided nor done",
         per="persona",

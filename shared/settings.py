@@ -159,6 +159,8 @@ class Swarm(Section, frozen=True, kw_only=True):
     """Requests of one kind that may wait for their answer at a gateway; more are 429."""
     open_actions: Positive = 1000
     """Actions that may wait or be done at an actuator; more fail with `too_many_actions`."""
+    open_intents: Positive = 256
+    """Intents that may be open at once; more are 429."""
     spawns_per_minute: Positive = 600
     """More are `spawn.refused`, and 429."""
     tokens_per_minute: Credit = 200_000
@@ -304,6 +306,13 @@ class Governor(Section, frozen=True, kw_only=True):
     """How often orphans, zombies, stuck drains and expired grants are looked for."""
 
 
+class Intents(Section, frozen=True, kw_only=True):
+    """Work for swarms."""
+
+    lease_s: Seconds = 300.0
+    """How long whoever gets an intent may take before somebody else does."""
+
+
 class Policy(Section, frozen=True, kw_only=True):
     """What is permitted."""
 
@@ -394,6 +403,7 @@ class Settings(Section, frozen=True, kw_only=True):
     model: Model = Model()
     placement: Placement = Placement()
     governor: Governor = Governor()
+    intents: Intents = Intents()
     policy: Policy = Policy()
     verdict: Verdict = Verdict()
     approval: Approval = Approval()
@@ -442,7 +452,7 @@ READS: dict[str, tuple[str, ...]] = {
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
     "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
-    "meta_orchestrator": (*_CORE, "global", *_SWARM_BUDGET),
+    "meta_orchestrator": (*_CORE, "global", "intents", *_SWARM_BUDGET),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store"),
     "bucket": ("s3",),

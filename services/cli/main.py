@@ -21,6 +21,7 @@ from services.cli.commands import up as up_
 from services.cli.commands.backup import backup, restore
 from services.cli.commands.config import config as config_
 from services.cli.commands.halting import halt, resume, sentence
+from services.cli.commands.intents import intent
 from services.cli.commands.keys import keys as keys_
 from services.cli.commands.objectives import slo
 from services.cli.commands.personas import persona
@@ -49,6 +50,7 @@ Begin with `swarm run` (a mesh that watches this machine) or `swarm up` (a mesh 
 Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no mesh can be reached.""",
 )
 app.command(persona)
+app.command(intent)
 app.command(config_)
 app.command(keys_)
 for command in (proposals, approve, deny, halt, resume, scale, slo, backup, restore):

@@ -58,6 +58,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         rate_per_s=settings.http.rate_per_s,
         burst=settings.http.burst,
         swarm_open_requests=settings.swarm.open_requests,
+        swarm_open_intents=settings.swarm.open_intents,
         observations_per_minute=settings.http.observations_per_minute,
         recalls_per_minute=settings.http.recalls_per_minute,
         spawns_per_minute=settings.swarm.spawns_per_minute,

@@ -27,7 +27,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `outcome_timeout_s` is how long a POST waits for the service that decides it; `stream_buffer` is how many events a
     slow client of the stream may lag before it is skipped ahead; `max_streams` is how many one principal
-    may have open. `swarm_open_requests` is of one swarm and kind; observations and recalls are of one key in one swarm,
+    may have open. `swarm_open_requests` is of one swarm and kind, `swarm_open_intents` of one
+    swarm; observations and recalls are of one key in one swarm,
     spawns (asked for, whatever becomes of them) of a swarm.
     `four_eyes` and `approval_ttl_s` must be what the policy gate is told.
     """
@@ -46,6 +47,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     outcome_timeout_s: float = 5.0
     stream_buffer: int = 1000
     swarm_open_requests: int = 16
+    swarm_open_intents: int = 256
     observations_per_minute: int = 120_000
     recalls_per_minute: int = 600
     spawns_per_minute: int = 600

@@ -36,6 +36,7 @@ TAGS = {
     "perception": "what a swarm is to think about",
     "proposals": "what personas want done, and what came of it",
     "approvals": "what waits for people",
+    "intents": "work for swarms, and what came of it",
     "operations": "budgets, journal, health, metrics",
 }
 
@@ -67,6 +68,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/v1/approvals"): Operation("listApprovals", "approvals"),
     ("post", "/v1/approvals/{proposal_id}"): Operation("decideApproval", "approvals", (404, 409)),
     ("get", "/v1/cognition/governance"): Operation("getGovernance", "approvals"),
+    ("post", "/v1/intents"): Operation("submitIntent", "intents", (404, 409, 507)),
+    ("get", "/v1/intents"): Operation("listIntents", "intents"),
+    ("get", "/v1/intents/{intent_id}"): Operation("getIntent", "intents", (404, 409)),
+    ("post", "/v1/intents/{intent_id}/cancel"): Operation("cancelIntent", "intents", (404, 409)),
     ("get", "/v1/budgets"): Operation("listBudgets", "operations"),
     ("get", "/v1/halt"): Operation("getHalt", "operations"),
     ("post", "/v1/halt"): Operation("haltActions", "operations", (409,)),

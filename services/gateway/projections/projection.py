@@ -13,6 +13,7 @@ import msgspec
 
 from services.gateway.projections.beliefs import Beliefs, Held
 from services.gateway.projections.disorder import Disorder, Kept
+from services.gateway.projections.intents import Entry, Intents
 from services.gateway.projections.journal import Journal
 from services.gateway.projections.knowledge import Attention
 from services.gateway.projections.ledger import Account, Ledger
@@ -79,6 +80,7 @@ class State(msgspec.Struct, array_like=True):
     commands: dict[str, dict[str, int]]
     refusals: dict[str, Line]
     halts: Halts
+    intents: list[Entry]
     measured: list[Number]
     hours: list[Hour]
 
@@ -129,6 +131,7 @@ class Projection:
         self.refusals = Refusals()
         self.policies = Activations()
         self.halts = Halts()
+        self.intents = Intents()
         self.measures = Measures()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
@@ -158,7 +161,7 @@ class Projection:
         self.updated_at = recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
-        for other in (self.disorder, self.feeders, self.refusals, self.commands):
+        for other in (self.disorder, self.feeders, self.refusals, self.intents, self.commands):
             other.apply(recorded)
         self.measures.apply(recorded, self.proposals, self.personas)
         self._loop(recorded)
@@ -187,6 +190,7 @@ class Projection:
             commands={entity: dict(seqs) for entity, seqs in self.commands.by_entity.items()},
             refusals=dict(self.refusals.lines),
             halts=self.halts.copy(),
+            intents=self.intents.capture(),
             measured=self.measures.capture(),
             hours=self.measures.captured_hours(),
         )
@@ -208,6 +212,7 @@ class Projection:
         self.feeders, self.policies = state.feeders, state.policies
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
         self.refusals.lines, self.halts = state.refusals, state.halts
+        self.intents.restore(state.intents)
         self.measures.restore(state.measured, state.hours)
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:

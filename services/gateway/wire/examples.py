@@ -21,6 +21,27 @@ _IDENTITY = views.PersonaIdentity(
     id="watcher", name="watcher", role="analyst", charter=CHARTER, swarm_id="web", parent_id=None, depth=0,
     created_at=NOW, tags=(),
 )  # fmt: skip
+_INTENT = views.IntentView(
+    id="i-5f0c2b1d", swarm_id="web", state="answered", goal="Is anything out of the ordinary in nginx since 11:50?",
+    tags=("analyst",), priority=5, deadline=LATER, budget=Credits(tokens=4000, compute_ms=20_000),
+    left=Credits(tokens=3000, compute_ms=19_000), fan_out=1, merge="first", options=(), parent_id=None, children=(),
+    principal="ada", submitted_at=NOW, updated_at=NOW, routes=1, assigned=(), why="best of 1 that suit",
+    considered=(
+        views.IntentCandidate(
+            swarm_id="web", persona_id="watcher", capability=0.68, memory=0.4, load=0.9, success=0.5, price=0.8,
+            total=0.651, note="",
+        ),
+    ),
+    answers=1, result="Since 11:58 checkout answers 500: 60 of 1 177 lines.", choice="", confidence=0.8,
+    evidence_refs=(EVENT,),
+    contributors=(
+        views.IntentContribution(
+            swarm_id="web", persona_id="watcher", event_id=EVENT, confidence=0.8, choice="",
+            text="Since 11:58 checkout answers 500: 60 of 1 177 lines.",
+        ),
+    ),
+    dissent=(), late=0, reason="merged", detail="", reasons=(), tainted=True,
+)  # fmt: skip
 _BELIEF = views.Belief(
     id="b-1", belief_key="checkout-errors", claim="checkout answers 500 since 11:58", confidence=0.8,
     evidence_refs=(EVENT,), asserted_by="watcher", confirmed_by=(), contested_by=(), contradicts=(), created_at=NOW,
@@ -140,6 +161,13 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
             ),
         ),
     ),
+    requests.SubmitIntent(
+        goal="Is anything out of the ordinary in nginx since 11:50?", swarm_id="web", tags=("analyst",), fan_out=2,
+        merge="combine", budget=Credits(tokens=4000, compute_ms=20_000),
+    ),
+    requests.CancelIntent(reason="found it myself"),
+    _INTENT,
+    views.IntentLife(intent=_INTENT, events=(), truncated=False),
     views.SwarmBudget(
         swarm_id="web", window_started_at=NOW, granted=Credits(tokens=2000), settled=Credits(tokens=210),
         outstanding=Credits(tokens=0), paused_personas=(),

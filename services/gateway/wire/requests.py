@@ -9,7 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from services.gateway.wire.ids import GIVEN_PATTERN
-from shared.contracts.ids import EVERYONE, EventId, Instant, Sha256
+from shared.contracts.events import Credits
+from shared.contracts.events.intents import MAX_FAN_OUT, MAX_ROUTES, Goal, Merge, Options
+from shared.contracts.ids import EVERYONE, EventId, Instant, Sha256, Token
 from shared.contracts.persona import Name, PersonaPolicy, Text
 
 Id = Annotated[str, Meta(pattern=GIVEN_PATTERN, description="letters, digits, - and _")]
@@ -78,6 +80,34 @@ class ResumeMesh(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: Annotated[str, Meta(max_length=1000)] | None = None
     seq: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+
+
+class SubmitIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """Work for somebody. `swarm_id` is its home, `swarm-core` or its parent's where it is left out; `wanted_swarm` and `wanted_persona`
+    narrow down who may get it. It is due at `deadline`, or in `deadline_secs`. `budget` is for all who work on it together."""
+
+    goal: Goal
+    swarm_id: Id | None = None
+    tags: Annotated[tuple[Token, ...], Meta(max_length=16)] | None = ()
+    priority: Annotated[int, Meta(ge=0, le=9)] | None = 5
+    deadline: Instant | None = None
+    deadline_secs: Annotated[int, Meta(ge=1, le=2_592_000)] | None = 3600
+    budget: Credits | None = None
+    wanted_swarm: Id | None = None
+    wanted_persona: Id | None = None
+    fan_out: Annotated[int, Meta(ge=1, le=MAX_FAN_OUT)] | None = 1
+    merge: Merge | None = "first"
+    options: Options | None = ()
+    max_routes: Annotated[int, Meta(ge=1, le=MAX_ROUTES)] | None = 8
+    parent_id: Id | None = None
+
+
+INTENT_BUDGET = Credits(tokens=20_000, compute_ms=60_000)
+"""Where none is said."""
+
+
+class CancelIntent(msgspec.Struct, frozen=True, kw_only=True):
+    reason: Annotated[str, Meta(max_length=1000)] | None = ""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

@@ -307,6 +307,94 @@ class ProposalLife(View, frozen=True, kw_only=True):
     events: tuple[LifeEvent, ...]
 
 
+IntentState = Literal["submitted", "assigned", "delayed", "answered", "failed", "cancelled"]
+
+
+class IntentRoute(View, frozen=True, kw_only=True):
+    """A persona that has it until `until`, with its part of the budget."""
+
+    swarm_id: str
+    persona_id: str
+    route: int
+    until: Instant
+    budget: Credits
+
+
+class IntentCandidate(View, frozen=True, kw_only=True):
+    """A persona that was considered, with its scores in 0…1; `total` is what they were ordered by."""
+
+    swarm_id: str
+    persona_id: str
+    capability: float
+    memory: float
+    load: float
+    success: float
+    price: float
+    total: float
+    note: str
+
+
+class IntentContribution(View, frozen=True, kw_only=True):
+    """One answer; `event_id` is that of the persona's own event."""
+
+    swarm_id: str
+    persona_id: str
+    event_id: str
+    confidence: float
+    choice: str
+    text: str
+
+
+class IntentView(View, frozen=True, kw_only=True):
+    """Work for somebody: who has it and why, and what came of it.
+
+    `left` is of its budget; `considered` the best candidates of the last route with their scores; `reasons` why routes ended without an
+    answer; `late` counts answers that came too late. `reason` and `detail` say why it is as it is.
+    """
+
+    id: str
+    swarm_id: str
+    state: IntentState
+    goal: str
+    tags: tuple[str, ...]
+    priority: int
+    deadline: Instant
+    budget: Credits
+    left: Credits
+    fan_out: int
+    merge: str
+    options: tuple[str, ...]
+    parent_id: str | None
+    children: tuple[str, ...]
+    principal: str
+    submitted_at: Instant
+    updated_at: Instant
+    routes: int
+    assigned: tuple[IntentRoute, ...]
+    why: str
+    considered: tuple[IntentCandidate, ...]
+    answers: int
+    result: str
+    choice: str
+    confidence: float
+    evidence_refs: tuple[str, ...]
+    contributors: tuple[IntentContribution, ...]
+    dissent: tuple[IntentContribution, ...]
+    late: int
+    reason: str
+    detail: str
+    reasons: tuple[str, ...]
+    tainted: bool
+
+
+class IntentLife(View, frozen=True, kw_only=True):
+    """One intent and what was said of it, in the order of the log; `truncated` when that was more than is shown."""
+
+    intent: IntentView
+    events: tuple[LifeEvent, ...]
+    truncated: bool
+
+
 class Approval(View, frozen=True, kw_only=True):
     """One request to people. A decision must name `digest`, which binds it to exactly this action, and counts for this request."""
 

@@ -84,7 +84,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IntentRouted(IntentEvent, frozen=True, kw_only=True, tag="intent.routed"):
-    """Who has it until `until`, as a lease: `to` were assigned it in the same batch.
+    """Who has it until `until`, as a lease: `to` were assigned it in the same batch, each with `budget` of the intent's.
 
     `why` has the best candidates with their scores, those chosen among them. `route` counts the intent's routes from 1.
     """
@@ -92,6 +92,7 @@ class IntentRouted(IntentEvent, frozen=True, kw_only=True, tag="intent.routed"):
     to: Annotated[tuple[Candidate, ...], Meta(min_length=1, max_length=MAX_FAN_OUT)]
     until: Instant
     route: Annotated[int, Meta(ge=1, le=MAX_ROUTES)]
+    budget: Credits = Credits()
     why: Annotated[tuple[Candidate, ...], Meta(max_length=32)] = ()
     reason: Annotated[str, Meta(max_length=1000)] = ""
 

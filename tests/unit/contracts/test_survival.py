@@ -20,6 +20,7 @@ from services.governor.decider import Governor
 from services.governor.service import limits_of
 from services.memory_compactor import decider as compactor
 from services.memory_compactor.believing.decider import Believer
+from services.meta_orchestrator.routing import decider as routing
 from services.persona_runner.hosting.host import Host, Hosted
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
@@ -49,6 +50,7 @@ DECIDERS: dict[str, Decider[object]] = {
     "actuator": actuator,
     "memory_compactor": compactor.Compactor(),
     "memory_compactor-beliefs": Believer(),
+    "meta_orchestrator": routing,
 }
 
 
@@ -132,7 +134,8 @@ def paths(document: dict[str, dict[str, dict[str, object]]], past: list[Recorded
     personas = sorted({r.event.persona for r in past})
     proposals = sorted({getattr(r.event, "proposal_id", "a") for r in past})
     beliefs = sorted({getattr(r.event, "belief_id", "a") for r in past})
-    ids = {"persona_id": personas, "proposal_id": proposals, "belief_id": beliefs}
+    intents = sorted({getattr(r.event, "intent_id", "a") for r in past})
+    ids = {"persona_id": personas, "proposal_id": proposals, "belief_id": beliefs, "intent_id": intents}
     for path, item in document["paths"].items():
         if "get" in item and "stream" not in path:
             name = path.partition("{")[2].partition("}")[0]

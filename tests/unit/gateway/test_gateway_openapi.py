@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from services.gateway.front.operations import OPERATIONS, TAGS
 from services.gateway.front.stream import frame
 from services.gateway.settings import GatewaySettings
-from shared.contracts.events import BeliefAsserted, BudgetGranted, Credits
+from shared.contracts.events import BeliefAsserted, BudgetGranted, Credits, IntentSubmitted
 
 SEED = "20261122"
 EXCEPTIONS = """
@@ -28,6 +28,11 @@ positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 428, 42
 
 [[operations]]
 include-operation-id = "recordObservations"  # `date-time` cannot say that its year is one of 2000 to 2199
+[operations.checks]
+positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422, 429]
+
+[[operations]]
+include-operation-id = "submitIntent"  # nor that it is not over, nor a schema that a budget is not nothing
 [operations.checks]
 positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422, 429]
 """
@@ -126,7 +131,10 @@ async def fill(up: Mesh) -> None:
             swarm=f"s{n}", persona="p", grant_id="g", window=5, credits=Credits(tokens=7), expires_at=NOW
         )
         late = created(f"late-{n}", swarm="web", persona="watcher", deadline=NOW)
-        await up.put(spawned(f"p-{n}", swarm="web"), belief, late, c, verified(c), asked(c), executed(c), grant)
+        intent = IntentSubmitted(
+            swarm="web", persona="all", intent_id=f"i-{n}", goal="g", deadline=NOW, principal="ada"
+        )
+        await up.put(spawned(f"p-{n}", swarm="web"), belief, late, c, verified(c), asked(c), executed(c), grant, intent)
 
 
 async def known(up: Mesh) -> str:

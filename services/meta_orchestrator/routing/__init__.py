@@ -1,0 +1,1 @@
+"""Who gets an intent: routes as leases, answers that count, and what came of it."""

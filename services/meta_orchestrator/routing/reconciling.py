@@ -1,0 +1,148 @@
+"""What nobody sends a message about: who has an intent and is gone, who may suit one that waits, who is waited for by nobody.
+
+A fold of the open intents beside the roster; each thing it finds is a tick of routing, of which the intent's boundary lets one take
+effect, however many replicas tick. At the start everything open is looked at once, so a process that died between the finding and the
+tick is made up for. Nothing here runs by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Literal
+
+import structlog
+
+from services.meta_orchestrator.routing.decider import Gone, Look
+from services.meta_orchestrator.routing.roster import Roster
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    BudgetExhausted,
+    IntentAccepted,
+    PersonaDraining,
+    PersonaReaped,
+    PersonaSpawned,
+)
+from shared.contracts.ids import caused_id, utc_now
+from shared.decider import Result, Tick
+from shared.intents import Life, Said, Whose, evolve
+from shared.log.port import LogUnavailable
+
+log = structlog.get_logger()
+
+LIVES = (
+    "intent.submitted",
+    "intent.delegated",
+    "intent.routed",
+    "intent.delayed",
+    "intent.returned",
+    "intent.accepted",
+    "intent.cancelled",
+    "intent.closed",
+)
+AGAIN_S = 1.0
+Key = tuple[str, str]
+"""Home and id of an intent."""
+
+
+class Reconciling:
+    """`apply` takes events of `LIVES` and of the roster, after it; `run` ticks."""
+
+    def __init__(self, roster: Roster, tick: Callable[[Tick], Awaitable[object]]) -> None:
+        self._roster = roster
+        self._tick = tick
+        self._live = False
+        self._wanted: dict[tuple[Key, Result], str] = {}
+        self._found = asyncio.Event()
+        self.lives: dict[Key, Life] = {}
+        self._had: dict[Whose, set[Key]] = {}
+
+    def apply(self, recorded: Recorded) -> None:
+        """Take one event in, and find what follows from it."""
+        match event := recorded.event:
+            case PersonaDraining() | PersonaReaped():
+                reason: Literal["draining", "reaped"] = "draining" if isinstance(event, PersonaDraining) else "reaped"
+                self._gone((event.swarm, event.persona), reason, recorded.id)
+            case BudgetExhausted():
+                self._gone((event.swarm, event.persona), "no_budget", recorded.id, event.retry_at)
+            case PersonaSpawned():
+                for key, life in self.lives.items():
+                    if life.delayed is not None:
+                        self._want(key, Look(intent_id=key[1]), recorded.id)
+            case _ if isinstance(event, Said):
+                self._life((event.swarm, event.intent_id), recorded)
+            case _:
+                pass
+
+    def _life(self, key: Key, recorded: Recorded) -> None:
+        before = self.lives.get(key, Life())
+        after = evolve(before, recorded)
+        had, has = {r.whose for r in before.open}, {r.whose for r in after.open}
+        for whose in has - had:
+            self._roster.load(whose, 1)
+            self._had.setdefault(whose, set()).add(key)
+            if self._live and not self._roster.lives(whose):
+                self._want(key, Gone(intent_id=key[1], whose=whose, reason="draining"), recorded.id)
+        for whose in had - has:
+            self._roster.load(whose, -1)
+            self._had.get(whose, set()).discard(key)
+        if isinstance(recorded.event, IntentAccepted):
+            self._roster.answered(recorded.event)
+        if after.ended and not after.open:
+            self.lives.pop(key, None)
+        else:
+            self.lives[key] = after
+
+    def _gone(
+        self,
+        whose: Whose,
+        reason: Literal["draining", "reaped", "no_budget"],
+        cause: str,
+        until: datetime | None = None,
+    ) -> None:
+        """It has what it can answer no more; until when it cannot, where that is not for ever."""
+        for key in self._had.get(whose, set()):
+            routes = [r for r in self.lives[key].open if r.whose == whose]
+            if until is None or any(until >= route.until for route in routes):
+                self._want(key, Gone(intent_id=key[1], whose=whose, reason=reason), cause)
+
+    def begin(self) -> None:
+        """The past is folded: look at all that is open, once; from now on at what comes."""
+        self._live = True
+        for key, life in self.lives.items():
+            for route in life.open:
+                if not self._roster.lives(route.whose):
+                    self._want(key, Gone(intent_id=key[1], whose=route.whose, reason="reaped"), life.submitted_id)
+            if not life.open and life.delayed is None:
+                self._want(key, Look(intent_id=key[1]), life.submitted_id)
+
+    def _want(self, key: Key, fact: Result, cause: str) -> None:
+        if self._live:
+            self._wanted[key, fact] = cause
+            self._found.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Tick for what is found, until `stopping`."""
+        ending = asyncio.create_task(stopping.wait())
+        try:
+            while not stopping.is_set():
+                found = asyncio.create_task(self._found.wait())
+                await asyncio.wait((found, ending), return_when=asyncio.FIRST_COMPLETED)
+                found.cancel()
+                self._found.clear()
+                await self._work(stopping)
+        finally:
+            ending.cancel()
+
+    async def _work(self, stopping: asyncio.Event) -> None:
+        while self._wanted and not stopping.is_set():
+            (key, fact), cause = next(iter(self._wanted.items()))
+            del self._wanted[key, fact]
+            tick = Tick(id=caused_id(cause, f"tick.{key[0]}.{key[1]}"), now=utc_now(), swarm=key[0], facts=fact)
+            try:
+                await self._tick(tick)
+            except LogUnavailable as error:
+                log.warning("log_unavailable", work="reconciling intents", why=str(error))
+                self._wanted.setdefault((key, fact), cause)
+                await asyncio.sleep(AGAIN_S)
