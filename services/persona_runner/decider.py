@@ -7,8 +7,14 @@ comes back as `Performed` and becomes one commit: the thought and what follows f
 two runners cannot fork a history. Every call is paid from a grant the thought cites (`spending.py`), and made only if its worst case
 fits what is left; the shell answers `Unaffordable` otherwise, and more is asked for.
 
+What the persona was asked (`goals.py`) is worked on in cycles of their own, whose thoughts name the assignment and are charged to it. It
+ends by one `intent.answered` (`answers.py`) in the batch of the thought that gave the answer: guarded like every step, so there is one
+whoever else answers. Where the assignment's budget does not allow one more thought, or many came to nothing, the runner itself says
+what is known so far, or no.
+
 Invariants: no step before the loop interval after the last; no spending beyond a grant; nothing after the final thought;
-errors and repetition are never progress; a hypothesis becomes at most one proposal, and only once its check confirmed it.
+errors and repetition are never progress; no answer to what is not asked, or no longer is; a hypothesis becomes at most one proposal,
+and only once its check confirmed it.
 """
 
 from __future__ import annotations
@@ -20,12 +26,15 @@ import msgspec
 
 from services.persona_runner.hosting.messages import thought_id
 from services.persona_runner.mind import context as contexts
+from services.persona_runner.mind.answers import answered, declined, so_far
 from services.persona_runner.mind.cadence import due_at, next_phase, rest_ms
 from services.persona_runner.mind.drafts import follow_ups
+from services.persona_runner.mind.goals import MAX_THOUGHTS, MAX_WORKED, Assigned, current, goal_of, overflowing
 from services.persona_runner.mind.guard import digest_of, notice_for, novelty, saying
 from services.persona_runner.mind.spending import MAX_COUNT, ask, close, may_ask, usable
 from services.persona_runner.mind.state import NOTE_CHARS, State, evolve, moves_on
 from services.persona_runner.mind.steps import (
+    OverBudget,
     Percepts,
     Think,
     Thoughtful,
@@ -39,13 +48,14 @@ from shared.contracts.events import (
     Credits,
     EvidenceRef,
     HypothesisRaised,
+    IntentAnswered,
     ProposalCreated,
     ThoughtGenerated,
     Usage,
 )
 from shared.contracts.text import lines, plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Result, Tick
-from shared.thinker.port import Context, Percept, Thought
+from shared.thinker.port import AnswerDraft, Context, Percept, Thought
 
 __all__ = ["boundary", "decide", "evolve", "initial"]
 
@@ -84,6 +94,7 @@ def decide(state: State, message: Input) -> Decision:
 
 
 def _tick(state: State, now: datetime, facts: Percepts) -> Decision:
+    state = current(state, now)
     due = due_at(
         state,
         running=facts.running,
@@ -99,6 +110,10 @@ def _tick(state: State, now: datetime, facts: Percepts) -> Decision:
         if not payable or not facts.running:
             return _conclude(state, think, NO_THOUGHT, now, facts)
         return Decision(effect=think, charter=state.charter)
+    assigned = goal_of(state, unseen=_unseen(state, facts))
+    if assigned is not None and assigned.thoughts >= MAX_THOUGHTS:
+        why = f"Gave up after {assigned.thoughts} thoughts that led to no answer."
+        return _give_up(state, _think(state, now, facts, final=False), assigned, why, now, facts)
     if _cooling(state, now, facts.percept) or not (payable or may_ask(state, now, facts.limits)):
         return NOTHING
     return Decision(effect=_think(state, now, facts, final=False), charter=state.charter)
@@ -106,40 +121,55 @@ def _tick(state: State, now: datetime, facts: Percepts) -> Decision:
 
 def _think(state: State, now: datetime, facts: Percepts, *, final: bool) -> Think:
     assert state.identity is not None  # only who was born is due
-    unseen = facts.percept.last_seq > state.observed_seq
+    unseen = _unseen(state, facts)
     phase = "compress" if final else next_phase(state, unseen=unseen, now=now, limits=facts.limits)
+    assigned = None if final else goal_of(state, unseen=unseen)
     context = contexts.build(
         state,
         state.identity,
         phase or "compress",
         now,
-        facts.percept,
+        facts.percept if assigned is None else msgspec.structs.replace(facts.percept, samples=facts.lately),
         facts.findings,
         begins=state.resting and not final,
         final=final,
+        assigned=assigned,
+        sources=facts.sources,
     )
     grant = usable(state.grant, now)
     limit = Credits() if grant is None else grant.left()
-    return Think(context=context, grant_id=None if grant is None else grant.id, limit=limit, final=final)
+    allowance = None if assigned is None else assigned.left()
+    grant_id = None if grant is None else grant.id
+    return Think(context=context, grant_id=grant_id, limit=limit, allowance=allowance, final=final)
+
+
+def _unseen(state: State, facts: Percepts) -> bool:
+    return facts.percept.last_seq > state.observed_seq
 
 
 def _cooling(state: State, now: datetime, percept: Percept) -> bool:
-    """In a cool-down only a finding not yet dealt with, a check's result or a proposal's outcome wakes a persona early."""
+    """In a cool-down only being asked, a finding not yet dealt with, a check's result or a proposal's outcome wakes it early."""
     if not state.cooling or now >= state.at + timedelta(milliseconds=state.next_in_ms):
         return False
     results = any(h.result is not None and not h.taken for h in state.hypotheses)
-    return not (percept.findings or state.outcomes or results)
+    return not (percept.findings or state.outcomes or results or state.assigned)
 
 
 # -- a thought -------------------------------------------------------------------------------------------------------
 
 
 def _performed(state: State, think: Think, result: Result, now: datetime, facts: Percepts) -> Decision:
+    state = current(state, now)
     if state.over(now) or state.step + 1 != think.context.step:
         return NOTHING
     match result:
         case Thoughtful() | Thoughtless():
             return _conclude(state, think, result, now, facts)
+        case OverBudget():
+            assigned = _attended(state, think.context)
+            return (
+                NOTHING if assigned is None else _give_up(state, think, assigned, _short(assigned, result), now, facts)
+            )
         case Unaffordable() if think.final:
             return _conclude(state, think, NO_THOUGHT, now, facts)
         case Unaffordable() if may_ask(state, now, facts.limits):
@@ -152,6 +182,46 @@ def _performed(state: State, think: Think, result: Result, now: datetime, facts:
             )
         case _:
             return NOTHING
+
+
+def _attended(state: State, context: Context) -> Assigned | None:
+    """The assignment that the thought is made for, while it is open."""
+    if context.goal is None:
+        return None
+    return next((a for a in state.assigned if a.id == context.goal.ref.id), None)
+
+
+def _short(assigned: Assigned, result: OverBudget) -> str:
+    worst, left = result.worst, assigned.left()
+    return (
+        f"Its budget ends here: a thought may take {worst.tokens} tokens and {worst.compute_ms} ms of compute, "
+        f"{left.tokens} tokens and {left.compute_ms} ms are left."
+    )
+
+
+def _give_up(state: State, think: Think, assigned: Assigned, why: str, now: datetime, facts: Percepts) -> Decision:
+    """The runner's own thought, which costs nothing: what is known so far, or no."""
+    draft = so_far(think.context, why)
+    if answered(state, assigned, think.context, draft, Usage()) is None:
+        draft = AnswerDraft(text=why, declined=True)
+    text = f"Stops working on intent {assigned.intent_id}. {why}"
+    spoken = Thoughtful(thought=Thought(text=text, answer=draft), worst=Usage())
+    return _conclude(state, think, spoken, now, msgspec.structs.replace(facts, thinker=RUNNER))
+
+
+def _answers(
+    state: State, context: Context, spoken: Thought, usage: Usage, *, final: bool
+) -> tuple[IntentAnswered, ...]:
+    """What is answered with this thought: its own assignment, and no to those there is no room or time for."""
+    if final:
+        return tuple(declined(state, a, "It ends before it could answer.") for a in state.assigned)
+    assigned = _attended(state, context)
+    crowd = f"{MAX_WORKED} others that are more urgent wait to be answered by it."
+    said = [declined(state, a, crowd) for a in overflowing(state) if a is not assigned]
+    if assigned is not None and spoken.answer is not None:
+        own = answered(state, assigned, context, spoken.answer, usage)
+        said = said if own is None else [own, *said]
+    return tuple(said)
 
 
 def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now: datetime, facts: Percepts) -> Decision:
@@ -174,11 +244,13 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
     if status == "ok" and not think.final:
         acting_until = now + timedelta(seconds=facts.limits.proposal_ttl_s)
         follows = follow_ups(state, context, spoken, thought_id(state), proposal_deadline=acting_until)
+    ok, own = status == "ok", context.goal is None
+    if ok:
+        follows += _answers(state, context, spoken, _bounded(usage), final=think.final)
     digest = digest_of(text)
     said = saying(context.phase, digest)
-    ok = status == "ok"
-    progress = ok and said not in state.said and _useful(state, context, follows)
-    perceives = moves_on(status, state.errors) and context.phase in ("observe", "reflect")
+    progress = ok and not (own and said in state.said) and _useful(state, context, follows)
+    perceives = own and moves_on(status, state.errors) and context.phase in ("observe", "reflect")
     thought = ThoughtGenerated(
         swarm=state.swarm,
         persona=state.persona,
@@ -198,8 +270,9 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
         useful_at=now if progress else state.useful_at,
         grant_id=think.grant_id,
         runner=facts.runner[:120],
-        notice=notice_for(state.said, said) if ok else "",
+        notice=notice_for(state.said, said) if ok and own else "",
         final=think.final,
+        assignment=None if context.goal is None else context.goal.ref.id,
     )
     if not think.final:
         thought = msgspec.structs.replace(
@@ -225,6 +298,8 @@ def _useful(state: State, context: Context, follows: tuple[AnyEvent, ...]) -> bo
     """Something came of it: a finding taken up, a result taken in, a hypothesis raised or a proposal made."""
     if any(isinstance(e, HypothesisRaised | ProposalCreated) for e in follows):
         return True
+    if any(isinstance(e, IntentAnswered) and not e.declined for e in follows):
+        return True
     match context.phase:
         case "observe":
             return any(f.seq > state.observed_seq for f in context.percept.findings)
@@ -239,7 +314,7 @@ def _evidence(context: Context, follows: tuple[AnyEvent, ...]) -> tuple[Evidence
     """What the thought rests on: the evidence of what follows from it, else what it newly perceived."""
     refs: list[EvidenceRef] = []
     for event in follows:
-        if isinstance(event, HypothesisRaised | ProposalCreated):
+        if isinstance(event, HypothesisRaised | ProposalCreated | IntentAnswered):
             refs += event.evidence
     if not refs and context.phase == "observe":
         refs += contexts.references(context)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from services.persona_runner.mind.spending import affordable
-from services.persona_runner.mind.steps import Think, Thoughtful, Thoughtless, Unaffordable
+from services.persona_runner.mind.steps import OverBudget, Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.events import Memory, Usage
 from shared.decider import Effect, Result
 from shared.thinker.port import Context, Thinker, ThinkerFailed, ThinkerUnavailable, Thought
@@ -41,12 +41,15 @@ async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> 
     """Perform one `Think`. Never raises but for cancellation."""
     context = effect.context
     worst = thinker.worst_case(context)
+    if effect.allowance is not None and not affordable(worst, effect.allowance):
+        return OverBudget(worst=worst)
     if effect.grant_id is None or not affordable(worst, effect.limit):
         return Unaffordable(worst=worst)
     memories = await recall(context) if context.phase in ("observe", "reflect") else ()
     if memories:
         context = msgspec.structs.replace(context, memories=memories)
-        if not affordable(thinker.worst_case(context), effect.limit):
+        more = thinker.worst_case(context)
+        if not (affordable(more, effect.limit) and (effect.allowance is None or affordable(more, effect.allowance))):
             context, memories = effect.context, ()
         worst = thinker.worst_case(context)
     began = time.monotonic()
@@ -72,6 +75,7 @@ async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> 
         hypotheses=thought.hypotheses,
         checks=thought.checks,
         proposals=thought.proposals,
+        answer=thought.answer,
         usage=_metered(thought.usage, worst, began),
         model=thought.model,
     )

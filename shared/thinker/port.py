@@ -32,6 +32,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     probe: Probe
     source: str = ""
     sample: str = ""
+    at: datetime | None = None
+    """The time of its last line, where lines bring theirs."""
+
+
+class SourceSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A source as perception has it: its lines, and where they bring their own time the first and the last."""
+
+    name: str
+    lines: int
+    first_at: datetime | None = None
+    last_at: datetime | None = None
 
 
 class Percept(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +68,24 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the persona was asked by somebody; `ref` is the event that assigned it. `options`: what an answer chooses among.
+
+    `tainted`: the words are an outsider's. `thoughts`: so many were made for it.
+    """
+
+    ref: EvidenceRef
+    intent_id: str
+    text: str
+    options: tuple[str, ...] = ()
+    asked_at: datetime
+    tainted: bool = True
+    thoughts: int = 0
+
+
 class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):
-    """A hypothesis not yet settled; `finding` is what it came from, when it came from perception."""
+    """A hypothesis not yet settled; `finding` is what it came from, when it came from perception. `for_goal`: it was raised for what
+    somebody asked. `result_ref` is the event with the result."""
 
     hypothesis_id: str
     topic: str
@@ -67,10 +94,16 @@ class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[EvidenceRef, ...]
     finding: Finding | None = None
     result: CheckResult | None = None
+    result_ref: EvidenceRef | None = None
+    for_goal: bool = False
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """All a thinker may know for one step. `notice` is a word from the loop guard ("you repeat yourself")."""
+    """All a thinker may know for one step. `notice` is a word from the loop guard ("you repeat yourself").
+
+    With a `goal` the step is made to answer it, and the thinker also gets all that stands out at all and the sources it came from. A
+    hypothesis that cites the goal's event is raised for it.
+    """
 
     identity: Identity
     phase: Phase
@@ -82,6 +115,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     memories: tuple[Memory, ...] = ()
     hypotheses: tuple[OpenHypothesis, ...] = ()
     notice: str = ""
+    goal: Goal | None = None
+    findings: tuple[Finding, ...] = ()
+    sources: tuple[SourceSeen, ...] = ()
 
 
 class HypothesisDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,13 +146,25 @@ class ProposalDraft(msgspec.Struct, frozen=True, kw_only=True):
     hypothesis_id: str | None = None
 
 
+class AnswerDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """What a thinker would answer to the goal; or, `declined`, that it does not, and `text` says why. `choice` is one of the options."""
+
+    text: str
+    declined: bool = False
+    choice: str = ""
+    confidence: float = 0.0
+    evidence: tuple[EvidenceRef, ...] = ()
+
+
 class Thought(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of thinking. Hypotheses only in reflect, checks only in test, proposals only in compress; others are dropped."""
+    """One step of thinking. Hypotheses only in reflect, checks only in test, proposals only in compress, an answer only when there is
+    a goal; others are dropped."""
 
     text: str
     hypotheses: tuple[HypothesisDraft, ...] = ()
     checks: tuple[CheckDraft, ...] = ()
     proposals: tuple[ProposalDraft, ...] = ()
+    answer: AnswerDraft | None = None
     usage: Usage = Usage()
     model: str | None = None
 

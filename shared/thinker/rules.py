@@ -15,6 +15,7 @@ from shared.contracts.action import Action
 from shared.contracts.action_kinds import own_folder
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, Probe, Usage
 from shared.contracts.text import code, markdown, plain
+from shared.thinker.asking.answering import answer
 from shared.thinker.port import (
     CheckDraft,
     Context,
@@ -51,6 +52,8 @@ class RuleThinker:
         """One step; never raises."""
         began = time.thread_time()
         match context.phase:
+            case _ if context.goal is not None:
+                thought = answer(context, context.goal)
             case "observe":
                 thought = Thought(text=_observe(context))
             case "reflect":

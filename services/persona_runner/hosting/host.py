@@ -19,6 +19,7 @@ from datetime import datetime
 import msgspec
 
 from services.persona_runner.mind.cadence import Limits, cursor, due_at
+from services.persona_runner.mind.goals import current
 from services.persona_runner.mind.state import State, counted, evolve
 from services.persona_runner.mind.steps import Percepts
 from shared.contracts.catalog import owner
@@ -312,6 +313,7 @@ class Host:
             at, swarm, persona = heapq.heappop(self._heap)
             member = self._member((swarm, persona))
             if member is not None and not member.flying and member.due == at:
+                member.state = current(member.state, now)
                 member.due, member.flying = None, True
                 found.append((swarm, persona))
         return found
@@ -338,14 +340,16 @@ class Host:
         interval = self.loop_interval_ms(key[0])
         after = cursor(member.state)
         senses = [swarm.perception] if member.senses is None else [swarm.perception, member.senses]
-        findings = {}
-        if member.state.hypotheses:
+        findings, asked = {}, bool(member.state.assigned)
+        if member.state.hypotheses or asked:
             findings = {f.topic: f for sense in senses for f in sense.percept(0, 0).findings}
         return Percepts(
             running=interval > 0,
             loop_interval_ms=interval or 1,
             percept=merged([sense.percept(after, SAMPLES) for sense in senses]),
             findings=findings,
+            sources=tuple(s for sense in senses for s in sense.sources()) if asked else (),
+            lately=merged([sense.percept(0, SAMPLES) for sense in senses]).samples if asked else (),
             thinker=self._thinker,
             runner=self._runner,
             limits=self.limits,

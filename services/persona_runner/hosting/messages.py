@@ -1,6 +1,7 @@
 """A step's events as messages: their ids, causes and guards, all derived, so that two runners write the same ones.
 
-A thought's cause is what it took in: the observation it begins with, the check result it judges, else the thought before it.
+A thought's cause is what it took in: the observation or the assignment it begins with, the check result it judges, else the
+thought before it.
 Its correlation is what began the cycle, and so is its trace. So the causes of a proposal lead back to an observation.
 """
 
@@ -12,6 +13,7 @@ from datetime import datetime
 
 import msgspec
 
+from services.persona_runner.mind.goals import Assigned
 from services.persona_runner.mind.state import State
 from shared.contracts import boundaries
 from shared.contracts.catalog import class_of
@@ -38,6 +40,8 @@ def messages(
     begins = thought is not None and thought.phase == "observe"
     correlation = (cause if begins else state.correlation) or this
     trace = traces.get(correlation) if begins else state.traceparent
+    if thought is not None and (asked := _asked(state, thought)) is not None:
+        cause, correlation, trace = asked.id, asked.correlation, asked.traceparent
     counted: Counter[str] = Counter()
     made: list[Message] = []
     for event in decision.events:
@@ -71,6 +75,13 @@ def guards(state: State, decision: Decision) -> tuple[Expect, ...]:
         boundaries.said("grant.requested", state.swarm, state.persona): state.ask_seq,
     }
     return tuple(Expect(subject, last[subject]) for subject in decision.guards or ())
+
+
+def _asked(state: State, thought: ThoughtGenerated) -> Assigned | None:
+    """What begins a cycle that is made for an assignment."""
+    if thought.assignment is None or not state.resting:
+        return None
+    return next((a for a in state.assigned if a.id == thought.assignment), None)
 
 
 def _cause(state: State, thought: ThoughtGenerated) -> str | None:

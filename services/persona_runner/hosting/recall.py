@@ -16,6 +16,7 @@ from shared.contracts.envelope import Message, Unreadable, enveloped
 from shared.contracts.events import Memory, RecallAnswered, RecallRequested
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.port import DuplicateEvent, Log, LogUnavailable, StaleBoundary
+from shared.thinker.asking.questions import topic_of
 from shared.thinker.port import Context
 
 log = structlog.get_logger()
@@ -56,17 +57,18 @@ class Recaller:
         await self._tail.stop()
 
     async def recall(self, context: Context) -> tuple[Memory, ...]:
-        """What the persona remembers of what stands out now; nothing when nothing does, or when memory is silent."""
+        """What the persona remembers of what it was asked, or of what stands out now; nothing when there is neither, or when memory is
+        silent."""
         loop = asyncio.get_running_loop()
-        findings = context.percept.findings
-        if not findings or loop.time() < self._silent_until or len(self._waiting) >= MAX_WAITING:
+        query = _query(context)
+        if not query or loop.time() < self._silent_until or len(self._waiting) >= MAX_WAITING:
             return ()
         event_id = fresh_id()
         answer: asyncio.Future[tuple[Memory, ...]] = loop.create_future()
         self._waiting[event_id] = answer
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await self._ask(event_id, context, findings[-1].claim)
+                await self._ask(event_id, context, query)
                 memories = await answer
         except (TimeoutError, LogUnavailable, StaleBoundary, DuplicateEvent):
             self._unanswered += 1
@@ -86,3 +88,10 @@ class Recaller:
         )
         envelope = enveloped(event_id, source=self._source, time=utc_now())
         await self._log.commit([Message(event=request, envelope=envelope)])
+
+
+def _query(context: Context) -> str:
+    if context.goal is not None:
+        return topic_of(context.goal)
+    findings = context.percept.findings
+    return findings[-1].claim if findings else ""

@@ -3,7 +3,7 @@
 A cycle is observe → reflect → test → compress. With nothing new, a persona only reflects now and then, ever more rarely.
 One that hibernates stops doing even that once its idle time is over: until something happens, it costs nothing.
 New input wakes it at once, but no step ever comes sooner than the loop interval after the last; after a failed thought
-nothing but time wakes it, and in a cool-down only what is out of the ordinary does.
+nothing but time wakes it, and in a cool-down only what is out of the ordinary does, or being asked something.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from services.persona_runner.mind.goals import goal_of
 from services.persona_runner.mind.guard import COOL_DOWN
 from services.persona_runner.mind.state import State
 from shared.contracts.events import Phase, ThoughtGenerated
@@ -53,7 +54,7 @@ def next_phase(state: State, *, unseen: bool, now: datetime, limits: Limits) -> 
         return None
     if not state.resting:
         return "compress"
-    return "observe" if unseen else "reflect"
+    return "observe" if unseen and goal_of(state, unseen=True) is None else "reflect"
 
 
 def due_at(state: State, *, running: bool, loop_interval_ms: int, heard_seq: int, limits: Limits) -> datetime | None:
@@ -73,7 +74,7 @@ def due_at(state: State, *, running: bool, loop_interval_ms: int, heard_seq: int
     phase = next_phase(state, unseen=unseen, now=soonest, limits=limits)
     if phase is None:
         return max(soonest, min(until for until in _awaited(state, limits) if until > soonest))
-    awake = not state.resting or unseen or bool(state.outcomes)
+    awake = not state.resting or unseen or bool(state.outcomes or state.assigned)
     if not awake and state.step and _hibernates(state, later):
         return None
     return _after_answer(state, soonest if awake else later, limits)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from services.persona_runner.mind.goals import Assigned, topic_of
 from services.persona_runner.mind.guard import COOL_DOWN, LOOP
 from services.persona_runner.mind.state import Held, State
 from shared.contracts.events import EvidenceRef, LogResolve, Phase, Probe
 from shared.contracts.persona import Identity
-from shared.thinker.port import Context, Finding, OpenHypothesis, Percept
+from shared.thinker.port import Context, Finding, Goal, OpenHypothesis, Percept, SourceSeen
 
 MAX_EVIDENCE = 32
 MAX_CONTEXT_IDS = 64
@@ -31,8 +32,11 @@ def build(
     *,
     begins: bool,
     final: bool,
+    assigned: Assigned | None = None,
+    sources: tuple[SourceSeen, ...] = (),
 ) -> Context:
-    """The context of the next step. `begins`: it opens a new cycle. `findings` by topic, for the open hypotheses."""
+    """The context of the next step. `begins`: it opens a new cycle. `findings` by topic, for the open hypotheses, and as a whole,
+    with the `sources`, for what the persona was asked."""
     notices = [_NOTICES[state.notice]] if state.notice in _NOTICES else []
     notices += [f"Your proposal {outcome}." for outcome in state.outcomes]
     if final:
@@ -45,20 +49,38 @@ def build(
         now=now,
         percept=percept,
         recent=state.recent,
-        hypotheses=tuple(_open(h, findings.get(h.topic)) for h in state.hypotheses),
+        hypotheses=tuple(_open(h, findings.get(topic_of(h))) for h in state.hypotheses),
         notice=" ".join(notices),
+        goal=None if assigned is None else goal(assigned),
+        findings=() if assigned is None else tuple(findings.values()),
+        sources=() if assigned is None else sources,
+    )
+
+
+def goal(assigned: Assigned) -> Goal:
+    """What was asked, as a thinker sees it."""
+    return Goal(
+        ref=assigned.ref,
+        intent_id=assigned.intent_id,
+        text=assigned.goal,
+        options=assigned.options,
+        asked_at=assigned.at,
+        tainted=assigned.tainted,
+        thoughts=assigned.thoughts,
     )
 
 
 def _open(held: Held, finding: Finding | None) -> OpenHypothesis:
     return OpenHypothesis(
         hypothesis_id=held.id,
-        topic=held.topic,
+        topic=topic_of(held),
         claim=held.claim,
         confidence=held.confidence,
         evidence=held.evidence,
         finding=finding,
         result=held.result,
+        result_ref=EvidenceRef(id=held.result_id, seq=held.result_seq) if held.result_id and held.result_seq else None,
+        for_goal=held.assignment is not None,
     )
 
 
@@ -73,6 +95,12 @@ def references(context: Context) -> tuple[EvidenceRef, ...]:
             found += hypothesis.finding.evidence
         if hypothesis.result is not None:
             found += hypothesis.result.evidence
+        if hypothesis.for_goal and hypothesis.result_ref is not None:
+            found.append(hypothesis.result_ref)
+    for finding in context.findings:
+        found += finding.evidence
+    if context.goal is not None:
+        found.append(context.goal.ref)
     found += [ref for ref, _ in reversed(context.percept.samples)]
     found += [EvidenceRef(id=m.id, seq=m.seq) for m in context.memories if m.seq >= 1]
     return tuple(dict.fromkeys(found))
@@ -80,7 +108,8 @@ def references(context: Context) -> tuple[EvidenceRef, ...]:
 
 def context_ids(context: Context) -> tuple[str, ...]:
     """Ids of what the thought was made from: earlier thoughts, what is cited in it, memories."""
-    ids = [note.id for note in context.recent] + [m.id for m in context.memories]
+    ids = [] if context.goal is None else [context.goal.ref.id]
+    ids += [note.id for note in context.recent] + [m.id for m in context.memories]
     ids += [ref.id for ref in references(context)]
     return tuple(dict.fromkeys(ids))[:MAX_CONTEXT_IDS]
 

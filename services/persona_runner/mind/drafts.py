@@ -1,7 +1,7 @@
 """From a thinker's drafts to events: what is not allowed, not new, not grounded or not well formed is left out.
 
 A thinker can be wrong, but not dangerous: ids are ours, citations must be in the context, sizes are the contract's, a topic is
-raised again only with newer evidence, and only a hypothesis confirmed by its check becomes a proposal, once.
+raised again only with newer evidence (or when somebody asks), and only a hypothesis confirmed by its check becomes a proposal, once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from datetime import datetime
 
 import msgspec
 
-from services.persona_runner.mind.context import cited, references, true_probe
+from services.persona_runner.mind.context import MAX_EVIDENCE, cited, references, true_probe
+from services.persona_runner.mind.goals import topic_for
 from services.persona_runner.mind.state import (
     MAX_OPEN_HYPOTHESES,
     MAX_OPEN_PROPOSALS,
@@ -71,11 +72,13 @@ def _hypotheses(
     open_topics = {h.topic for h in state.hypotheses}
     events: list[HypothesisRaised] = []
     for i, draft in enumerate(drafts[: 4 * MAX_OPEN_HYPOTHESES]):
-        topic, evidence = plain(draft.topic, 300), cited(draft.evidence, known)
+        evidence = cited(draft.evidence, known)
+        asked = context.goal.ref if context.goal is not None and context.goal.ref in evidence else None
+        topic = plain(draft.topic if asked is None else topic_for(asked.id, draft.topic), 300)
         newest = max((ref.seq for ref in evidence), default=0)
         before = raised_at.get(topic_key(topic))
         old = before is not None and min(newest, grown.get(topic, newest)) <= before
-        if not topic or not evidence or old or topic in open_topics:
+        if not topic or not evidence or (old and asked is None) or topic in open_topics:
             continue
         event = HypothesisRaised(
             swarm=state.swarm,
@@ -85,6 +88,7 @@ def _hypotheses(
             claim=plain(draft.claim, 2000),
             confidence=ratio(draft.confidence),
             evidence=evidence,
+            assignment=None if asked is None else asked.id,
         )
         if well_formed(event) and len(state.hypotheses) + len(events) < MAX_OPEN_HYPOTHESES:
             events.append(event)
@@ -94,7 +98,7 @@ def _hypotheses(
 
 def _checks(state: State, context: Context, drafts: Sequence[CheckDraft], thought_id: str) -> list[CheckRequested]:
     known = references(context)
-    unchecked = {h.id for h in state.hypotheses if h.check_id is None}
+    unchecked = {h.id: h for h in state.hypotheses if h.check_id is None}
     events: list[CheckRequested] = []
     for i, draft in enumerate(drafts[: 4 * MAX_OPEN_HYPOTHESES]):
         probe = true_probe(draft.probe, known)
@@ -106,10 +110,11 @@ def _checks(state: State, context: Context, drafts: Sequence[CheckDraft], though
             check_id=caused_token(thought_id, "c", i),
             hypothesis_id=draft.hypothesis_id,
             probe=probe,
+            assignment=unchecked[draft.hypothesis_id].assignment,
         )
         if well_formed(event):
             events.append(event)
-            unchecked.discard(draft.hypothesis_id)
+            del unchecked[draft.hypothesis_id]
     return events
 
 
@@ -142,6 +147,7 @@ def _proposal(
         digest = action_digest(swarm=state.swarm, persona=state.persona, charter=state.charter, action=draft.action)
     except (ValueError, TypeError, RecursionError):
         return None
+    asked = tuple(ref for ref in held.evidence if ref.id == held.assignment)
     return ProposalCreated(
         swarm=state.swarm,
         persona=state.persona,
@@ -149,9 +155,10 @@ def _proposal(
         title=plain(draft.title, 72),
         rationale=lines(draft.rationale.strip(), 900),
         action=draft.action,
-        evidence=evidence,
+        evidence=tuple(dict.fromkeys((*evidence[: MAX_EVIDENCE - len(asked)], *asked))),
         hypothesis_id=held.id,
         charter=state.charter,
         digest=digest,
         deadline=proposal_deadline,
+        assignment=held.assignment,
     )

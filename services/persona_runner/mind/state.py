@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from services.persona_runner.mind import goals
+from services.persona_runner.mind.goals import Assigned
 from services.persona_runner.mind.guard import COOL_DOWN, WINDOW, saying
 from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import (
@@ -23,6 +25,9 @@ from shared.contracts.events import (
     EvidenceRef,
     GrantRequested,
     HypothesisRaised,
+    IntentAnswered,
+    IntentAssigned,
+    IntentReleased,
     ObservationRecorded,
     PersonaDraining,
     PersonaReaped,
@@ -68,7 +73,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A hypothesis of the running cycle. `asked_at`: when its check was asked for; `taken`: a thought has seen the result."""
+    """A hypothesis of the running cycle. `asked_at`: when its check was asked for; `taken`: a thought has seen the result.
+
+    `assignment`: the id of the assignment it was raised for.
+    """
 
     id: str
     topic: str
@@ -79,7 +87,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     asked_at: datetime | None = None
     result: CheckResult | None = None
     result_id: str | None = None
+    result_seq: int = 0
     taken: bool = False
+    assignment: str | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +100,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     `topics` maps what it has raised (by a short hash) to the newest evidence it had for it. `ends_at`: a draining persona
     says nothing from then on, for its final snapshot is written without it. `unanswered`: requests in a row that
     brought neither credits nor the word that there are none. `cost`: what its paid thoughts have cost of late.
+    `assigned`: what it was asked and has not answered; `attending`: which of them its last thought was for.
     """
 
     swarm: str = ""
@@ -127,6 +138,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[tuple[str, int], ...] = ()
     proposals: tuple[tuple[str, str], ...] = ()
     outcomes: tuple[str, ...] = ()
+
+    assigned: tuple[Assigned, ...] = ()
+    attending: str | None = None
+    routes_ended: tuple[tuple[str, int], ...] = ()
 
     grant: Grant | None = None
     cost: Credits | None = None
@@ -201,6 +216,10 @@ def evolve(state: State, recorded: Recorded) -> State:
             return _ended(state, event.proposal_id, f"rejected at {event.stage}: {', '.join(event.reasons)}")
         case ActionExecuted():
             return _ended(state, event.proposal_id, f"{event.outcome}: {event.summary}")
+        case IntentAssigned():
+            return goals.taken_up(state, recorded, event)
+        case IntentAnswered() | IntentReleased():
+            return goals.ended(state, event)
         case GrantRequested():
             return _asked(state, recorded, event)
         case BudgetGranted():
@@ -265,6 +284,7 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
     recent, said = state.recent, state.said
     if ok:
         recent = (*recent, Note(id=recorded.id, phase=event.phase, text=event.text[:NOTE_CHARS]))[-KEPT_NOTES:]
+    if ok and event.assignment is None:  # what is asked twice may be answered alike
         word = saying(event.phase, event.digest)
         said = (*said, next((known for known in said if known == word), word))[-WINDOW:]  # an idle one repeats itself
     return msgspec.structs.replace(
@@ -289,6 +309,10 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         recent=recent,
         hypotheses=hypotheses,
         outcomes=() if ok else state.outcomes,
+        assigned=state.assigned
+        if event.assignment is None
+        else goals.charged(state.assigned, event.assignment, event.usage),
+        attending=event.assignment,
         grant=grant,
         cost=cost,
         sealed=event.final and state.draining,
@@ -311,11 +335,15 @@ def _raised(state: State, event: HypothesisRaised) -> State:
         claim=event.claim,
         confidence=event.confidence,
         evidence=event.evidence,
+        assignment=event.assignment,
     )
+    hypotheses = (*state.hypotheses, held)[-MAX_OPEN_HYPOTHESES:]
+    if event.assignment is not None:
+        return msgspec.structs.replace(state, hypotheses=hypotheses)
     key = topic_key(event.topic)
     newest = max((ref.seq for ref in event.evidence), default=0)
     topics = (*(t for t in state.topics if t[0] != key), (key, newest))[-KEPT_TOPICS:]
-    return msgspec.structs.replace(state, hypotheses=(*state.hypotheses, held)[-MAX_OPEN_HYPOTHESES:], topics=topics)
+    return msgspec.structs.replace(state, hypotheses=hypotheses, topics=topics)
 
 
 def _held(state: State, hypothesis_id: str, **changes: object) -> State:
@@ -329,7 +357,11 @@ def _held(state: State, hypothesis_id: str, **changes: object) -> State:
 
 def _checked(state: State, recorded: Recorded, event: CheckResult) -> State:
     known = any(h.check_id == event.check_id and h.result is None for h in state.hypotheses)
-    return _held(state, event.hypothesis_id, result=event, result_id=recorded.id) if known else state
+    return (
+        _held(state, event.hypothesis_id, result=event, result_id=recorded.id, result_seq=recorded.seq)
+        if known
+        else state
+    )
 
 
 def _ended(state: State, proposal_id: str, outcome: str) -> State:

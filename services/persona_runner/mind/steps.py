@@ -6,29 +6,36 @@ from collections.abc import Mapping
 from typing import Literal
 
 from services.persona_runner.mind.cadence import Limits
-from shared.contracts.events import Credits, Memory, Usage
+from shared.contracts.events import Credits, EvidenceRef, Memory, Usage
 from shared.decider import Effect, Result
-from shared.thinker.port import Context, Finding, Percept, Thought
+from shared.thinker.port import Context, Finding, Percept, SourceSeen, Thought
 
 
 class Percepts(Result, frozen=True, kw_only=True):
-    """What the host knows at a tick. `percept` is what came after the state's cursor; `findings` by topic, for open hypotheses."""
+    """What the host knows at a tick. `percept` is what came after the state's cursor; `findings` by topic, for open hypotheses and
+    assignments; `sources`, and what was observed `lately`, perceived already or not, for assignments."""
 
     running: bool
     loop_interval_ms: int
     percept: Percept = Percept()
     findings: Mapping[str, Finding] = {}
+    sources: tuple[SourceSeen, ...] = ()
+    lately: tuple[tuple[EvidenceRef, str], ...] = ()
     thinker: str
     runner: str = ""
     limits: Limits = Limits()
 
 
 class Think(Effect, frozen=True, kw_only=True):
-    """Think one step. `grant_id` None: there is nothing to pay with; only say what the worst case would cost."""
+    """Think one step. `grant_id` None: there is nothing to pay with; only say what the worst case would cost.
+
+    `allowance`: what is left of the budget of what it is thought for.
+    """
 
     context: Context
     grant_id: str | None
     limit: Credits
+    allowance: Credits | None = None
     final: bool = False
 
 
@@ -48,6 +55,12 @@ class Thoughtless(Result, frozen=True, kw_only=True):
     usage: Usage = Usage()
     worst: Usage | None = None
     retry_after_s: float = 0.0
+
+
+class OverBudget(Result, frozen=True, kw_only=True):
+    """The worst case does not fit what is left of the assignment's budget; nothing was called."""
+
+    worst: Usage
 
 
 class Unaffordable(Result, frozen=True, kw_only=True):

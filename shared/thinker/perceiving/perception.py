@@ -26,12 +26,22 @@ from shared.contracts.trace import trace_id
 from shared.thinker.perceiving import sensors
 from shared.thinker.perceiving.lines import CRITICAL, ERROR, INFO, WARNING
 from shared.thinker.perceiving.mining import Template, Templates, Window
-from shared.thinker.perceiving.rates import LONG, NEW_AFTER_LINES, WARM_LINES, Metric, is_burst, is_new, limits, roll
-from shared.thinker.perceiving.records import Kind, Record, excerpt, topic_of
+from shared.thinker.perceiving.rates import (
+    LONG,
+    NEW_AFTER_LINES,
+    SHORT_S,
+    WARM_LINES,
+    Metric,
+    is_burst,
+    is_new,
+    limits,
+    roll,
+)
+from shared.thinker.perceiving.records import Kind, Record, excerpt, instant, topic_of
 from shared.thinker.perceiving.searching import written_at
 from shared.thinker.perceiving.sources import Source, begun_at, louder
 from shared.thinker.perceiving.templates import Line, agrees, is_status, read, split
-from shared.thinker.port import Finding, Percept
+from shared.thinker.port import Finding, Percept, SourceSeen
 
 MAX_SOURCES = 24
 MAX_RECORDS = 32
@@ -108,6 +118,18 @@ class Perception:
             findings=tuple(findings),
             samples=tuple((ref, excerpt(text, SAMPLE_BYTES)) for ref, text in shown) if sample > 0 else (),
             traces=dict(state.traces),
+        )
+
+    def sources(self) -> tuple[SourceSeen, ...]:
+        """The sources there are, by name, at most `MAX_SOURCES`."""
+        return tuple(
+            SourceSeen(
+                name=name,
+                lines=source.lines,
+                first_at=instant(source.start * float(SHORT_S)) if source.timed else None,
+                last_at=instant(source.now) if source.timed else None,
+            )
+            for name, source in sorted(self._state.sources.items())
         )
 
     def add(self, recorded: Recorded) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -87,6 +88,7 @@ class Record(msgspec.Struct, array_like=True):
             probe=self.probe(tuple(refs)),
             source=self.source,
             sample=self.sample,
+            at=instant(self.last_at) if self.timed else None,
         )
 
     def probe(self, refs: tuple[EvidenceRef, ...]) -> Probe:
@@ -131,6 +133,14 @@ class Record(msgspec.Struct, array_like=True):
         if self.count == 1:
             return f"{what} ({SEVERITY_NAMES[self.severity]}) occurred once; {before}"
         return f"{what} occurred {self.count} times in {over}; {before}"
+
+
+def instant(seconds: float) -> datetime | None:
+    """Seconds since 1970 as a time; None where they are no time of a calendar."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _about(usual: float, per: str) -> str:

@@ -13,9 +13,10 @@ import msgspec
 from services.persona_runner.decider import decide, evolve, initial
 from services.persona_runner.hosting.messages import guards, messages
 from services.persona_runner.mind.cadence import Limits, cursor
+from services.persona_runner.mind.goals import current
 from services.persona_runner.mind.spending import affordable
 from services.persona_runner.mind.state import State
-from services.persona_runner.mind.steps import Percepts, Think, Thoughtful, Thoughtless, Unaffordable
+from services.persona_runner.mind.steps import OverBudget, Percepts, Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.action import Action
 from shared.contracts.catalog import about
 from shared.contracts.envelope import Envelope, Message, Recorded
@@ -27,6 +28,9 @@ from shared.contracts.events import (
     Credits,
     EvidenceRef,
     GrantRequested,
+    IntentAnswered,
+    IntentAssigned,
+    IntentReleased,
     LogCount,
     ObservationRecorded,
     PersonaDraining,
@@ -122,9 +126,17 @@ class RulesOfThumb:
 
     def result(self, effect: Effect) -> Result:
         assert isinstance(effect, Think)
-        if effect.grant_id is None or not affordable(WORST, effect.limit):
-            return Unaffordable(worst=WORST)
-        return Thoughtful(thought=self.thought(effect.context), worst=WORST)
+        return refused(effect) or Thoughtful(thought=self.thought(effect.context), worst=WORST)
+
+
+def refused(effect: Effect) -> Result | None:
+    """As the real effect does: no thought that cannot be paid."""
+    assert isinstance(effect, Think)
+    if effect.allowance is not None and not affordable(WORST, effect.allowance):
+        return OverBudget(worst=WORST)
+    if effect.grant_id is None or not affordable(WORST, effect.limit):
+        return Unaffordable(worst=WORST)
+    return None
 
 
 class World:
@@ -204,6 +216,43 @@ class World:
                     )
                 )
 
+    def assign(
+        self,
+        intent_id: str = "i-1",
+        *,
+        route: int = 1,
+        until_s: float = 600,
+        budget: Credits = GRANT,
+        goal: str = "Is anything unusual?",
+        options: tuple[str, ...] = (),
+        priority: int = 5,
+    ) -> Recorded:
+        return self.put(
+            IntentAssigned(
+                swarm=SWARM,
+                persona=PERSONA,
+                intent_id=intent_id,
+                home="home",
+                goal=goal,
+                options=options,
+                priority=priority,
+                until=self.now + seconds(until_s),
+                budget=budget,
+                route=route,
+                principal="ann",
+            )
+        )
+
+    def release(self, intent_id: str = "i-1", *, route: int = 1) -> None:
+        self.put(
+            IntentReleased(
+                swarm=SWARM, persona=PERSONA, intent_id=intent_id, home="home", route=route, reason="cancelled"
+            )
+        )
+
+    def answers(self) -> list[IntentAnswered]:
+        return [r.event for r in self.store.records if isinstance(r.event, IntentAnswered)]
+
     def drain(self) -> None:
         self.put(PersonaDraining(swarm=SWARM, persona=PERSONA, reason="test", deadline=self.now + seconds(20)))
 
@@ -234,12 +283,14 @@ class Runner:
         return self.state
 
     def tick(self) -> Tick:
+        self.state = current(self.state, self.world.now)
         percept = self.world.percept(cursor(self.state))
         facts = Percepts(
             running=self.world.running,
             loop_interval_ms=LOOP_MS,
             percept=percept,
             findings={f.topic: f for f in self.world.findings},
+            lately=self.world.percept(0).samples if self.state.assigned else (),
             thinker=self.thinker.name,
             runner="runner-1",
             limits=self.limits,
@@ -296,8 +347,8 @@ def says(text: str, **drafts: object) -> Callable[[Think], Result]:
     """A thinker that says just this, when it can be paid."""
 
     def answer(effect: Think) -> Result:
-        if effect.grant_id is None or not affordable(WORST, effect.limit):
-            return Unaffordable(worst=WORST)
+        if (no := refused(effect)) is not None:
+            return no
         thought = Thought(text=text, usage=Usage(tokens_in=10, compute_ms=5))
         return Thoughtful(thought=msgspec.structs.replace(thought, **drafts), worst=WORST)
 
