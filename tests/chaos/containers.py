@@ -144,7 +144,9 @@ class Compose:
     async def remove_volume(self, volume: str) -> None:
         """A volume of the project whose containers are gone, with what is on it. Raises `ComposeFailed`."""
         words = ("docker", "volume", "rm", f"{self.name}_{volume}")
-        removing = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
+        removing = await asyncio.create_subprocess_exec(
+            *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
         _, said = await removing.communicate()
         if removing.returncode != 0:
             raise ComposeFailed(f"volume {volume} stays: {said.decode()[-500:]}")
