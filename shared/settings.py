@@ -322,6 +322,17 @@ class Policy(Section, frozen=True, kw_only=True):
     """What policies see as `context.environment`."""
 
 
+class Arbitration(Section, frozen=True, kw_only=True):
+    """Proposals that cannot all be done."""
+
+    strategy: str = "order"
+    """What rules where effects differ: `order` at once, by lower risk, authority, evidence and age; or `person`, who is waited for."""
+    person_s: Seconds = 600.0
+    """So long a person is waited for; then, or shortly before the first of the proposals is over, the order rules."""
+    losses_per_hour: Positive = 10
+    """A persona that has lost more conflicts than this within an hour loses at once."""
+
+
 class Verdict(Section, frozen=True, kw_only=True):
     """The gate's signature."""
 
@@ -405,6 +416,7 @@ class Settings(Section, frozen=True, kw_only=True):
     governor: Governor = Governor()
     intents: Intents = Intents()
     policy: Policy = Policy()
+    arbitration: Arbitration = Arbitration()
     verdict: Verdict = Verdict()
     approval: Approval = Approval()
     authorization: Authorization = Authorization()
@@ -452,7 +464,7 @@ READS: dict[str, tuple[str, ...]] = {
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
     "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
-    "meta_orchestrator": (*_CORE, "global", "intents", *_SWARM_BUDGET),
+    "meta_orchestrator": (*_CORE, "arbitration", "global", "intents", *_SWARM_BUDGET),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store"),
     "bucket": ("s3",),

@@ -31,6 +31,7 @@ class Following:
         self._stopped = False
         self._caught_up = asyncio.Event()
         self._changed: list[Callable[[], None]] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self.position = 0
 
     def follow(self, classes: Iterable[str], fold: Fold) -> None:
@@ -70,12 +71,35 @@ class Following:
         if message.seq <= self.position:
             return
         self.position = message.seq
-        if not isinstance(message, Recorded):
+        try:
+            if not isinstance(message, Recorded):
+                return
+            self._placements.add(message)
+            if self._placements.why_not(message) is None:
+                for fold in self._folds.get(class_of(message.event), ()):
+                    fold(message)
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._waiting:
             return
-        self._placements.add(message)
-        if self._placements.why_not(message) is None:
-            for fold in self._folds.get(class_of(message.event), ()):
-                fold(message)
+        for seq, waiting in self._waiting:
+            if seq <= self.position and not waiting.done():
+                waiting.set_result(None)
+        self._waiting = [(seq, waiting) for seq, waiting in self._waiting if not waiting.done()]
+
+    async def reached(self, seq: int) -> None:
+        """Waits a while until everything up to that sequence is folded. Raises `LogUnavailable` when it is not by then."""
+        if seq <= self.position:
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((seq, waiting))
+        try:
+            async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+                await waiting
+        except TimeoutError:
+            raise LogUnavailable(f"the log is still being read, up to {self.position} of {seq}") from None
 
     async def assert_caught_up(self) -> None:
         """Waits a while for the past to be folded. Raises `LogUnavailable` when it is not by then."""

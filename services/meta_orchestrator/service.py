@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.meta_orchestrator.arbitration.wiring import wire_arbitration
 from services.meta_orchestrator.following import Following
 from services.meta_orchestrator.routing.wiring import wire_routing
 from shared.runtime.service import Service
@@ -11,5 +12,6 @@ async def wire(service: Service) -> None:
     """Consume what each room decides on."""
     following = Following(service.log)
     wire_routing(service, following)
+    wire_arbitration(service, following)
     service.background("following", following.run)
     service.on_stop(following.stop)

@@ -9,6 +9,9 @@ someone grants, denies, or it expires. Allowed not even then: rejected, without 
         │                            ├─ one denial, or expiry ───────────────────────→ rejected (approval)
         └────── not even with people ────────────────────────────────────────────────→ rejected (policy)
 
+In a conflict with another (`conflict.joined` in its life) it is neither authorised nor are people asked; `conflict.settled` wakes the
+gate: who has lost is rejected, naming the winner, the other goes on where it was. Should nobody settle it, its deadline ends it.
+
 A word of people counts for the request it names and for exactly its digest; a grant counts once per principal, only under the
 policy version the request was made under, and never from the proposal's side (`shared.policy.sides`: whoever spawned or fed the
 persona or one of its ancestors). A changed policy makes a new request; old grants do not carry over. An authorisation ends with
@@ -33,8 +36,11 @@ from shared.contracts.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    ConflictJoined,
+    ConflictSettled,
     ProposalAuthorized,
     ProposalCreated,
+    ProposalKey,
     ProposalRejected,
     ProposalVerified,
     Risk,
@@ -58,7 +64,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """One proposal's life, as far as the gate cares. `grants` and `request` belong to the latest request."""
+    """One proposal's life, as far as the gate cares. `grants` and `request` belong to the latest request; `conflicts` are
+    those it is in, `lost` is how one of them ended."""
 
     created: ProposalCreated | None = None
     created_seq: int = 0
@@ -69,6 +76,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     request_seq: int = 0
     grants: tuple[Grant, ...] = ()
     denied_by: str | None = None
+    conflicts: tuple[str, ...] = ()
+    lost: ConflictSettled | None = None
 
 
 class Evaluate(Effect, frozen=True, kw_only=True):
@@ -123,7 +132,7 @@ def boundary(message: Delivered | Tick) -> Boundary | None:
     if isinstance(message, Tick):
         return None
     event = message.recorded.event
-    if not isinstance(event, ProposalVerified | ApprovalRequested | ApprovalGranted | ApprovalDenied):
+    if not isinstance(event, ProposalVerified | ConflictSettled | ApprovalRequested | ApprovalGranted | ApprovalDenied):
         return None
     guard = life(event.swarm, event.persona, event.proposal_id)
     return Boundary(reads=(guard,), guards=(guard,))
@@ -150,10 +159,20 @@ def evolve(state: State, recorded: Recorded) -> State:
             if len(state.grants) >= MAX_GRANTS or principal in {grant.principal for grant in state.grants}:
                 return state
             return replace(state, grants=(*state.grants, Grant(event_id=recorded.id, principal=principal)))
+        case ConflictJoined() as event:
+            name = _name(event)
+            return state if name in state.conflicts else replace(state, conflicts=(*state.conflicts, name))
+        case ConflictSettled() as event:
+            left = tuple(name for name in state.conflicts if name != _name(event))
+            return replace(state, conflicts=left, lost=event if event.outcome == "lost" else state.lost)
         case ApprovalDenied(digest=digest, principal=principal) if _is_answer(state, recorded, digest):
             return replace(state, denied_by=principal)
         case _:
             return state
+
+
+def _name(event: ConflictJoined | ConflictSettled) -> str:
+    return f"{event.target_id}.{event.generation}"
 
 
 def _is_answer(state: State, recorded: Recorded, digest: Sha256) -> bool:
@@ -175,6 +194,8 @@ def decide(state: State, message: Input) -> Decision:
         return _reject(created, "policy", "digest_mismatch", "the action is not the one that was verified")
     if state.denied_by is not None:
         return _reject(created, "approval", "denied", f"denied by {state.denied_by}")
+    if state.lost is not None:
+        return _reject(created, "arbitration", "conflict_lost", _lost_to(state.lost))
     now = message.now
     if isinstance(message, Delivered) and message.crowd:
         why = f"{message.crowd} verified proposals of {created.swarm} wait already, more than its share; propose again later"
@@ -183,6 +204,8 @@ def decide(state: State, message: Input) -> Decision:
         return _reject(created, "approval", "approval_expired", "nobody decided in time")
     if now >= created.deadline:
         return _reject(created, "policy", "deadline_passed", f"it was due before {created.deadline.isoformat()}")
+    if state.conflicts:
+        return _stands_still(state, created, cause.recorded, now)
     match message:
         case Delivered(recorded=recorded):
             return _delivered(state, created, verified, recorded, now)
@@ -212,7 +235,8 @@ def _delivered(
 ) -> Decision:
     request = state.request
     if request is None:
-        return _evaluate(state, created, verified) if isinstance(recorded.event, ProposalVerified) else NOTHING
+        wakes = isinstance(recorded.event, ProposalVerified | ConflictSettled)
+        return _evaluate(state, created, verified) if wakes else NOTHING
     if isinstance(recorded.event, ProposalVerified) or (
         isinstance(recorded.event, ApprovalRequested) and recorded.id != state.request_id
     ):
@@ -220,6 +244,15 @@ def _delivered(
     if len(state.grants) >= request.quorum:
         return _evaluate(state, created, verified)
     return _wait(request, recorded, now)
+
+
+def _stands_still(state: State, created: ProposalCreated, recorded: Recorded, now: datetime) -> Decision:
+    """In a conflict: `conflict.settled` goes on with it. Should nobody settle it, the timer of its request ends it, or, before there is
+    one, its verification at its deadline."""
+    if state.request is not None:
+        return _wait(state.request, recorded, now) if recorded.id == state.request_id else NOTHING
+    waits = isinstance(recorded.event, ProposalVerified)
+    return Decision(retry_s=max(0.01, (created.deadline - now).total_seconds())) if waits else NOTHING
 
 
 def _wait(request: ApprovalRequested, recorded: Recorded, now: datetime) -> Decision:
@@ -298,7 +331,7 @@ def _judge(
 
 def _reject(
     created: ProposalCreated,
-    stage: Literal["policy", "approval"],
+    stage: Literal["policy", "approval", "arbitration"],
     reason: str,
     detail: str,
     decision: PolicyDecision | None = None,
@@ -315,6 +348,16 @@ def _reject(
         policy_version=decision.version if decision else "",
     )
     return Decision(events=(rejected,), charter=created.charter)
+
+
+def _lost_to(lost: ConflictSettled) -> str:
+    """Why it has lost, in words."""
+    why = f": {lost.reason}" if lost.reason else ""
+    return f"{_named(lost.winner)} goes first, ruled by {lost.resolution}{why}" if lost.winner else f"lost{why}"
+
+
+def _named(key: ProposalKey) -> str:
+    return f"proposal {key.proposal_id} of {key.persona} in {key.swarm}"
 
 
 def _until(now: datetime, ttl_s: float, deadline: Instant) -> datetime:
