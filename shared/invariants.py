@@ -23,6 +23,11 @@ from shared.contracts.events import (
     BudgetSettled,
     CheckRequested,
     CheckResult,
+    ConflictExtended,
+    ConflictJoined,
+    ConflictRaised,
+    ConflictResolved,
+    ConflictSettled,
     Credits,
     HypothesisRaised,
     LotGranted,
@@ -72,6 +77,17 @@ class Life(msgspec.Struct):
     outcomes: int = 0
     hold: str = ""
     resolved: bool = False
+    conflicts: set[str] = msgspec.field(default_factory=set)
+    lost: bool = False
+
+
+class _Conflict(msgspec.Struct):
+    """The newest over one target. `exact` by side: what each would change, or which side of a contradiction it is on."""
+
+    generation: int = 0
+    what: str = ""
+    open: bool = False
+    exact: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class _Persona(msgspec.Struct):
@@ -151,6 +167,7 @@ class Invariants:
         """Who has each target that is held."""
         self._owes: tuple[str, str, str] | None = None
         """What the next event must be: class, target, proposal."""
+        self._conflicts: dict[str, _Conflict] = {}
 
     def absorb(self, recorded: Recorded) -> None:
         """Take the next event; sequences only grow."""
@@ -177,6 +194,8 @@ class Invariants:
         match event:
             case TargetHeld() | TargetFreed():
                 self._hold(recorded, event, owed is not None)
+            case ConflictRaised() | ConflictExtended() | ConflictResolved():
+                self._conflict(recorded, event)
             case ThoughtSealed():
                 if (persona := self._personas.get((event.swarm, event.persona))) is None or persona.phase != "reaped":
                     self._broken(recorded, "sealed, but it is not reaped")
@@ -219,6 +238,40 @@ class Invariants:
         if not is_owed and not (life is not None and life.resolved):
             self._broken(recorded, "freed without an outcome or a person's word")
         self._holds.pop(event.persona, None)
+
+    def _conflict(self, recorded: Recorded, event: ConflictRaised | ConflictExtended | ConflictResolved) -> None:
+        """One over a target at a time, ruled once; of those that would change one thing exactly one is kept."""
+        known = self._conflicts.setdefault(event.target_id, _Conflict())
+        if isinstance(event, ConflictRaised):
+            if known.open or event.generation != known.generation + 1:
+                self._broken(
+                    recorded, f"conflict {event.generation} over it, after {known.generation}, which is open or not"
+                )
+            exact = {_key(side): side.exact for side in event.sides}
+            self._conflicts[event.target_id] = _Conflict(event.generation, event.what, True, exact)
+            return
+        if not known.open or event.generation != known.generation:
+            self._broken(recorded, f"of conflict {event.generation} over it, which is not open")
+            return
+        if isinstance(event, ConflictExtended):
+            known.exact[_key(event.side)] = event.side.exact
+            return
+        known.open = False
+        kept, lost = [_key(one) for one in event.kept], [_key(one) for one in event.lost]
+        if not set(kept + lost) <= set(known.exact) or set(kept) & set(lost):
+            self._broken(recorded, "ruled on who is not in it, or for and against one")
+            return
+        things = [known.exact[one] for one in kept]
+        if known.what == "target" and len(set(things)) != len(things):
+            self._broken(recorded, "two go on that would change one thing")
+        if known.what == "grounds" and len(set(things)) > 1 and lost:
+            self._broken(recorded, "both sides of a contradiction go on")
+        if lost and not kept:
+            self._broken(recorded, "all have lost")
+
+    def unruled(self) -> list[str]:
+        """Targets over which a conflict is open."""
+        return [target for target, conflict in self._conflicts.items() if conflict.open]
 
     def unfinished(self) -> list[str]:
         """Proposals that have not reached their one terminal state."""
@@ -402,7 +455,18 @@ class Invariants:
                 life.granted.add(event.principal)
             case ApprovalDenied():
                 life.quorum = max(life.quorum, 1)
+            case ConflictJoined() | ConflictSettled():
+                name = f"{event.target_id}.{event.generation}"
+                if life.stages != ["verified"]:
+                    self._broken(recorded, f"in a conflict after {life.stages or 'nothing'}")
+                if isinstance(event, ConflictJoined):
+                    life.conflicts.add(name)
+                else:
+                    life.conflicts.discard(name)
+                    life.lost |= event.outcome == "lost"
             case ProposalAuthorized():
+                if life.conflicts or life.lost:
+                    self._broken(recorded, f"authorised in a conflict, {'lost' if life.lost else 'open'}")
                 self._stage(recorded, life, "authorized", allowed="verified" in life.stages and not ended)
                 if len(life.granted) < life.quorum:
                     self._broken(recorded, f"authorised with {len(life.granted)} of {life.quorum} approvals")

@@ -5,6 +5,7 @@ Effects really happen here, once per call: `done` counts them, and an inquiry ca
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -14,6 +15,11 @@ import msgspec
 
 from services.actuator import decider as actuator
 from services.memory_compactor import decider as compactor
+from services.meta_orchestrator.arbitration.decider import Look, Rules
+from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
+from services.meta_orchestrator.arbitration.meeting import CLASSES as arbitration_classes
+from services.meta_orchestrator.arbitration.meeting import Meeting
+from services.meta_orchestrator.following import Following
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.action_kinds import held
@@ -27,7 +33,7 @@ from shared.contracts.events import (
     TargetHeld,
 )
 from shared.decider import Effect, Result
-from shared.log.memory import Store
+from shared.log.memory import MemoryLog, Store
 from shared.policy.types import PolicyDecision
 
 
@@ -49,6 +55,9 @@ class Hands:
         """Who did what must be held, in this order, by target: key and claim."""
         self._store, self._dice, self._now, self._faulty = store, dice, now, faulty
         self._attempts = 0
+        self.rules = Rules(
+            strategy=dice.choice(("order", "person")), person_s=30.0, losses_per_hour=dice.choice((2, 50))
+        )
 
     def verify(self, effect: Effect) -> Result:
         match effect:
@@ -61,6 +70,23 @@ class Hands:
                 return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
             case _:
                 return verifier.Measured(value=self._dice.randrange(3))
+
+    def arbitrator(self) -> Callable[[Effect], Result]:
+        """The real effects of one orchestrator, whose projection is at least as far as what it is asked about."""
+        log, meeting = MemoryLog(self._now), Meeting()
+        log.store = self._store
+        following = Following(log)
+        following.follow(arbitration_classes, meeting.apply)
+        effects = ArbitrationEffects(log, following, meeting, self.rules, clock=self._now)
+
+        def perform(effect: Effect) -> Result:
+            if isinstance(effect, Look):
+                upto = self._dice.randrange(effect.seq, len(self._store.records) + 1)
+                for recorded in self._store.records[following.position : upto]:
+                    following.apply(recorded)
+            return asyncio.run(effects.perform(effect))
+
+        return perform
 
     def judge(self, effect: Effect) -> Result:
         if isinstance(effect, gate.Sign):

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,11 +16,22 @@ import msgspec
 import pytest
 
 from services.actuator import decider as actuator
+from services.meta_orchestrator.arbitration import decider as arbitration
 from services.persona_runner.hosting import stepping
+from services.policy_gate import decider as gate
 from shared.contracts import boundaries
 from shared.contracts.catalog import matches
-from shared.contracts.envelope import Message
-from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted, TargetHeld
+from shared.contracts.envelope import Message, Recorded
+from shared.contracts.events import (
+    ActionClaimed,
+    ActionDelayed,
+    ActionExecuted,
+    ConflictExtended,
+    ConflictResolved,
+    ConflictSettled,
+    ProposalRejected,
+    TargetHeld,
+)
 from shared.decider import Boundary, Decision, Delivered, Input, Tick
 from shared.log.memory import Store
 from shared.log.port import Expect
@@ -108,6 +120,63 @@ def test_exclusive_actions_on_one_target_meet_in_the_simulation_and_none_overlap
             for (_, before), (_, claim) in pairwise(sorted(done, key=lambda one: one[1])):
                 assert ends[claims[before]] < claim
     assert waited > 10 and met > 50
+
+
+def quarrelled(seed: int) -> World:
+    """A life in which many want to change the same few things."""
+    world = World(seed)
+    world.quarrel(10, 300)
+    return world
+
+
+def test_conflicts_are_raised_once_joined_ruled_and_nobody_who_has_lost_is_authorised() -> None:
+    """With two orchestrators, faults and crashes between any two steps; and each way to rule is in it."""
+    ways: Counter[str] = Counter()
+    for seed in range(200):
+        world = quarrelled(seed)
+        world.settle()
+        assert world.check() == [], seed
+        for recorded in world.store.records:
+            match recorded.event:
+                case ConflictResolved() | ConflictSettled() as event:
+                    ways[event.resolution] += 1
+                case ConflictExtended():
+                    ways["extended"] += 1
+                case ProposalRejected(reasons=("conflict_lost",)):
+                    ways["rejected"] += 1
+                case _:
+                    pass
+    wanted = {"order", "merge", "combine", "person", "standing", "too_often", "lapsed", "extended", "rejected"}
+    assert wanted <= set(ways), ways
+
+
+@pytest.mark.parametrize("blind", ["joined", "lost"])
+def test_a_gate_that_does_not_heed_conflicts_is_found_out(monkeypatch: pytest.MonkeyPatch, blind: str) -> None:
+    real = gate.evolve
+
+    def heedless(state: gate.State, recorded: Recorded) -> gate.State:
+        was = real(state, recorded)
+        return (
+            msgspec.structs.replace(was, conflicts=()) if blind == "joined" else msgspec.structs.replace(was, lost=None)
+        )
+
+    monkeypatch.setattr(gate, "evolve", heedless)
+    found = [violation for seed in range(60) for violation in quarrelled(seed).check()]
+    assert any(
+        f"authorised in a conflict, {'open' if blind == 'joined' else 'lost'}" in violation for violation in found
+    )
+
+
+def test_an_orchestrator_that_guards_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining, raising and ruling rest on what they have read: else a conflict is raised twice, or ruled past who has joined."""
+    real = arbitration.decide
+
+    def unguarded(state: arbitration.State, message: Input) -> Decision:
+        return msgspec.structs.replace(real(state, message), expects=(), guards=())
+
+    monkeypatch.setattr(arbitration, "decide", unguarded)
+    found = [violation for seed in range(60) for violation in quarrelled(seed).check()]
+    assert any("conflict" in violation for violation in found)
 
 
 def test_an_actuator_that_holds_without_a_guard_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

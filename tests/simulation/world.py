@@ -20,13 +20,16 @@ from services.governor.decider import Limits as GovernorLimits
 from services.governor.service import SHARING
 from services.governor.sharing import Living, Sharing
 from services.memory_compactor import decider as compactor
+from services.meta_orchestrator.arbitration import decider as arbitration
+from services.meta_orchestrator.arbitration.conflicts import Conflict, evolve
+from services.meta_orchestrator.arbitration.wiring import DECIDES
 from services.persona_runner.hosting.host import Host
 from services.persona_runner.hosting.stepping import stepping
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import own_folder
-from shared.contracts.boundaries import life
+from shared.contracts.boundaries import conflict, life
 from shared.contracts.catalog import SHORT_LIVED, class_of
 from shared.contracts.envelope import Message
 from shared.contracts.events import (
@@ -36,6 +39,8 @@ from shared.contracts.events import (
     ApprovalRequested,
     CognitionStarted,
     CognitionStopped,
+    ConflictRaised,
+    ConflictRuled,
     Credits,
     EvidenceRef,
     LimitsChanged,
@@ -45,6 +50,7 @@ from shared.contracts.events import (
     ObservationRecorded,
     PersonaSpawned,
     ProposalCreated,
+    ProposalKey,
     ReapRequested,
     SpawnRequested,
     ThoughtGenerated,
@@ -163,6 +169,10 @@ class World:
         self.replicas += self._service(
             "memory_compactor", compactor.Compactor(every_thoughts=3), self.hands.remember, 1
         )
+        arbitrating = Consumer(frozenset(DECIDES))
+        self.replicas += [
+            Replica("meta_orchestrator", arbitration, arbitrating, self.hands.arbitrator()) for _ in range(2)
+        ]
         self.runners = [Runner("runner-1"), Runner("runner-2")]
         self.client(CognitionStarted(swarm=EVERYONE, persona=EVERYONE, loop_interval_ms=500))
         policy = PersonaPolicy(max_spawn_depth=2, max_branching_factor=2, idle_ttl_secs=600)
@@ -203,7 +213,8 @@ class World:
             target=f"{own_folder(SWARM, 'root')}{self._serial}.md",
             params={"content": text, "mode": "create_or_replace"},
         )
-        theirs = msgspec.structs.replace(own, target=self.random.choice(SHARED))
+        wanted = {"content": self.random.choice("abc"), "mode": "create_or_replace"}
+        theirs = msgspec.structs.replace(own, target=self.random.choice(SHARED), params=wanted)
         action = theirs if shared or (shared is None and self.random.random() < 0.5) else own
         charter = spawned.envelope.charter or ""
         whose = {"swarm": SWARM, "persona": "root", "charter": charter}
@@ -261,8 +272,31 @@ class World:
             else:
                 self.random.choice([*self.replicas, *self.runners]).crash()
 
+    def quarrel(self, count: int, steps: int) -> None:
+        """So many shared actions are proposed one after another, while all who have to do with them are at work, faults included."""
+        self.faults = True
+        every = steps // count
+        for step in range(steps):
+            if step % every == 0:
+                self.propose(shared=True)
+            dice = self.random.random()
+            busy = [replica for replica in self.replicas if replica.running]
+            if busy and dice < 0.6:
+                self.advance(self.random.choice(busy))
+            elif dice < 0.85:
+                self.deliver(self.random.choice(self.replicas))
+            elif dice < 0.91:
+                self.now += timedelta(seconds=self.random.choice((0.3, 1.0, 6.0)))
+            elif dice < 0.94:
+                self.rule()
+            elif dice < 0.98:
+                self.people()
+            else:
+                self.random.choice(self.replicas).crash()
+
     def press(self, count: int, steps: int) -> None:
-        """So many shared actions are authorised at once; then the actuators are at them, faults included."""
+        """So many shared actions are authorised at once, before anybody could rule on them; then the actuators are at them, faults
+        included."""
         for _ in range(count):
             self.propose(shared=True)
         self.faults = False
@@ -507,6 +541,23 @@ class World:
             cascade = self.random.random() < 0.5
             self.client(ReapRequested(swarm=SWARM, persona=self.random.choice(living), cascade=cascade, reason="test"))
 
+    def rule(self) -> None:
+        """A person says who goes first in a conflict that is open, as the gateway does it."""
+        raised = [r.event.target_id for r in self.store.records if isinstance(r.event, ConflictRaised)]
+        if not raised:
+            return
+        boundary = conflict(self.random.choice(raised))
+        state, seen = Conflict(), self.store.read((boundary,))
+        for recorded in seen:
+            state = evolve(state, recorded)
+        if not state.open:
+            return
+        side = self.random.choice(state.sides)
+        winner = ProposalKey(swarm=side.swarm, persona=side.persona, proposal_id=side.proposal_id)
+        event = ConflictRuled(target_id=state.target_id, generation=state.generation, winner=winner, principal="ann")
+        self._serial += 1
+        self._commit((_message(event, f"client-{self._serial}", self.now),), (Expect(boundary, seen[-1].seq),))
+
     def client(self, event: AnyEvent, charter: str | None = None) -> None:
         """An edge of the mesh commits an event."""
         self._serial += 1
@@ -530,6 +581,7 @@ class World:
         violations = list(invariants.violations)
         violations += [f"{key} was done {n} times" for key, n in self.hands.done.items() if n > 1]
         violations += [f"{name} reached no terminal state" for name in invariants.unfinished()]
+        violations += [f"nobody ruled on {name}" for name in invariants.unruled()]
         for replica in self.replicas:
             violations += [f"{replica.name} buried {seq}: {reason}" for seq, reason in replica.consumer.dead]
         return violations

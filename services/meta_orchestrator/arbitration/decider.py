@@ -225,7 +225,9 @@ def _lose(met: Met, winner: Side, resolution: Resolution, why: str) -> Decision:
     """It has lost, and nobody else hears of it."""
     mine = met.standings[0]
     settled = ConflictSettled(
-        **_whose(met.mine),
+        swarm=mine.key.swarm,
+        persona=mine.key.persona,
+        proposal_id=mine.key.proposal_id,
         target_id=met.target_id,
         generation=max(1, met.conflict.generation),
         outcome="lost",

@@ -1,4 +1,7 @@
-"""What arbitration looks up: who is where a proposal is, and what the log says of them. Raises `LogUnavailable` to the shell, which retries."""
+"""What arbitration looks up: who is where a proposal is, and what the log says of them.
+
+Raises `LogUnavailable` through to the shell, which retries.
+"""
 
 from __future__ import annotations
 

@@ -20,12 +20,16 @@ from services.governor.decider import Governor
 from services.governor.service import limits_of
 from services.memory_compactor import decider as compactor
 from services.memory_compactor.believing.decider import Believer
+from services.meta_orchestrator.arbitration import decider as arbitration
+from services.meta_orchestrator.arbitration.meeting import CLASSES as MEETING
+from services.meta_orchestrator.arbitration.meeting import Meeting
 from services.meta_orchestrator.routing import decider as routing
 from services.persona_runner.hosting.host import Host, Hosted
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_of
 from shared.contracts.envelope import Message, Recorded, decode, encode, structured
+from shared.contracts.events import ProposalKey, ProposalVerified
 from shared.contracts.services import SERVICES
 from shared.decider import Decider, Delivered
 from shared.log.memory import MemoryLog
@@ -49,6 +53,7 @@ DECIDERS: dict[str, Decider[object]] = {
     "policy_gate": gate,
     "actuator": actuator,
     "memory_compactor": compactor.Compactor(),
+    "meta_orchestrator-arbitration": arbitration,
     "memory_compactor-beliefs": Believer(),
     "meta_orchestrator": routing,
 }
@@ -116,6 +121,19 @@ def test_the_runners_host_takes_it_and_comes_back_from_a_checkpoint(seed: int) -
     restored.restore(msgspec.msgpack.decode(saved, type=Hosted), (0,))
     assert SETTLED.encode(restored.capture()) == saved
     host.next_due()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_may_meet_whom_takes_it(seed: int) -> None:
+    meeting = Meeting()
+    for recorded in history(seed):
+        if class_of(recorded.event) in MEETING:
+            meeting.apply(recorded)
+        if isinstance(event := recorded.event, ProposalVerified):
+            key = ProposalKey(swarm=event.swarm, persona=event.persona, proposal_id=event.proposal_id)
+            for place in meeting.places(event):
+                meeting.others(place, key, NOW)
+        meeting.losses(recorded.event.swarm, recorded.event.persona, NOW, recorded.seq)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,0 +1,344 @@
+"""Arbitration on a log in memory, by its own effects: who meets, what is said, who is left alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.meta_orchestrator.arbitration import decider
+from services.meta_orchestrator.arbitration.decider import Rules
+from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
+from services.meta_orchestrator.arbitration.meeting import CLASSES, Meeting
+from services.meta_orchestrator.following import Following
+from shared.contracts.action import Action, action_digest
+from shared.contracts.boundaries import conflict as conflict_of
+from shared.contracts.boundaries import life
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    BeliefAsserted,
+    BeliefContested,
+    ConflictExtended,
+    ConflictJoined,
+    ConflictRaised,
+    ConflictResolved,
+    ConflictRuled,
+    ConflictSettled,
+    EvidenceRef,
+    ProposalAuthorized,
+    ProposalCreated,
+    ProposalKey,
+    ProposalVerified,
+)
+from shared.contracts.targets import target_id
+from shared.runtime.handling import Again, Done
+from tests.unit.gate.given import CHARTER, T0, Mesh, at, authorized, record, verified
+
+FILE, OTHER = "notes/report.md", "notes/other.md"
+TARGET = target_id(f"file:{FILE}")
+
+
+class Orchestrator:
+    """One replica over a log."""
+
+    def __init__(self, mesh: Mesh, rules: Rules | None = None) -> None:
+        self.mesh = mesh
+        self.following, meeting = Following(mesh.log), Meeting()
+        self.following.follow(CLASSES, meeting.apply)
+        self.effects = ArbitrationEffects(mesh.log, self.following, meeting, rules or Rules(), clock=lambda: mesh.now)
+
+    async def hears(self, recorded: Recorded) -> Any:
+        for known in self.mesh.log.store.records[self.following.position :]:
+            self.following.apply(known)
+        return await self.mesh.handle(decider, self.effects.perform, recorded)
+
+    async def rules_on(self, cls: type[Any] = ConflictRaised) -> Any:
+        return await self.hears(self.mesh.newest(cls))
+
+
+async def proposes(
+    mesh: Mesh, name: str, target: str = FILE, content: str = "x", risk: Any = "medium", **changed: Any
+) -> Recorded:
+    """A verified proposal of persona `name`, and its verification."""
+    action = Action(kind="file.write", target=target, params={"content": content})
+    whose = {"swarm": "alpha", "persona": name}
+    created = ProposalCreated(
+        **whose, proposal_id=f"p-{name}", title=f"of {name}", rationale="it failed", action=action, charter=CHARTER,
+        digest=action_digest(**whose, charter=CHARTER, action=action), deadline=changed.pop("deadline", at(7200)),
+    )  # fmt: skip
+    event = ProposalVerified(
+        **whose, proposal_id=f"p-{name}", digest=created.digest, risk=risk, proposal=created, **changed
+    )
+    return await mesh.say(event, f"v-{name}-{mesh.now.isoformat()}")
+
+
+def key(name: str) -> ProposalKey:
+    return ProposalKey(swarm="alpha", persona=name, proposal_id=f"p-{name}")
+
+
+async def in_life(mesh: Mesh, name: str) -> list[str]:
+    found = await mesh.log.read((life("alpha", name, f"p-{name}"),))
+    return [r.subject.rsplit(".", 3)[0] for r in found]
+
+
+async def test_of_two_for_one_file_the_conflict_is_raised_in_both_lives_at_once_and_ruled() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    first = await proposes(mesh, "a")
+    assert Done() == await orchestrator.hears(first)
+    second = await proposes(mesh, "b", content="y")
+    await orchestrator.hears(second)
+    raised = mesh.newest(ConflictRaised)
+    assert [raised.seq, raised.seq + 1, raised.seq + 2] == [
+        r.seq for r in mesh.log.store.records if r.subject.startswith("conflict.")
+    ]
+    assert ["proposal.verified", "conflict.joined"] == await in_life(mesh, "a") == await in_life(mesh, "b")
+    await orchestrator.rules_on()
+    (resolved,) = mesh.events(ConflictResolved)
+    assert ("order", (key("a"),), (key("b"),)) == (resolved.resolution, resolved.kept, resolved.lost)
+    by = {e.persona: (e.outcome, e.winner) for e in mesh.events(ConflictSettled)}
+    assert {"a": ("kept", None), "b": ("lost", key("a"))} == by
+
+
+@pytest.mark.parametrize("target", [OTHER, "findings/alpha/b/report.md"])
+async def test_where_nobody_else_is_nothing_is_said_and_the_log_is_asked_nothing(
+    monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    await orchestrator.hears(await proposes(mesh, "a"))
+    second, before = await proposes(mesh, "b", target), len(mesh.log.store.records)
+    asked: list[tuple[str, ...]] = []
+    for name in ("stored", "read", "last", "ends", "get", "commit"):
+        real = getattr(mesh.log, name)
+
+        async def counted(filters: Any, *args: Any, real: Any = real, **kwargs: Any) -> Any:
+            if filters != ():
+                asked.append(filters)
+            return await real(filters, *args, **kwargs)
+
+        monkeypatch.setattr(mesh.log, name, counted)
+    if decider.boundary(_delivered(second)) is not None:
+        assert Done() == await orchestrator.hears(second)
+    assert (before, []) == (len(mesh.log.store.records), asked)
+
+
+def _delivered(recorded: Recorded) -> Any:
+    from shared.decider import Delivered
+
+    return Delivered(recorded=recorded, now=T0)
+
+
+async def test_however_often_and_by_whomever_it_is_handled_it_is_said_once() -> None:
+    mesh = Mesh()
+    one, two = Orchestrator(mesh), Orchestrator(mesh)
+    verified_ = [await proposes(mesh, name, content=name) for name in "ab"]
+    for orchestrator in (one, two, one):
+        for recorded in verified_:
+            await orchestrator.hears(recorded)
+        await orchestrator.rules_on()
+    said = [r.subject.split(".")[1] for r in mesh.log.store.records if r.subject.startswith("conflict.")]
+    assert ["raised", "joined", "joined", "resolved", "settled", "settled"] == said
+
+
+async def test_who_comes_after_a_ruling_loses_at_once_and_the_winner_hears_nothing_of_it() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    for name in "ab":
+        await orchestrator.hears(await proposes(mesh, name, content=name))
+    await orchestrator.rules_on()
+    before = await in_life(mesh, "a")
+    for n in range(5):
+        await orchestrator.hears(await proposes(mesh, f"c{n}", content="mine", risk="low"))
+    assert before == await in_life(mesh, "a")
+    late = [e for e in mesh.events(ConflictSettled) if e.persona.startswith("c")]
+    assert [("standing", "lost", key("a"))] * 5 == [(e.resolution, e.outcome, e.winner) for e in late]
+    assert 1 == len(mesh.events(ConflictRaised))
+
+
+async def test_who_comes_while_it_is_open_joins_it_and_is_ruled_on() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    for name in "abc":
+        await orchestrator.hears(await proposes(mesh, name, content=name))
+    (extended,) = mesh.events(ConflictExtended)
+    assert "c" == extended.side.persona and 1 == len(mesh.events(ConflictRaised))
+    assert 3 == len(mesh.events(ConflictJoined))
+    await orchestrator.rules_on()
+    (resolved,) = mesh.events(ConflictResolved)
+    assert ((key("a"),), {"b", "c"}) == (resolved.kept, {one.persona for one in resolved.lost})
+
+
+async def test_a_ruling_that_somebody_joins_meanwhile_is_made_anew() -> None:
+    mesh = Mesh()
+    orchestrator, other = Orchestrator(mesh), Orchestrator(mesh)
+    for name in "ab":
+        await orchestrator.hears(await proposes(mesh, name, content=name))
+    third, real = await proposes(mesh, "c", content="c"), orchestrator.effects.perform
+    once = [third]
+
+    async def meanwhile(effect: Any) -> Any:
+        result = await real(effect)
+        while once:
+            await other.hears(once.pop())
+        return result
+
+    orchestrator.effects.perform = meanwhile  # type: ignore[method-assign]
+    await orchestrator.rules_on()
+    assert {"a", "b", "c"} == {e.persona for e in mesh.events(ConflictSettled)}
+
+
+async def test_whose_verdict_came_first_is_not_stopped_any_more() -> None:
+    """The gate was quicker: then there is nothing to rule, and an exclusive action's hold keeps the two apart."""
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    first = await proposes(mesh, "a")
+    await mesh.say(_authorized(first), "z1")
+    assert Done() == await orchestrator.hears(await proposes(mesh, "b", content="y"))
+    assert [] == mesh.events(ConflictRaised)
+
+
+def _authorized(recorded: Recorded) -> ProposalAuthorized:
+    event = recorded.event
+    assert isinstance(event, ProposalVerified) and event.proposal is not None
+    given = authorized(event.proposal)
+    return ProposalAuthorized(
+        **{f: getattr(given, f) for f in given.__struct_fields__}
+        | {"persona": event.persona, "proposal_id": event.proposal_id}
+    )
+
+
+async def test_a_verdict_between_looking_and_raising_is_seen() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    first = await proposes(mesh, "a")
+    second, real, once = await proposes(mesh, "b", content="y"), orchestrator.effects.perform, [1]
+
+    async def meanwhile(effect: Any) -> Any:
+        result = await real(effect)
+        while once:
+            once.pop()
+            await mesh.say(_authorized(first), "z1")
+        return result
+
+    orchestrator.effects.perform = meanwhile  # type: ignore[method-assign]
+    await orchestrator.hears(second)
+    assert [] == mesh.events(ConflictRaised) + mesh.events(ConflictJoined)
+
+
+async def test_a_persona_that_loses_too_often_loses_at_once_for_an_hour() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh, Rules(losses_per_hour=3))
+    victims = 0
+    for n in range(6):
+        await orchestrator.hears(await proposes(mesh, f"victim{n}", f"notes/{n}.md"))
+        mine = await proposes(mesh, f"victim{n}", f"notes/{n}.md")
+        copy = Action(kind="file.write", target=f"notes/{n}.md", params={"content": "z"})
+        event = mine.event
+        assert isinstance(event, ProposalVerified) and event.proposal is not None
+        whose = {"swarm": "alpha", "persona": "copier", "proposal_id": f"p-copy{n}"}
+        created = ProposalCreated(
+            **whose, title="copy", rationale="r", action=copy, charter=CHARTER, deadline=at(7200),
+            digest=action_digest(swarm="alpha", persona="copier", charter=CHARTER, action=copy),
+        )  # fmt: skip
+        said = ProposalVerified(**whose, digest=created.digest, risk="medium", proposal=created)
+        await orchestrator.hears(await mesh.say(said, f"copy-{n}"))
+        victims = sum(e.persona.startswith("victim") for e in mesh.events(ConflictJoined))
+        if mesh.events(ConflictRaised):
+            await orchestrator.rules_on()
+    assert 4 == victims  # the fourth loss is the first beyond the limit
+    at_once = [e for e in mesh.events(ConflictSettled) if e.resolution == "too_often"]
+    assert ["victim4", "victim5"] == [e.winner.persona for e in at_once]
+    mesh.now += timedelta(hours=1, seconds=1)
+    await orchestrator.hears(await proposes(mesh, "victim9", "notes/9.md"))
+    late = await proposes(mesh, "copier", "notes/9.md", "z")
+    await orchestrator.hears(late)
+    assert "notes/9.md" in mesh.newest(ConflictRaised).event.target
+
+
+async def test_a_person_is_waited_for_and_their_word_rules() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh, Rules(strategy="person", person_s=600))
+    for name in "ab":
+        await orchestrator.hears(await proposes(mesh, name, content=name))
+    assert Again(600.0) == await orchestrator.rules_on()
+    word = ConflictRuled(target_id=TARGET, generation=1, winner=key("b"), principal="ann", reason="hers is better")
+    await mesh.say(word, "w1")
+    await orchestrator.rules_on(ConflictRuled)
+    (resolved,) = mesh.events(ConflictResolved)
+    assert ("person", (key("b"),), "ann: hers is better") == (resolved.resolution, resolved.kept, resolved.reason)
+
+
+@pytest.mark.parametrize(("deadline_s", "waits_s"), [(7200, 600.0), (100, 98.0)])
+async def test_nobody_waits_for_a_person_longer_than_is_said_or_until_one_is_over(
+    deadline_s: float, waits_s: float
+) -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh, Rules(strategy="person", person_s=600))
+    await orchestrator.hears(await proposes(mesh, "a"))
+    await orchestrator.hears(await proposes(mesh, "b", content="y", deadline=at(deadline_s)))
+    assert Again(waits_s) == await orchestrator.rules_on()
+    mesh.now = at(waits_s)
+    await orchestrator.rules_on()
+    assert "order" == mesh.events(ConflictResolved)[0].resolution
+
+
+async def test_the_same_is_done_once_for_the_grounds_of_all() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    mine, theirs = EvidenceRef(id="e-mine", seq=1), EvidenceRef(id="e-theirs", seq=2)
+    await orchestrator.hears(await proposes(mesh, "a", evidence=(mine,)))
+    await orchestrator.hears(await proposes(mesh, "b", evidence=(theirs, mine)))
+    await orchestrator.rules_on()
+    kept, lost = mesh.events(ConflictSettled)
+    assert ("merge", (theirs,), ()) == (kept.resolution, kept.evidence, lost.evidence)
+
+
+async def test_grounds_of_which_one_contradicts_the_other_meet_and_what_merely_sounds_alike_does_not() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    belief = {"swarm": "alpha", "persona": "x", "key_id": "k-1", "belief_id": "b-1", "by": "x"}
+    full, empty = EvidenceRef(id="full", seq=1), EvidenceRef(id="empty", seq=2)
+    await mesh.say(
+        BeliefAsserted(
+            **belief, belief_key="disk", claim="the disk is full", confidence=0.9, evidence=(full,), valid_from=T0,
+            review_after=at(99),
+        ),
+        "b1",
+    )  # fmt: skip
+    await mesh.say(BeliefContested(**belief, claim="the disk is empty", confidence=0.5, evidence=(empty,)), "b2")
+    await orchestrator.hears(await proposes(mesh, "a", FILE, evidence=(full,)))
+    await orchestrator.hears(await proposes(mesh, "b", OTHER, evidence=(full,)))
+    assert [] == mesh.events(ConflictRaised)
+    await orchestrator.hears(await proposes(mesh, "c", "notes/c.md", evidence=(empty,)))
+    (raised,) = mesh.events(ConflictRaised)
+    assert ("grounds", "grounds:b-1", 3) == (raised.what, raised.target, len(raised.sides))
+    await orchestrator.rules_on()
+    (resolved,) = mesh.events(ConflictResolved)
+    assert ({"a", "b"}, {"c"}) == ({k.persona for k in resolved.kept}, {k.persona for k in resolved.lost})
+
+
+async def test_what_is_stored_on_its_boundary_and_cannot_be_read_stops_no_ruling() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    for name in "ab":
+        await orchestrator.hears(await proposes(mesh, name, content=name))
+    mesh.log.store.publish(f"conflict.raised.all.all.{TARGET}", b"not json")
+    mesh.log.store.publish("conflict.joined.alpha.a.p-a", b"not json")
+    await orchestrator.rules_on()
+    assert 1 == len(mesh.events(ConflictResolved))
+
+
+def test_a_conflict_rests_on_all_that_was_said_of_its_target() -> None:
+    raised = record(ConflictRuled(target_id=TARGET, generation=1, winner=key("a"), principal="ann"))
+    boundary = decider.boundary(_delivered(raised))
+    assert boundary is not None
+    assert (conflict_of(TARGET),) == boundary.reads == boundary.guards
+
+
+def test_what_touches_nothing_others_could_want_is_not_even_looked_at() -> None:
+    from tests.unit.gate.given import FINDING, NOTE, proposed
+
+    assert decider.boundary(_delivered(record(verified(proposed(FINDING))))) is None
+    assert decider.boundary(_delivered(record(verified(proposed(NOTE))))) is not None
