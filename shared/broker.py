@@ -63,6 +63,8 @@ EVERY_SWARM = "_"
 SAID_TO_ALL = ("cognition.started", "cognition.stopped")
 PUBLIC = tuple(class_filter(name, EVERYONE, EVERYONE) for name in SAID_TO_ALL)
 """What is said to the whole mesh and runners of every scope read."""
+READ_POLICIES = ("policy_gate", "memory_compactor", "verifier", "gateway")
+"""Who asks the policies: of actions, and of reads of memory."""
 SLOTS = "slot."
 """Keys of the bucket `leases` begin so that say which process is an instance; the instance follows, who alone may write it."""
 ANSWERS = 1200
@@ -183,7 +185,7 @@ def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = (
     publish.append(f"$KV.checkpoints.{service}.>" if trusted else f"$KV.leases.{LEASES}{instance}")
     if service == "policy_gate":
         publish.append("$KV.policies.>")
-    read = {"policy_gate": ["KV_policies"], "governor": ["KV_leases"]}.get(service, [])
+    read = ["KV_policies"] if service in READ_POLICIES else ["KV_leases"] if service == "governor" else []
     log = () if serves else (LOG_STREAM,)
     for stream in (*log, *(["KV_checkpoints"] if trusted else []), *read):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]

@@ -37,7 +37,7 @@ from shared.contracts.events import (
     SnapshotDelayed,
     ThoughtGenerated,
 )
-from shared.contracts.ids import caused_id
+from shared.contracts.ids import CORE, caused_id
 from shared.contracts.persona import charter_sha256
 from shared.contracts.services import SERVICES
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
@@ -76,10 +76,11 @@ class TakeSnapshot(Effect, frozen=True, kw_only=True):
 
 
 class Recall(Effect, frozen=True, kw_only=True):
-    """Search the memory of one persona."""
+    """Search the memory of one persona, for itself, or for a `person`."""
 
     swarm: str
     persona: str
+    person: str = ""
     query: str
     limit: int
     now: datetime
@@ -151,7 +152,10 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
                 answer = RecallAnswered(swarm=e.swarm, persona=e.persona, refused="too_many_waiting")
                 return Decision(events=(answer,), guards=())
             case RecallRequested() as e:
-                recall = Recall(swarm=e.swarm, persona=e.persona, query=e.query, limit=e.limit, now=message.now)
+                person = e.principal if _is_of_people(recorded, e) else ""
+                recall = Recall(
+                    swarm=e.swarm, persona=e.persona, person=person, query=e.query, limit=e.limit, now=message.now
+                )
                 return Decision(effect=recall)
             case PersonaDraining() as e if _pending(state, recorded) and message.now < e.deadline:
                 return Decision(retry_s=max(SOONEST_RETRY_S, (e.deadline - message.now).total_seconds()))
@@ -215,6 +219,11 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
             case _:
                 pass
         return state
+
+
+def _is_of_people(recorded: Recorded, question: RecallRequested) -> bool:
+    """Whether somebody at the gateway asks: only CORE says so of itself."""
+    return question.slot == CORE and recorded.envelope.source.partition("/")[0] == "gateway"
 
 
 def _pending(state: State, draining: Recorded) -> bool:

@@ -10,7 +10,9 @@ import structlog
 
 from services.memory_compactor.decider import Recall, Recalled, TakeSnapshot, Unavailable, Written
 from services.memory_compactor.feed import Feed
-from shared.contracts.events import SnapshotCompressed
+from services.memory_compactor.society import Society
+from shared.contracts.events import Memory, SnapshotCompressed
+from shared.contracts.ids import EVERYONE
 from shared.decider import Effect, Result
 from shared.log.port import Log
 from shared.memory.fabric import Fabric
@@ -24,12 +26,17 @@ from shared.memory.port import (
 )
 from shared.memory.snapshot import UnknownVersion
 from shared.metrics.table import RECALL_SECONDS, SNAPSHOT_SECONDS
+from shared.policy.reading import Readings, Verdicts
+from shared.policy.types import Namespace, ReadRequest
 
 AWAY = {
     ColdUnavailable: "cold_unavailable",
     IndexUnavailable: "index_unavailable",
     EmbedderUnavailable: "embedder_unavailable",
 }
+READ = "read"
+"""The scope every key has that may ask memory."""
+MAX_MEMORIES = 100
 _log = structlog.get_logger()
 
 
@@ -39,6 +46,8 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
     fabric: Fabric
     feed: Feed
     cold: ColdStore
+    society: Society
+    readings: Readings | None = None
 
     async def perform(self, effect: Effect) -> Result:
         began = perf_counter()
@@ -49,9 +58,7 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
                     SNAPSHOT_SECONDS.observe(perf_counter() - began)
                     return written
                 case Recall():
-                    found = await self.fabric.recall(
-                        effect.swarm, effect.persona, effect.query, effect.limit, effect.now
-                    )
+                    found = await self._recall(effect)
                     RECALL_SECONDS.observe(perf_counter() - began)
                     return Recalled(memories=tuple(found), seq=self.fabric.cursor)
                 case _:
@@ -59,6 +66,39 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
         except (IndexUnavailable, EmbedderUnavailable, ColdUnavailable) as error:
             _log.error("memory_unavailable", effect=type(effect).__name__, why=str(error))
             return Unavailable(detail=str(error), reason=AWAY[type(error)])
+
+    async def _recall(self, effect: Recall) -> list[Memory]:
+        """What the reader may read of the persona's memory, of its descendants' and of what swarms believe. What the policies in force
+        do not permit is not searched. Raises `LogUnavailable` while they cannot be asked."""
+        verdicts = Verdicts(None) if self.readings is None else await self.readings.current()
+        swarm, persona = effect.swarm, effect.persona
+
+        def may(namespace: Namespace, owner_swarm: str, owner_persona: str = "", *, shared: bool = True) -> bool:
+            return verdicts.may(
+                ReadRequest(
+                    swarm="" if effect.person else swarm,
+                    persona="" if effect.person else persona,
+                    person=effect.person,
+                    scopes=(READ,) if effect.person else (),
+                    namespace=namespace,
+                    owner_swarm=owner_swarm,
+                    owner_persona=owner_persona,
+                    shared=shared,
+                ),
+                counted=owner_swarm == swarm,
+            )
+
+        own = may("own", swarm, persona, shared=self.society.shares(swarm, persona))
+        if effect.person:
+            return await self.fabric.recall(swarm, persona, effect.query, effect.limit, effect.now) if own else []
+        below = [name for name in self.society.descendants(swarm, persona) if may("descendants", swarm, name)]
+        boards = [name for name in self.society.boards() if may("mesh" if name == EVERYONE else "blackboard", name)]
+        found: list[Memory] = []
+        if own or below:
+            found = await self.fabric.recall(
+                swarm, persona, effect.query, effect.limit, effect.now, own=own, distilled_of=below
+            )
+        return [*found, *self.society.believed(boards, effect.query)][:MAX_MEMORIES]
 
     async def _write_down(self, effect: TakeSnapshot) -> Result:
         if not await self.feed.reach(effect.seq):

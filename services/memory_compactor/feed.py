@@ -23,6 +23,7 @@ from datetime import datetime
 import msgspec
 import structlog
 
+from services.memory_compactor.society import Society
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded, Unreadable
 from shared.contracts.ids import utc_now
@@ -33,8 +34,12 @@ from shared.memory.port import EmbedderUnavailable, IndexUnavailable
 from shared.placement import Placements
 from shared.runtime.taking import put_aside
 
-FILTERS = tuple(class_filter(name) for name in (*REMEMBERED, "persona.draining", "persona.reaped", "placement.changed"))
-"""What moves the cursor: all that may be remembered, what a snapshot may have to wait for, and what ends a memory; and whom to believe."""
+BELIEFS = ("belief.asserted", "belief.confirmed", "belief.contested", "belief.revised")
+FILTERS = tuple(
+    class_filter(name) for name in (*REMEMBERED, "persona.draining", "persona.reaped", "placement.changed", *BELIEFS)
+)
+"""What moves the cursor: all that may be remembered, what a snapshot may have to wait for, and what ends a memory; whom to believe;
+and what is believed."""
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 PACE_S = 0.2
@@ -57,7 +62,7 @@ class Behind(msgspec.Struct, frozen=True, kw_only=True):
 class Feed:
     """Feeds a fabric from the log until `stop`. `run` is the task; the others may be called from anywhere.
 
-    `placements` knows what was said up to the fabric's cursor.
+    `placements` and `society` know what was said up to the fabric's cursor.
     """
 
     def __init__(
@@ -65,10 +70,12 @@ class Feed:
         log: Log,
         fabric: Fabric,
         placements: Placements | None = None,
+        society: Society | None = None,
         *,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._placements = placements or Placements()
+        self._society = society or Society()
         self._log = log
         self._fabric = fabric
         self._clock = clock
@@ -143,6 +150,7 @@ class Feed:
             self._placements.add(recorded)
             if self._placements.why_not(recorded) is not None:
                 continue
+            self._society.add(recorded)
             while len(self._waiting) >= QUEUE and not self._over.is_set():
                 self._room.clear()
                 await self._room.wait()

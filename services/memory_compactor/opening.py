@@ -16,6 +16,7 @@ import structlog
 from services.memory_compactor.decider import Unavailable
 from services.memory_compactor.effects import MemoryEffects, restore_all
 from services.memory_compactor.feed import FIRST_RETRY_S, LONGEST_RETRY_S, Behind, Feed
+from services.memory_compactor.society import BORN, Society
 from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
 from shared.ending import ended
@@ -25,6 +26,7 @@ from shared.memory.fabric import Fabric
 from shared.memory.port import ColdStore, ColdUnavailable, Embedder, EmbedderUnavailable, IndexUnavailable, VectorIndex
 from shared.patience import Patience
 from shared.placement import PLACEMENT, Placements
+from shared.policy.reading import Readings
 
 _log = structlog.get_logger()
 BEHIND_S = 30.0
@@ -41,10 +43,19 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening:
-    """One memory on a log, opened and then fed by `run`, until `stop`."""
+    """One memory on a log, opened and then fed by `run`, until `stop`. Without `readings` it is as where no policies are in force."""
 
-    def __init__(self, log: Log, cold: ColdStore, ports: Ports, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        log: Log,
+        cold: ColdStore,
+        ports: Ports,
+        readings: Readings | None = None,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._log, self._cold, self._ports, self._clock = log, cold, ports, clock
+        self._readings, self._society = readings, Society()
         self._embedder: Embedder | None = None
         self._index: VectorIndex | None = None
         self._effects: asyncio.Future[MemoryEffects | None] = asyncio.get_running_loop().create_future()
@@ -98,8 +109,11 @@ class Opening:
                 continue
             patience.over()
             self._fabric = fabric
-            feed = Feed(self._log, fabric, self._placements, clock=self._clock)
-            self._effects.set_result(MemoryEffects(fabric=fabric, feed=feed, cold=self._cold))
+            feed = Feed(self._log, fabric, self._placements, self._society, clock=self._clock)
+            effects = MemoryEffects(
+                fabric=fabric, feed=feed, cold=self._cold, society=self._society, readings=self._readings
+            )
+            self._effects.set_result(effects)
             await feed.run()
             return
         self._effects.set_result(None)
@@ -119,6 +133,9 @@ class Opening:
             _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
         fabric.ended(await self._log.read(("persona.reaped.*.*",), upto=fabric.cursor))
         self._placements = Placements(await self._log.read((PLACEMENT,), upto=fabric.cursor))
+        self._society = Society()
+        for recorded in await self._log.read(BORN, upto=fabric.cursor):
+            self._society.add(recorded)
         return fabric
 
     def _count(self, restored: int) -> None:

@@ -10,13 +10,16 @@ from pathlib import Path
 
 from services.memory_compactor.believing.board import Board
 from services.memory_compactor.believing.decider import CONSUMED, Believer
-from services.memory_compactor.believing.effects import BelievingEffects
+from services.memory_compactor.believing.effects import BelievingEffects, MergingEffects
+from services.memory_compactor.believing.merging import CONSUMED as MERGED
+from services.memory_compactor.believing.merging import Merger
 from services.memory_compactor.decider import Compactor, State
 from services.memory_compactor.opening import Opening, Ports
 from shared.memory.cold import S3Cold
 from shared.memory.index.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from shared.memory.port import Embedder, VectorIndex
 from shared.metrics.table import MEMORY_BEHIND, MEMORY_BEHIND_S
+from shared.policy.reading import Readings
 from shared.runtime.service import Service
 from shared.runtime.vitals.readiness import cached
 from shared.settings import Settings, SettingsError
@@ -43,7 +46,8 @@ async def wire(service: Service) -> None:
     async def index(embedder: Embedder) -> VectorIndex:
         return await _index(settings, embedder)
 
-    opening = Opening(service.log, cold, Ports(embedder=embedder, index=index))
+    readings = Readings(service.log, service.bucket("policies"))
+    opening = Opening(service.log, cold, Ports(embedder=embedder, index=index), readings)
     service.on_close(opening.close)
     service.background("memory-feed", opening.run)
 
@@ -75,6 +79,8 @@ async def wire(service: Service) -> None:
         service.consume(
             believing, classes=classes, suffix=suffix, max_deliver=MAX_DELIVER, max_ack_pending=MAX_ACK_PENDING
         )
+    merging = service.shell(Merger(), perform=MergingEffects(readings=readings).perform)
+    service.consume(merging, classes=MERGED, suffix="-merging")
     service.on_stop(opening.stop)  # after the consumers: what is in flight may still wait for it
 
 

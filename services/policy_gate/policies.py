@@ -25,6 +25,7 @@ from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.log.port import Expect, KeyValue, Log, LogUnavailable, StaleBoundary
 from shared.policy.activations import BOUNDARY, KEPT, Activations, Followed
 from shared.policy.bundle import BadBundle, Bundle, Contents, packed, read_folder, unpacked, version_of
+from shared.policy.reading import NoBundle, stored_bundle
 
 log = structlog.get_logger()
 
@@ -105,14 +106,9 @@ class Policies:
         return None
 
     async def _load(self, version: str) -> Bundle:
-        entry = await self._store.get(version)
-        if entry is None:
-            remedy = "give a gate the folder it was in, and it is stored again"
-            raise NoPolicies(f"the policies in force, {version[:12]}, are not in the bucket `policies`; {remedy}")
         try:
-            contents = unpacked(entry.value, version)
-            return await asyncio.to_thread(Bundle.of, contents, f"the policies in force, {version[:12]}")
-        except BadBundle as error:
+            return await stored_bundle(self._store, version)
+        except NoBundle as error:
             raise NoPolicies(str(error)) from error
 
     async def _keep(self, contents: Contents, version: str, known: Activations) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
 
 import msgspec
 
 from services.verifier.answers import Answers
 from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
+from services.verifier.library import Library
 from services.verifier.opened import Opened
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
@@ -22,27 +22,19 @@ from shared.contracts.events import (
     LogSearch,
     MemoryRecall,
     ObservationRecorded,
-    PersonaSpawned,
     RecallRequested,
 )
 from shared.contracts.ids import EVERYONE, fresh_id
 from shared.contracts.persona import charter_sha256
 from shared.contracts.trace import carried_on
 from shared.decider import Effect, Result
-from shared.evidence import is_independent, readable
+from shared.evidence import is_independent
 from shared.log.port import Log
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 PAGE = 2_000
 MAX_EVENTS_READ = 200_000
 COUNTS_AT_ONCE = 4
 """A long count keeps the broker and this process busy; many personas that see the same burst all ask for one."""
-
-KNOWN = 1024
-"""Cited events and births of personas that are remembered: what is in the log never changes, and the broker reads a whole block
-of its file for an old one."""
 
 EVIDENCE_KEPT = 8
 """Of the matching observations, the first and the last few are cited."""
@@ -60,7 +52,7 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
     recall_timeout_s: float = RECALL_TIMEOUT_S
     max_events_read: int = MAX_EVENTS_READ
     opened: Opened | None = None
-    known: Known = msgspec.field(default_factory=lambda: Known())
+    library: Library
     counting: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(COUNTS_AT_ONCE))
 
     async def perform(self, effect: Effect) -> Result:
@@ -70,71 +62,36 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
             ):
                 return Resolved(open=count_)
             case Resolve():
-                return await resolve(self.log, effect, self.known)
+                return await resolve(self.log, effect, self.library)
             case RunProbe(probe=LogCount() | LogSearch() as probe):
                 async with self.counting:
                     return await count(self.log, effect.swarm, effect.persona, probe, self.max_events_read)
             case RunProbe(probe=LogResolve() as probe):
-                return await resolve_probe(self.log, effect.swarm, effect.persona, probe)
+                return await resolve_probe(self.library, effect.swarm, effect.persona, probe)
             case RunProbe(probe=MemoryRecall() as probe):
                 return await recall(self.log, self.answers, effect, probe, self.source, self.recall_timeout_s)
             case _:
                 raise TypeError(f"the verifier has no effect {type(effect).__name__}")
 
 
-class Known:
-    """Events by sequence, and births by persona; the ones learnt first go when there are too many."""
-
-    def __init__(self) -> None:
-        self._events: dict[int, Recorded] = {}
-        self._births: dict[str, PersonaSpawned] = {}
-
-    async def event(self, log: Log, seq: int) -> Recorded | None:
-        """The event at a sequence, or None."""
-        if (known := self._events.get(seq)) is not None:
-            return known
-        found = await log.get(seq)
-        if not isinstance(found, Recorded):
-            return None
-        self._events[seq] = found
-        _bounded(self._events)
-        return found
-
-    async def birth(self, log: Log, whose: str) -> PersonaSpawned | None:
-        """How `<swarm>.<persona>` was born, or None when nobody was."""
-        if (known := self._births.get(whose)) is not None:
-            return known
-        for recorded in await log.last([f"persona.spawned.{whose}"]):
-            if isinstance(recorded.event, PersonaSpawned):
-                self._births[whose] = recorded.event
-                _bounded(self._births)
-                return recorded.event
-        return None
-
-
-def _bounded(known: dict[K, V]) -> None:
-    if len(known) > KNOWN:
-        del known[next(iter(known))]
-
-
-async def resolve(log: Log, effect: Resolve, known: Known) -> Resolved:
+async def resolve(log: Log, effect: Resolve, library: Library) -> Resolved:
     """The cited events and the citing persona, as the log has them."""
     found, missing, foreign, independent = [], [], [], 0
     whose = f"{effect.swarm}.{effect.persona}"
     ends = (f"persona.draining.{whose}", f"persona.reaped.{whose}")
     spawned, ended, looked_up = await asyncio.gather(
-        known.birth(log, whose),
+        library.birth(whose),
         log.last(ends),
-        asyncio.gather(*(known.event(log, ref.seq) for ref in effect.evidence)),
+        asyncio.gather(*(library.event(ref.seq) for ref in effect.evidence)),
     )
     for ref, recorded in zip(effect.evidence, looked_up, strict=True):
         if recorded is None or recorded.id != ref.id:
             missing.append(ref)
-        elif not readable(recorded.event, effect.swarm, effect.persona):
+        elif not await library.may_cite(recorded.event, effect.swarm, effect.persona):
             foreign.append(ref)
         else:
             found.append(ref)
-            independent += is_independent(recorded.event)
+            independent += is_independent(recorded.event, effect.persona)
     return Resolved(
         found=tuple(found),
         missing=tuple(missing),
@@ -195,13 +152,15 @@ async def count(
     return Measured(value=value, evidence=(*first, *last), tainted=tainted)
 
 
-async def resolve_probe(log: Log, swarm: str, persona: str, probe: LogResolve) -> Measured:
+async def resolve_probe(library: Library, swarm: str, persona: str, probe: LogResolve) -> Measured:
     """How many different cited events are in the log and readable."""
     cited = list({(ref.seq, ref.id): ref for ref in probe.evidence}.values())
     found: list[Recorded] = []
     for ref in cited[:MAX_EVIDENCE]:
-        recorded = await log.get(ref.seq)
-        if isinstance(recorded, Recorded) and recorded.id == ref.id and readable(recorded.event, swarm, persona):
+        recorded = await library.event(ref.seq)
+        if recorded is None or recorded.id != ref.id:
+            continue
+        if await library.may_cite(recorded.event, swarm, persona):
             found.append(recorded)
     over = len(cited) > MAX_EVIDENCE
     return Measured(
@@ -209,7 +168,7 @@ async def resolve_probe(log: Log, swarm: str, persona: str, probe: LogResolve) -
         complete=not over,
         detail=f"only the first {MAX_EVIDENCE} were looked up" if over else "",
         evidence=tuple(EvidenceRef(id=r.id, seq=r.seq) for r in found[:EVIDENCE_KEPT]),
-        tainted=not any(is_independent(r.event) for r in found),
+        tainted=not any(is_independent(r.event, persona) for r in found),
     )
 
 
@@ -241,7 +200,8 @@ async def recall(
         waiting.cancel()
     if answer.refused is not None:
         return Measured(value=0, complete=False, detail=f"memory was not asked: {answer.refused}")
-    best = max(answer.memories, key=lambda memory: memory.semantic, default=None)
+    own = [memory for memory in answer.memories if memory.persona == effect.persona and memory.kind != "belief"]
+    best = max(own, key=lambda memory: memory.semantic, default=None)
     if best is None:
         return Measured(value=0, detail="memory holds nothing on it")
     ref = (EvidenceRef(id=best.id, seq=best.seq),) if best.seq else ()

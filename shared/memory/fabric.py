@@ -5,7 +5,8 @@ cursor are skipped, and a transaction's items are written together with its curs
 depends on the log alone (event times, never a clock), so an index that was lost and rebuilt from sequence 0 is equal to the
 one before, whatever the batches were, and its snapshots have the same bytes.
 
-Memory is private: reads name exactly one owner (swarm and persona), and the filter is part of the query itself.
+Memory is private: reads name their owners (swarm and persona), and the filter is part of the query itself; who may read more than
+their own memory, and only what others distilled, is decided by whoever calls.
 One fabric writes to an index. A decider never sees it; it is reached through effects.
 """
 
@@ -39,6 +40,8 @@ _CANDIDATES = 4
 """Recall ranks this many times the wanted number of semantic neighbours."""
 
 _LEAST_CANDIDATES = 32
+DISTILLED = "compress"
+"""The phase whose thoughts are summaries."""
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,15 +176,33 @@ class Fabric:
         objection = compaction.objection(items, drop, now)
         return (drop, ()) if objection is None else ((), (f"{owner} at {cause.seq}: {objection}",))
 
-    async def recall(self, swarm: str, persona: str, query: str, limit: int, now: datetime) -> list[Memory]:
-        """The persona's own memories that matter most to `query`, best first; never anyone else's.
+    async def recall(
+        self,
+        swarm: str,
+        persona: str,
+        query: str,
+        limit: int,
+        now: datetime,
+        *,
+        own: bool = True,
+        distilled_of: Sequence[str] = (),
+    ) -> list[Memory]:
+        """The persona's own memories that matter most to `query`, best first; with them, what these others of its swarm distilled.
 
-        Raises `IndexUnavailable`, `EmbedderUnavailable`.
+        Nothing of anyone else is searched. Raises `IndexUnavailable`, `EmbedderUnavailable`.
         """
         vector = (await self._embedder.embed([query]))[0]
         wanted = max(limit * _CANDIDATES, _LEAST_CANDIDATES)
-        found = await self._index.query([Query(vector=vector, owners=(owner_of(swarm, persona),), limit=wanted)])
-        memories = [_memory(hit.item, hit.score, now) for hit in found[0]]
+        queries = [Query(vector=vector, owners=(owner_of(swarm, persona),), limit=wanted)] if own else []
+        if others := tuple(owner_of(swarm, name) for name in distilled_of):
+            queries.append(Query(vector=vector, owners=others, limit=_CANDIDATES * wanted))
+        ours = owner_of(swarm, persona)
+        memories = [
+            _memory(hit.item, hit.score, now)
+            for found in await self._index.query(queries)
+            for hit in found
+            if hit.item.owner == ours or hit.item.phase == DISTILLED
+        ]
         return sorted(memories, key=lambda m: (-m.score, m.seq))[:limit]
 
     async def snapshot(self, swarm: str, persona: str) -> Captured:

@@ -149,6 +149,7 @@ DASHBOARDS = (
             )),
             Panel("Writing a snapshot", ((p95(table.SNAPSHOT_SECONDS), "p95"),), "s"),
             Panel("Cold storage", ((p95(table.S3_SECONDS, "call"), "{{call}}"),), "s"),
+            Panel("Reads of memory denied", ((each(table.MEMORY_DENIED, "namespace"), "{{namespace}}"),), "cps"),
             Panel("Cold storage failing", ((each(table.S3_FAILED, "call"), "{{call}}"),), "cps"),
             Panel("Proposals verified", ((once(table.VERIFIED, "verdict"), "{{verdict}}"),), "cps"),
         ),

@@ -24,6 +24,7 @@ BURIED = (*UNREADABLE, "max_deliver", "handler_failed", "not_taken", "not_the_ho
 """Why something is in the dead letters."""
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 S3_CALLS = ("put", "get", "exists", "keys", "bucket_exists")
+NAMESPACES = ("own", "descendants", "blackboard", "mesh")
 ACTION_KINDS = (*KINDS, "other")
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 SLOW = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 120)
@@ -84,6 +85,12 @@ MODEL_SECONDS = Spread(
 MEMORY_BEHIND = Level("swarm_memory_behind", "events in the log that memory has not taken in yet", by=COMPACTOR)
 MEMORY_BEHIND_S = Level("swarm_memory_behind_seconds", "how long the oldest of them has waited", by=COMPACTOR)
 RECALL_SECONDS = Spread("swarm_recall_seconds", "recalls, without the way there and back", bounds=FAST, by=COMPACTOR)
+MEMORY_DENIED = Tally(
+    "swarm_memory_denied_total",
+    "reads of memory that policy denied, or its owner does not share, by whose memory it is",
+    {"namespace": NAMESPACES},
+    by=("memory_compactor", "verifier", "gateway"),
+)
 SNAPSHOT_SECONDS = Spread(
     "swarm_snapshot_seconds", "snapshots, from the wish to cold storage", bounds=SLOW, by=COMPACTOR
 )

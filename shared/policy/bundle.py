@@ -16,20 +16,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cedarpy
 import msgspec
 
 from shared.contracts.action_kinds import endpoint, is_own, url_trouble
-from shared.policy.types import PolicyDecision, PolicyRequest
+from shared.policy.types import PolicyDecision, PolicyRequest, ReadRequest
 
 DEFAULT_BUNDLE = Path(__file__).with_name("default")
 SCHEMA_FILE = "schema.cedarschema"
 GOLDEN_FILE = "golden.json"
 OPTIONS_FILE = "bundle.json"
 MAX_BYTES = 512 * 1024
+_OF_MEMORY = re.compile(r'^\s*action[^;{}]*"memory\.read"', re.MULTILINE)
+_Asked = tuple[dict[str, object], list[dict[str, object]]]
+"""The request and its entities in Cedar's JSON."""
 Contents = Mapping[str, bytes]
 """The files of a bundle by name."""
 
@@ -45,10 +49,11 @@ class BundleOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A decision the bundle must make, and by which policies, when `policy_ids` are given."""
+    """A decision the bundle must make, of an action or of a read of memory, and by which policies, when `policy_ids` are given."""
 
     name: str
-    request: PolicyRequest
+    request: PolicyRequest | None = None
+    read: ReadRequest | None = None
     allow: bool
     policy_ids: tuple[str, ...] | None = None
 
@@ -57,10 +62,18 @@ class Bundle:
     """One loaded, validated, immutable version of the policies."""
 
     def __init__(
-        self, version: str, policies: cedarpy.PolicySet, schema: cedarpy.Schema, ids: dict[str, str], *, revokes: bool
+        self,
+        version: str,
+        policies: cedarpy.PolicySet,
+        schema: cedarpy.Schema,
+        ids: dict[str, str],
+        *,
+        revokes: bool,
+        of_memory: bool,
     ) -> None:
         self.version = version
         self.revokes = revokes
+        self._of_memory = of_memory
         self._policies = policies
         self._schema = schema
         self._ids = ids  # Cedar's positional id → our @id
@@ -80,7 +93,8 @@ class Bundle:
             text = "\n".join(contents[name].decode() for name in sorted(contents) if name.endswith(".cedar"))
             golden = msgspec.json.decode(contents[GOLDEN_FILE], type=tuple[Golden, ...])
             options = msgspec.json.decode(contents.get(OPTIONS_FILE, b"{}"), type=BundleOptions)
-            schema = cedarpy.Schema.from_str(contents[SCHEMA_FILE].decode())
+            schema_text = contents[SCHEMA_FILE].decode()
+            schema = cedarpy.Schema.from_str(schema_text)
             policies = cedarpy.PolicySet.from_str(text)
             validation = cedarpy.validate_policies(text, schema)
             ids = _policy_ids(text)
@@ -90,15 +104,25 @@ class Bundle:
             raise BadBundle(f"{where}: " + "; ".join(str(error) for error in validation.errors))
         if not golden:
             raise BadBundle(f"{where}: there are no golden decisions in {GOLDEN_FILE}, so nothing proves the bundle")
-        bundle = cls(version_of(contents), policies, schema, ids, revokes=options.revoke)
+        of_memory = _OF_MEMORY.search(schema_text) is not None
+        bundle = cls(version_of(contents), policies, schema, ids, revokes=options.revoke, of_memory=of_memory)
         for case in golden:
             bundle._prove(case, where)
         return bundle
 
     def decide(self, request: PolicyRequest) -> PolicyDecision:
         """The decision; a deny whenever anything at all is in doubt. Never raises."""
+        return self._decide(lambda: _cedar(request))
+
+    def read(self, request: ReadRequest) -> PolicyDecision:
+        """As `decide`, of a read of memory. A bundle whose schema does not speak of memory leaves it private."""
+        if not self._of_memory:
+            return private(request, self.version)
+        return self._decide(lambda: _cedar_of_read(request))
+
+    def _decide(self, asked: Callable[[], _Asked]) -> PolicyDecision:
         try:
-            query, entities = _cedar(request)
+            query, entities = asked()
             known = cedarpy.Entities.from_json_str(json.dumps(entities), self._schema)
             answer = cedarpy.is_authorized(query, self._policies, known, self._schema)
             decision, diagnostics = answer.decision, answer.diagnostics
@@ -126,10 +150,20 @@ class Bundle:
         )
 
     def _prove(self, case: Golden, where: str) -> None:
-        got = self.decide(case.request)
+        if (case.request is None) == (case.read is None):
+            raise BadBundle(f"{where}: golden decision {case.name!r} needs either a `request` or a `read`")
+        got = self.decide(case.request) if case.request is not None else self.read(case.read)  # type: ignore[arg-type]
         if got.allow != case.allow or (case.policy_ids is not None and set(got.policy_ids) != set(case.policy_ids)):
             wanted = f"allow={case.allow} by {case.policy_ids}"
             raise BadBundle(f"{where}: golden decision {case.name!r}: wanted {wanted}, got {got}")
+
+
+def private(request: ReadRequest, version: str = "") -> PolicyDecision:
+    """Where no policy speaks of memory: personas read their own, people with the scope `read` what they could always read."""
+    allow = request.action == "memory.read" and (
+        "read" in request.scopes if request.person else request.namespace == "own"
+    )
+    return PolicyDecision(allow=allow, reason="permitted" if allow else "no_matching_permit", version=version)
 
 
 def read_folder(folder: Path) -> Contents:
@@ -181,7 +215,7 @@ def _policy_ids(text: str) -> dict[str, str]:
     return ids
 
 
-def _cedar(request: PolicyRequest) -> tuple[dict[str, object], list[dict[str, object]]]:
+def _cedar(request: PolicyRequest) -> _Asked:
     """The request and its entities in Cedar's JSON; entities are few and per request."""
     persona = {"type": "Persona", "id": f"{request.swarm}/{request.persona}"}
     match request.action:
@@ -219,4 +253,29 @@ def _cedar(request: PolicyRequest) -> tuple[dict[str, object], list[dict[str, ob
         {"uid": {"type": "Swarm", "id": request.swarm}, "attrs": {}, "parents": []},
         {"uid": resource, "attrs": attributes, "parents": []},
     ]
+    return query, entities
+
+
+def _cedar_of_read(request: ReadRequest) -> _Asked:
+    swarm: dict[str, object] = {"type": "Swarm", "id": request.swarm}
+    entities: list[dict[str, object]] = []
+    if request.action == "memory.merge":
+        reader = swarm
+    elif request.person:
+        reader = {"type": "Person", "id": request.person}
+        entities.append({"uid": reader, "attrs": {"scopes": list(request.scopes)}, "parents": []})
+    else:
+        reader = {"type": "Persona", "id": f"{request.swarm}/{request.persona}"}
+        attributes = {"swarm": request.swarm, "name": request.persona}
+        entities.append({"uid": reader, "attrs": attributes, "parents": [swarm]})
+    resource = {"type": "Namespace", "id": f"{request.namespace}:{request.owner_swarm}/{request.owner_persona}"}
+    owner = {"swarm": request.owner_swarm, "persona": request.owner_persona}
+    attrs = {"kind": request.namespace, "shared": request.shared, **owner}
+    entities += [{"uid": swarm, "attrs": {}, "parents": []}, {"uid": resource, "attrs": attrs, "parents": []}]
+    query: dict[str, object] = {
+        "principal": reader,
+        "action": {"type": "Action", "id": request.action},
+        "resource": resource,
+        "context": {},
+    }
     return query, entities

@@ -34,6 +34,28 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     allowed_hosts: tuple[str, ...] = ()
 
 
+Namespace = Literal["own", "descendants", "blackboard", "mesh"]
+"""Whose memory: one's own; of those one spawned, or who descend from them, what they distilled; what a swarm believes; what several do."""
+
+
+class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """May this reader read that namespace? The reader is `persona` of `swarm`, or the `person` with these scopes.
+
+    Of `memory.merge` it is `swarm` itself, and the namespace the mesh's: may what it believes be believed by all? `owner_swarm` and
+    `owner_persona` are whose memory it is; `shared`: whether they share it (a blackboard has only what is shared).
+    """
+
+    action: Literal["memory.read", "memory.merge"] = "memory.read"
+    swarm: str = ""
+    persona: str = ""
+    person: str = ""
+    scopes: tuple[str, ...] = ()
+    namespace: Namespace
+    owner_swarm: str
+    owner_persona: str = ""
+    shared: bool = True
+
+
 Reason = Literal["permitted", "policy_denied", "no_matching_permit", "policy_error"]
 
 

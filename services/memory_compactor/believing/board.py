@@ -30,7 +30,7 @@ OVER = ("invalidated", "archived")
 class Belief(msgspec.Struct, kw_only=True):
     """One that stands. `by` asserted it, `held_by` has who confirmed it, `against` who contested it; `refuted`: by a check of somebody.
 
-    `grounds` are those of all who hold it; `due` is the review as of when it was last active; `seq` is that of its assertion.
+    `grounds` are those of all who hold it; `due` is the review as of when it was last active; `seq` and `event_id`: its assertion.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Belief(msgspec.Struct, kw_only=True):
     review_after: datetime
     due: datetime
     seq: int = 0
+    event_id: str = ""
 
     @property
     def holders(self) -> tuple[str, ...]:
@@ -93,6 +94,7 @@ def evolve(board: Board, recorded: Recorded) -> Board:
                 review_after=event.review_after,
                 due=event.review_after,
                 seq=recorded.seq,
+                event_id=recorded.id,
             )
         case BeliefConfirmed() if (known := board.beliefs.get(event.belief_id)) is not None:
             known.confidence, known.stale = event.confidence, False

@@ -1,4 +1,4 @@
-"""Looking up what a check is of: the hypothesis, and what both rest on in the end. Reads the log, nothing else.
+"""Looking up what a check is of: the hypothesis, and what both rest on in the end. Reads the log and the policies in force, nothing else.
 
 Raises `LogUnavailable` through to the shell, which retries the delivery.
 """
@@ -11,10 +11,14 @@ import msgspec
 
 from services.memory_compactor.believing.decider import Look, Looked
 from services.memory_compactor.believing.grounds import Cited, first, measured, weigh
+from services.memory_compactor.believing.merging import Permit, Permitted
 from shared.contracts import boundaries
 from shared.contracts.events import CheckResult, EvidenceRef, HypothesisRaised
+from shared.contracts.ids import EVERYONE
 from shared.decider import Effect, Result
 from shared.log.port import Log
+from shared.policy.reading import Readings
+from shared.policy.types import ReadRequest
 from shared.runtime.hearing import WhyNot, believed
 
 FIRST_REACH, FURTHER = 4096, 16
@@ -58,3 +62,15 @@ class BelievingEffects(msgspec.Struct, frozen=True, kw_only=True):
     async def _cited(self, refs: tuple[EvidenceRef, ...]) -> list[Cited]:
         found = await asyncio.gather(*(self.log.get(ref.seq) for ref in refs))
         return list(zip(refs, found, strict=True))
+
+
+class MergingEffects(msgspec.Struct, frozen=True, kw_only=True):
+    """Performs `Permit`. Raises `LogUnavailable` while the policies in force cannot be asked."""
+
+    readings: Readings
+
+    async def perform(self, effect: Effect) -> Result:
+        if not isinstance(effect, Permit):
+            raise TypeError(f"who merges beliefs only asks, it was asked for {type(effect).__name__}")
+        asked = ReadRequest(action="memory.merge", swarm=effect.swarm, namespace="mesh", owner_swarm=EVERYONE)
+        return Permitted(allow=(await self.readings.current()).may(asked, counted=False))

@@ -24,6 +24,8 @@ log = structlog.get_logger()
 TIMEOUT_S = 0.5
 SILENT_AFTER, SILENT_S = 3, 30.0
 LIMIT = 4
+BELIEF, BELIEFS = "belief", 4
+"""Of what its swarm believes, beside what the persona remembers."""
 MAX_WAITING = 256
 
 
@@ -79,7 +81,9 @@ class Recaller:
         finally:
             del self._waiting[event_id]
         self._unanswered = 0
-        return memories[:LIMIT]
+        own = [memory for memory in memories if memory.kind != BELIEF]
+        believed = [memory for memory in memories if memory.kind == BELIEF]
+        return (*own[:LIMIT], *believed[:BELIEFS])
 
     async def _ask(self, event_id: str, context: Context, query: str) -> None:
         identity = context.identity

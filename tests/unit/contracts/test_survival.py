@@ -20,6 +20,7 @@ from services.governor.decider import Governor
 from services.governor.service import limits_of
 from services.memory_compactor import decider as compactor
 from services.memory_compactor.believing.decider import Believer
+from services.memory_compactor.believing.merging import Merger
 from services.meta_orchestrator.arbitration import decider as arbitration
 from services.meta_orchestrator.arbitration.meeting import CLASSES as MEETING
 from services.meta_orchestrator.arbitration.meeting import Meeting
@@ -56,6 +57,7 @@ DECIDERS: dict[str, Decider[object]] = {
     "meta_orchestrator-arbitration": arbitration,
     "memory_compactor-beliefs": Believer(),
     "meta_orchestrator": routing,
+    "memory_compactor-merging": Merger(),
 }
 
 

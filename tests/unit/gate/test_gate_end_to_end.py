@@ -16,6 +16,7 @@ from services.policy_gate.sides import Sides
 from services.verifier import decider as verifier
 from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
+from services.verifier.library import Library
 from shared.contracts.catalog import class_of
 from shared.contracts.events import EvidenceRef
 from shared.crypto import verdict_keys
@@ -32,7 +33,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
     policies = Policies(mesh.log, MemoryKeyValue(), DEFAULT_BUNDLE, gate="policy_gate-1")
     await policies.begin()
     services = [
-        (verifier, VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform),
+        (verifier, VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log)).perform),
         (
             policy_gate,
             PolicyGateEffects(sides=Sides(mesh.log), halting=Halting(mesh.log), policies=policies, seed=SEED).perform,

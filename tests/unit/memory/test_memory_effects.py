@@ -13,6 +13,7 @@ from memory_model import asked, at, draining, record, spawned, thought
 from services.memory_compactor.decider import Compactor, Recall, Recalled, TakeSnapshot, Unavailable, Written
 from services.memory_compactor.effects import MemoryEffects, restore_all
 from services.memory_compactor.feed import Feed
+from services.memory_compactor.society import Society
 from shared.contracts.envelope import Message
 from shared.contracts.events import AnyEvent, RecallAnswered, SnapshotCompressed
 from shared.log.memory import MemoryLog
@@ -82,7 +83,7 @@ async def feeding(log: MemoryLog, fabric: Fabric) -> AsyncIterator[Feed]:
 async def test_an_effect_waits_until_memory_has_reached_its_message(fabric: Fabric) -> None:
     log, cold = MemoryLog(), DictCold()
     async with feeding(log, fabric) as feed:
-        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
+        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold, society=Society())
         waiting = asyncio.create_task(effects.perform(TakeSnapshot(seq=2, swarm="alpha", persona="ada")))
         await say(log, spawned(), thought("the disk fills", phase="compress"))
         written = await waiting
@@ -138,7 +139,7 @@ async def test_an_outage_of_cold_storage_is_an_answer(fabric: Fabric) -> None:
     cold.away = True
     async with feeding(log, fabric) as feed:
         await say(log, spawned())
-        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
+        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold, society=Society())
         result = await effects.perform(TakeSnapshot(seq=1, swarm="alpha", persona="ada"))
         assert result == Unavailable(detail="away", reason="cold_unavailable")
         recalled = await effects.perform(Recall(swarm="alpha", persona="ada", query="host", limit=3, now=at(9)))
@@ -150,7 +151,7 @@ async def test_a_lost_index_gets_a_head_start_from_snapshots_and_the_rest_from_t
 ) -> None:
     log, cold = MemoryLog(), DictCold()
     async with feeding(log, fabric) as feed:
-        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
+        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold, society=Society())
         seq = await say(
             log,
             spawned(),
@@ -182,7 +183,7 @@ async def test_a_lost_index_gets_a_head_start_from_snapshots_and_the_rest_from_t
 async def test_through_the_shell_a_life_is_remembered_recalled_and_sealed_once(fabric: Fabric) -> None:
     log, cold = MemoryLog(lambda: at(1000)), DictCold()
     async with feeding(log, fabric) as feed:
-        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
+        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold, society=Society())
         decider = Compactor(every_thoughts=2)
         shells = [Shell(log, decider, service="memory_compactor", perform=effects.perform) for _ in range(2)]
         specs = [ConsumerSpec(name="m", filters=(">",)), ConsumerSpec(name="m-recall", filters=(">",), stream="RECALL")]
@@ -212,7 +213,7 @@ async def test_through_the_shell_a_life_is_remembered_recalled_and_sealed_once(f
 async def test_a_draining_after_a_thought_that_needed_no_snapshot_is_still_seen(fabric: Fabric) -> None:
     log, cold = MemoryLog(lambda: at(1000)), DictCold()
     async with feeding(log, fabric) as feed:
-        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold)
+        effects = MemoryEffects(fabric=fabric, feed=feed, cold=cold, society=Society())
         shell = Shell(log, Compactor(every_thoughts=9), service="memory_compactor", perform=effects.perform)
         spec = ConsumerSpec(name="m", filters=("persona.draining.>", "thought.generated.>"))
         puller = log.pull(spec)

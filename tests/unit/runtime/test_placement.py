@@ -16,6 +16,7 @@ from services.persona_runner.mind.state import State
 from services.verifier import decider as verifier
 from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
+from services.verifier.library import Library
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -123,7 +124,7 @@ async def test_a_verifier_buries_what_is_forged_and_judges_what_is_not(name: str
     mesh.say(SPAWNED)
     mesh.now += 2 * GRACE
     forged, honest = mesh.say(by(OTHER, name)), mesh.say(by(HOLDER, name))
-    effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log))
+    effects = VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log))
     hearing = Hearing(mesh.log)
     shell = Shell(mesh.log, verifier, service="verifier", perform=effects.perform, why_not=hearing.why_not)
     spec = ConsumerSpec(name="verifier", filters=("proposal.created.*.*.*.*", "check.requested.*.*.*.*"))

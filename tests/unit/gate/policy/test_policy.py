@@ -130,7 +130,7 @@ def test_a_forbid_that_errors_when_evaluated_denies_and_does_not_fail_open(folde
     edit(
         folder,
         "gate.cedar",
-        lambda text: f'{text}\n@id("trap") forbid (principal, action, resource) when {{ {trap} }};\n',
+        lambda text: f'{text}\n@id("trap") forbid (principal, action in Action::"act", resource) when {{ {trap} }};\n',
     )
     edit(folder, "golden.json", lambda _: json.dumps([golden("nothing is permitted any more", False, approvals=1)]))
     decision = Bundle.load(folder).decide(replaced(BASE, approvals=1))

@@ -8,6 +8,7 @@ from pathlib import Path
 from services.verifier.answers import Answers
 from services.verifier.decider import Measured, RunProbe
 from services.verifier.effects import VerifierEffects
+from services.verifier.library import Library
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import Memory, MemoryRecall, RecallAnswered, RecallRequested
 from shared.contracts.ids import caused_id
@@ -47,7 +48,7 @@ async def test_probes_of_memory_at_the_same_time_get_each_their_own_answer(tmp_p
     connection = await Connection.open(broker.url, name="test")
     log = JetStreamLog(connection, service="verifier", instance="verifier-1")
     answers = Answers(log)
-    effects = VerifierEffects(log=log, answers=answers)
+    effects = VerifierEffects(log=log, library=Library(log), answers=answers)
 
     async def measure(n: int) -> Measured:
         probe = MemoryRecall(query=f"0.{n}")

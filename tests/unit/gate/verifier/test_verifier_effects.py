@@ -6,12 +6,14 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.verifier import decider
 from services.verifier.answers import Answers
 from services.verifier.decider import Measured, Resolve, Resolved, RunProbe
 from services.verifier.effects import COUNTS_AT_ONCE, PAGE, VerifierEffects, count
+from services.verifier.library import Library
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     ActionExecuted,
@@ -32,11 +34,14 @@ from shared.contracts.events import (
     ProposalVerified,
     RecallAnswered,
     RecallRequested,
+    ThoughtGenerated,
 )
 from shared.contracts.ids import caused_id
 from shared.contracts.persona import PersonaPolicy
 from shared.log.memory import MemoryLog
+from shared.policy.reading import Readings
 from shared.runtime.handling import Done
+from tests.policies import InForce
 from tests.unit.gate.given import CHARTER, SWARM, T0, WHOSE, Mesh, at, message_of, observed, proposed, record, spawned
 
 
@@ -44,8 +49,8 @@ def ref(recorded: Any) -> EvidenceRef:
     return EvidenceRef(id=recorded.id, seq=recorded.seq)
 
 
-async def resolve(mesh: Mesh, *evidence: EvidenceRef) -> Resolved:
-    effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log))
+async def resolve(mesh: Mesh, *evidence: EvidenceRef, readings: Readings | None = None) -> Resolved:
+    effects = VerifierEffects(log=mesh.log, library=Library(mesh.log, readings), answers=Answers(mesh.log))
     found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
     assert isinstance(found, Resolved)
     return found
@@ -55,18 +60,68 @@ async def test_own_swarm_wide_and_believed_events_may_be_cited_others_are_foreig
     mesh = Mesh()
     for_all = ref(await mesh.say(observed(), "o1"))
     for_me = ref(await mesh.say(observed(persona="p01"), "o2"))
-    belief = BeliefAsserted(
-        swarm=SWARM, persona="p02", belief_id="b-1", belief_key="k", claim="c", confidence=0.9, review_after=at(9)
-    )
-    believed = ref(await mesh.say(belief, "b1"))
+    believed = ref(await mesh.say(belief("p02"), "b1"))
+    others = ref(await mesh.say(belief("p02", swarm="beta"), "b2"))
     private = ref(await mesh.say(observed(persona="p02"), "o3"))
     elsewhere = ref(await mesh.say(observed(swarm="beta"), "o4"))
-    found = await resolve(mesh, for_all, for_me, believed, private, elsewhere)
-    assert ((for_all, for_me, believed), (private, elsewhere)) == (found.found, found.foreign)
+    policies = InForce(mesh.log)
+    await policies.put()
+    cited = (for_all, for_me, believed, others, private, elsewhere)
+    found = await resolve(mesh, *cited, readings=policies.readings)
+    assert ((for_all, for_me, believed), (others, private, elsewhere)) == (found.found, found.foreign)
+    closed = await resolve(mesh, *cited)
+    assert (believed, others, private, elsewhere) == closed.foreign  # before any policy is in force memory is private
+
+
+def belief(persona: str, swarm: str = SWARM, *, tainted: bool = False) -> BeliefAsserted:
+    return BeliefAsserted(
+        swarm=swarm,
+        persona=persona,
+        by=persona,
+        key_id="k-1",
+        belief_id="b-1",
+        belief_key="k",
+        claim="c",
+        confidence=0.9,
+        tainted=tainted,
+        valid_from=at(0),
+        review_after=at(9),
+    )
+
+
+async def test_a_belief_is_more_than_ones_own_word_only_where_another_holds_it_on_no_outsiders_word() -> None:
+    mesh = Mesh()
+    policies = InForce(mesh.log)
+    await policies.put()
+    refs = [ref(await mesh.say(said, f"b{n}")) for n, said in enumerate((belief("p01"), belief("p02", tainted=True)))]
+    assert (await resolve(mesh, *refs, readings=policies.readings)).independent == 0
+    good = ref(await mesh.say(belief("p02"), "b9"))
+    assert (await resolve(mesh, good, readings=policies.readings)).independent == 1
+
+
+async def test_what_a_descendant_distilled_may_be_cited_where_it_shares() -> None:
+    mesh = Mesh()
+    await mesh.say(spawned(), "s1")
+    policies = InForce(mesh.log)
+    await policies.put()
+    cited = {}
+    for name, parent, shares in (("c1", "p01", True), ("c2", "c1", True), ("c3", "p01", False), ("c4", None, True)):
+        born = spawned()
+        identity = msgspec.structs.replace(born.identity, id=name, parent_id=parent)
+        policy = msgspec.structs.replace(born.policy, share_memory=shares)
+        await mesh.say(msgspec.structs.replace(born, persona=name, identity=identity, policy=policy), f"s-{name}")
+        for phase in ("compress", "reflect"):
+            said = ThoughtGenerated(
+                swarm=SWARM, persona=name, step=1, cycle=1, phase=phase, text="t", thinker="rules", digest="0" * 64,
+                useful_at=T0,
+            )  # fmt: skip
+            cited[name, phase] = ref(await mesh.say(said, f"t-{name}-{phase}"))
+    found = await resolve(mesh, *cited.values(), readings=policies.readings)
+    assert found.found == (cited["c1", "compress"], cited["c2", "compress"])
 
 
 async def test_what_cannot_change_is_read_once_and_what_can_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.verifier.effects.KNOWN", 2)
+    monkeypatch.setattr("services.verifier.library.KNOWN", 2)
     mesh = Mesh()
     await mesh.say(spawned(), "s1")
     cited = [ref(await mesh.say(observed(), f"o{n}")) for n in range(3)]
@@ -80,7 +135,7 @@ async def test_what_cannot_change_is_read_once_and_what_can_is_looked_at_again(m
         return await get(seq)
 
     monkeypatch.setattr(mesh.log, "get", counted)
-    effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log))
+    effects = VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log))
 
     async def again(*evidence: EvidenceRef) -> Resolved:
         found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
@@ -189,7 +244,7 @@ async def test_a_proposal_passes_through_the_kernel_to_one_verdict_however_often
     await mesh.say(spawned(), "s1")
     seen = ref(await mesh.say(observed(tainted=False), "o1"))
     created = await mesh.say(proposed(evidence=(seen,)), "p1")
-    perform = VerifierEffects(log=mesh.log, answers=Answers(mesh.log)).perform
+    perform = VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log)).perform
     for attempt in (1, 1, 2):
         assert isinstance(await mesh.handle(decider, perform, created, attempt), Done)
     (verdict,) = mesh.events(ProposalVerified)
@@ -207,7 +262,9 @@ def run_probe(probe: Any) -> RunProbe:
 async def measure(mesh: Mesh, probe: Any, **settings: Any) -> Measured:
     answers = Answers(mesh.log)
     following = asyncio.create_task(answers.follow())
-    measured = await VerifierEffects(log=mesh.log, answers=answers, **settings).perform(run_probe(probe))
+    measured = await VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=answers, **settings).perform(
+        run_probe(probe)
+    )
     await answers.stop()
     await following
     assert isinstance(measured, Measured)
@@ -266,7 +323,7 @@ async def test_however_many_ask_for_a_count_only_a_few_read_the_log_at_once() ->
             reading -= 1
             return await mesh.log.read(*args, **options)
 
-    effects = VerifierEffects(log=Watched(), answers=Answers(mesh.log))
+    effects = VerifierEffects(log=Watched(), library=Library(Watched()), answers=Answers(mesh.log))
     probe = run_probe(LogCount(template="disk <*> failed", first_seq=1, last_seq=30))
     measured = await asyncio.gather(*(effects.perform(probe) for _ in range(50)))
     assert [30] * 50 == [m.value for m in measured if isinstance(m, Measured)]
@@ -333,7 +390,7 @@ async def test_no_answer_in_time_leaves_the_check_open() -> None:
     await mesh.say(spawned(), "s1")
     check = CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=MemoryRecall(query="disk"))
     recorded = await mesh.say(check, "k1")
-    effects = VerifierEffects(log=mesh.log, answers=Answers(mesh.log), recall_timeout_s=0.01)
+    effects = VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log), recall_timeout_s=0.01)
     for _ in range(2):
         assert isinstance(await mesh.handle(decider, effects.perform, recorded), Done)
     (result,) = mesh.events(CheckResult)
@@ -343,4 +400,4 @@ async def test_no_answer_in_time_leaves_the_check_open() -> None:
 async def test_a_strangers_effect_is_a_bug() -> None:
     log = Mesh().log
     with pytest.raises(TypeError, match="no effect"):
-        await VerifierEffects(log=log, answers=Answers(log)).perform(record(observed()))  # type: ignore[arg-type]
+        await VerifierEffects(log=log, library=Library(log), answers=Answers(log)).perform(record(observed()))  # type: ignore[arg-type]

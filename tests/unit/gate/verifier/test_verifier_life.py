@@ -9,6 +9,7 @@ import pytest
 from services.verifier import decider
 from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
+from services.verifier.library import Library
 from shared.contracts.events import CheckRequested, CheckResult, LogResolve, ProposalRejected, ProposalVerified
 from shared.decider import Delivered
 from shared.log.memory import MemoryLog
@@ -26,7 +27,7 @@ async def deliver(log: MemoryLog, event: Any, event_id: str) -> None:
     message = Delivered(recorded=await log.get(seq), now=T0)  # type: ignore[arg-type]
     boundary = decider.boundary(message)
     assert boundary is not None
-    effects = VerifierEffects(log=log, answers=Answers(log))
+    effects = VerifierEffects(log=log, library=Library(log), answers=Answers(log))
     await drive(log, handle(Fold(decider, boundary), message, source="verifier"), effects.perform)
 
 
