@@ -8,6 +8,17 @@ from shared.contracts.events import (
     CheckResult,
     ObservationRecorded,
 )
+from shared.contracts.ids import EVERYONE
+
+
+def readable(event: AnyEvent, swarm: str, persona: str) -> bool:
+    """Whether a citation of the event may stand: of the persona's own, of what is for all of its swarm, of what its swarm believes.
+
+    Nothing of it is shown for that; whoever judges what rests on it asks the policies (the verifier's `library`).
+    """
+    if event.swarm != swarm:
+        return False
+    return event.persona in (persona, EVERYONE) or isinstance(event, BeliefEvent)
 
 
 def is_independent(event: AnyEvent, persona: str | None = None) -> bool:
