@@ -19,6 +19,8 @@ import msgspec
 
 from shared.settings import HttpKey, Section, Settings, SettingsError, read_text, reads, variable
 
+_ROOT = {"verdict.root": "by it it is known whose word counts on who signs verdicts"}
+
 RENAMED: dict[str, str] = {
     "LIVENESS_S": "up.liveness_s",
     "OBSERVATIONS_PER_MINUTE": "http.observations_per_minute",
@@ -108,8 +110,11 @@ def load(environ: Mapping[str, str] | None = None, *, process: str | None = None
 def missing(process: str, settings: Settings) -> list[str]:
     """What a process cannot do without and was not told, in sentences."""
     wanted = {
-        "policy_gate": {"verdict.seed": "the gate signs its verdicts with the nkey seed in it"},
-        "actuator": {"verdict.keys": "list the public nkeys of the policy gates to be believed"},
+        "policy_gate": {
+            **({} if settings.verdict.seed else {"verdict.seed_file": "the gate signs its verdicts with a seed in it"}),
+            **_ROOT,
+        },
+        "actuator": _ROOT,
         "memory_compactor": {"s3.endpoint": "it is the host:port of an S3 store; snapshots need one"},
         "bucket": {
             "s3.endpoint": "it is where the MinIO is",

@@ -1,11 +1,10 @@
-"""Verdicts are signed: Ed25519 by an nkey of the gates' own, over every field of the verdict but the signature itself.
+"""What is signed: verdicts, by nkeys of the gates' own, and the word on which keys those are, by one that no service has. Ed25519.
 
-The signed bytes are a prefix and RFC 8785 JSON of the whole event: its class name, swarm, persona, proposal id, digest, risk,
-policies, conditions, approvals, expiry and the signer's public key. So a verdict moved to another proposal, stretched, or
-re-attributed no longer verifies. The prefix is what nobody else signs: the nonce a broker has its clients sign cannot be a verdict,
-even if a gate logged in with this key.
+The signed bytes are a prefix and RFC 8785 JSON of the whole event but its signature. So a verdict moved to another proposal, stretched,
+or re-attributed no longer verifies. The prefix is what nobody else signs, and another for each of the two: the nonce a broker has its
+clients sign is neither, even if one logged in with such a key.
 
-A key is good for what the broker stored in its time (`VerdictKey`), so that one can follow another.
+Which keys were good when a verdict was stored is told by the log (`shared/signers.py`).
 
 Sources: RFC 8032; NATS ADR-14 (nkeys: Base32 of prefix, key, CRC-16).
 """
@@ -18,60 +17,31 @@ import secrets
 from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated
 
 import msgspec
 import nkeys
 from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
-from shared.contracts.events import ProposalAuthorized
+from shared.contracts.events import ProposalAuthorized, Signer, SignersChanged
 
 UNSIGNED = ""
-"""What `key` and `signature` hold before signing."""
+"""What `signature`, and of a verdict `key`, hold before signing."""
 
 _PUBLIC_KEY_BYTES = 1 + 32 + 2  # prefix, key, CRC-16
-_DOMAIN = b"perpetual-persona-swarms verdict 1\n"
+_VERDICT = b"perpetual-persona-swarms verdict 1\n"
+_SIGNERS = b"perpetual-persona-swarms signers 1\n"
 
 
-class VerdictKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A public nkey that is believed for verdicts from `since` until just before `until`; None is without end."""
-
-    key: str
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def __str__(self) -> str:
-        if self.since is None and self.until is None:
-            return self.key
-        return f"{self.key} {'..'.join(time.isoformat() if time else '' for time in (self.since, self.until))}"
-
-    def is_good(self, at: datetime) -> bool:
-        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
-
-
-def verdict_keys(text: str) -> tuple[VerdictKey, ...]:
-    """Keys as text has them, by lines or commas: `U…`, or `U… FROM..UNTIL` with either time (RFC 3339) or none.
-
-    Raises `ValueError`, which repeats what cannot be read: nothing here is secret.
-    """
-    return tuple(_verdict_key(item) for item in text.replace("\n", ",").split(",") if item.strip())
-
-
-def _verdict_key(item: str) -> VerdictKey:
-    key, _, times = item.strip().partition(" ")
-    since, dots, until = times.strip().partition("..")
-    try:
-        _verify_key(key)
-        if times and not dots:
-            raise ValueError("its times are FROM..UNTIL")
-        return VerdictKey(key=key, since=_time(since), until=_time(until))
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{item.strip()!r} is no verdict key: {error}") from error
-
-
-def _time(text: str) -> datetime | None:
-    return msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)]) if text else None
+def public_keys(text: str) -> tuple[str, ...]:
+    """Public nkeys as text has them, by lines or commas. Raises `ValueError`, which repeats what is none: nothing here is secret."""
+    keys = tuple(item.strip() for item in text.replace("\n", ",").split(",") if item.strip())
+    for key in keys:
+        try:
+            _verify_key(key)
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"{key[:80]!r} is no public key: {error}") from error
+    return keys
 
 
 def new_seed() -> str:
@@ -89,23 +59,44 @@ def sign_verdict(seed: str, verdict: ProposalAuthorized) -> tuple[str, str]:
 
     `verdict.key` and `verdict.signature` may be `UNSIGNED`. Raises `ValueError` for a bad seed.
     """
-    pair = _key_pair(seed)
-    key = bytes(pair.public_key).decode()
-    signature = pair.sign(_signed_bytes(msgspec.structs.replace(verdict, key=key)))
-    return key, base64.b64encode(signature).decode()
+    key = public_key(seed)
+    return key, _signature(seed, _signed_bytes(msgspec.structs.replace(verdict, key=key)))
 
 
-def verify_verdict(verdict: ProposalAuthorized, trusted: Collection[VerdictKey], at: datetime) -> bool:
-    """Whether a key that was good `at` the time the broker stored it signed exactly this verdict.
+def verify_verdict(verdict: ProposalAuthorized, trusted: Collection[Signer], at: datetime) -> bool:
+    """Whether one of these keys, good `at` the time the broker stored it, signed exactly this verdict.
 
     Never raises: whatever is unreadable is not signed.
     """
-    if not any(key.key == verdict.key and key.is_good(at) for key in trusted):
+    if not any(signer.key == verdict.key and is_good(signer, at) for signer in trusted):
         return False
+    return _is_signed(verdict.key, _signed_bytes(verdict), verdict.signature)
+
+
+def sign_signers(seed: str, event: SignersChanged) -> SignersChanged:
+    """The event as said by the root of this seed. Raises `ValueError` for a bad seed."""
+    event = msgspec.structs.replace(event, root=public_key(seed))
+    return msgspec.structs.replace(event, signature=_signature(seed, _signed_bytes(event)))
+
+
+def verify_signers(event: SignersChanged, roots: Collection[str]) -> bool:
+    """Whether one of these roots signed exactly this. Never raises."""
+    return event.root in roots and _is_signed(event.root, _signed_bytes(event), event.signature)
+
+
+def is_good(signer: Signer, at: datetime) -> bool:
+    """Whether its time has not passed."""
+    return signer.until is None or at < signer.until
+
+
+def _signature(seed: str, signed: bytes) -> str:
+    return base64.b64encode(_key_pair(seed).sign(signed)).decode()
+
+
+def _is_signed(key: str, signed: bytes, signature: str) -> bool:
     try:
-        signature = base64.b64decode(verdict.signature, validate=True)
-        _verify_key(verdict.key).verify(_signed_bytes(verdict), signature)
-    except (CryptoError, ValueError, TypeError):  # binascii.Error is a ValueError
+        _verify_key(key).verify(signed, base64.b64decode(signature, validate=True))
+    except (CryptoError, ValueError, TypeError, IndexError):  # binascii.Error is a ValueError
         return False
     return True
 
@@ -128,8 +119,9 @@ def _verify_key(key: str) -> VerifyKey:
     return VerifyKey(raw[1:-2])
 
 
-def _signed_bytes(verdict: ProposalAuthorized) -> bytes:
-    """RFC 8785 JSON. For text, lists and ASCII keys msgspec's sorted order is just that, at a hundredth of the cost."""
-    body = msgspec.to_builtins(verdict)
+def _signed_bytes(event: ProposalAuthorized | SignersChanged) -> bytes:
+    """RFC 8785 JSON. For text, small integers, lists and ASCII keys msgspec's sorted order is just that, at a hundredth of the cost."""
+    body = msgspec.to_builtins(event)
     del body["signature"]
-    return _DOMAIN + msgspec.json.encode(body, order="sorted")
+    prefix = _VERDICT if isinstance(event, ProposalAuthorized) else _SIGNERS
+    return prefix + msgspec.json.encode(body, order="sorted")

@@ -41,6 +41,7 @@ from shared.contracts.events import (
     ProposalKey,
     ProposalRejected,
     ProposalVerified,
+    SignersChanged,
     SpawnRefused,
     TargetFreed,
     TargetHeld,
@@ -48,7 +49,9 @@ from shared.contracts.events import (
     ThoughtSealed,
 )
 from shared.contracts.ids import EVERYONE
+from shared.crypto import verify_verdict
 from shared.placement import Placements
+from shared.signers import Signers
 
 _HOLDS = {TargetHeld: "target.held", TargetFreed: "target.freed"}
 _FIELDS = ("tokens", "compute_ms", "actions", "cost_microusd")
@@ -66,10 +69,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Life(msgspec.Struct):
-    """One proposal so far."""
+    """One proposal so far. `verdict` is its first authorisation, which is the one that counts."""
 
     digest: str
     stages: list[str] = []
+    verdict: Recorded | None = None
     quorum: int = 0
     request: str = ""
     granted: set[str] = msgspec.field(default_factory=set)
@@ -144,10 +148,15 @@ def _amounts(credits: Credits) -> dict[str, int]:
 
 
 class Invariants:
-    """Feed it with `absorb`; read `violations`, `histories_forked`, `budget_overshoot` and `unfinished()`."""
+    """Feed it with `absorb`; read `violations`, `histories_forked`, `budget_overshoot` and `unfinished()`.
 
-    def __init__(self, limits: Limits) -> None:
+    `roots` say who signs verdicts; by default the root of the first word there is, for the log alone tells no other. A log without one
+    (of the simulation) has nothing to hold a signature against.
+    """
+
+    def __init__(self, limits: Limits, roots: tuple[str, ...] = ()) -> None:
         self._limits = limits
+        self._roots, self._signers = roots, Signers()
         self.violations: list[str] = []
         self.histories_forked = 0
         self.budget_overshoot = 0
@@ -217,6 +226,9 @@ class Invariants:
                 self._checks.add(f"answered {check}")
             case CheckRequested(check_id=check):
                 self._checks.add(f"asked {check}")
+            case SignersChanged(root=root):
+                self._roots = self._roots or (root,)
+                self._signers.apply(recorded, self._roots)
             case HypothesisRaised() | ObservationRecorded():
                 pass
             case _:
@@ -400,6 +412,13 @@ class Invariants:
         if left[whose] < 0:
             self._broken(recorded, "a claim beyond its lot, or of none")
 
+    def _signed(self, recorded: Recorded, verdict: Recorded | None) -> None:
+        """What is claimed was authorised by a key that was good at its place in the log."""
+        if verdict is None or not isinstance(verdict.event, ProposalAuthorized) or not self._signers.words:
+            return
+        if not verify_verdict(verdict.event, self._signers.at(verdict.seq), verdict.stored_at):
+            self._broken(recorded, f"claimed on {verdict.seq}, which no key signed that was good there")
+
     def _charge(self, recorded: Recorded, swarm: str, persona: str, window: int, credits: Credits, sign: int) -> None:
         """Conservation: what is charged to a persona is charged to all above it and to the swarm, each within its limit."""
         share = self._limits.swarm_per_minute
@@ -465,6 +484,7 @@ class Invariants:
                     life.conflicts.discard(name)
                     life.lost |= event.outcome == "lost"
             case ProposalAuthorized():
+                life.verdict = life.verdict or recorded
                 if life.conflicts or life.lost:
                     self._broken(recorded, f"authorised in a conflict, {'lost' if life.lost else 'open'}")
                 self._stage(recorded, life, "authorized", allowed="verified" in life.stages and not ended)
@@ -474,6 +494,7 @@ class Invariants:
                     self._broken(recorded, f"{event.risk} risk was authorised without people")
             case ActionClaimed():
                 self._taken(recorded, event)
+                self._signed(recorded, life.verdict)
                 life.claims += 1
                 if life.claims > 1 or "authorized" not in life.stages or life.outcomes:
                     self._broken(recorded, "a claim that is not the first, or without an authorisation")

@@ -337,9 +337,13 @@ class Verdict(Section, frozen=True, kw_only=True):
     """The gate's signature."""
 
     seed: Secret = ""
-    """The nkey seed all gates sign with; no seed of a login."""
-    keys: str = ""
-    """Public nkeys that are believed for verdicts, by commas or lines: `U…`, or `U… FROM..UNTIL` (RFC 3339, either may be left out)."""
+    """The nkey seeds all gates have to sign with, by lines: the newest of which the log has the key is used. No seed of a login."""
+    seed_file: str = ""
+    """File of them, instead; read again when the log has a key that is none of theirs."""
+    root: str = ""
+    """Public nkeys, by lines or commas, one of which must have signed what the log says of verdict keys: `verdict-root` of `swarm keys`."""
+    signers: str = ""
+    """What `swarm keys` wrote in `signers.json`, for the log. Without it that file is looked for beside `nats.seed_file`."""
 
 
 class Approval(Section, frozen=True, kw_only=True):
@@ -448,6 +452,7 @@ _SWARM_BUDGET = (
     *("swarm.actions_per_minute", "swarm.cost_microusd_per_minute"),
 )
 _PLACEMENT = ("placement.shards", "placement.lease_ttl_s")
+_SIGNS = ("verdict.seed", "verdict.seed_file", "verdict.root")
 READS: dict[str, tuple[str, ...]] = {
     "gateway": (
         *_CORE,
@@ -455,6 +460,7 @@ READS: dict[str, tuple[str, ...]] = {
         "traces",
         "cognition",
         "approval",
+        "verdict.root",
         "persona",
         "swarm",
         "global",
@@ -462,11 +468,11 @@ READS: dict[str, tuple[str, ...]] = {
     "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
-    "policy_gate": (*_CORE, "policy", "verdict.seed", "approval", "authorization", "outbound.allow", "kill_switch"),
-    "actuator": (*_CORE, "workspace", "verdict.keys", "outbound", "kill_switch", "swarm.open_actions"),
+    "policy_gate": (*_CORE, "policy", *_SIGNS, "approval", "authorization", "outbound.allow", "kill_switch"),
+    "actuator": (*_CORE, "workspace", "verdict.root", "outbound", "kill_switch", "swarm.open_actions"),
     "meta_orchestrator": (*_CORE, "arbitration", "global", "intents", *_SWARM_BUDGET),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
-    "bootstrap": ("nats", "store"),
+    "bootstrap": ("nats", "store", "verdict.signers"),
     "bucket": ("s3",),
     "keys": ("store.bytes", "placement.groups"),
     "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),

@@ -83,6 +83,8 @@ from shared.contracts.events import (
     RecallRequested,
     Receipt,
     Side,
+    Signer,
+    SignersChanged,
     SnapshotCompressed,
     SnapshotCounts,
     SnapshotDelayed,
@@ -287,6 +289,13 @@ _BUDGET: tuple[AnyEvent, ...] = (
     CognitionStarted(**OF, loop_interval_ms=750, principal="ada"),
     CognitionStopped(**OF, reason="maintenance", principal="ada"),
     PolicyActivated(**OF, digest=DIGEST, revokes=True, gate="policy_gate-1"),
+    SignersChanged(
+        **OF,
+        number=2,
+        signers=(Signer(key="UOLD", until=LATER), Signer(key="UNEW")),
+        root="UROOT",
+        signature="c2ln",
+    ),
     MeshHalted(
         **OF,
         cause="log_went_back",

@@ -111,7 +111,7 @@ async def _measure(url: str, kind: Kind, quick: bool) -> Figures:
     count = (40 if kind.ms else 160) if quick else (100 if kind.ms else 800)
     figures = await _commits(url, kind.replicas, count)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        workers = [*services(url, Path(folder), replicas=kind.replicas), *bare(url, BARE_64, 64)]
+        workers = [*await services(url, Path(folder), replicas=kind.replicas), *bare(url, BARE_64, 64)]
         effort = Effort(
             rates=((100, 50 if quick else 200),), turns=2, peaks=2 if quick else 3, at_once=200 if quick else 1000
         )

@@ -53,7 +53,7 @@ async def _run(rounds: int) -> Figures:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with broker(sync_always=True) as server:
             port = free_port()
-            workers = [*services(server.url, Path(folder)), _gateway(server.url, Path(folder), port)]
+            workers = [*await services(server.url, Path(folder)), _gateway(server.url, Path(folder), port)]
             async with processes(workers):
                 connection = await Connection.open(server.url, name="bench-driver")
                 try:

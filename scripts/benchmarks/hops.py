@@ -26,9 +26,12 @@ from scripts.benchmarks.hop_worker import STAGES
 from scripts.benchmarks.measure import Figures, broker, latency, percentile, run_async, say
 from scripts.benchmarks.pipeline import Driver, Side, Worker, grounds, processes
 from services.supervisor.running.ports import free_port
-from shared.crypto import new_seed, public_key
+from shared.contracts.events import Signer, SignersChanged
+from shared.contracts.ids import EVERYONE
+from shared.crypto import new_seed, public_key, sign_signers
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from shared.signers import announce
 
 KEYS = ("hops_p95_ratio", "hops_peak_per_s", "hops_peak_ratio")
 BARE_1 = Side("bare_fetch_1", "BARE1", "bare1.", slower=5)
@@ -68,7 +71,7 @@ async def _run(quick: bool) -> Figures:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             async with broker(sync_always=sync_always) as server:
                 say(f"hops: {mode}, services")
-                workers = services(server.url, Path(folder))
+                workers = await services(server.url, Path(folder))
                 figures[mode] |= await turns(server.url, (Side("services", slower=5),), workers, effort)
     figures |= _ratios(figures["sync_default"], "kernel", "hops")
     figures |= _ratios(figures["sync_default"], "services", "services")
@@ -143,9 +146,15 @@ def bare(url: str, side: Side, batch: int) -> list[Worker]:
     return [Worker((*MODULE, "bare", stage, url, side.prefix, str(batch))) for stage in STAGES]
 
 
-def services(url: str, folder: Path, *, replicas: int = 1) -> list[Worker]:
-    """The real three, with a verdict key of their own, and the governor that gives the actuator its lots."""
-    seed = new_seed()
+async def services(url: str, folder: Path, *, replicas: int = 1) -> list[Worker]:
+    """The real three, with a verdict key of their own that the log says is good, and the governor that gives the actuator its lots."""
+    seed, root = new_seed(), new_seed()
+    draft = SignersChanged(
+        swarm=EVERYONE, persona=EVERYONE, number=1, signers=(Signer(key=public_key(seed)),), root="", signature=""
+    )
+    connection = await Connection.open(url, name="bench-bootstrap")
+    await announce(JetStreamLog(connection, service="bootstrap", instance="bootstrap-1"), sign_signers(root, draft))
+    await connection.close()
     (folder / "verdict.seed").write_text(seed)
     env = {
         "SWARM_NATS_URL": url,
@@ -155,7 +164,7 @@ def services(url: str, folder: Path, *, replicas: int = 1) -> list[Worker]:
         **{f"SWARM_{scope}_ACTIONS_PER_MINUTE": str(10**8) for scope in ("PERSONA", "SWARM", "GLOBAL")},
         "SWARM_PERSONA_OPEN_PROPOSALS": str(10**6),
         "SWARM_VERDICT_SEED_FILE": str(folder / "verdict.seed"),
-        "SWARM_VERDICT_KEYS": public_key(seed),
+        "SWARM_VERDICT_ROOT": public_key(root),
         "SWARM_DATA_DIR": str(folder),
         "SWARM_WORKSPACE": str(folder / "workspace"),
     }

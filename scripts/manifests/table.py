@@ -23,8 +23,9 @@ OTLP_PORT = 4318
 
 FILES: dict[str, str] = {
     "core.secret": "core-secret",
-    "verdict.seed": "verdict-seed",
-    "verdict.keys": "verdict-keys",
+    "verdict.seed_file": "verdict-seed",
+    "verdict.root": "verdict-root",
+    "verdict.signers": "signers.json",
     "http.keys_file": "http-keys.toml",
     "s3.access_key": "s3-access",
     "s3.secret_key": "s3-secret",

@@ -129,10 +129,16 @@ def bootstrap() -> Object:
         "env": [
             _env("SWARM_CONFIG", f"{CONFIG}/swarm.toml"),
             _env("SWARM_NATS_SEED_FILE", f"{KEYS_AT}/seed"),
+            *_told_files(BOOTSTRAP),
         ],
         "resources": _resources(50, 1000, 64, 256),
         "securityContext": UNPRIVILEGED,
-        "volumeMounts": [_mount("config", CONFIG), _mount("authorities", CA), _key("bootstrap.nk", "seed")],
+        "volumeMounts": [
+            _mount("config", CONFIG),
+            _mount("authorities", CA),
+            _key("bootstrap.nk", "seed"),
+            *_told_keys(BOOTSTRAP),
+        ],
     }
     return {
         "apiVersion": "batch/v1",
@@ -181,7 +187,7 @@ def _environment(service: str) -> list[Object]:
         _env("SWARM_CONFIG", f"{CONFIG}/swarm.toml"),
         _env(variable("instance"), f"{service}-$(SLOT)"),
         _env(variable("nats.seed_file"), f"{KEYS_AT}/seed"),
-        *(_env(_file_variable(setting), f"{KEYS_AT}/{_as(setting)}") for setting in told(service, FILES)),
+        *_told_files(service),
         *(
             {
                 "name": variable(setting),
@@ -190,6 +196,14 @@ def _environment(service: str) -> list[Object]:
             for setting, secret in told(service, BROUGHT).items()
         ),
     ]
+
+
+def _told_files(process: str) -> list[Object]:
+    return [_env(_file_variable(setting), f"{KEYS_AT}/{_as(setting)}") for setting in told(process, FILES)]
+
+
+def _told_keys(process: str) -> list[Object]:
+    return [_key(file, _as(setting)) for setting, file in told(process, FILES).items()]
 
 
 def _file_variable(setting: str) -> str:
@@ -214,7 +228,7 @@ def _mounts(service: str) -> list[Object]:
         _mount("config", CONFIG),
         _mount("authorities", CA),
         seed,
-        *(_key(file, _as(setting)) for setting, file in told(service, FILES).items()),
+        *_told_keys(service),
         {"name": "data", "mountPath": DATA},
         {"name": "tmp", "mountPath": "/tmp"},
         *([_mount("stop", STOP)] if reads(service, "kill_switch.file") else []),

@@ -96,8 +96,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(Effect, frozen=True, kw_only=True):
-    """Verify the signature against the keys trusted when it was stored (`at`), the policy version, that no kill switch is on and the
-    mesh not halted, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it."""
+    """Verify the signature against the keys that were good where and when it was stored, the policy version, that no kill switch is on
+    and the mesh not halted, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it."""
 
     authorized: ProposalAuthorized
     target: Token | None = None

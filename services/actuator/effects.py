@@ -24,12 +24,14 @@ from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import ActionClaimed, TargetHeld
 from shared.contracts.ids import EVERYONE, utc_now
-from shared.crypto import VerdictKey, verify_verdict
+from shared.crypto import verify_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
-from shared.log.port import Log
+from shared.log.port import Log, LogUnavailable
 from shared.policy.activations import Followed
 from shared.runtime.halting import Halting
+from shared.signers import NOBODY
+from shared.signers import Followed as Signers
 
 MAX_INSTANCE = 60
 
@@ -37,7 +39,7 @@ MAX_INSTANCE = 60
 class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the actuator's effects.
 
-    `trusted_keys` are those of policy gates. `policies` says which versions are good.
+    `signers` says whose verdicts are good, `policies` which versions.
     `kill_switch` is a path: while something is there, or nobody can tell, nothing is done. `instance` names this process in claims.
     """
 
@@ -47,7 +49,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     lots: Lots
     journal: Journal
     halting: Halting
-    trusted_keys: tuple[VerdictKey, ...]
+    signers: Signers
     policies: Followed
     kill_switch: Path | None = None
     instance: str = "actuator"
@@ -75,8 +77,11 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         if effect.seq < halts.epoch:
             said = f"it was authorised at {effect.seq}, before the log went back; what is before {halts.epoch} is void"
             problems.append(("void_after_rollback", said))
-        if not verify_verdict(verdict, self.trusted_keys, effect.at):
-            problems.append(("bad_signature", "no key that was trusted then signed this authorisation"))
+        known = await self.signers.look()
+        if not known.words:
+            raise LogUnavailable(NOBODY)  # it waits, for nobody can tell
+        if not verify_verdict(verdict, known.at(effect.seq), effect.at):
+            problems.append(("bad_signature", "no key that was good then, by the log, signed this authorisation"))
         if (trouble := (await self.policies.look()).trouble(verdict.policy_version)) is not None:
             problems.append(trouble)
         if is_on(self.kill_switch):

@@ -1,4 +1,4 @@
-"""Wiring: the workspace, the way out, the keys that are believed, one shell."""
+"""Wiring: the workspace, the way out, whose verdicts are good, one shell."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from shared.contracts.ids import utc_now
-from shared.crypto import verdict_keys
 from shared.policy.activations import Followed
 from shared.runtime.service import Service
-from shared.settings import SettingsError, listed
+from shared.settings import listed
+from shared.signers import Followed as Signers
+from shared.signers import roots_of
 
 log = structlog.get_logger()
 
@@ -30,10 +31,9 @@ ACTIONS_AT_ONCE = 64
 async def wire(service: Service) -> None:
     """Consume authorisations. Raises `SettingsError`."""
     settings = service.settings
-    try:
-        trusted = verdict_keys(settings.verdict.keys)
-    except ValueError as error:
-        raise SettingsError(f"SWARM_VERDICT_KEYS: {error}") from error
+    signers = Signers(service.log, roots_of(settings.verdict.root))
+    service.ready("verdict_keys", signers.unready)
+    service.health.warn("verdict_keys", signers.trouble)
     workspace = Workspace(Path(settings.workspace))
 
     async def close() -> None:
@@ -57,7 +57,7 @@ async def wire(service: Service) -> None:
         lots=lots,
         journal=journal,
         halting=service.obeys_halts(),
-        trusted_keys=trusted,
+        signers=signers,
         policies=Followed(service.log),
         kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,
         instance=service.instance,

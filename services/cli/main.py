@@ -34,8 +34,9 @@ from services.cli.terminal.ask import ask, ask_rows, span, wait
 from services.cli.terminal.bus import LOCAL, Bus
 from services.cli.terminal.output import emit, say, table
 from services.cli.terminal.target import FAILED, HERE, NEAR, OK, SWARM, USAGE, Place, Stop, Swarm, Target, Token
-from services.supervisor import bootstrap as bootstrap_
+from services.supervisor import declaring
 from services.supervisor.plan import Options, scaled
+from shared.runtime.process.first import ENDED, obey
 from shared.settings import listed
 
 VERSION = "0.1.0"
@@ -59,6 +60,8 @@ for command in (proposals, approve, deny, halt, resume, scale, slo, backup, rest
 
 def main() -> None:
     """Entry point. Ends the process with the exit code."""
+    if sys.argv[1:2] == ["bootstrap"]:
+        obey(ENDED)  # it may be the first process of a container, which hears no signal by itself
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a letter the terminal has not is no reason to end
     try:
@@ -370,15 +373,18 @@ def bootstrap(
     config: Config = None,
     wait_s: Annotated[
         float, Parameter(name="--wait", validator=Number(gt=0), help="Patience for the broker, in s.")
-    ] = bootstrap_.WAIT_S,
+    ] = declaring.WAIT_S,
 ) -> int:
-    """Declare the streams on a broker, as often as one likes. Exit codes: 1 refused, 2 settings, 3 no broker that knows the key in time."""
+    """Declare the streams on a broker, and say in the log who signs verdicts, as often as one likes.
+
+    Exit codes: 1 refused, 2 settings, 3 no broker that knows the key in time, 143 ended by a signal.
+    """
     told = {
         **({"SWARM_NATS_URL": nats_url} if nats_url else {}),
         **({"SWARM_NATS_SEED_FILE": str(nats_seed)} if nats_seed else {}),
         **({"SWARM_CONFIG": str(config)} if config else {}),
     }
-    return bootstrap_.main({**os.environ, **told}, wait_s=wait_s)
+    return declaring.main({**os.environ, **told}, wait_s=wait_s)
 
 
 @app.command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -23,8 +24,9 @@ from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
 from shared.contracts.ids import EVERYONE, utc_now
 from shared.contracts.trace import is_traceparent
-from shared.log.port import Log
+from shared.log.port import Log, LogUnavailable
 from shared.metrics.table import exposition
+from shared.signers import Followed, Signers
 
 LIMIT = re.compile(r"0*([1-9][0-9]{0,5})[0-9]*\Z")
 """Six digits of it tell that it is too many."""
@@ -72,6 +74,7 @@ class Gateway:
         self.clock_off, self.another = clock_off, another
         self.clock = clock
         self.feed = Feed(log, Projection())
+        self.signers = Followed(log, settings.verdict_roots)
         self.bus = Bus(
             log,
             self.feed,
@@ -103,6 +106,12 @@ class Gateway:
             },
             wall=self.clock,
         )
+
+    async def known_signers(self) -> Signers:
+        """Whose verdicts are good, as of now, or as of when the log was last there."""
+        with suppress(LogUnavailable):
+            await self.signers.look()
+        return self.signers.known
 
     @property
     def ready(self) -> bool:

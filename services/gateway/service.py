@@ -25,6 +25,7 @@ from shared.runtime.keeping.snapshots import EVERY_S, CheckpointFile, checkpoint
 from shared.runtime.service import VERSION, Service
 from shared.runtime.vitals.health import server
 from shared.settings import Settings, SettingsError, listed
+from shared.signers import roots_of
 
 log = structlog.get_logger()
 TOTAL_STREAMS = 4
@@ -52,6 +53,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         port=settings.http.port,
         keys=keys,
         allowed_origins=origins,
+        verdict_roots=roots_of(settings.verdict.root),
         cognition_enabled=settings.cognition.enabled,
         four_eyes=settings.approval.four_eyes,
         approval_ttl_s=settings.approval.ttl_s,

@@ -37,6 +37,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 4096
     keys: tuple[Key, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    verdict_roots: tuple[str, ...] = ()
     cognition_enabled: bool = True
     four_eyes: bool = True
     loop_interval_ms: int = 2000

@@ -1,4 +1,4 @@
-"""What the policy gate does beyond deciding: ask Cedar, look up the proposal's side, sign. The only holder of the verdict key.
+"""What the policy gate does beyond deciding: ask Cedar, look up the proposal's side, sign.
 
 Raises `LogUnavailable` through to the shell, which retries the delivery.
 """
@@ -13,8 +13,8 @@ import msgspec
 from services.policy_gate.decider import Evaluate, Evaluated, Grant, Sign, Signed, eligible
 from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
+from services.policy_gate.signing import Signing
 from shared.contracts.events import Risk
-from shared.crypto import sign_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.policy.types import QUORUM, PolicyRequest
@@ -24,14 +24,14 @@ from shared.runtime.halting import Halting
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the gate's effects.
 
-    `seed` is the secret nkey seed that signs verdicts. While `kill_switch` is on, nothing is permitted.
+    `signing` holds the seeds of verdicts. While `kill_switch` is on, nothing is permitted.
     `four_eyes` False lets the proposer's side approve too, for a mesh that has a single person.
     """
 
     sides: Sides
     halting: Halting
     policies: Policies
-    seed: str
+    signing: Signing
     environment: str = "local"
     allowed_hosts: tuple[str, ...] = ()
     kill_switch: Path | None = None
@@ -41,15 +41,14 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     approval_ttl_s: float = 3600.0
 
     def __repr__(self) -> str:
-        return f"PolicyGateEffects(environment={self.environment!r})"  # never the seed
+        return f"PolicyGateEffects(environment={self.environment!r})"  # never a seed
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
             case Evaluate():
                 return await self._evaluate(effect)
             case Sign(verdict=verdict):
-                key, signature = sign_verdict(self.seed, verdict)
-                return Signed(verdict=msgspec.structs.replace(verdict, key=key, signature=signature))
+                return Signed(verdict=await self.signing.sign(verdict))
             case _:
                 raise TypeError(f"the policy gate has no effect {type(effect).__name__}")
 

@@ -1,21 +1,18 @@
-"""Wiring: the policies in force, the verdict key, one shell."""
+"""Wiring: the policies in force, the verdict keys, one shell."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import structlog
-
 from services.policy_gate import decider
 from services.policy_gate.effects import PolicyGateEffects
 from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
-from shared.crypto import public_key
+from services.policy_gate.signing import Signing
 from shared.policy.bundle import DEFAULT_BUNDLE, BadBundle
 from shared.runtime.service import Service
 from shared.settings import SettingsError, listed
-
-log = structlog.get_logger()
+from shared.signers import Followed, roots_of
 
 RELOAD_EVERY_S = 5.0
 
@@ -29,7 +26,10 @@ async def wire(service: Service) -> None:
         await policies.begin()
     except BadBundle as error:
         raise SettingsError(f"SWARM_POLICY_DIR: {error}") from error
-    log.info("gate_signs", signer=public_key(settings.verdict.seed))
+    followed = Followed(service.log, roots_of(settings.verdict.root))
+    signing = Signing.of(settings.verdict, followed)
+    service.ready("verdict_keys", signing.unready)
+    service.health.warn("verdict_keys", followed.trouble)
     service.ready("policies", policies.unready)
     service.health.warn("policies", lambda: policies.trouble)
 
@@ -37,7 +37,7 @@ async def wire(service: Service) -> None:
         sides=Sides(service.log),
         halting=service.obeys_halts(),
         policies=policies,
-        seed=settings.verdict.seed,
+        signing=signing,
         environment=settings.policy.environment,
         allowed_hosts=listed(settings.outbound.allow),
         kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,

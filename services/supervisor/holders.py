@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from services.supervisor.secrets import keyring
-from services.supervisor.secrets.keyring import BROKER, BUCKET, INDEX, STORE
+from services.supervisor.secrets.keyring import BROKER, BUCKET, INDEX, STORE, VERDICT
 from services.supervisor.secrets.keys import ensure_secret, private_folder, seed_file, write_private
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, SYSTEM, BrokerConfig
 from shared.cluster import block
@@ -30,7 +30,7 @@ BROKERS, ROUTES = ("nats", "nats-2", "nats-3"), 6222
 """The brokers of compose.cluster.yaml, and the port they find each other on."""
 PEOPLE = {"operator": ("read", "control"), "approver": ("read", "approve")}
 """Tokens of the API that are made, and what they may: who feeds a swarm is not who approves what it proposes."""
-HOLDERS = (BROKER, BOOTSTRAP, OPERATOR, SYSTEM, STORE, BUCKET, INDEX, *SERVICES)
+HOLDERS = (BROKER, BOOTSTRAP, OPERATOR, SYSTEM, STORE, BUCKET, INDEX, VERDICT, *SERVICES)
 
 
 def deliver(root: Path) -> tuple[str, ...]:

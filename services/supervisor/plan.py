@@ -9,7 +9,7 @@ import msgspec
 
 from services.supervisor.running.ports import S3_GRPC, S3_PORTS
 from services.supervisor.running.processes import Spec
-from services.supervisor.secrets.keyring import ACTUATOR, BROKER, CORE_SECRET, GATE, STORE
+from services.supervisor.secrets.keyring import ACTUATOR, BROKER, CORE_SECRET, GATE, STORE, VERDICT_ROOT
 from services.supervisor.secrets.keys import seed_file
 from services.supervisor.stores import object_store
 from shared.broker import BOOTSTRAP, OPERATOR, ROLES, service_of
@@ -306,7 +306,12 @@ def _special(instance: str, options: Options, places: Places, ports: Mapping[str
     service = service_of(instance)
     if service == GATEWAY:
         file = {"SWARM_HTTP_KEYS_FILE": options.http_keys_file} if options.http_keys_file else {}
-        return {"SWARM_HTTP_HOST": options.host, "SWARM_HTTP_PORT": str(ports[_api(instance)]), **file}
+        return {
+            "SWARM_HTTP_HOST": options.host,
+            "SWARM_HTTP_PORT": str(ports[_api(instance)]),
+            **_root(service, places),
+            **file,
+        }
     if service == "memory_compactor":
         if not options.s3:
             return {"SWARM_QDRANT_URL": options.qdrant_url}
@@ -321,6 +326,7 @@ def _special(instance: str, options: Options, places: Places, ports: Mapping[str
         policy = {"SWARM_POLICY_DIR": options.policy_dir} if options.policy_dir else {}
         return {
             "SWARM_VERDICT_SEED_FILE": str(places.keys / GATE / "verdict-seed"),
+            **_root(service, places),
             "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
             **policy,
             **_hosts(options),
@@ -328,7 +334,7 @@ def _special(instance: str, options: Options, places: Places, ports: Mapping[str
     if service == ACTUATOR:
         return {
             "SWARM_WORKSPACE": options.workspace or str(places.workspace),
-            "SWARM_VERDICT_KEYS_FILE": str(places.keys / ACTUATOR / "verdict-keys"),
+            **_root(service, places),
             "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
             **_hosts(options),
         }
@@ -337,6 +343,11 @@ def _special(instance: str, options: Options, places: Places, ports: Mapping[str
     if service == RUNNER and (swarms := serves(options).get(instance)):
         return {"SWARM_PLACEMENT_SERVES": ",".join(swarms)}
     return {}
+
+
+def _root(service: str, places: Places) -> dict[str, str]:
+    """Whose word counts on who signs verdicts."""
+    return {"SWARM_VERDICT_ROOT_FILE": str(places.keys / service / VERDICT_ROOT)}
 
 
 def _hosts(options: Options) -> dict[str, str]:

@@ -279,5 +279,8 @@ _ROWS = (
     ),
 )
 
+BOOTSTRAP_EMITS = ("signers.changed",)
+"""What no service may say: the broker's role `bootstrap`, a process that ends, says it (docs/decisions/0017)."""
+
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in _ROWS}
 """Every service by its name, in the order they are told in."""

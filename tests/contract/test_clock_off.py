@@ -19,16 +19,17 @@ import pytest
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import AnyEvent, PersonaDraining, SpawnRequested
 from shared.contracts.ids import fresh_id, utc_now
-from shared.crypto import new_seed, public_key
 from shared.log.client.connection import Connection
+from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from shared.runtime.service import Service
 from shared.settings import S3, Settings, Verdict
+from shared.signers import announce
 from tests.broker import Broker
+from tests.unit.gate.given import KEY, ROOT, SEED, appointed
 from tests.unit.gateway.gateway_model import authorized, created, verified
 
 HOUR_S = 3600.0
-SEED = new_seed()
 PROPOSAL = created("prop-1", swarm="alpha", persona="p1")
 WORK: dict[str, AnyEvent] = {
     "governor": SpawnRequested(swarm="alpha", persona="p1", name="n", role="r", charter="c", principal="op"),
@@ -75,6 +76,7 @@ async def connection(tmp_path: Path) -> AsyncIterator[Connection]:
     await broker.start()
     await ensure(broker.url, None)
     connection = await Connection.open(broker.url, name="test")
+    await announce(JetStreamLog(connection, service="bootstrap", instance="bootstrap-1"), appointed(KEY))
     yield connection
     await connection.close()
     broker.kill()
@@ -88,7 +90,7 @@ async def running(name: str, connection: Connection, clock: Clock, data: Path) -
         data_dir=str(data),
         workspace=str(data / "workspace"),
         s3=S3(endpoint="127.0.0.1:9"),
-        verdict=Verdict(seed=SEED, keys=public_key(SEED)),
+        verdict=Verdict(seed=SEED, root=ROOT),
     )
     own = await Connection.open(connection.client.connected_url.geturl(), name=name)  # type: ignore[union-attr]
     service = Service(name, settings, own, clock=clock)

@@ -20,7 +20,7 @@ from shared.contracts.envelope import Message
 from shared.contracts.events import CheckRequested
 from shared.contracts.generation import generate
 from shared.contracts.generation import proto as generate_proto
-from shared.contracts.services import SERVICES
+from shared.contracts.services import BOOTSTRAP_EMITS, SERVICES
 from tests.examples import ENVELOPE, EXAMPLES, OF, PROBES, on_the_wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +169,7 @@ def test_operations_are_the_table_of_who_emits_and_consumes_what() -> None:
         assert [m["$ref"].startswith(f"{channel}/messages/") for m in operation["messages"]] == [True]
         said.add((operation["tags"][0]["name"], operation["action"], channel.removeprefix("#/channels/")))
     emitted = {(row.name, "send", name) for row in SERVICES.values() for name in row.emits}
+    emitted |= {("bootstrap", "send", name) for name in BOOTSTRAP_EMITS}
     consumed = {(row.name, "receive", name) for row in SERVICES.values() for name in row.consumes}
     assert emitted | consumed == said
 

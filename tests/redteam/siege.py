@@ -101,6 +101,11 @@ class Siege:
             await asyncio.sleep(0.1)
         return False
 
+    @property
+    def root(self) -> str:
+        """Whose word counts on who signs verdicts."""
+        return (self.mesh.places.keys / "actuator" / "verdict-root").read_text()
+
     # -- what is said -----------------------------------------------------------------------------------------------
 
     def proposal_id(self, prefix: str) -> str:
@@ -122,11 +127,18 @@ class Siege:
         await self.honest.commit([self.message(event, charter=self.victim.charter, event_id=event_id, slot="r1")])
 
     def proposal(
-        self, persona: Persona, proposal_id: str, *, evidence: Sequence[EvidenceRef] | None = None, text: str = "ok"
+        self,
+        persona: Persona,
+        proposal_id: str,
+        *,
+        evidence: Sequence[EvidenceRef] | None = None,
+        text: str = "ok",
+        elsewhere: bool = False,
     ) -> ProposalCreated:
-        """A findings report that nothing is wrong with."""
+        """A findings report that nothing is wrong with; `elsewhere` it is a file that people are asked about."""
         params = {"content": f"{proposal_id} {text}", "mode": "create"}
-        action = Action(kind="file.write", target=f"findings/{HOME}/{persona.id}/{proposal_id}.md", params=params)
+        folder = "notes" if elsewhere else f"findings/{HOME}/{persona.id}"
+        action = Action(kind="file.write", target=f"{folder}/{proposal_id}.md", params=params)
         whose = {"swarm": HOME, "persona": persona.id, "charter": persona.charter}
         return ProposalCreated(
             **whose,

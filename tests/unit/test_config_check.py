@@ -23,7 +23,8 @@ def test_each_service_is_told_what_it_cannot_do_without() -> None:
     found = {(f.process, f.kind, f.said.split()[0]) for f in examine({}, SERVICES)}
     assert found == {
         ("policy_gate", "missing", "SWARM_VERDICT_SEED_FILE"),
-        ("actuator", "missing", "SWARM_VERDICT_KEYS"),
+        ("policy_gate", "missing", "SWARM_VERDICT_ROOT"),
+        ("actuator", "missing", "SWARM_VERDICT_ROOT"),
         ("memory_compactor", "missing", "SWARM_S3_ENDPOINT"),
     }
 

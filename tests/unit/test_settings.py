@@ -121,11 +121,11 @@ def test_a_name_nobody_knows_is_refused_by_all(tmp_path: Path, text: str, said: 
 
 def test_a_process_is_not_ended_by_what_others_are_told(tmp_path: Path) -> None:
     told = config(tmp_path, '[http]\nport = "abc"\n[placement]\nshards = 8\n')
-    told |= {"SWARM_MODEL_TIMEOUT_S": "soon", "SWARM_VERDICT_SEED_FILE": "/not/there", "SWARM_FOUR_EYES": "false"}
+    told |= {"SWARM_MODEL_TIMEOUT_S": "soon", "SWARM_S3_SECRET_KEY_FILE": "/not/there", "SWARM_FOUR_EYES": "false"}
     assert 8 == load(told, process="governor").placement.shards
     assert 4096 == load(told, process="governor").http.port
     assert "SWARM_HTTP_PORT" in refused({"SWARM_CONFIG": told["SWARM_CONFIG"]}, "gateway")
-    assert "SWARM_VERDICT_SEED_FILE=/not/there" in refused({"SWARM_VERDICT_SEED_FILE": "/not/there"}, "policy_gate")
+    assert "SWARM_CORE_SECRET_FILE=/not/there" in refused({"SWARM_CORE_SECRET_FILE": "/not/there"}, "policy_gate")
 
 
 @pytest.mark.parametrize("old", RENAMED)
@@ -139,7 +139,7 @@ def test_a_name_that_is_no_more_is_refused_with_the_one_it_has_now(old: str) -> 
     ("process", "environ", "said"),
     [
         ("policy_gate", {}, "SWARM_VERDICT_SEED_FILE is not set; the gate signs"),
-        ("actuator", {}, "SWARM_VERDICT_KEYS is not set; list the public nkeys"),
+        ("actuator", {}, "SWARM_VERDICT_ROOT is not set; by it it is known"),
         ("memory_compactor", {}, "SWARM_S3_ENDPOINT is not set; it is the host:port"),
         ("persona_runner", {"SWARM_THINKER": "model"}, "SWARM_MODEL_URL is not set; SWARM_THINKER=model needs it"),
     ],

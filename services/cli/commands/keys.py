@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -17,18 +18,25 @@ from services.cli.terminal import target
 from services.cli.terminal.ask import span
 from services.cli.terminal.output import emit, say, table
 from services.cli.terminal.target import FAILED, OK, USAGE, Stop
+from services.supervisor.declaring import said
 from services.supervisor.plan import is_broker
 from services.supervisor.running.state import identify, read_record
 from services.supervisor.secrets import keyring
 from services.supervisor.secrets.keyring import KeysError
 from services.supervisor.secrets.keys import private_folder, seed_file
-from shared.broker import ROLES, BrokerConfig
+from shared.broker import BOOTSTRAP, ROLES, BrokerConfig, inbox_prefix
+from shared.contracts.events import SignersChanged
 from shared.contracts.ids import utc_now
-from shared.crypto import public_key, verdict_keys
+from shared.crypto import public_key
+from shared.log.client.connection import Connection
+from shared.log.port import LogUnavailable
 from shared.settings import LEAST_STORE_BYTES, STORE_BYTES
+from shared.signers import Superseded
 
 keys = App(name="keys", help="Make and change the keys of a mesh and the broker's configuration.")
 T = TypeVar("T")
+PATIENCE_S = 5.0
+"""How long the broker of a mesh that runs is waited for."""
 Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 
 
@@ -100,10 +108,11 @@ def show(*, place: Place = HERE) -> int:
         file = seed_file(place.root, name)
         said = f"rotating, {retiring[name]} is let in too" if name in retiring else ""
         rows.append({"name": name, "public": public_key(file.read_text()), "file": str(file), "note": said})
-    trusted = place.root / keyring.ACTUATOR / "verdict-keys"
-    for key in verdict_keys(trusted.read_text()):
-        note = " ".join(str(key).split()[1:])
-        rows.append({"name": keyring.VERDICT, "public": key.key, "file": str(trusted), "note": note})
+    word = _done(lambda: keyring.signers(place.root))
+    for signer in word.signers:
+        note = f"good until {signer.until:%Y-%m-%d %H:%M:%S} UTC" if signer.until else ""
+        held = str(keyring.seeds_file(place.root))
+        rows.append({"name": keyring.VERDICT, "public": signer.key, "file": held, "note": note})
     open_files = [file for file in place.root.glob("*/*") if file.stat().st_mode & 0o077]
     if place.json:
         emit({"keys": rows, "open": [str(file) for file in open_files]})
@@ -128,19 +137,20 @@ def rotate(
     ],
     *,
     end: Annotated[bool, Parameter(negative="", help="The old key of a user is let in no more.")] = False,
-    overlap: Annotated[str, Parameter(help="How long verdicts of the old key are still believed.")] = "1h",
+    overlap: Annotated[
+        str, Parameter(help="How long the old key of verdicts is still good; 0s where it was stolen.")
+    ] = "1h",
     reload: Reload = False,
     place: Place = HERE,
 ) -> int:
     """A new key in place of one: nobody is dropped, for the old one is good until --end, and a verdict's for --overlap.
 
-    After the first call have the broker reload, then start whoever uses the key anew, then call it with --end and reload again.
+    A user's: after the first call have the broker reload, then start whoever uses the key anew, then call it with --end and reload again.
+    Of verdicts: the log is told, and all go by the log.
     """
     if name == keyring.VERDICT:
-        _done(lambda: keyring.rotate_verdict(place.root, utc_now(), timedelta(seconds=span(overlap))))
-        return _note(
-            place, f"start every actuator anew, then every gate, within {overlap}: the old key is good so long"
-        )
+        word = _done(lambda: keyring.rotate_verdict(place.root, utc_now(), timedelta(seconds=span(overlap))))
+        return _note(place, _heard(place, word, overlap))
     if name == keyring.CORE_SECRET:
         _done(lambda: keyring.rotate_core(place.root))
         return _note(
@@ -154,6 +164,38 @@ def rotate(
     return _told(
         place, reload, config, f"{name} has a new key, {seed_file(place.root, name)}; the old one is good too", after
     )
+
+
+def _heard(place: Place, word: SignersChanged, overlap: str) -> str:
+    """Have the mesh of this data folder hear who signs verdicts now; what is to be done, and by whom."""
+    record = read_record(place.data)
+    made = f"a new key of verdicts is made, number {word.number}; the old one is good for {overlap} from now"
+    if place.keys is not None or record is None or not record.runs:
+        return (
+            f"{made}. Give the gates their folder, then run the bootstrap with its own: the log hears of it, and gates and actuators go by "
+            "the log; none is to be started anew that sees its folder as it is"
+        )
+    try:
+        asyncio.run(_say(place.root, record.nats_url, word))
+    except (LogUnavailable, Superseded, OSError) as error:
+        raise Stop(
+            f"{made}. The log has not heard of it ({error}): `swarm bootstrap`, or the next `swarm up`, says it"
+        ) from error
+    return f"{made}. The log has it, and gates and actuators go by the log: nothing is to be started anew"
+
+
+async def _say(root: Path, url: str, word: SignersChanged) -> None:
+    connection = await Connection.open(
+        url,
+        name="swarm keys",
+        seed_file=seed_file(root, BOOTSTRAP),
+        inbox_prefix=inbox_prefix(BOOTSTRAP),
+        wait_s=PATIENCE_S,
+    )
+    try:
+        await said(connection, word, replicated="," in url)
+    finally:
+        await connection.close()
 
 
 def _done(work: Callable[[], T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
@@ -37,7 +38,7 @@ def proposals(
             emit(life)
             return OK
         table(
-            [{"what": k, "value": v} for k, v in inner(life, "proposal").items()],
+            [{"what": k, "value": v} for k, v in {**inner(life, "proposal"), **_signed(life)}.items()],
             {"what": "", "value": ""},
             nothing="",
         )
@@ -85,6 +86,12 @@ def approve(
 def deny(id: Id, *, swarm: Swarm = None, persona: Persona = None, reason: Reason = "", target: Target = HERE) -> int:
     """Say no to a proposal; one no is enough."""
     return _decide(target, id, "deny", reason, swarm, persona)
+
+
+def _signed(life: Mapping[str, object]) -> dict[str, object]:
+    """Who signed the verdict, where there is one."""
+    signature = inner(life, "signature")
+    return {"signature": f"{signature['detail']}: {signature['key']}"} if signature else {}
 
 
 def _which(swarm: str | None, persona: str | None) -> str:

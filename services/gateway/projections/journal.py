@@ -39,6 +39,7 @@ from shared.contracts.events import (
     ProposalRejected,
     ProposalVerified,
     ReapRequested,
+    SignersChanged,
     SnapshotCompressed,
     SnapshotDelayed,
     SpawnRefused,
@@ -153,6 +154,8 @@ def detail_of(event: AnyEvent) -> str:
             )
         case PolicyActivated():
             return f"{event.digest[:12]} by {event.gate or 'a gate'}" + (", revoking what was before" * event.revokes)
+        case SignersChanged():
+            return f"number {event.number}: {len(event.signers)} key(s) of verdicts"
         case CognitionStarted():
             return f"every {event.loop_interval_ms} ms"
         case _:

@@ -25,6 +25,7 @@ from services.gateway.wire.views import (
     ProposalStatus,
     Success,
     ToolInvocation,
+    VerdictSignature,
     Vote,
 )
 from shared.contracts import boundaries
@@ -164,7 +165,7 @@ class Life(msgspec.Struct, kw_only=True):
             quorum_needed=1 if self.request is None else self.request.quorum,
         )
 
-    def life_view(self) -> ProposalLife:
+    def life_view(self, signature: VerdictSignature | None = None) -> ProposalLife:
         verdict = self.authorized or self.rejected or self.request
         return ProposalLife(
             proposal=self.view(),
@@ -174,6 +175,7 @@ class Life(msgspec.Struct, kw_only=True):
             action_target=self.created.action.target,
             policy_ids=() if verdict is None else verdict.policy_ids,
             policy_version="" if verdict is None else verdict.policy_version,
+            signature=signature,
             events=tuple(_life_event(r) for r in self.events),
         )
 

@@ -19,6 +19,7 @@ from services.gateway.projections.personas import by_name
 from services.gateway.projections.personas import lineage as graph
 from services.gateway.projections.proposals import by_age
 from services.gateway.projections.refusals import view
+from services.gateway.projections.signatures import signature_of
 from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
@@ -149,7 +150,8 @@ async def proposal(
 ) -> ProposalLife:
     """One proposal's whole life, in order; `swarm` and `persona` tell two of the same id apart."""
     which = votes.which(proposal_id, swarm, persona)
-    return (await votes.find(gateway.bus, which)).life_view()
+    life = await votes.find(gateway.bus, which)
+    return life.life_view(signature_of(life, await gateway.known_signers()))
 
 
 @get("/v1/approvals", guards=READ)

@@ -149,6 +149,7 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     views.ProposalLife(
         proposal=_PROPOSAL, swarm_id="web", digest=DIGEST, action_kind="file.write",
         action_target="findings/web/watcher/a.md", policy_ids=("high-needs-people",), policy_version="1", events=(),
+        signature=views.VerdictSignature(key="U" + "A" * 55, good=True, detail="by a key that was good at 42"),
     ),
     _APPROVAL,
     views.Decided(proposal_id=PROPOSAL, decision="grant", event_id=EVENT, approval=_APPROVAL),

@@ -296,6 +296,14 @@ class LifeEvent(View, frozen=True, kw_only=True):
     data: AnyEvent
 
 
+class VerdictSignature(View, frozen=True, kw_only=True):
+    """Whether the authorisation is signed by whom the log says may sign there; null: nobody can tell, `detail` says why."""
+
+    key: str
+    good: bool | None
+    detail: str
+
+
 class ProposalLife(View, frozen=True, kw_only=True):
     proposal: Proposal
     swarm_id: str
@@ -304,6 +312,7 @@ class ProposalLife(View, frozen=True, kw_only=True):
     action_target: str
     policy_ids: tuple[str, ...]
     policy_version: str
+    signature: VerdictSignature | None
     events: tuple[LifeEvent, ...]
 
 

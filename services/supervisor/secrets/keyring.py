@@ -2,8 +2,10 @@
 
     <root>/<service>/<service>-<n>.nk     seeds of the service's instances, and what its row says it holds:
                      core-secret          CORE; keys dedup ids
-                     verdict-seed         the gate's replicas; signs verdicts, and nothing else: the broker's login is another key's
-    <root>/actuator/verdict-keys          public keys of gates, each with the time it is good for
+                     verdict-seed         the gate's replicas; sign verdicts, and nothing else: the broker's login is another key's
+                     verdict-root         public: whose word counts on who signs verdicts
+    <root>/verdict/root-seed              signs that word; nobody who runs holds it
+    <root>/bootstrap/signers.json         that word, signed: all keys of verdicts, which the bootstrap says in the log
     <root>/s3, qdrant                     the stores' side of the secrets of memory; in s3 also its root's, root-access and root-secret
     <root>/bucket                         root's and memory's, for what makes memory a user of the store
     <root>/bootstrap, operator, sys       seeds of the roles
@@ -12,13 +14,16 @@
                nats-2.conf …, route-password   of a cluster: one file for each broker, and what lets them in to each other
 
 Everything here is made once, kept, and may be run again after a crash between any two files. A rotation overlaps: for a while the
-broker lets in old and new seed, and verdicts of both keys are believed.
+broker lets in old and new seed, and verdicts of both keys are good.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -32,12 +37,19 @@ from services.supervisor.secrets.keys import (
     seed_file,
     write_private,
 )
-from shared.broker import BrokerConfig, accounts, render, render_member, service_of
+from shared.broker import BOOTSTRAP, BrokerConfig, accounts, render, render_member, service_of
+from shared.contracts.events import Signer, SignersChanged
+from shared.contracts.ids import EVERYONE
 from shared.contracts.services import SERVICES
-from shared.crypto import VerdictKey, new_seed, public_key, verdict_keys
+from shared.crypto import UNSIGNED, is_good, new_seed, public_key, sign_signers
+from shared.settings import reads
 
 BROKER, STORE, INDEX, BUCKET = "nats", "s3", "qdrant", "bucket"
 VERDICT, CORE_SECRET = "verdict", "core-secret"
+VERDICT_ROOT = "verdict-root"
+ROOTED = tuple(name for name in SERVICES if reads(name, "verdict.root"))
+"""Services that check who signs verdicts."""
+MOST_SIGNERS = 16
 GATE, ACTUATOR = "policy_gate", "actuator"
 SHARED: dict[str, tuple[int, str, tuple[str, ...]]] = {
     CORE_SECRET: (32, "core.secret", ()),
@@ -138,21 +150,38 @@ def end(root: Path, name: str) -> Path:
     return configure(root, config)
 
 
-def rotate_verdict(root: Path, now: datetime, overlap: timedelta) -> None:
-    """A new key for verdicts, good from `now` on; what the old one signs is believed for `overlap` more. Raises `KeysError`."""
-    seed, coming, trusted = _verdict_files(root)
-    if not seed.exists():
+def rotate_verdict(root: Path, now: datetime, overlap: timedelta) -> SignersChanged:
+    """A new key for verdicts; what the old ones sign is good for `overlap` more. What is to be said of it; raises `KeysError`.
+
+    The gates have old and new seed, and go by the log: they sign with the new one when that has its key.
+    """
+    if not (seeds := seeds_file(root)).exists():
         raise KeysError(f"there is no key of verdicts in {root}; make it with `swarm keys init`")
-    # The seed that comes is written first and put in place last, so that one that is in use is always trusted.
-    if not coming.exists():
-        write_private(coming, new_seed())
-    old, new = public_key(seed.read_text()), public_key(coming.read_text())
-    keys = {key.key: key for key in verdict_keys(trusted.read_text())}
-    if new not in keys:
-        keys[old] = msgspec.structs.replace(keys.get(old, VerdictKey(key=old)), until=now + overlap)
-        keys[new] = VerdictKey(key=new, since=now)
-        write_private(trusted, "".join(f"{key}\n" for key in keys.values()))
-    coming.rename(seed)
+    with _alone(seeds.parent):
+        before, fresh, ends = signers(root), new_seed(), now + overlap
+        kept = tuple(
+            msgspec.structs.replace(signer, until=min(signer.until or ends, ends))
+            for signer in before.signers
+            if is_good(signer, now) and overlap
+        )
+        if len(kept) >= MOST_SIGNERS:
+            raise KeysError(f"{len(kept)} keys are still good; wait for the first to end, or say --overlap 0s")
+        good = {signer.key for signer in kept}
+        write_private(seeds, _lines([*(s for s in _listed(seeds) if public_key(s) in good), fresh]))
+        return _sign(root, before.number + 1, (*kept, Signer(key=public_key(fresh))))
+
+
+def signers(root: Path) -> SignersChanged:
+    """Who signs verdicts, by these keys. Raises `KeysError`."""
+    try:
+        return msgspec.json.decode((root / BOOTSTRAP / "signers.json").read_bytes(), type=SignersChanged)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise KeysError(f"there is no key of verdicts in {root} ({error}); make it with `swarm keys init`") from error
+
+
+def seeds_file(root: Path) -> Path:
+    """The gates' seeds, one a line, the newest last."""
+    return root / GATE / "verdict-seed"
 
 
 def rotate_core(root: Path) -> None:
@@ -166,19 +195,60 @@ def _held_by(name: str) -> tuple[str, ...]:
     return tuple(secret for secret in SHARED if service_of(name) in holders_of(secret))
 
 
-def _verdict_files(root: Path) -> tuple[Path, Path, Path]:
-    return root / GATE / "verdict-seed", root / GATE / "verdict-seed.next", root / ACTUATOR / "verdict-keys"
-
-
 def _ensure_verdict(root: Path) -> None:
-    seed, _, trusted = _verdict_files(root)
-    private_folder(seed.parent)
-    private_folder(trusted.parent)
-    if not seed.exists():
-        write_private(seed, new_seed())
-    key, known = public_key(seed.read_text()), trusted.read_text() if trusted.exists() else ""
-    if key not in {known_key.key for known_key in verdict_keys(known)}:
-        write_private(trusted, f"{known}{key}\n")
+    seeds, first = seeds_file(root), root / VERDICT / "root-seed"
+    for folder in (GATE, BOOTSTRAP, VERDICT, *ROOTED):
+        private_folder(root / folder)
+    for file in (seeds, first):
+        if not file.exists():
+            write_private(file, _lines([new_seed()]))
+    public = public_key(first.read_text())
+    for holder in ROOTED:
+        if not (file := root / holder / VERDICT_ROOT).exists() or file.read_text() != public:
+            write_private(file, public)
+    try:
+        known = signers(root)
+    except KeysError:
+        _sign(root, 1, (*_of_before(root), Signer(key=public_key(_listed(seeds)[-1]))))
+    else:
+        if known.root != public:
+            _sign(root, known.number, known.signers)
+    for before in (root / ACTUATOR / "verdict-keys", root / GATE / "verdict-seed.next"):
+        before.unlink(missing_ok=True)
+
+
+def _sign(root: Path, number: int, keys: tuple[Signer, ...]) -> SignersChanged:
+    draft = SignersChanged(swarm=EVERYONE, persona=EVERYONE, number=number, signers=keys, root="", signature=UNSIGNED)
+    event = sign_signers((root / VERDICT / "root-seed").read_text(), draft)
+    write_private(root / BOOTSTRAP / "signers.json", msgspec.json.encode(event).decode())
+    return event
+
+
+def _of_before(root: Path) -> tuple[Signer, ...]:
+    """Keys of a rotation under way that verifiers were told by a file once: `U…`, or `U… FROM..UNTIL`, a line."""
+    file, own = root / ACTUATOR / "verdict-keys", {public_key(seed) for seed in _listed(seeds_file(root))}
+    found = (line.partition(" ") for line in (file.read_text() if file.exists() else "").splitlines())
+    ends = {key: times.partition("..")[2] for key, _, times in found if key and key not in own}
+    return tuple(Signer(key=key, until=datetime.fromisoformat(until)) for key, until in ends.items() if until)
+
+
+def _listed(file: Path) -> list[str]:
+    return file.read_text().split()
+
+
+def _lines(seeds: list[str]) -> str:
+    return "".join(f"{seed}\n" for seed in seeds)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One rotation after the other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _read(root: Path) -> BrokerConfig | None:

@@ -107,6 +107,8 @@ from shared.contracts.events.mesh import (
     MeshResumed,
     PlacementChanged,
     PolicyActivated,
+    Signer,
+    SignersChanged,
 )
 from shared.contracts.events.proposals import (
     ActionClaimed,
@@ -170,6 +172,7 @@ AnyEvent = (
     | CognitionStarted
     | CognitionStopped
     | PolicyActivated
+    | SignersChanged
     | MeshHalted
     | MeshResumed
     | RecallRequested
@@ -299,6 +302,8 @@ __all__ = [
     "Shares",
     "Short",
     "Side",
+    "Signer",
+    "SignersChanged",
     "SnapshotCompressed",
     "SnapshotCounts",
     "SnapshotDelayed",

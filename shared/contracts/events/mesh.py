@@ -1,4 +1,4 @@
-"""The mesh itself: the loop's control, who runs, the policies in force, halts."""
+"""The mesh itself: the loop's control, who runs, the policies in force, whose verdicts are good, halts."""
 
 from __future__ import annotations
 
@@ -46,6 +46,26 @@ class PolicyActivated(Event, frozen=True, kw_only=True, tag="policy.activated"):
     mode: Literal["active", "shadow"] = "active"
     revokes: bool = False
     gate: Word = ""
+
+
+class Signer(msgspec.Struct, frozen=True, kw_only=True):
+    """A public nkey whose verdicts are good, until just before `until` by the broker's time; None is without end."""
+
+    key: Word
+    until: Instant | None = None
+
+
+class SignersChanged(Event, frozen=True, kw_only=True, tag="signers.changed"):
+    """From here on a verdict is good that one of these keys signed, and no other. Of the whole mesh: swarm and persona are `all`.
+
+    `number` grows with every change. `signature` is `shared.crypto.sign_signers` by `root` over all of it, Base64: who may only say it
+    cannot make it.
+    """
+
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    signers: Annotated[tuple[Signer, ...], Meta(max_length=16)]
+    root: Word
+    signature: Word
 
 
 class LostAction(msgspec.Struct, frozen=True, kw_only=True):

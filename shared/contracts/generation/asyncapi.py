@@ -13,7 +13,7 @@ import msgspec
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, has_life, has_slot
 from shared.contracts.envelope import CONTENT_TYPE, MAX_BODY_BYTES, SCHEMA_PREFIX
 from shared.contracts.ids import TOKEN_PATTERN
-from shared.contracts.services import SERVICES
+from shared.contracts.services import BOOTSTRAP_EMITS, SERVICES
 
 Json = dict[str, Any]
 
@@ -120,6 +120,7 @@ def _message(name: str) -> Json:
 
 def _operations() -> list[tuple[str, Json]]:
     sends = [(row.name, name, "send") for row in SERVICES.values() for name in row.emits]
+    sends += [("bootstrap", name, "send") for name in BOOTSTRAP_EMITS]
     receives = [(row.name, name, "receive") for row in SERVICES.values() for name in row.consumes]
     return [
         (

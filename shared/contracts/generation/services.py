@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shared.contracts.services import REPLICAS, SERVICES, ServiceRow
+from shared.contracts.services import BOOTSTRAP_EMITS, REPLICAS, SERVICES, ServiceRow
 
 _HEAD = """# Services
 
@@ -14,6 +14,12 @@ Written by `scripts/gen` from `shared/contracts/services.py`; a change here is l
 consumer is shared by all instances of a service, a tail is an instance's own. *Holds*: the secrets it is told beside its own seed.
 """
 
+_BOOTSTRAP = (
+    "## bootstrap\n",
+    f"No service: a process that declares the streams and ends. Says {', '.join(f'`{name}`' for name in BOOTSTRAP_EMITS)}, which nobody "
+    "else may.\n",
+)
+
 
 def page() -> str:
     """The whole page, Markdown."""
@@ -22,7 +28,7 @@ def page() -> str:
         "|---|---|---|---|---|---|---|",
         *(_row(row) for row in SERVICES.values()),
     ]
-    return "\n".join([_HEAD, *table, "", *(_section(row) for row in SERVICES.values())]).rstrip() + "\n"
+    return "\n".join([_HEAD, *table, "", *(_section(row) for row in SERVICES.values()), *_BOOTSTRAP]).rstrip() + "\n"
 
 
 def _row(row: ServiceRow) -> str:

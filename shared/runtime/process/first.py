@@ -14,6 +14,8 @@ import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ENDED = 128 + signal.SIGTERM
+"""The exit code of who was told to end before it had done what it is there for, as shells say it."""
 
 
 def main(name: str) -> None:
@@ -23,10 +25,18 @@ def main(name: str) -> None:
     importlib.import_module("shared.runtime.process.running").main(name, wiring.wire)
 
 
-def obey() -> None:
-    """From now on a signal ends the process with 0."""
+def obey(code: int = 0) -> None:
+    """From now on a signal ends the process with this code.
+
+    At once: an exception would come up in the middle of whatever is imported, and an extension that is half there may crash the process
+    when Python takes it down in order. Nothing was taken in yet, so there is nothing to drain.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os._exit(code)
+
     for number in SIGNALS:
-        signal.signal(number, _end)
+        signal.signal(number, end)
 
 
 def leave_within(seconds: float, code: int) -> None:
@@ -40,12 +50,3 @@ def leave_within(seconds: float, code: int) -> None:
         os._exit(code)
 
     threading.Thread(target=leave, name="leave", daemon=True).start()
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """Nothing was taken in yet, so there is nothing to drain.
-
-    At once: an exception would come up in the middle of whatever is imported, and an extension that is half there may crash the process
-    when Python takes it down in order.
-    """
-    os._exit(0)

@@ -19,7 +19,7 @@ from shared.settings import Settings, reads, variable
 
 SHARED = (
     *("approval", "authorization", "global", "governor", "kill_switch", "outbound.allow", "persona"),
-    *("placement.shards", "placement.lease_ttl_s", "policy.environment", "swarm"),
+    *("placement.shards", "placement.lease_ttl_s", "policy.environment", "swarm", "verdict.root"),
 )
 """Settings that mean one thing to the whole mesh. No secret is among them."""
 NAMED = 3

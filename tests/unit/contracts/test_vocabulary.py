@@ -21,7 +21,7 @@ from shared.contracts.action import Action, action_digest
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, matches, subject_of
 from shared.contracts.ids import caused_id, caused_token, fresh_id, is_life, is_token, slot_of, utc_now
 from shared.contracts.persona import PersonaPolicy, charter_sha256, clamp
-from shared.contracts.services import SERVICES, ServiceRow
+from shared.contracts.services import BOOTSTRAP_EMITS, SERVICES, ServiceRow
 from shared.settings import reads
 from tests.examples import ACTION, CHARTER, EXAMPLES, IDENTITY
 
@@ -42,6 +42,8 @@ words = st.sampled_from(("a", "b", "c"))
 
 def test_every_class_has_an_emitter_and_every_consumed_class_exists() -> None:
     said = {name for row in SERVICES.values() for name in row.emits}
+    assert not said & set(BOOTSTRAP_EMITS)
+    said |= set(BOOTSTRAP_EMITS)
     assert set() == set(CLASSES) - said
     assert {name for row in SERVICES.values() for name in row.consumes} <= set(CLASSES)
 

@@ -173,7 +173,10 @@ def test_every_holder_has_what_is_its_own_and_nobody_elses(tmp_path: Path) -> No
     seeds = {h: re.findall(r"SU[A-Z2-7]{56}", "".join(f.read_text() for f in (tmp_path / h).iterdir()))
              for h in holders.HOLDERS}  # fmt: skip
     wanted = {name: row.slots + (name == "policy_gate") for name, row in SERVICES.items()} | dict.fromkeys(ROLES, 1)
-    assert wanted == {h: len(s) for h, s in seeds.items() if s}, "of each slot one, and the gates' for verdicts"
+    wanted["verdict"] = 1
+    assert wanted == {h: len(s) for h, s in seeds.items() if s}, (
+        "of each slot one, the gates' for verdicts, and its root"
+    )
     assert len({seed for found in seeds.values() for seed in found}) == sum(wanted.values())
     before = {file: file.read_text() for file in tmp_path.rglob("*") if file.is_file()}
     holders.deliver(tmp_path)

@@ -161,7 +161,7 @@ def read_only(workload: Object) -> list[Object]:
 def test_secrets_are_in_no_settings_file_and_every_one_of_the_catalog_has_its_place() -> None:
     text = (FOLDER / "base" / "swarm.toml").read_text()
     assert [] == re.findall(r"^\s*(?:secret|seed|api_key|access_key|secret_key|keys)\b", text, re.MULTILINE)
-    placed = {*FILES, "model.api_key", "embeddings.api_key"} | {"http.keys"}
+    placed = {*FILES, "model.api_key", "embeddings.api_key"} | {"http.keys", "verdict.seed"}
     assert {held for row in SERVICES.values() for held in row.holds} <= placed
 
 

@@ -22,19 +22,24 @@ from shared.contracts.events import (
     ProposalCreated,
     ProposalVerified,
     Risk,
+    Signer,
+    SignersChanged,
 )
 from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
-from shared.crypto import new_seed, public_key
+from shared.crypto import new_seed, public_key, sign_signers
 from shared.decider import Decider, Delivered, Effect
 from shared.log.memory import MemoryLog
-from shared.log.port import DuplicateEvent, StaleBoundary
+from shared.log.port import DuplicateEvent, Log, StaleBoundary
 from shared.runtime.handling import Commit, Ends, Fold, Perform, Read, Verdict, handle
+from shared.signers import Followed, Word
 
 T0 = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 SWARM, PERSONA, PROPOSAL = "alpha", "p01", "p-1"
 SEED = new_seed()
 KEY = public_key(SEED)
+ROOT_SEED = new_seed()
+ROOT = public_key(ROOT_SEED)
 IDENTITY = Identity(
     id=PERSONA, name=PERSONA, role="watcher", charter="Watch the log", swarm_id=SWARM, created_at=T0 - timedelta(days=1)
 )
@@ -149,6 +154,20 @@ def authorized(created: ProposalCreated, **changed: Any) -> ProposalAuthorized:
 
 def activated(version: str = VERSION, *, revokes: bool = False, gate: str = "policy_gate-1") -> PolicyActivated:
     return PolicyActivated(swarm=EVERYONE, persona=EVERYONE, digest=version, revokes=revokes, gate=gate)
+
+
+def appointed(*signers: Signer | str, number: int = 1, root: str = ROOT_SEED) -> SignersChanged:
+    """Who signs verdicts, said by a root."""
+    known = tuple(Signer(key=signer) if isinstance(signer, str) else signer for signer in signers)
+    draft = SignersChanged(swarm=EVERYONE, persona=EVERYONE, number=number, signers=known, root="", signature="")
+    return sign_signers(root, draft)
+
+
+def believing(log: Log, *signers: Signer | str) -> Followed:
+    """Whose verdicts are good, as if that had been said before all that is in the log: by default `KEY`'s."""
+    followed = Followed(log, (ROOT,))
+    followed.known.words.append(Word(seq=0, event=appointed(*(signers or (KEY,)))))
+    return followed
 
 
 class Mesh:

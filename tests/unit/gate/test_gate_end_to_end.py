@@ -13,19 +13,19 @@ from services.policy_gate import decider as policy_gate
 from services.policy_gate.effects import PolicyGateEffects
 from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
+from services.policy_gate.signing import Signing
 from services.verifier import decider as verifier
 from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
 from services.verifier.library import Library
 from shared.contracts.catalog import class_of
 from shared.contracts.events import EvidenceRef
-from shared.crypto import verdict_keys
 from shared.decider import Delivered
 from shared.log.memory import MemoryKeyValue
 from shared.policy.activations import Followed
 from shared.policy.bundle import DEFAULT_BUNDLE
 from shared.runtime.halting import Halting
-from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, Plenty, observed, proposed, spawned
+from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, Plenty, believing, observed, proposed, spawned
 
 
 async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cause(tmp_path: Path) -> None:
@@ -36,7 +36,12 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
         (verifier, VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log)).perform),
         (
             policy_gate,
-            PolicyGateEffects(sides=Sides(mesh.log), halting=Halting(mesh.log), policies=policies, seed=SEED).perform,
+            PolicyGateEffects(
+                sides=Sides(mesh.log),
+                halting=Halting(mesh.log),
+                policies=policies,
+                signing=Signing(believing(mesh.log), {KEY: SEED}),
+            ).perform,
         ),
         (
             actuator,
@@ -47,7 +52,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
                 lots=Plenty(),
                 journal=Journal(tmp_path / "claims.jsonl", mesh.now),
                 halting=Halting(mesh.log),
-                trusted_keys=verdict_keys(KEY),
+                signers=believing(mesh.log),
                 policies=Followed(mesh.log),
                 clock=lambda: mesh.now,
             ).perform,

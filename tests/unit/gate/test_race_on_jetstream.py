@@ -16,7 +16,7 @@ from services.actuator.outbound import Outbound
 from services.actuator.workspace import Workspace
 from shared.contracts.events import ActionClaimed, ActionExecuted
 from shared.contracts.ids import utc_now
-from shared.crypto import sign_verdict, verdict_keys
+from shared.crypto import sign_verdict
 from shared.decider import Delivered
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -28,12 +28,12 @@ from shared.runtime.halting import Halting
 from shared.runtime.handling import Fold, handle
 from tests.broker import Broker
 from tests.unit.gate.given import (
-    KEY,
     PROPOSAL,
     SEED,
     Plenty,
     activated,
     authorized,
+    believing,
     message_of,
     proposed,
     replaced,
@@ -76,7 +76,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
             lots=Plenty(),
             journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
             halting=Halting(log),
-            trusted_keys=verdict_keys(KEY),
+            signers=believing(log),
             policies=Followed(log),
             instance=name,
         )

@@ -13,8 +13,9 @@ from services.supervisor.secrets import keyring
 from services.supervisor.secrets.keyring import KeysError
 from services.supervisor.secrets.keys import ensure_keys, private_folder, seed_file, write_private
 from shared.broker import ROLES, BrokerConfig
+from shared.contracts.events import Signer, SignersChanged
 from shared.contracts.services import SERVICES
-from shared.crypto import new_seed, public_key, verdict_keys
+from shared.crypto import is_good, new_seed, public_key, verify_signers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -50,10 +51,29 @@ def test_who_is_told_a_secret_holds_a_copy_and_nobody_else_does(root: Path) -> N
     assert all(file.stat().st_mode & 0o077 == 0 for file in root.rglob("*"))
 
 
-def test_the_gates_sign_with_a_key_that_logs_nobody_in(root: Path) -> None:
-    signer = public_key((root / "policy_gate" / "verdict-seed").read_text())
-    assert [signer] == [key.key for key in verdict_keys((root / "actuator" / "verdict-keys").read_text())]
-    assert signer not in files(root)["nats/nats.conf"]
+def seeds(root: Path) -> list[str]:
+    """Public keys of what the gates may sign with, the newest last."""
+    return [public_key(seed) for seed in (root / "policy_gate" / "verdict-seed").read_text().split()]
+
+
+def word(root: Path) -> SignersChanged:
+    """What the bootstrap is to say, which is of the root that verifiers were told."""
+    said = keyring.signers(root)
+    roots = {(root / service / "verdict-root").read_text() for service in keyring.ROOTED}
+    assert len(roots) == 1 and verify_signers(said, roots)
+    return said
+
+
+def test_the_gates_sign_with_a_key_that_logs_nobody_in_and_whose_that_is_says_one_that_nobody_holds_who_runs(
+    root: Path,
+) -> None:
+    (signer,) = seeds(root)
+    said = word(root)
+    assert (1, (Signer(key=signer),)) == (said.number, said.signers)
+    assert {"policy_gate", "actuator", "gateway"} == set(keyring.ROOTED)
+    assert signer not in files(root)["nats/nats.conf"] and said.root not in files(root)["nats/nats.conf"]
+    made = files(root)
+    assert ["verdict/root-seed"] == [path for path, text in made.items() if made["verdict/root-seed"].strip() in text]
 
 
 def test_the_brokers_folder_has_public_keys_only(root: Path) -> None:
@@ -136,18 +156,36 @@ def test_a_broker_of_before_is_not_told_to_let_in_one_key_twice(root: Path) -> N
     assert all(told.count(f"nkey: {public(root, name)}") == 1 for name in NAMES)
 
 
-def test_verdicts_of_the_old_key_are_believed_for_a_while(root: Path) -> None:
-    old = public_key((root / "policy_gate" / "verdict-seed").read_text())
-    keyring.rotate_verdict(root, NOW, HOUR)
-    new = public_key((root / "policy_gate" / "verdict-seed").read_text())
-    first, second = verdict_keys((root / "actuator" / "verdict-keys").read_text())
-    assert (old, None, NOW + HOUR) == (first.key, first.since, first.until)
-    assert (new, NOW, None) == (second.key, second.since, second.until)
-    assert not (root / "policy_gate" / "verdict-seed.next").exists()
+def test_verdicts_of_the_old_key_are_good_for_a_while_and_gates_have_both_seeds(root: Path) -> None:
+    (old,) = seeds(root)
+    assert keyring.rotate_verdict(root, NOW, HOUR) == word(root)
+    _, new = seeds(root)
+    assert (old, new) == tuple(seeds(root))
+    assert (2, (Signer(key=old, until=NOW + HOUR), Signer(key=new))) == (word(root).number, word(root).signers)
+    keyring.rotate_verdict(root, NOW + HOUR / 2, 2 * HOUR)
+    third = seeds(root)[-1]
+    ends = (NOW + HOUR, NOW + HOUR / 2 + 2 * HOUR, None)
+    assert [*zip((old, new, third), ends, strict=True)] == [(s.key, s.until) for s in word(root).signers]
+    keyring.rotate_verdict(root, NOW + 2 * HOUR, HOUR)
+    assert [new, third] == seeds(root)[:2] and old not in {s.key for s in word(root).signers}
+
+
+def test_a_stolen_key_is_good_no_more(root: Path) -> None:
+    keyring.rotate_verdict(root, NOW, timedelta(0))
+    (new,) = seeds(root)
+    assert (2, (Signer(key=new),)) == (word(root).number, word(root).signers)
+
+
+def test_so_many_keys_are_not_good_at_once(root: Path) -> None:
+    for _ in range(keyring.MOST_SIGNERS - 1):
+        keyring.rotate_verdict(root, NOW, HOUR)
+    with pytest.raises(KeysError, match="16 keys are still good"):
+        keyring.rotate_verdict(root, NOW, HOUR)
+    assert keyring.MOST_SIGNERS == len(word(root).signers) == len(seeds(root))
 
 
 @pytest.mark.parametrize("written", range(2))
-def test_the_key_gates_sign_with_is_trusted_wherever_its_rotation_dies(
+def test_gates_have_a_seed_of_a_good_key_wherever_a_rotation_dies(
     root: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     left = written
@@ -164,16 +202,34 @@ def test_the_key_gates_sign_with_is_trusted_wherever_its_rotation_dies(
         keyring.rotate_verdict(root, NOW, HOUR)
     monkeypatch.undo()
 
-    def trusted(at: datetime) -> bool:
-        signer = public_key((root / "policy_gate" / "verdict-seed").read_text())
-        return any(
-            k.key == signer and k.is_good(at) for k in verdict_keys((root / "actuator" / "verdict-keys").read_text())
-        )
+    def held(at: datetime) -> bool:
+        return any(signer.key in seeds(root) and is_good(signer, at) for signer in word(root).signers)
 
-    assert trusted(NOW)
+    configure(root)
+    assert held(NOW)
     keyring.rotate_verdict(root, NOW, HOUR)
-    assert trusted(NOW + 10 * HOUR)
-    assert len(verdict_keys((root / "actuator" / "verdict-keys").read_text())) == 2
+    assert held(NOW + 10 * HOUR)
+    assert 2 == len(word(root).signers) == len(seeds(root))
+
+
+def test_keys_of_a_release_that_told_verifiers_by_a_file_go_on(tmp_path: Path) -> None:
+    old, newer = new_seed(), new_seed()
+    for folder in ("policy_gate", "actuator"):
+        private_folder(tmp_path / folder)
+    write_private(tmp_path / "policy_gate" / "verdict-seed", newer)
+    told = f"{public_key(old)} ..{(NOW + HOUR).isoformat()}\n{public_key(newer)} {NOW.isoformat()}..\n"
+    write_private(tmp_path / "actuator" / "verdict-keys", told)
+    configure(tmp_path)
+    assert word(tmp_path).signers == (Signer(key=public_key(old), until=NOW + HOUR), Signer(key=public_key(newer)))
+    assert not (tmp_path / "actuator" / "verdict-keys").exists()
+
+
+def test_a_new_root_says_the_same_of_the_same_keys(root: Path) -> None:
+    before = word(root)
+    (root / "verdict" / "root-seed").unlink()
+    configure(root)
+    after = word(root)
+    assert before.root != after.root and (before.number, before.signers) == (after.number, after.signers)
 
 
 def test_a_new_core_secret_is_everybodys(root: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "policy_gate-1"}
     assert holders("SWARM_TOKEN") == holders("SECRET_OF_THE_SHELL") == set()
     assert holders("SWARM_GOVERNOR_DRAIN_S") == {"governor-1"}
-    assert holders("SWARM_VERDICT_KEYS_FILE") == {"actuator-1"}
+    assert holders("SWARM_VERDICT_ROOT_FILE") == {"actuator-1", "gateway-1", "policy_gate-1"}
 
 
 @pytest.mark.parametrize(

@@ -17,24 +17,28 @@ from services.actuator.journal import Journal
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import RECEIPTS, Workspace
 from shared.contracts.action import Action
-from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated
-from shared.crypto import new_seed, sign_verdict, verdict_keys
+from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated, Signer
+from shared.crypto import new_seed, public_key, sign_verdict
 from shared.log.memory import MemoryLog
-from shared.log.port import Expect, StaleBoundary
+from shared.log.port import Expect, LogUnavailable, StaleBoundary
 from shared.policy.activations import Followed
 from shared.runtime.halting import Halting
 from shared.runtime.handling import Again, Done
+from shared.signers import Followed as Signers
 from tests.unit.gate.actuator.test_outbound import sink
 from tests.unit.gate.given import (
     FINDING,
     KEY,
     POST,
+    ROOT,
     SEED,
     Mesh,
     Plenty,
     activated,
+    appointed,
     at,
     authorized,
+    believing,
     proposed,
     replaced,
     verified,
@@ -67,7 +71,7 @@ class Act(Mesh):
             "lots": Plenty(),
             "journal": Journal(self.root.parent / f"claims-{name}.jsonl", self.now),
             "halting": Halting(self.log),
-            "trusted_keys": verdict_keys(KEY),
+            "signers": believing(self.log),
             "policies": Followed(self.log),
             "instance": name,
             "clock": lambda: self.now,
@@ -340,3 +344,49 @@ async def test_one_expectation_guards_the_claim(act: Act) -> None:
     act.log.commit = commit  # type: ignore[method-assign]
     await act.deliver(message, act.actuator())
     assert Expect("*.*.alpha.p01.p-1", message.seq) == seen[0]
+
+
+async def test_a_verdict_is_held_against_the_keys_of_its_place_in_the_log(act: Act) -> None:
+    """Rotation, without a restart: what stood when the verdict was stored counts, whatever stands when it is delivered."""
+    old, new = SEED, new_seed()
+    actuator = act.actuator(signers=Signers(act.log, (ROOT,)))
+    await act.say(appointed(public_key(old)), "w1")
+    before = await act.authorize(seed=old)
+    await act.say(appointed(public_key(new), number=2), "w2")
+    await act.deliver(before, actuator)
+    assert "success" == act.outcome.outcome
+
+
+@pytest.mark.parametrize("stolen", [True, False])
+async def test_a_key_that_was_taken_away_is_good_no_more_and_a_new_one_at_once(act: Act, stolen: bool) -> None:
+    new = new_seed()
+    actuator = act.actuator(signers=Signers(act.log, (ROOT,)))
+    await act.say(appointed(KEY), "w1")
+    await actuator.signers.look()
+    await act.say(appointed(public_key(new), number=2), "w2")
+    await act.deliver(await act.authorize(seed=SEED if stolen else new), actuator)
+    assert (("failure", "bad_signature") if stolen else ("success", None)) == (act.outcome.outcome, act.outcome.error)
+
+
+async def test_the_old_key_is_good_until_its_time_by_the_brokers_clock(act: Act) -> None:
+    actuator = act.actuator(signers=Signers(act.log, (ROOT,)))
+    await act.say(appointed(Signer(key=KEY, until=at(60)), public_key(new_seed())), "w1")
+    act.now = at(59)
+    message = await act.authorize()
+    act.now = at(61)
+    await act.deliver(message, actuator)
+    assert "success" == act.outcome.outcome
+
+
+async def test_what_was_authorised_before_the_log_said_who_signs_is_held_against_its_first_word(act: Act) -> None:
+    """An actuator of this release on a log of the last one: it waits for the word, and does not take it for a forgery."""
+    actuator, message = act.actuator(signers=Signers(act.log, (ROOT,))), await act.authorize()
+    with pytest.raises(LogUnavailable, match="run the bootstrap"):
+        await act.deliver(message, actuator)
+    await act.say(appointed(public_key(new_seed()), root=new_seed()), "forged")
+    with pytest.raises(LogUnavailable, match="run the bootstrap"):
+        await act.deliver(message, actuator)
+    assert not act.events(ActionExecuted)
+    await act.say(appointed(KEY), "w1")
+    await act.deliver(message, actuator)
+    assert "success" == act.outcome.outcome
