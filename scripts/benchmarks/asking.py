@@ -24,19 +24,21 @@ from shared.contracts.events import RecallAnswered, RecallRequested
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from tests.contract.memory.weed import ACCESS_KEY, SECRET_KEY, Weed
 
 REMEMBERED, PERSONA = 500, "asked"
 WITHIN_S = 60.0
 ASKED, ANSWERED = "bareask.q", "bareask.a"
 
 
-async def asking(url: str, folder: Path, count: int, replicas: int) -> Figures:
+async def asking(url: str, store: Weed, folder: Path, count: int, replicas: int) -> Figures:
     """So many questions, one after another, of each kind. Raises `CannotMeasure`."""
-    ours, bare = await _recalls(url, folder, count, replicas), await _bare(url, count, replicas)
+    ours = await _recalls(url, _memory(url, store, folder, replicas), count, replicas)
+    bare = await _bare(url, count, replicas)
     return {"recall": latency(ours), "bare_question": latency(bare)}
 
 
-async def _recalls(url: str, folder: Path, count: int, replicas: int) -> list[float]:
+async def _recalls(url: str, memory: Worker, count: int, replicas: int) -> list[float]:
     connection = await Connection.open(url, name="bench-asking")
     log = JetStreamLog(connection, service="bench", instance="bench-asking", replicated=replicas > 1)
     waiting: dict[str, asyncio.Future[int]] = {}
@@ -57,7 +59,7 @@ async def _recalls(url: str, folder: Path, count: int, replicas: int) -> list[fl
 
     hearing = asyncio.create_task(hear())
     try:
-        async with processes([_memory(url, folder, replicas)]):
+        async with processes([memory]):
             said = 0
             for _ in range(REMEMBERED // 100):
                 said = (await log.commit([thought(PERSONA) for _ in range(100)]))[-1]
@@ -110,7 +112,7 @@ async def _bare(url: str, count: int, replicas: int) -> list[float]:
         await worker.close()
 
 
-def _memory(url: str, folder: Path, replicas: int) -> Worker:
+def _memory(url: str, store: Weed, folder: Path, replicas: int) -> Worker:
     port = free_port()
     env = {
         "SWARM_NATS_URL": url,
@@ -118,5 +120,9 @@ def _memory(url: str, folder: Path, replicas: int) -> Worker:
         "SWARM_REQUIRE_SYNC_ALWAYS": "false",
         "SWARM_DATA_DIR": str(folder),
         "SWARM_HEALTH_PORT": str(port),
+        "SWARM_S3_ENDPOINT": store.endpoint,
+        "SWARM_S3_ACCESS_KEY": ACCESS_KEY,
+        "SWARM_S3_SECRET_KEY": SECRET_KEY,
+        "SWARM_S3_BUCKET": "bench",
     }
     return Worker(("-m", "services.memory_compactor"), env, f"http://127.0.0.1:{port}/health/ready")

@@ -36,6 +36,7 @@ from shared.log.jetstream import JetStreamLog
 from shared.log.port import Expect
 from shared.log.streams import ensure
 from tests.broker import REPLICAS, Cluster
+from tests.contract.memory.weed import Weed
 from tests.doors import doors
 
 STAGES = 4
@@ -76,10 +77,16 @@ def run(*, quick: bool) -> Figures:
 
 async def _run(quick: bool) -> Figures:
     figures: Figures = {}
-    for kind in KINDS:
-        say(f"brokers: {kind.name}")
-        async with _serving(kind) as url:
-            figures[kind.name] = await _measure(url, kind, quick)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        store = Weed(Path(folder))
+        store.start()
+        try:
+            for kind in KINDS:
+                say(f"brokers: {kind.name}")
+                async with _serving(kind) as url:
+                    figures[kind.name] = await _measure(url, kind, store, quick)
+        finally:
+            store.kill()
     found = {kind.name: figures[kind.name] for kind in KINDS}
     for key in KEYS:
         figures[key] = {name: of[key] for name, of in found.items()}
@@ -107,7 +114,7 @@ async def _serving(kind: Kind) -> AsyncIterator[str]:
             yield url
 
 
-async def _measure(url: str, kind: Kind, quick: bool) -> Figures:
+async def _measure(url: str, kind: Kind, store: Weed, quick: bool) -> Figures:
     count = (40 if kind.ms else 160) if quick else (100 if kind.ms else 800)
     figures = await _commits(url, kind.replicas, count)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -117,7 +124,7 @@ async def _measure(url: str, kind: Kind, quick: bool) -> Figures:
         )
         hops = await turns(url, (OURS, BARE_64), workers, effort, replicas=kind.replicas)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        figures |= await asking(url, Path(folder), 20 if quick else 60, kind.replicas)
+        figures |= await asking(url, store, Path(folder), 20 if quick else 60, kind.replicas)
     ours, theirs = hops[OURS.name], hops[BARE_64.name]
     return {
         **figures,
