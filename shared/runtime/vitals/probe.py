@@ -9,7 +9,8 @@ wrong, and it would say so in signed events. Which of the two clocks is wrong it
 own time in it, so it can look whether the other services differ from the broker alike, and says so.
 
 A broker of several that is cut off from the others keeps its clients, and stores nothing of what they say for as long as that lasts.
-So after `FAILURES` in a row, and again after as many, the connection goes to another of them, or by chance the same.
+So after `FAILURES` in a row, and again after as many, the connection goes to another of them, or by chance the same. A refusal
+with another reason (the disk is full) is the word of brokers that are in touch, and no cause to leave.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 STREAM = "PROBE"
 EVERY_S, AGAIN_S = 10.0, 2.0
 FAILURES = 2
+LEADERLESS = (10008, 10009)
+"""Error codes of a broker that knows of no leader."""
 LATELY_S = 3 * EVERY_S
 """A message older than this, by the broker's stamps, says nothing of its writer's clock now."""
 
@@ -53,6 +56,10 @@ class _Mark(msgspec.Struct):
 
 class _Ack(msgspec.Struct):
     error: dict[str, object] | None = None
+
+
+class _Refused(LogUnavailable):
+    """The brokers agree not to store it."""
 
 
 class Probe:
@@ -116,8 +123,8 @@ class Probe:
             self._unstored, self._failures = None, 0
         except LogUnavailable as error:
             self._unstored = f"the broker stores nothing: {error}"
-            self._failures += 1
-            if self._elsewhere is not None and self._failures % FAILURES == 0:
+            self._failures = 0 if isinstance(error, _Refused) else self._failures + 1
+            if self._elsewhere is not None and self._failures and self._failures % FAILURES == 0:
                 await self._elsewhere()
         self._written_at = self._steady()
         if was != (self._unstored, self._off):
@@ -129,7 +136,8 @@ class Probe:
         answer = await self._connection.request(subject(self._instance), msgspec.json.encode(mark))
         after = self._wall()
         if (refused := msgspec.json.decode(answer.data, type=_Ack).error) is not None:
-            raise LogUnavailable(f"{refused.get('description')} ({refused.get('err_code')})")
+            kind = LogUnavailable if refused.get("err_code") in LEADERLESS else _Refused
+            raise kind(f"{refused.get('description')} ({refused.get('err_code')})")
         stored = await self._connection.request(f"$JS.API.DIRECT.GET.{STREAM}.{subject(self._instance)}")
         found = None if is_status(stored) else _read(stored)
         if found is None or found[0].nonce != mark.nonce:

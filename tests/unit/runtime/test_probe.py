@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from shared.log.client.connection import Connection
-from shared.runtime.vitals.probe import Probe
+from shared.log.client.wire import Raw
+from shared.runtime.vitals.probe import FAILURES, Probe
 
 
 class Clock:
@@ -38,6 +39,38 @@ async def test_a_service_keeps_one_test_write_however_often_it_tests(connection:
         await one.write()
     answer = await connection.request("$JS.API.STREAM.INFO.PROBE")
     assert 1 == msgspec.json.decode(answer.data)["state"]["messages"]
+
+
+class Refusing(Connection):
+    """Answers every request alike, as a broker would."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self._says = answer
+
+    async def request(self, subject: str, *_: object, **__: object) -> Raw:  # type: ignore[override]
+        return Raw("", "", self._says)
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [(10008, 2), (10023, 0)],
+    ids=["no leader is known", "the disk of those that are in touch is full"],
+)
+async def test_a_broker_is_left_when_it_knows_of_no_leader_and_not_when_all_of_them_refuse(
+    code: int, left: int
+) -> None:
+    went = []
+
+    async def elsewhere() -> None:
+        went.append(one.unstored)
+
+    said = b'{"error":{"code":503,"err_code":%d,"description":"no"}}' % code
+    one = Probe(Refusing(said), "verifier-1", tolerance_s=5.0, elsewhere=elsewhere)
+    for _ in range(2 * FAILURES):
+        await one.write()
+        assert f"no ({code})" in (one.unstored or "")
+    assert left == len(went)
 
 
 @pytest.mark.parametrize(("off_s", "said"), [(3600.0, "ahead of"), (-3600.0, "behind")])
