@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.meta_orchestrator.allocation.wiring import wire_allocation
 from services.meta_orchestrator.arbitration.wiring import wire_arbitration
 from services.meta_orchestrator.following import Following
 from services.meta_orchestrator.routing.wiring import wire_routing
@@ -13,5 +14,6 @@ async def wire(service: Service) -> None:
     following = Following(service.log)
     wire_routing(service, following)
     wire_arbitration(service, following)
+    wire_allocation(service, following)
     service.background("following", following.run)
     service.on_stop(following.stop)

@@ -20,6 +20,9 @@ from services.governor.decider import Limits as GovernorLimits
 from services.governor.service import SHARING
 from services.governor.sharing import Living, Sharing
 from services.memory_compactor import decider as compactor
+from services.meta_orchestrator.allocation.decider import Allocator, Claims
+from services.meta_orchestrator.allocation.measuring import CLASSES as MEASURED
+from services.meta_orchestrator.allocation.measuring import Measures
 from services.meta_orchestrator.arbitration import decider as arbitration
 from services.meta_orchestrator.arbitration.conflicts import Conflict, evolve
 from services.meta_orchestrator.arbitration.wiring import DECIDES
@@ -163,6 +166,8 @@ class World:
         self.replicas = [*self._service("governor", Governor(limits=GOVERNOR), hands.none, 2)]
         self.sharing = self._service("governor", Sharing(limits=GOVERNOR), hands.none, 2, classes=SHARING)
         self.replicas += self.sharing
+        allocator = Allocator(total=GOVERNOR.global_per_minute, max_swarms=GOVERNOR.max_swarms)
+        self.replicas += self._service("meta_orchestrator", allocator, hands.none, 2, classes=())
         self.replicas += self._service("verifier", verifier, self.hands.verify, 2)
         self.replicas += self._service("policy_gate", gate, self.hands.judge, 2)
         self.replicas += self._service("actuator", actuator, self.hands.act, 2)
@@ -241,7 +246,7 @@ class World:
         *,
         classes: tuple[str, ...] | None = None,
     ) -> list[Replica]:
-        consumer = Consumer(frozenset(classes or SERVICES[name].consumes) - set(SHORT_LIVED))
+        consumer = Consumer(frozenset(SERVICES[name].consumes if classes is None else classes) - set(SHORT_LIVED))
         return [Replica(name, decider, consumer, perform) for _ in range(count)]
 
     # -- what happens -------------------------------------------------------------------------------------------------
@@ -496,7 +501,7 @@ class World:
             runner.running[key] = Running(stepping(runner.host, key, lambda: self.now, "persona_runner"), key, done)
 
     def tick(self) -> None:
-        """A governor's clock, at one of its replicas."""
+        """The clock of a governor or a meta-orchestrator, at one of its replicas."""
         self._serial += 1
         last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
         facts, swarm = self.random.choice(
@@ -504,14 +509,26 @@ class World:
                 (LastThoughts(useful_at=last, running_since=self.running_since or self.now), SWARM),
                 (ExpiredGrants(), self.random.choice((SWARM, OTHER))),
                 (Living(swarms=(SWARM, OTHER)), EVERYONE),
+                (self._claims(), EVERYONE),
             )
         )
-        deciders = Sharing if isinstance(facts, Living) else Governor
+        deciders = {Living: Sharing, Claims: Allocator}.get(type(facts), Governor)
         replica = self.random.choice([r for r in self.replicas if isinstance(r.decider, deciders)])
         message = Tick(id=f"tick-{self._serial}", now=self.now, swarm=swarm, facts=facts)
         boundary = replica.decider.boundary(message)
         if boundary is not None and boundary.reads not in replica.running:
             self._start(replica, message, lambda verdict: None)
+
+    def _claims(self) -> Claims:
+        """As one that has followed the log up to somewhere measures them."""
+        measures, end = Measures(), len(self.store.records)
+        if self.faults:
+            end = self.random.randrange(end + 1)
+        for recorded in self.store.records[:end]:
+            if class_of(recorded.event) in MEASURED:
+                measures.apply(recorded)
+        limits = max((swarm.limits_seq for swarm in measures.swarms.values()), default=0)
+        return Claims(claims=measures.claims(self.now, GOVERNOR.swarm_per_minute), limits_seq=limits)
 
     def people(self) -> None:
         """Somebody outside does something."""
