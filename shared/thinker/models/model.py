@@ -23,7 +23,7 @@ from shared.contracts.events import Usage
 from shared.metrics.table import MODEL_SECONDS
 from shared.thinker.models.endpoint import MAX_WAIT_S, Breaker, Endpoint, Said, Transient, Unfit, call, estimate_tokens
 from shared.thinker.models.prompt import Prompt, compose, interpret
-from shared.thinker.models.schema import Answer, decode, strict_schema
+from shared.thinker.models.schema import Answer, Json, decode, strict_schema
 from shared.thinker.port import Context, ThinkerFailed, ThinkerUnavailable, Thought
 
 TURNS = 2
@@ -56,7 +56,7 @@ class ModelThinker:
 
     def worst_case(self, context: Context) -> Usage:
         prompt = compose(context)
-        asked = estimate_tokens(prompt.system + prompt.user) + estimate_tokens(str(strict_schema(context.phase)))
+        asked = estimate_tokens(prompt.system + prompt.user) + estimate_tokens(str(_schema(context)))
         out = max(endpoint.max_output_tokens for endpoint, _ in self._endpoints)
         tokens_in, tokens_out = TURNS * asked + (TURNS - 1) * (out * 2 + _REPAIR_TOKENS), TURNS * out
         cost = max(endpoint.cost(tokens_in, tokens_out) for endpoint, _ in self._endpoints)
@@ -101,7 +101,7 @@ class ModelThinker:
         raise ThinkerUnavailable("; ".join(troubles)[:900], retry_after_s=min(rests, default=5.0), usage=spent)
 
     async def _ask(self, endpoint: Endpoint, messages: list[dict[str, str]], context: Context) -> Said:
-        schema = strict_schema(context.phase)
+        schema = _schema(context)
         async for attempt in stamina.retry_context(
             on=_wait, attempts=ATTEMPTS, timeout=None, wait_initial=self._retry_wait_s, wait_jitter=self._retry_wait_s
         ):
@@ -132,12 +132,16 @@ def _wait(error: Exception) -> bool | float:
     return error.retry_after_s if error.retry_after_s <= MAX_WAIT_S else False
 
 
+def _schema(context: Context) -> dict[str, Json]:
+    return strict_schema(context.phase, asked=context.goal is not None)
+
+
 def _decoded(prompt: Prompt, content: str) -> Answer | str:
     """The answer, or what is wrong with it."""
     if not content.strip():
         return "the answer is empty"
     try:
-        return decode(prompt.context.phase, content)
+        return decode(prompt.context.phase, content, asked=prompt.context.goal is not None)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return str(error)[:300]
 

@@ -42,6 +42,16 @@ class Intended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: list[int]
 
 
+class Replied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An answer to what was asked, or `declined`, and `text` says why. `choice`: one of the options, else empty."""
+
+    text: str
+    declined: bool
+    choice: str
+    confidence: float
+    evidence: list[int]
+
+
 class Observed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The answer in observe."""
 
@@ -69,15 +79,35 @@ class Compressed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proposals: list[Intended]
 
 
+class ReflectedAsked(Reflected, frozen=True, forbid_unknown_fields=True):
+    """As without a question; `answer` is null while it cannot be answered yet."""
+
+    answer: Replied | None
+
+
+class TestedAsked(Tested, frozen=True, forbid_unknown_fields=True):
+    answer: Replied | None
+
+
+class CompressedAsked(Compressed, frozen=True, forbid_unknown_fields=True):
+    answer: Replied | None
+
+
 Answer = Observed | Reflected | Tested | Compressed
 ANSWERS: dict[Phase, type[Answer]] = {"observe": Observed, "reflect": Reflected, "test": Tested, "compress": Compressed}
+WHEN_ASKED: dict[Phase, type[Answer]] = {
+    **ANSWERS,
+    "reflect": ReflectedAsked,
+    "test": TestedAsked,
+    "compress": CompressedAsked,
+}
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 
-def strict_schema(phase: Phase) -> dict[str, Json]:
-    """The answer's JSON Schema in the strict dialect."""
-    schema = msgspec.json.schema(ANSWERS[phase])
+def strict_schema(phase: Phase, *, asked: bool = False) -> dict[str, Json]:
+    """The answer's JSON Schema in the strict dialect. `asked`: there is a question to answer as well."""
+    schema = msgspec.json.schema((WHEN_ASKED if asked else ANSWERS)[phase])
     definitions = schema.pop("$defs", {})
     root = definitions.pop(schema["$ref"].rpartition("/")[2])
     whole = {**root, "$defs": definitions} if definitions else root
@@ -99,9 +129,10 @@ def _strict(node: Json) -> Json:
     return told
 
 
-def decode(phase: Phase, content: str) -> Answer:
+def decode(phase: Phase, content: str, *, asked: bool = False) -> Answer:
     """Raises `msgspec.MsgspecError` when the content is no such answer, `ValueError` when its text is blank."""
-    answer = msgspec.json.decode(content.encode("utf-8", "replace"), type=ANSWERS[phase])
+    kind = (WHEN_ASKED if asked else ANSWERS)[phase]
+    answer = msgspec.json.decode(content.encode("utf-8", "replace"), type=kind)
     if not answer.text.strip():
         raise ValueError("`text` is blank")
     return answer
