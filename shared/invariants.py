@@ -30,6 +30,8 @@ from shared.contracts.events import (
     ConflictSettled,
     Credits,
     HypothesisRaised,
+    IntentAnswered,
+    IntentAssigned,
     LotGranted,
     ObservationRecorded,
     PersonaDraining,
@@ -169,6 +171,7 @@ class Invariants:
         self._lots: dict[str, dict[tuple[str, str], int]] = {}
         self._shares = _Shares()
         self._checks: set[str] = set()
+        self._routes: dict[tuple[str, str, str, int], bool] = {}
         self._last_seq = 0
         self._placements = Placements()
         self._unsealed: tuple[str, str] | None = None
@@ -229,6 +232,13 @@ class Invariants:
             case SignersChanged(root=root):
                 self._roots = self._roots or (root,)
                 self._signers.apply(recorded, self._roots)
+            case IntentAssigned():
+                self._routes.setdefault((event.swarm, event.persona, event.intent_id, event.route), False)
+            case IntentAnswered():
+                route = (event.swarm, event.persona, event.intent_id, event.route)
+                if self._routes.get(route, True):
+                    self._broken(recorded, "it answers what it was not asked, or has answered already")
+                self._routes[route] = True
             case HypothesisRaised() | ObservationRecorded():
                 pass
             case _:

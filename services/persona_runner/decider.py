@@ -7,10 +7,10 @@ comes back as `Performed` and becomes one commit: the thought and what follows f
 two runners cannot fork a history. Every call is paid from a grant the thought cites (`spending.py`), and made only if its worst case
 fits what is left; the shell answers `Unaffordable` otherwise, and more is asked for.
 
-What the persona was asked (`goals.py`) is worked on in cycles of their own, whose thoughts name the assignment and are charged to it. It
-ends by one `intent.answered` (`answers.py`) in the batch of the thought that gave the answer: guarded like every step, so there is one
-whoever else answers. Where the assignment's budget does not allow one more thought, or many came to nothing, the runner itself says
-what is known so far, or no.
+What the persona was asked (`goals.py`) is worked on in cycles of their own, whose thoughts name the assignment and are charged to it.
+It ends by one `intent.answered` (`answers.py`) in the batch of the thought that gave the answer, guarded like every step by the
+thoughts, and before it: whoever knows of the last thought knows what it answered, so there is one answer whoever else thinks. Where
+the assignment's budget does not allow one more thought, or many came to nothing, the runner itself says what is known so far, or no.
 
 Invariants: no step before the loop interval after the last; no spending beyond a grant; nothing after the final thought;
 errors and repetition are never progress; no answer to what is not asked, or no longer is; a hypothesis becomes at most one proposal,
@@ -245,11 +245,10 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
         acting_until = now + timedelta(seconds=facts.limits.proposal_ttl_s)
         follows = follow_ups(state, context, spoken, thought_id(state), proposal_deadline=acting_until)
     ok, own = status == "ok", context.goal is None
-    if ok:
-        follows += _answers(state, context, spoken, _bounded(usage), final=think.final)
+    answers = _answers(state, context, spoken, _bounded(usage), final=think.final) if ok else ()
     digest = digest_of(text)
     said = saying(context.phase, digest)
-    progress = ok and not (own and said in state.said) and _useful(state, context, follows)
+    progress = ok and not (own and said in state.said) and _useful(state, context, (*answers, *follows))
     perceives = own and moves_on(status, state.errors) and context.phase in ("observe", "reflect")
     thought = ThoughtGenerated(
         swarm=state.swarm,
@@ -261,7 +260,7 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
         status=status,
         thinker=thinker[:120],
         context_ids=contexts.context_ids(context),
-        evidence=_evidence(context, follows),
+        evidence=_evidence(context, (*answers, *follows)),
         observed_seq=max(state.observed_seq, context.percept.last_seq if perceives else 0),
         usage=_bounded(usage),
         novelty=round(novelty(text[:NOTE_CHARS], (n.text for n in state.recent)), 4) if ok else 0.0,
@@ -286,7 +285,7 @@ def _conclude(state: State, think: Think, result: Thoughtful | Thoughtless, now:
                 limits=facts.limits,
             ),
         )
-    events: tuple[AnyEvent, ...] = (thought, *follows)
+    events: tuple[AnyEvent, ...] = (*answers, thought, *follows)  # whoever knows of the thought knows what it answered
     guards: tuple[str, ...] = (boundaries.thoughts(state.swarm, state.persona),)
     closing = close(state, thought, worst, now, facts.loop_interval_ms, facts.limits)
     if closing is not None:

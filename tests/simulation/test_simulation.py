@@ -88,6 +88,7 @@ def test_the_mesh_lives_in_the_simulation() -> None:
         "persona.reaped",
         "budget.settled",
         "check.result",
+        "intent.answered",
     }
     assert wanted <= classes
 

@@ -1,14 +1,15 @@
-"""A thinker for the simulation: it finds something in what it sees, checks it, and proposes; its price is random but honest."""
+"""A thinker for the simulation: it finds something in what it sees, checks it, proposes, and answers what it is asked; its price is
+random but honest."""
 
 from __future__ import annotations
 
 import random
 
-from services.persona_runner.mind.steps import Think, Thoughtful, Thoughtless, Unaffordable
+from services.persona_runner.mind.steps import OverBudget, Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.action import Action
 from shared.contracts.events import LogResolve, Usage
 from shared.decider import Effect, Result
-from shared.thinker.port import CheckDraft, HypothesisDraft, ProposalDraft, Thought
+from shared.thinker.port import AnswerDraft, CheckDraft, HypothesisDraft, ProposalDraft, Thought
 
 WORST = Usage(tokens_in=400, tokens_out=400, compute_ms=200)
 
@@ -16,7 +17,11 @@ WORST = Usage(tokens_in=400, tokens_out=400, compute_ms=200)
 def think(effect: Effect, dice: random.Random) -> Result:
     """One step of thinking."""
     assert isinstance(effect, Think)
-    context = effect.context
+    context, goal = effect.context, effect.context.goal
+    if effect.allowance is not None and not (
+        WORST.tokens <= effect.allowance.tokens and WORST.compute_ms <= effect.allowance.compute_ms
+    ):
+        return OverBudget(worst=WORST)
     if effect.grant_id is None or effect.limit.tokens < WORST.tokens or effect.limit.compute_ms < WORST.compute_ms:
         return Unaffordable(worst=WORST)
     if dice.random() < 0.05:
@@ -44,6 +49,12 @@ def think(effect: Effect, dice: random.Random) -> Result:
         )
         for h in context.hypotheses
     )
+    answer = None
+    if goal is not None:  # it is thought about for a while, and now and then it is not known
+        hypotheses = (HypothesisDraft(topic=goal.text, claim=goal.text, confidence=0.5, evidence=(goal.ref,)),)
+        if dice.random() < 0.5:
+            evidence = tuple(ref for ref, _ in samples[-1:])
+            answer = AnswerDraft(text=f"{dice.random()}", declined=dice.random() < 0.2, evidence=evidence)
     text = f"{context.phase} {context.step} {dice.random()}"
-    thought = Thought(text=text, hypotheses=hypotheses, checks=checks, proposals=proposals, usage=usage)
+    thought = Thought(text=text, hypotheses=hypotheses, checks=checks, proposals=proposals, answer=answer, usage=usage)
     return Thoughtful(thought=thought, worst=WORST)

@@ -46,6 +46,8 @@ from shared.contracts.events import (
     ConflictRuled,
     Credits,
     EvidenceRef,
+    IntentAssigned,
+    IntentReleased,
     LimitsChanged,
     LotRequested,
     LotShare,
@@ -206,6 +208,8 @@ class World:
                 self.advance(self.replicas[0])
         for _ in range(self.random.randrange(5)):
             self.propose()
+        for _ in range(self.random.randrange(3)):
+            self.assign("root")
 
     def propose(self, *, shared: bool | None = None) -> None:
         """A proposal of the root persona, as a runner would have committed it; what others may want too, or perhaps."""
@@ -536,13 +540,15 @@ class World:
         living = [r.event.persona for r in self.store.records if isinstance(r.event, PersonaSpawned)] or ["root"]
         asked = [r for r in self.store.records if isinstance(r.event, ApprovalRequested)]
         dice = self.random.random()
-        if dice < 0.40:
+        if dice < 0.12:
+            self.assign(self.random.choice(living))
+        elif dice < 0.44:
             self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text=f"line {self._serial} failed"))
         elif dice < 0.44:
             swarm, version = self.random.choice((SWARM, OTHER)), 1 + self._serial
             most = Most(tokens=self.random.choice((None, 0, 300, 20_000)), actions=self.random.choice((None, 1)))
             self.client(LimitsChanged(swarm=swarm, persona=EVERYONE, version=version, ceiling=most, principal="op"))
-        elif dice < 0.50:
+        elif dice < 0.53:
             name = self.random.choice((f"p{self._serial}", "p1", "p2"))
             parent = self.random.choice(living)
             self.client(SpawnRequested(swarm=SWARM, persona=name, name=name, role="r", charter="c", parent_id=parent))
@@ -574,6 +580,30 @@ class World:
         event = ConflictRuled(target_id=state.target_id, generation=state.generation, winner=winner, principal="ann")
         self._serial += 1
         self._commit((_message(event, f"client-{self._serial}", self.now),), (Expect(boundary, seen[-1].seq),))
+
+    def assign(self, persona: str) -> None:
+        """Somebody is asked something, again, or no longer, as whoever routes intents would say it."""
+        asked = self.store.read((f"intent.assigned.{SWARM}.{persona}.*",))
+        whose = {"swarm": SWARM, "persona": persona, "home": SWARM}
+        last = asked[-1].event if asked else None
+        if isinstance(last, IntentAssigned) and self.random.random() < 0.3:
+            if self.random.random() < 0.5:
+                self.client(IntentReleased(**whose, intent_id=last.intent_id, route=last.route, reason="cancelled"))
+                return
+            intent_id, route = last.intent_id, last.route + self.random.randrange(2)
+        else:
+            intent_id, route = f"i-{self._serial}", 1
+        self.client(
+            IntentAssigned(
+                **whose,
+                intent_id=intent_id,
+                route=route,
+                goal="why",
+                until=self.now + timedelta(seconds=self.random.choice((5, 60, 600))),
+                budget=Credits(tokens=self.random.choice((0, 2000, 9000)), compute_ms=9000),
+                principal="ann",
+            )
+        )
 
     def client(self, event: AnyEvent, charter: str | None = None) -> None:
         """An edge of the mesh commits an event."""

@@ -94,7 +94,7 @@ def test_an_assignment_wakes_a_persona_at_rest_and_one_that_hibernates() -> None
 def test_the_answer_is_in_the_batch_of_the_thought_that_gave_it_and_says_what_was_spent() -> None:
     world, runner = asked()
     thought = runner.think(answering())
-    record = world.store.records[-1]
+    record, said = world.store.records[-2:]
     assignment = next(r for r in world.store.records if r.subject.startswith("intent.assigned"))
     assert record.event == IntentAnswered(
         swarm="alpha",
@@ -109,10 +109,9 @@ def test_the_answer_is_in_the_batch_of_the_thought_that_gave_it_and_says_what_wa
         tainted=True,
         slot="r1",
     )
-    said = world.store.records[-2]
     assert (said.event, record.envelope.causation) == (msgspec.structs.replace(thought, slot="r1"), said.id)
     assert (thought.assignment, thought.progress, thought.context_ids[0]) == (assignment.id, True, assignment.id)
-    assert world.store.records[-2].envelope.causation == assignment.id
+    assert said.envelope.causation == assignment.id
     assert record.envelope.correlation == assignment.envelope.correlation
     assert runner.state.assigned == ()
     look(world, runner, answering(text="again"))
@@ -387,6 +386,21 @@ def test_an_answer_to_nothing_is_left_out() -> None:
     world.observe()
     look(world, runner, answering(), 6)
     assert world.answers() == []
+
+
+@pytest.mark.parametrize("known", range(1, 4))
+def test_who_knows_only_part_of_the_batch_with_an_answer_gives_no_second_one(known: int) -> None:
+    """A tail brings a batch event by event; a step may begin in between."""
+    world, one = asked()
+    two = Runner(world)
+    before = len(world.store.records)
+    one.think(answering(text="one"))
+    world.pass_time(5)
+    two.catch_up(before + known)
+    two.begin()
+    if two.pending is not None:
+        two.commit(two.finish(answering(text="two")))
+    assert [a.answer for a in world.answers()] == ["one"]
 
 
 # -- two runners, restarts -------------------------------------------------------------------------------------------
