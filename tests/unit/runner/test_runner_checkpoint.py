@@ -82,7 +82,7 @@ def happen(site: Site, rng: random.Random, events: int) -> None:
     for _ in range(events):
         site.now += timedelta(milliseconds=rng.randint(1, 2500))
         name = rng.choice(NAMES)
-        match rng.randrange(12):
+        match rng.randrange(14):
             case 0 | 1:
                 if not site.store.read([f"persona.spawned.{SWARM}.{name}"]):
                     site.spawn(name)
@@ -100,6 +100,10 @@ def happen(site: Site, rng: random.Random, events: int) -> None:
                 site.put(PersonaReaped(swarm=SWARM, persona=name, reason="test"))
             case 9 if rng.random() < 0.2:
                 site.put(PersonaDraining(swarm=SWARM, persona=name, reason="test", deadline=site.now))
+            case 10:
+                site.assign(name, f"i-{rng.randrange(3)}", rng.randrange(1, 4))
+            case 11 if rng.random() < 0.3:
+                site.release(name, f"i-{rng.randrange(3)}", rng.randrange(1, 4))
             case _:
                 ponder(site)
         if rng.random() < 0.6:

@@ -19,6 +19,8 @@ from shared.contracts.events import (
     CognitionStarted,
     CognitionStopped,
     Credits,
+    IntentAssigned,
+    IntentReleased,
     ObservationRecorded,
     PersonaReaped,
     PersonaSpawned,
@@ -70,6 +72,28 @@ class Site:
                 window=1,
                 credits=Credits(tokens=10_000, compute_ms=10_000),
                 expires_at=self.now + timedelta(hours=2),
+            )
+        )
+
+    def assign(self, persona: str, intent_id: str = "i-1", route: int = 1, until_s: float = 3600) -> int:
+        return self.put(
+            IntentAssigned(
+                swarm=SWARM,
+                persona=persona,
+                intent_id=intent_id,
+                home=SWARM,
+                goal="Is anything unusual?",
+                until=self.now + timedelta(seconds=until_s),
+                budget=Credits(tokens=10_000, compute_ms=10_000),
+                route=route,
+                principal="ann",
+            )
+        )
+
+    def release(self, persona: str, intent_id: str = "i-1", route: int = 1) -> int:
+        return self.put(
+            IntentReleased(
+                swarm=SWARM, persona=persona, intent_id=intent_id, home=SWARM, route=route, reason="cancelled"
             )
         )
 
@@ -320,3 +344,53 @@ def test_an_idle_persona_takes_less_than_twenty_kilobytes() -> None:
     print(f"bytes per idle persona: {each:.0f}")
     assert each < 20_000
     assert len(host) == count
+
+
+def test_who_is_asked_is_due_at_once_and_sees_all_that_stands_out_and_comes_from_where() -> None:
+    site = Site()
+    key = (SWARM, "a")
+    site.spawn("a")
+    site.start()
+    site.put(ObservationRecorded(swarm=SWARM, persona="all", text="disk full", source="kernel"))
+    site.grant("a")
+    site.feed()
+    for _ in range(6):
+        site.now += timedelta(seconds=400)
+        for due in site.due():
+            site.grant("a")
+            site.feed()
+            site.think(due)
+    assert site.host.percepts(key).sources == () and site.host.percepts(key).lately == ()
+    site.now += timedelta(seconds=2)
+    assert site.due() == []
+    site.assign("a")
+    site.grant("a")
+    site.feed()
+    assert site.due() == [key]
+    facts = site.host.percepts(key)
+    assert [(s.name, s.lines) for s in facts.sources] == [("kernel", 1)]
+    assert [text for _, text in facts.lately] == ["disk full"] and facts.percept.samples == ()
+
+
+def test_what_was_asked_is_over_with_its_time_and_nobody_is_looked_at_for_it() -> None:
+    site = Site()
+    key = (SWARM, "a")
+    site.spawn("a")
+    site.start()
+    site.grant("a")
+    site.feed()
+    for _ in range(8):
+        site.now += timedelta(seconds=400)
+        for due in site.due():
+            site.grant("a")
+            site.feed()
+            site.think(due)
+    site.assign("a", until_s=5)
+    site.feed()
+    site.now += timedelta(seconds=6)
+    assert site.due() == [key]
+    site.host.settle(key, site.now)
+    state = site.host.state(key)
+    assert state is not None and state.assigned == ()
+    said = len(site.store.records)
+    assert site.due() == [] and said == len(site.store.records)
