@@ -33,6 +33,7 @@ MAX_CHILDREN = 16
 """Of one intent."""
 MAX_FAMILY = 128
 """Intents that are open below one, which are cancelled with it in one batch."""
+KEPT_STEPS = 128
 MOST = 2**53
 Whose = tuple[str, str]
 """Swarm and persona."""
@@ -48,13 +49,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
-    """One intent so far. `past` is who ever had it, by which route; `reasons` why routes ended; `late` whose dissent is kept."""
+    """One intent so far. `steps` are the ids of its last routes and delays; `past` is who ever had it, by which route; `reasons` why
+    routes ended; `late` whose dissent is kept."""
 
     submitted: IntentSubmitted | None = None
     submitted_id: str = ""
     submitted_at: Instant | None = None
     seq: int = 0
     rounds: int = 0
+    steps: tuple[str, ...] = ()
     open: tuple[Route, ...] = ()
     past: tuple[tuple[Whose, int], ...] = ()
     answers: tuple[IntentAccepted, ...] = ()
@@ -111,7 +114,10 @@ def evolve(life: Life, recorded: Recorded) -> Life:
     if isinstance(event, IntentSubmitted) and life.submitted is None:
         life = msgspec.structs.replace(life, submitted_id=recorded.id, submitted_at=recorded.envelope.time)
     after = applied(life, event) if isinstance(event, Said) else life
-    return msgspec.structs.replace(after, seq=recorded.seq)
+    steps = (
+        (*after.steps, recorded.id)[-KEPT_STEPS:] if isinstance(event, IntentRouted | IntentDelayed) else after.steps
+    )
+    return msgspec.structs.replace(after, seq=recorded.seq, steps=steps)
 
 
 def fold(records: Iterable[Recorded], life: Life = Life()) -> Life:  # noqa: B008 - frozen

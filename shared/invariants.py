@@ -52,6 +52,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE
 from shared.crypto import verify_verdict
+from shared.intent_invariants import IntentInvariants
 from shared.placement import Placements
 from shared.signers import Signers
 
@@ -174,6 +175,7 @@ class Invariants:
         self._routes: dict[tuple[str, str, str, int], bool] = {}
         self._last_seq = 0
         self._placements = Placements()
+        self._intents = IntentInvariants(self._broken)
         self._unsealed: tuple[str, str] | None = None
         self._holds: dict[str, str] = {}
         """Who has each target that is held."""
@@ -200,6 +202,7 @@ class Invariants:
         ):
             self._broken(recorded, f"{self._unsealed} was reaped and its thoughts were not sealed with it")
         self._unsealed = None
+        self._intents.absorb(recorded)
         owed, self._owes = self._owes, None
         if owed is not None and owed != _hold_of(event):
             self._broken(recorded, f"{owed} should have been said in one batch with what stands before it")
@@ -298,6 +301,10 @@ class Invariants:
     def unfinished(self) -> list[str]:
         """Proposals that have not reached their one terminal state."""
         return [name for name, life in self.lives.items() if life.outcomes == 0 and "rejected" not in life.stages]
+
+    def open_intents(self) -> list[str]:
+        """Intents that are neither closed nor cancelled yet."""
+        return self._intents.open()
 
     def _broken(self, recorded: Recorded, what: str) -> None:
         self.violations.append(f"{recorded.seq} {recorded.subject}: {what}")

@@ -18,7 +18,7 @@ from services.gateway.projections.measures import tell
 from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
-from shared.metrics.table import LIVES, POSITION
+from shared.metrics.table import INTENTS_OPEN, LIVES, POSITION
 from shared.policy.sides import LOCAL
 from shared.quotas import QUOTAS
 from shared.runtime.keeping.snapshots import EVERY_S, CheckpointFile, checkpoint_path
@@ -78,6 +78,7 @@ def _measure(gateway: Gateway) -> None:
     """Have the metrics that are folded from the log told by this gateway."""
     tell(gateway.projection.measures, lambda: gateway.ready)
     POSITION.follow(lambda: gateway.feed.position)
+    INTENTS_OPEN.follow(lambda: gateway.projection.intents.open)
     for stage in LIVES.labels["stage"]:
         LIVES.follow(partial(gateway.projection.personas.count, stage), stage)
 

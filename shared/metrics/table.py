@@ -173,6 +173,15 @@ SNAPSHOTS = Tally(
 )
 SNAPSHOT_SOURCE = Tally("swarm_snapshot_source_bytes_total", "text that snapshots were made from", by=GATEWAY)
 SNAPSHOT_STORED = Tally("swarm_snapshot_stored_bytes_total", "bytes of snapshots in cold storage", by=GATEWAY)
+INTENTS_OPEN = Level("swarm_intents_open", "intents that are neither closed nor cancelled", by=GATEWAY)
+INTENTS = Tally("swarm_intents_total", "intents submitted", by=GATEWAY)
+INTENTS_ENDED = Tally(
+    "swarm_intents_ended_total", "intents by their end", {"outcome": ("answered", "failed", "cancelled")}, by=GATEWAY
+)
+ROUTING_SECONDS = Spread(
+    "swarm_intent_routing_seconds", "from an intent's submission to its first route", bounds=SLOW, by=GATEWAY
+)
+INTENT_SECONDS = Spread("swarm_intent_seconds", "from an intent's submission to its close", bounds=PATIENT, by=GATEWAY)
 OBSERVATIONS = Tally("swarm_observations_total", "observations recorded", by=GATEWAY)
 POSITION = Level("swarm_log_position", "the last sequence of the log the gateway has folded", by=GATEWAY)
 

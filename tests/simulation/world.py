@@ -26,6 +26,7 @@ from services.meta_orchestrator.allocation.measuring import Measures
 from services.meta_orchestrator.arbitration import decider as arbitration
 from services.meta_orchestrator.arbitration.conflicts import Conflict, evolve
 from services.meta_orchestrator.arbitration.wiring import DECIDES
+from services.meta_orchestrator.routing import decider as routing
 from services.persona_runner.hosting.host import Host
 from services.persona_runner.hosting.stepping import stepping
 from services.policy_gate import decider as gate
@@ -69,6 +70,7 @@ from shared.log.memory import Store
 from shared.log.port import DuplicateEvent, Expect, StaleBoundary
 from shared.runtime.handling import Again, Answer, Commit, Dead, Ends, Fold, Operation, Perform, Read, Verdict, handle
 from tests.simulation import hands
+from tests.simulation.orchestrating import Intents
 from tests.simulation.thinker import think
 
 Steps = Generator[Operation, Answer, Verdict]
@@ -180,6 +182,11 @@ class World:
         self.replicas += [
             Replica("meta_orchestrator", arbitration, arbitrating, self.hands.arbitrator()) for _ in range(2)
         ]
+        self.asks = 0.05
+        """How often it is intents that something happens to."""
+        self.intents = Intents(self.store, self.random)
+        self.routing = self._service("meta_orchestrator", routing, self._choose, 2)
+        self.replicas += self.routing
         self.runners = [Runner("runner-1"), Runner("runner-2")]
         self.client(CognitionStarted(swarm=EVERYONE, persona=EVERYONE, loop_interval_ms=500))
         policy = PersonaPolicy(max_spawn_depth=2, max_branching_factor=2, idle_ttl_secs=600)
@@ -259,6 +266,9 @@ class World:
         """Random steps, faults included."""
         self.faults = True
         for _ in range(steps):
+            if self.random.random() < self.asks:
+                self.ask()
+                continue
             runners = [runner for runner in self.runners if not runner.stalls(self.now)]
             busy = [owner for owner in (*self.replicas, *runners) if owner.running]
             dice = self.random.random()
@@ -276,6 +286,7 @@ class World:
                 self.now += timedelta(seconds=self.random.choice((0.3, 0.6, 1.0, 2.0, 6.0, 25.0)))
             elif dice < 0.91:
                 self.tick()
+                self.look()
             elif dice < 0.96:
                 self.people()
             else:
@@ -366,10 +377,11 @@ class World:
         for _ in range(400):
             before = len(self.store.records)
             self._work()
-            if len(self.store.records) == before and not self.open_proposals() and not self.draining():
+            idle = len(self.store.records) == before and not self.open_proposals() and not self.draining()
+            if idle and not self.open_intents():
                 return
-            self.now += timedelta(seconds=7)
-        raise AssertionError(f"never came to rest: {self.open_proposals()} {self.draining()}")
+            self.now += timedelta(seconds=30 if idle else 7)
+        raise AssertionError(f"never came to rest: {self.open_proposals()} {self.draining()} {self.open_intents()}")
 
     def live(self, seconds: float, *, every_s: float = 20.0) -> None:
         """Time passes without faults, and whoever has something to do does it."""
@@ -395,6 +407,8 @@ class World:
             while runner.running:
                 self.advance(runner)
         self.tick()
+        while self.look():
+            pass
         while any(r.running for r in self.replicas):
             for replica in self.replicas:
                 if replica.running:
@@ -504,6 +518,20 @@ class World:
 
             runner.running[key] = Running(stepping(runner.host, key, lambda: self.now, "persona_runner"), key, done)
 
+    def _choose(self, effect: Effect) -> Result:
+        return self.intents.perform(effect, self.now, faulty=self.faults)
+
+    def look(self) -> bool:
+        """What a meta-orchestrator found becomes a tick; whether there was anything."""
+        tick = self.intents.tick(self.now, faulty=self.faults)
+        if tick is None:
+            return False
+        replica = self.random.choice(self.routing)
+        boundary = replica.decider.boundary(tick)
+        if boundary is not None and boundary.reads not in replica.running:
+            self._start(replica, tick, lambda verdict: None)
+        return True
+
     def tick(self) -> None:
         """The clock of a governor or a meta-orchestrator, at one of its replicas."""
         self._serial += 1
@@ -533,6 +561,22 @@ class World:
                 measures.apply(recorded)
         limits = max((swarm.limits_seq for swarm in measures.swarms.values()), default=0)
         return Claims(claims=measures.claims(self.now, GOVERNOR.swarm_per_minute), limits_seq=limits)
+
+    def ask(self) -> None:
+        """Somebody has work for the swarm, or wants it no more; or a persona that has some answers."""
+        if self.random.random() < 0.12:
+            if (found := self.intents.cancellation()) is not None:
+                self._guarded(found[0], tuple(Expect(*one) for one in found[1]))
+        elif (events := self.intents.said(self.now)) is not None:
+            self._guarded(events)
+
+    def _guarded(self, events: tuple[AnyEvent, ...], expect: tuple[Expect, ...] = ()) -> None:
+        """An edge of the mesh commits several events, or none of them."""
+        messages = []
+        for event in events:
+            self._serial += 1
+            messages.append(_message(event, f"client-{self._serial}", self.now))
+        self._commit(tuple(messages), expect)
 
     def people(self) -> None:
         """Somebody outside does something."""
@@ -632,6 +676,9 @@ class World:
         for replica in self.replicas:
             violations += [f"{replica.name} buried {seq}: {reason}" for seq, reason in replica.consumer.dead]
         return violations
+
+    def open_intents(self) -> list[str]:
+        return self._judged().open_intents()
 
     def open_proposals(self) -> list[str]:
         return self._judged().unfinished()

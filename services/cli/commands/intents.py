@@ -30,7 +30,9 @@ def submit(
     swarm: Swarm = SWARM,
     tag: Annotated[tuple[str, ...], Parameter(negative="", help="A capability wanted; may be repeated.")] = (),
     priority: Annotated[int, Parameter(validator=Number(gte=0, lte=9), help="0 to 9, higher first.")] = 5,
-    within: Annotated[str, Parameter(help="Due after so long, such as 10m.")] = "1h",
+    within: Annotated[
+        str | None, Parameter(help="Due after so long, such as 10m; default: 1h, or when its parent is.")
+    ] = None,
     tokens: Annotated[int, Parameter(validator=Number(gte=0), help="Of models, for all who work on it.")] = 20_000,
     compute: Annotated[int, Parameter(validator=Number(gte=0), help="Milliseconds of compute, for all.")] = 60_000,
     to_swarm: Annotated[str | None, Parameter(help="Only personas of this swarm; default: of any.")] = None,
@@ -50,7 +52,7 @@ def submit(
         "swarm_id": None if parent is not None and swarm == SWARM else swarm,
         "tags": list(tag),
         "priority": priority,
-        "deadline_secs": max(1, round(span(within))),
+        "deadline_secs": None if within is None else max(1, round(span(within))),
         "budget": {"tokens": tokens, "compute_ms": compute},
         "wanted_swarm": to_swarm,
         "wanted_persona": to,

@@ -7,6 +7,7 @@ the whole family, each part guarded by its own boundary: no moment, and no crash
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -29,6 +30,8 @@ from shared.log.port import DuplicateEvent, Expect, StaleBoundary
 ATTEMPTS = 20
 HELD_RETRY_S, OPEN_RETRY_S = 10, 30
 SHOWN = 500
+DUE_S = 3600
+"""Where nobody says when."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,13 +102,14 @@ async def _same(bus: Bus, key: Key, event: IntentSubmitted) -> None:
 async def _event(bus: Bus, command: Command, event_id: str, request: SubmitIntent) -> IntentSubmitted:
     home = None if request.swarm_id is None else token("swarm_id", request.swarm_id)
     parent_id = None if request.parent_id is None else as_token(request.parent_id)
-    if parent_id is not None:
-        home = (await _kept(bus, parent_id, home)).key[0]
-    home = home or DEFAULT_SWARM
+    parent = None if parent_id is None else await _kept(bus, parent_id, home)
+    home = parent.key[0] if parent is not None else home or DEFAULT_SWARM
     intent_id = caused_token(event_id, "i")
     deadline = request.deadline
-    if deadline is None:
-        deadline = bus.clock() + timedelta(seconds=request.deadline_secs or 3600)
+    if deadline is None and request.deadline_secs is None and parent is not None and parent.life.submitted is not None:
+        deadline = parent.life.submitted.deadline
+    elif deadline is None:
+        deadline = bus.clock() + timedelta(seconds=request.deadline_secs or DUE_S)
         if command.key is not None and (before := (await stored(bus, (home, intent_id))).life.submitted) is not None:
             deadline = before.deadline  # the same request, a little later
     try:
@@ -205,21 +209,11 @@ async def cancel(
             how = "cancelled" if kept.life.cancelled else "closed"
             raise Problem(409, f"intent {as_given(kept.key[1])!r} is {how} already", reason="intent_ended")
         below = await _below(bus, kept)
-        messages = [
-            bus.message(
-                command,
-                event_id if member is kept else command.event_id("intent.cancelled", index),
-                IntentCancelled(
-                    swarm=member.key[0],
-                    persona=EVERYONE,
-                    intent_id=member.key[1],
-                    principal=command.principal,
-                    reason=reason if member is kept else f"with {kept.key[1]}, of which it was made: {reason}"[:1000],
-                ),
-            )
-            for index, member in enumerate((kept, *below))
-        ]
-        expect = [Expect(boundary_of(*member.key), member.seq) for member in (kept, *below)]
+        family = (kept, *below)
+        events = family_cancelled(kept.key[0], [member.key[1] for member in family], command.principal, reason)
+        ids = [event_id, *(command.event_id("intent.cancelled", index) for index in range(1, len(events)))]
+        messages = [bus.message(command, one, event) for one, event in zip(ids, events, strict=True)]
+        expect = [Expect(boundary_of(*member.key), member.seq) for member in family]
         try:
             seqs = await bus.log.commit(messages, expect)
         except (StaleBoundary, DuplicateEvent):
@@ -228,6 +222,21 @@ async def cancel(
         await bus.feed.reached(seqs[-1], bus.timeout_s)
         return _view(await stored(bus, kept.key), bus.clock())
     raise Problem(409, "it changes all the time; ask again", reason="contended")
+
+
+def family_cancelled(home: str, family: Sequence[str], principal: str, reason: str) -> tuple[IntentCancelled, ...]:
+    """The ends of an intent, which is the first, and of all below it."""
+    with_it = f"with {family[0]}, of which it was made: {reason}"[:1000]
+    return tuple(
+        IntentCancelled(
+            swarm=home,
+            persona=EVERYONE,
+            intent_id=name,
+            principal=principal,
+            reason=reason if name == family[0] else with_it,
+        )
+        for name in family
+    )
 
 
 async def _below(bus: Bus, kept: Kept) -> list[Kept]:

@@ -22,12 +22,14 @@ Key = tuple[str, str]
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """One intent. `seq` is that of its submission, `end` the last on its boundary; `why` is of the newest route."""
+    """One intent. `seq` is that of its submission, `end` the last on its boundary; `stored_at` when the log had that,
+    `why` is of the newest route."""
 
     key: Key
     seq: int
     life: Life
     updated_at: datetime
+    stored_at: datetime | None = None
     why: IntentRouted | None = None
 
     @property
@@ -63,11 +65,17 @@ class Intents:
         was = entry.ended
         entry.life = evolve(entry.life, recorded)
         entry.updated_at = recorded.envelope.time
+        if entry.stored_at is None and entry.life.submitted is event:
+            entry.stored_at = recorded.stored_at
         if isinstance(event, IntentRouted):
             entry.why = event
         if entry.ended and not was:
             self._open[key[0]] -= 1
             self._end(key)
+
+    @property
+    def open(self) -> int:
+        return len(self.by_key) - len(self._ended)
 
     def open_in(self, home: str) -> int:
         """How many are open in a swarm."""

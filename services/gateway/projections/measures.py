@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 
+from services.gateway.projections.intents import Entry, Intents
 from services.gateway.projections.personas import Persona, Personas
 from services.gateway.projections.proposals import Life, Proposals
 from shared.contracts.action_kinds import KINDS
@@ -22,6 +23,11 @@ from shared.contracts.events import (
     BudgetExhausted,
     BudgetGranted,
     BudgetSettled,
+    IntentCancelled,
+    IntentClosed,
+    IntentEvent,
+    IntentRouted,
+    IntentSubmitted,
     ObservationRecorded,
     PersonaReaped,
     PersonaSpawned,
@@ -40,8 +46,16 @@ TALLIES = (
     table.UNSAFE, table.SPAWNED, table.ENDED, table.THOUGHTS, table.TOKENS, table.COMPUTE, table.MONEY, table.GRANTS,
     table.GRANTED_TOKENS, table.SETTLED_TOKENS, table.GRANTED_COMPUTE, table.SETTLED_COMPUTE, table.EXHAUSTED,
     table.SNAPSHOTS, table.SNAPSHOT_SOURCE, table.SNAPSHOT_STORED, table.OBSERVATIONS,
+    table.INTENTS, table.INTENTS_ENDED,
 )  # fmt: skip
-SPREADS = (table.DECISION_SECONDS, table.APPROVAL_SECONDS, table.ACTION_SECONDS, table.PERSONA_DRAIN_SECONDS)
+SPREADS = (
+    table.DECISION_SECONDS,
+    table.APPROVAL_SECONDS,
+    table.ACTION_SECONDS,
+    table.PERSONA_DRAIN_SECONDS,
+    table.ROUTING_SECONDS,
+    table.INTENT_SECONDS,
+)
 WITHOUT_DANGER = frozenset(
     ("too_many_waiting", "too_many_open", "deadline_passed", "approval_expired", "void_after_rollback", "too_large",
      "no_evidence", "evidence_missing", "too_much_evidence", "persona_not_live", "unknown_kind", "bad_params")
@@ -79,14 +93,17 @@ class Measures:
         self.tallies = {tally.name: Counts(tally.known()) for tally in TALLIES}
         self.spreads = {spread.name: spread.empty() for spread in SPREADS}
 
-    def apply(self, recorded: Recorded, proposals: Proposals, personas: Personas) -> None:
-        """One event, which both have taken in."""
+    def apply(self, recorded: Recorded, proposals: Proposals, personas: Personas, intents: Intents) -> None:
+        """One event, which all three have taken in."""
         event = recorded.event
         self._hour = self._at(int(recorded.stored_at.timestamp()) // HOUR_S)
         if isinstance(event, ProposalEvent):
             life = proposals.lives.get((event.swarm, event.persona, event.proposal_id))
             if life is not None and life.events[-1] is recorded:
                 self._life(recorded, life)
+            return
+        if isinstance(event, IntentEvent):
+            self._intent(event, recorded.stored_at, intents.by_key.get((event.swarm, event.intent_id)))
             return
         match event:
             case ObservationRecorded():
@@ -159,6 +176,22 @@ class Measures:
         metric.put(self.spreads[metric.name], value)
         if metric is table.DECISION_SECONDS:
             metric.put(self._hour.decided, value)
+
+    def _intent(self, event: IntentEvent, at: datetime, entry: Entry | None) -> None:
+        if entry is None or entry.stored_at is None:
+            return
+        match event:
+            case IntentSubmitted() if entry.life.submitted is event:
+                self._count(table.INTENTS)
+            case IntentRouted() if entry.life.rounds == 1:
+                self._observe(table.ROUTING_SECONDS, entry.stored_at, at)
+            case IntentClosed() if entry.life.closed is event:
+                self._count(table.INTENTS_ENDED, event.outcome)
+                self._observe(table.INTENT_SECONDS, entry.stored_at, at)
+            case IntentCancelled() if entry.life.cancelled is event:
+                self._count(table.INTENTS_ENDED, "cancelled")
+            case _:
+                pass
 
     def _thought(self, event: ThoughtGenerated) -> None:
         self._count(table.THOUGHTS, event.status)

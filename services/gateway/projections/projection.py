@@ -163,7 +163,7 @@ class Projection:
             part.apply(recorded)
         for other in (self.disorder, self.feeders, self.refusals, self.intents, self.commands):
             other.apply(recorded)
-        self.measures.apply(recorded, self.proposals, self.personas)
+        self.measures.apply(recorded, self.proposals, self.personas, self.intents)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
             self.snapshot = self._snapshot(recorded, recorded.event)

@@ -84,14 +84,15 @@ class ResumeMesh(msgspec.Struct, frozen=True, kw_only=True):
 
 class SubmitIntent(msgspec.Struct, frozen=True, kw_only=True):
     """Work for somebody. `swarm_id` is its home, `swarm-core` or its parent's where it is left out; `wanted_swarm` and `wanted_persona`
-    narrow down who may get it. It is due at `deadline`, or in `deadline_secs`. `budget` is for all who work on it together."""
+    narrow down who may get it. It is due at `deadline`, or in `deadline_secs`: an hour, or when its parent
+    is, where neither is said. `budget` is for all who work on it together."""
 
     goal: Goal
     swarm_id: Id | None = None
     tags: Annotated[tuple[Token, ...], Meta(max_length=16)] | None = ()
     priority: Annotated[int, Meta(ge=0, le=9)] | None = 5
     deadline: Instant | None = None
-    deadline_secs: Annotated[int, Meta(ge=1, le=2_592_000)] | None = 3600
+    deadline_secs: Annotated[int, Meta(ge=1, le=2_592_000)] | None = None
     budget: Credits | None = None
     wanted_swarm: Id | None = None
     wanted_persona: Id | None = None

@@ -13,6 +13,9 @@ intent twice. An answer counts only from who holds the route it names (a runner'
 `accepted` ends the route. What comes after its route or the intent ended is `dissented`, once a persona. Who was reaped, drains, or
 can have no credits before its lease is over is told by a tick, which the reconciler makes of what it follows (`reconciling`).
 
+One message brings about at most one route or delay, for their ids derive from it: one that is delivered again, long after, drives nothing.
+Each end of a route has a message of its own that has driven nothing yet, and behind that of a tick there is the route's timer.
+
 Budget: a round gives each an equal part and, while there may be further rounds, keeps one part back. A part of nothing is no route.
 
 Invariants: at most one of closed and cancelled (the gateway guards its cancellation by the same boundary); what children, open routes
@@ -45,7 +48,7 @@ from shared.contracts.events import (
     IntentRouted,
     IntentSubmitted,
 )
-from shared.contracts.ids import EVERYONE, LifeId, Token
+from shared.contracts.ids import EVERYONE, LifeId, Token, caused_id
 from shared.contracts.text import lines, plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 from shared.intents import Life, Route, Said, Whose, applied, part, thinks, total
@@ -155,39 +158,38 @@ def decide(state: State, message: Input) -> Decision:
         return _dissent(state, submitted, cause) or NOTHING
     match message:
         case Performed(result=Chosen() as chosen):
-            return _route(state, submitted, chosen, message.now)
+            return _route(state, submitted, chosen, message.now, cause)
         case Performed(effect=Hear(), result=Heard() as heard, cause=Delivered(recorded=recorded)):
-            return _accept(state, submitted, recorded, heard, message.now)
+            return _accept(state, submitted, recorded, heard, message)
         case Tick(facts=Gone() as gone):
             routes = tuple(route for route in state.open if route.whose == gone.whose)
-            return _go_on(state, submitted, _ends(state, submitted, routes, gone.reason), message.now)
+            return _go_on(state, submitted, _ends(state, submitted, routes, gone.reason), message.now, cause)
         case Delivered(recorded=recorded) if isinstance(event, IntentAnswered):
-            return _answered(state, submitted, recorded, event, message)
+            return _answered(state, submitted, event, message)
         case Delivered() if isinstance(event, IntentRouted):
-            return _timer(state, submitted, event, message.now)
+            return _timer(state, submitted, event, message)
         case Delivered() if isinstance(event, IntentDelayed) and event == state.delayed and message.now < event.until:
             return Decision(retry_s=_seconds(event.until - message.now))
         case _:
-            return _go_on(state, submitted, (), message.now, looks=isinstance(cause, Tick))
+            return _go_on(state, submitted, (), message.now, cause)
 
 
 # -- what ends a route ------------------------------------------------------------------------------------------------
 
 
-def _timer(state: State, submitted: IntentSubmitted, event: IntentRouted, now: datetime) -> Decision:
+def _timer(state: State, submitted: IntentSubmitted, event: IntentRouted, message: Delivered) -> Decision:
     """The route is its own timer."""
+    now = message.now
     routes = tuple(route for route in state.open if route.number == event.route)
     if routes and now < event.until:
         return Decision(retry_s=_seconds(event.until - now))
-    return _go_on(state, submitted, _ends(state, submitted, routes, "expired"), now)
+    return _go_on(state, submitted, _ends(state, submitted, routes, "expired"), now, message)
 
 
-def _answered(
-    state: State, submitted: IntentSubmitted, recorded: Recorded, event: IntentAnswered, message: Delivered
-) -> Decision:
+def _answered(state: State, submitted: IntentSubmitted, event: IntentAnswered, message: Delivered) -> Decision:
     route = state.route_of((event.swarm, event.persona), event.route)
     if route is None:
-        return _dissent(state, submitted, message) or _go_on(state, submitted, (), message.now)
+        return _dissent(state, submitted, message) or _go_on(state, submitted, (), message.now, message)
     if not event.declined:
         return Decision(effect=Hear(swarm=event.swarm, persona=event.persona, evidence=_cited(event)))
     returned = IntentReturned(
@@ -199,10 +201,10 @@ def _answered(
         detail=plain(event.answer, 200),
         spent=event.spent,
     )
-    return _go_on(state, submitted, (returned,), message.now)
+    return _go_on(state, submitted, (returned,), message.now, message)
 
 
-def _accept(state: State, submitted: IntentSubmitted, recorded: Recorded, heard: Heard, now: datetime) -> Decision:
+def _accept(state: State, submitted: IntentSubmitted, recorded: Recorded, heard: Heard, message: Performed) -> Decision:
     event = recorded.event
     if not isinstance(event, IntentAnswered) or state.route_of((event.swarm, event.persona), event.route) is None:
         return NOTHING
@@ -216,7 +218,7 @@ def _accept(state: State, submitted: IntentSubmitted, recorded: Recorded, heard:
         spent=event.spent,
         tainted=event.tainted or submitted.tainted or not heard.clean,
     )
-    return _go_on(state, submitted, (accepted,), now)
+    return _go_on(state, submitted, (accepted,), message.now, message.cause)
 
 
 def _dissent(state: State, submitted: IntentSubmitted, cause: Delivered | Tick) -> Decision | None:
@@ -271,8 +273,7 @@ def _go_on(
     submitted: IntentSubmitted,
     events: tuple[AnyEvent, ...],
     now: datetime,
-    *,
-    looks: bool = False,
+    cause: Delivered | Tick,
 ) -> Decision:
     """What follows from the life with these events in it."""
     after = state
@@ -282,8 +283,8 @@ def _go_on(
         return Decision(events=(*events, *_closed(after, submitted)))
     if now >= submitted.deadline:
         return Decision(events=(*events, *_closed(after, submitted, "deadline")))
-    waits = after.delayed is not None and now < after.delayed.until and not looks
-    if not after.wanted or waits:
+    waits = after.delayed is not None and now < after.delayed.until and not isinstance(cause, Tick)
+    if not after.wanted or waits or _drove(state, submitted, cause):
         return Decision(events=events) if events else NOTHING
     if (why := _spent_up(after, submitted)) is not None:
         return Decision(events=(*events, *(() if after.open else _closed(after, submitted, why))))
@@ -299,6 +300,13 @@ def _go_on(
     return Decision(events=events, effect=effect)
 
 
+def _drove(life: Life, submitted: IntentSubmitted, cause: Delivered | Tick) -> bool:
+    """Whether a route or a delay of it followed from this message already."""
+    cause_id = cause.recorded.id if isinstance(cause, Delivered) else cause.id
+    whose = f"{submitted.swarm}.{EVERYONE}.{submitted.intent_id}"
+    return any(caused_id(cause_id, f"intent.{verb}.{whose}") in life.steps for verb in ("routed", "delayed"))
+
+
 def _spent_up(life: Life, submitted: IntentSubmitted) -> str | None:
     """Why nobody more can have it."""
     if life.rounds >= submitted.max_routes:
@@ -312,9 +320,11 @@ def _share(life: Life, submitted: IntentSubmitted, count: int) -> Credits:
     return part(life.left, max(1, count + keeps))
 
 
-def _route(state: State, submitted: IntentSubmitted, chosen: Chosen, now: datetime) -> Decision:
+def _route(
+    state: State, submitted: IntentSubmitted, chosen: Chosen, now: datetime, cause: Delivered | Tick
+) -> Decision:
     """Assign it to the best that never had it; with nobody, wait and say so, or be content with the answers there are."""
-    if (settled := _go_on(state, submitted, (), now, looks=True)).effect is None:
+    if (settled := _go_on(state, submitted, (), now, cause)).effect is None:
         return settled  # meanwhile it was answered, is due, or is had by others
     past = {whose for whose, _ in state.past}
     best = tuple(c for c in chosen.best if (c.swarm, c.persona) not in past)[: state.wanted]

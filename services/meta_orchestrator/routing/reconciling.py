@@ -25,9 +25,11 @@ from shared.contracts.events import (
     PersonaSpawned,
 )
 from shared.contracts.ids import caused_id, utc_now
-from shared.decider import Result, Tick
+from shared.decider import Tick
+from shared.ending import ended
 from shared.intents import Life, Said, Whose, evolve
 from shared.log.port import LogUnavailable
+from shared.runtime.service import first_of
 
 log = structlog.get_logger()
 
@@ -44,6 +46,7 @@ LIVES = (
 AGAIN_S = 1.0
 Key = tuple[str, str]
 """Home and id of an intent."""
+Fact = Gone | Look
 
 
 class Reconciling:
@@ -53,7 +56,7 @@ class Reconciling:
         self._roster = roster
         self._tick = tick
         self._live = False
-        self._wanted: dict[tuple[Key, Result], str] = {}
+        self._wanted: dict[tuple[Key, Fact], str] = {}
         self._found = asyncio.Event()
         self.lives: dict[Key, Life] = {}
         self._had: dict[Whose, set[Key]] = {}
@@ -113,36 +116,36 @@ class Reconciling:
         for key, life in self.lives.items():
             for route in life.open:
                 if not self._roster.lives(route.whose):
-                    self._want(key, Gone(intent_id=key[1], whose=route.whose, reason="reaped"), life.submitted_id)
+                    self._want(key, Gone(intent_id=key[1], whose=route.whose, reason="reaped"), f"{key}@{life.seq}")
             if not life.open and life.delayed is None:
-                self._want(key, Look(intent_id=key[1]), life.submitted_id)
+                self._want(key, Look(intent_id=key[1]), f"{key}@{life.seq}")
 
-    def _want(self, key: Key, fact: Result, cause: str) -> None:
+    def _want(self, key: Key, fact: Fact, cause: str) -> None:
         if self._live:
             self._wanted[key, fact] = cause
             self._found.set()
 
+    def next(self, now: datetime) -> Tick | None:
+        """A tick for what was found first, which is then no more remembered."""
+        if not self._wanted:
+            return None
+        (key, fact), cause = next(iter(self._wanted.items()))
+        del self._wanted[key, fact]
+        what = ".".join((type(fact).__name__, *key, *(fact.whose if isinstance(fact, Gone) else ())))
+        return Tick(id=caused_id(cause, what), now=now, swarm=key[0], facts=fact)
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Tick for what is found, until `stopping`."""
-        ending = asyncio.create_task(stopping.wait())
-        try:
-            while not stopping.is_set():
-                found = asyncio.create_task(self._found.wait())
-                await asyncio.wait((found, ending), return_when=asyncio.FIRST_COMPLETED)
-                found.cancel()
+        while not stopping.is_set():
+            tick = self.next(utc_now())
+            if tick is None:
                 self._found.clear()
-                await self._work(stopping)
-        finally:
-            ending.cancel()
-
-    async def _work(self, stopping: asyncio.Event) -> None:
-        while self._wanted and not stopping.is_set():
-            (key, fact), cause = next(iter(self._wanted.items()))
-            del self._wanted[key, fact]
-            tick = Tick(id=caused_id(cause, f"tick.{key[0]}.{key[1]}"), now=utc_now(), swarm=key[0], facts=fact)
-            try:
-                await self._tick(tick)
-            except LogUnavailable as error:
-                log.warning("log_unavailable", work="reconciling intents", why=str(error))
-                self._wanted.setdefault((key, fact), cause)
-                await asyncio.sleep(AGAIN_S)
+                await first_of(self._found.wait(), stopping.wait())
+                continue
+            while not stopping.is_set():
+                try:
+                    await self._tick(tick)
+                    break
+                except LogUnavailable as error:
+                    log.warning("log_unavailable", work="reconciling intents", why=str(error))
+                    await ended(stopping, AGAIN_S)

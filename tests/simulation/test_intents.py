@@ -1,0 +1,93 @@
+"""Intents among all the others: two meta-orchestrators that lag and die, people who submit and cancel, runners who lie and come late."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import pytest
+
+from services.meta_orchestrator.routing import decider as routing
+from shared.contracts.events import IntentClosed, IntentReleased, IntentReturned, ReapRequested
+from shared.decider import Boundary, Decision, Delivered, Input, Tick
+from tests.simulation.world import World
+
+STEPS = 70
+ROUNDS = 12
+
+
+def busy(seed: int) -> World:
+    """A life with much work for the swarm: in chaos, then without faults while people and personas go on, then rest."""
+    world = World(seed)
+    world.asks = 0.4
+    world.chaos(STEPS)
+    for number in range(ROUNDS):
+        world.live(7, every_s=7)
+        if number == ROUNDS // 2 and seed % 4 == 0:
+            world.client(ReapRequested(swarm="alpha", persona="root", cascade=True, reason="test"))
+        for _ in range(3):
+            world.ask()
+    world.settle()
+    return world
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("chunk", range(8))
+def test_every_intent_has_one_end_and_its_budget_is_conserved_whatever_dies(chunk: int) -> None:
+    for seed in range(chunk, 400, 8):
+        assert busy(seed).check() == [], seed
+
+
+def test_whole_lives_of_intents_are_in_it() -> None:
+    """Chaos that nothing survives would prove nothing."""
+    said: Counter[str] = Counter()
+    for seed in range(60):
+        for recorded in busy(seed).store.records:
+            event = recorded.event
+            said[".".join(recorded.subject.split(".")[:2])] += 1
+            if isinstance(event, IntentClosed):
+                said[f"{event.outcome} {event.reason}"] += 1
+            if isinstance(event, IntentReturned):
+                said[event.reason] += 1
+    wanted = {
+        "intent.accepted", "intent.dissented", "intent.delegated", "intent.delayed", "intent.cancelled", "answered merged",
+        "answered partial", "answered tie", "failed deadline", "failed no_budget", "failed routes_used_up", "declined", "expired",
+        "cancelled", "draining",
+    }  # fmt: skip
+    assert wanted <= said.keys(), wanted - said.keys()
+
+
+def test_routing_that_does_not_guard_the_life_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation can fail: without the guard two route it at once, or it ends twice."""
+    real = routing.boundary
+
+    def unguarded(message: Delivered | Tick) -> Boundary | None:
+        boundary = real(message)
+        return boundary and Boundary(reads=boundary.reads, guards=())
+
+    monkeypatch.setattr(routing, "boundary", unguarded)
+    assert any(_found(seed) for seed in range(100))
+
+
+def test_routing_that_tells_nobody_when_a_route_is_over_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = routing.decide
+
+    def silent(state: routing.State, message: Input) -> Decision:
+        decision = real(state, message)
+        kept = tuple(event for event in decision.events if not isinstance(event, IntentReleased))
+        return msgspec.structs.replace(decision, events=kept)
+
+    monkeypatch.setattr(routing, "decide", silent)
+    assert any(_found(seed) for seed in range(20))
+
+
+def test_routing_that_gives_each_the_whole_budget_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "_share", lambda life, submitted, count: submitted.budget)
+    assert any(_found(seed) for seed in range(40))
+
+
+def _found(seed: int) -> bool:
+    try:
+        return bool(busy(seed).check())
+    except Exception:
+        return True
