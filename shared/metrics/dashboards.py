@@ -88,6 +88,13 @@ DASHBOARDS = (
             Panel("Grants, and requests that found too little", (
                 (once(table.GRANTS), "grants"), (once(table.EXHAUSTED, "resource"), "exhausted: {{resource}}"),
             ), "cps"),
+            Panel("Intents", (
+                (once(table.INTENTS), "submitted"), (once(table.INTENTS_ENDED, "outcome"), "{{outcome}}"),
+            ), "cps"),
+            Panel("Intents that are open", ((f"max({table.INTENTS_OPEN.name})", "open"),)),
+            Panel("Submission to the first route, and to the close", (
+                (p95(table.ROUTING_SECONDS), "routed, p95"), (p95(table.INTENT_SECONDS), "closed, p95"),
+            ), "s"),
             Panel("Observations", ((once(table.OBSERVATIONS), "recorded"),), "cps"),
             Panel("Snapshots", (
                 (once(table.SNAPSHOT_SOURCE), "source"), (once(table.SNAPSHOT_STORED), "stored"),
