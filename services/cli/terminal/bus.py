@@ -52,6 +52,17 @@ class Bus:
             help="Certificates of whom to believe that it is the broker; default: the context's.",
         ),
     ] = None
+    nats_cert: Annotated[
+        Path | None,
+        Parameter(
+            env_var="SWARM_NATS_CERT_FILE",
+            help="Certificate to show a broker that wants one; default: the context's.",
+        ),
+    ] = None
+    nats_key: Annotated[
+        Path | None,
+        Parameter(env_var="SWARM_NATS_KEY_FILE", help="Private key of it; default: the context's."),
+    ] = None
     nats_context: Annotated[
         str | None, Parameter(env_var="SWARM_NATS_CONTEXT", help="Name of a context of the nats CLI.")
     ] = None
@@ -102,7 +113,10 @@ def login(bus: Bus, target: Target) -> Login:
     context = _context(bus.nats_context) if bus.nats_context else Context()
     url, seed = bus.nats_url or context.url, bus.nats_seed or _path("nkey", context.nkey)
     ca = str(bus.nats_ca or _path("ca", context.ca) or "")
-    cert, key = (str(_path(name, getattr(context, name)) or "") for name in ("cert", "key"))
+    cert, key = (
+        str(said or _path(name, getattr(context, name)) or "")
+        for name, said in (("cert", bus.nats_cert), ("key", bus.nats_key))
+    )
     if url and seed:
         inbox = context.inbox_prefix or inbox_prefix(OPERATOR)
         return Login(url=url, seed=seed, inbox=inbox, ca=ca, cert=cert, key=key)
@@ -121,7 +135,7 @@ def login(bus: Bus, target: Target) -> Login:
         )
     record = target.mesh()
     seed = seed or Path(record.operator_seed_file)
-    return Login(url=url or record.nats_url, seed=seed, inbox=inbox_prefix(OPERATOR), ca=ca)
+    return Login(url=url or record.nats_url, seed=seed, inbox=inbox_prefix(OPERATOR), ca=ca, cert=cert, key=key)
 
 
 async def connect(to: Login, name: str) -> Connection:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from cyclopts import App
 
 from services.cli.commands.far import _Service, services
-from services.cli.terminal.bus import Bus, Login, connect, login
+from services.cli.terminal.bus import LOCAL, Bus, Login, connect, login
 from services.cli.terminal.target import Stop, Target
 from services.supervisor.running.state import write_record
 from shared.contracts.services import SERVICES
@@ -148,3 +149,20 @@ def test_a_service_that_does_not_answer_is_named_and_others_are_not_ours() -> No
     lacking = services([one for one in there if one.name != "policy-gate"])
     assert lacking.ok is False and lacking.detail.startswith("no policy_gate; ")
     assert "none answers" in services([]).detail
+
+
+def test_tls_is_told_by_the_names_services_read(monkeypatch: pytest.MonkeyPatch, nowhere: Target) -> None:
+    told = {"CA": "/tls/ca.pem", "CERT": "/tls/own.pem", "KEY": "/tls/own.key"}
+    for name, file in told.items():
+        monkeypatch.setenv(f"SWARM_NATS_{name}_FILE", file)
+    monkeypatch.setenv("SWARM_NATS_URL", URL)
+    monkeypatch.setenv("SWARM_NATS_SEED_FILE", "/keys/operator.nk")
+    app = App()
+
+    @app.default
+    def command(*, bus: Bus = LOCAL) -> Bus:
+        return bus
+
+    bus = app([], result_action="return_value")
+    to = login(bus, nowhere)
+    assert ("/tls/ca.pem", "/tls/own.pem", "/tls/own.key") == (to.ca, to.cert, to.key)
