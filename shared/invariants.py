@@ -60,6 +60,7 @@ _HOLDS = {TargetHeld: "target.held", TargetFreed: "target.freed"}
 _FIELDS = ("tokens", "compute_ms", "actions", "cost_microusd")
 _MOST = 2**53
 _WINDOWS = 8
+BEHIND_THE_SEAL = "a thought of one who was reaped"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,7 +318,9 @@ class Invariants:
         if event.step != persona.step + 1:
             self.histories_forked += 1
             self._broken(recorded, f"step {event.step} follows step {persona.step}: two histories")
-        if persona.final or persona.phase == "reaped":
+        if persona.phase == "reaped":
+            self._broken(recorded, BEHIND_THE_SEAL)
+        elif persona.final:
             self._broken(recorded, "a thought after the final one")
         persona.step, persona.final = event.step, event.final
         if event.grant_id is None:

@@ -73,7 +73,7 @@ async def container_storm(
     await compose.run("cp", "actuator:/workspace", str(workspace))
     await sink.look()
     limits = limits_of(configuration.load(environment("sink"), process="governor"))
-    judge(report, records, load, sink, Path(workspace), limits)
+    judge(report, records, load, sink, Path(workspace), limits, replicated=len(compose.brokers) > 1)
     await load.close()
     await log.connection.close()
     return report

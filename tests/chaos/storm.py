@@ -128,7 +128,7 @@ async def storm(
                     records = await rest(log, say)
                     report.rest_s = round(time.monotonic() - began, 1)
                     report.poisoned, report.died, report.gave_up = ground.poisoned, dict(died), dict(gave_up)
-                    judge(report, records, load, sink, mesh.workspace, limits_of(settings))
+                    judge(report, records, load, sink, mesh.workspace, limits_of(settings), replicated=brokers > 1)
                     if "rollback" in faults and "rollback" not in report.left_out:
                         say("an older store is put back under load")
                         report.rolled_back = await roll_back(ground, load)

@@ -33,6 +33,7 @@ from shared.contracts.events import (
     TargetHeld,
 )
 from shared.decider import Boundary, Decision, Delivered, Input, Tick
+from shared.invariants import BEHIND_THE_SEAL
 from shared.log.memory import Store
 from shared.log.port import Expect
 from tests.simulation.world import World
@@ -224,7 +225,7 @@ def test_a_runner_that_stood_still_past_a_reap_says_nothing_more() -> None:
 def test_a_step_that_the_seal_does_not_refuse_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boundaries, "thoughts", _unsealed)
     found = [violation for seed in range(150) for violation in reaped_while_stalled(seed)[1]]
-    assert any("a thought after the final one" in violation for violation in found)
+    assert any(BEHIND_THE_SEAL in violation for violation in found)
 
 
 def _unsealed(swarm: str, persona: str) -> str:
