@@ -19,6 +19,7 @@ from services.cli.commands import run as run_
 from services.cli.commands import tap as tap_
 from services.cli.commands import up as up_
 from services.cli.commands.backup import backup, restore
+from services.cli.commands.believed import beliefs
 from services.cli.commands.config import config as config_
 from services.cli.commands.halting import halt, resume, sentence
 from services.cli.commands.intents import intent
@@ -54,7 +55,7 @@ app.command(persona)
 app.command(intent)
 app.command(config_)
 app.command(keys_)
-for command in (proposals, approve, deny, halt, resume, scale, slo, backup, restore):
+for command in (beliefs, proposals, approve, deny, halt, resume, scale, slo, backup, restore):
     app.command(command)
 
 

@@ -15,6 +15,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from services.gateway.commands.admission import Admission
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.front.access import Caller
+from services.gateway.front.reading import Reader
 from services.gateway.front.stream import EventStream
 from services.gateway.projections.feed import Feed
 from services.gateway.projections.projection import Projection
@@ -26,6 +27,7 @@ from shared.contracts.ids import EVERYONE, utc_now
 from shared.contracts.trace import is_traceparent
 from shared.log.port import Log, LogUnavailable
 from shared.metrics.table import exposition
+from shared.policy.reading import Readings, Verdicts
 from shared.signers import Followed, Signers
 
 LIMIT = re.compile(r"0*([1-9][0-9]{0,5})[0-9]*\Z")
@@ -49,7 +51,7 @@ class Gateway:
     `connected` says whether the bus is there now, `problems` what the process is not ready for, by check, and `warnings` what
     should be known; `held` why no observations are taken now, and `clock_off` why no command is. `limits`: of each quota, by its
     setting; `turned_away`: what this process refused for one; `another` why the log
-    is not the one it was.
+    is not the one it was. Without `readings` reads are as where no policies are in force.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Gateway:
         limits: dict[str, float] | None = None,
         another: Callable[[], str | None] = lambda: None,
         metrics: Callable[[], Awaitable[bytes]] = own_metrics,
+        readings: Readings | None = None,
     ) -> None:
+        self._readings = readings
         self.settings = settings
         self.limits = limits or {}
         self.turned_away = Refusals()
@@ -121,6 +125,10 @@ class Gateway:
     @property
     def projection(self) -> Projection:
         return self.feed.projection
+
+    async def reader(self, caller: Caller) -> Reader:
+        """What the caller may read, by the policies in force now. Raises `LogUnavailable` while they cannot be asked."""
+        return Reader(caller, Verdicts(None) if self._readings is None else await self._readings.current())
 
     async def stop(self) -> None:
         """End every stream and the tails; requests in flight still finish."""

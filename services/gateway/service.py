@@ -19,6 +19,7 @@ from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
 from shared.metrics.table import INTENTS_OPEN, LIVES, POSITION
+from shared.policy.reading import Readings
 from shared.policy.sides import LOCAL
 from shared.quotas import QUOTAS
 from shared.runtime.keeping.snapshots import EVERY_S, CheckpointFile, checkpoint_path
@@ -108,6 +109,7 @@ async def wire(service: Service) -> None:
             limits=limits_of(service.settings),
             another=lambda: service.identity.another,
             metrics=service.health.metrics,
+            readings=Readings(service.log, service.bucket("policies")),
         )
         http = server(create_app(gateway), settings.host, settings.port)
     except Unsafe as error:

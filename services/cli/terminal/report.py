@@ -16,7 +16,7 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     event_type: str
-    persona_id: str
+    persona_id: str | None
     swarm_id: str
     timestamp: datetime
     payload: dict[str, object] = {}
@@ -74,7 +74,7 @@ class _Life(msgspec.Struct):
 
 def _key(event: StreamEvent) -> tuple[str, str, str]:
     """Two swarms or personas may have proposals of one id."""
-    return event.swarm_id, event.persona_id, event.text("proposal_id")
+    return event.swarm_id, event.persona_id or "", event.text("proposal_id")
 
 
 class Tally:

@@ -14,7 +14,7 @@ from services.cli.terminal.output import safe
 from services.cli.terminal.report import StreamEvent, Tally
 
 _STYLES = {"hypothesis": "yellow", "check": "cyan", "proposal": "magenta", "approval": "magenta", "action": "green"}
-_QUIET = ("observation", "grant", "budget", "cognition", "spawn", "reap", "belief")
+_QUIET = ("observation", "grant", "budget", "cognition", "spawn", "reap", "attention", "workspace")
 
 
 def describe(event: StreamEvent, tally: Tally) -> str | None:
@@ -37,6 +37,8 @@ def describe(event: StreamEvent, tally: Tally) -> str | None:
         "approval_granted": f"granted by {event.text('principal')}: {about}",
         "approval_denied": f"denied by {event.text('principal')}: {about}",
         "action_executed": f"done ({event.text('outcome')}): {event.text('summary')}",
+        "belief_extracted": f"believes: {event.text('claim')}",
+        "belief_contested": f"contests: {event.text('claim')}",
         "persona_spawned": "is born",
         "persona_draining": "drains",
         "persona_reaped": "is reaped",

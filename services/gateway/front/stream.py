@@ -16,9 +16,12 @@ Source: WHATWG HTML, section 9.2 (server-sent events).
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -29,6 +32,7 @@ from services.gateway.wire.views import ThoughtEvent
 from shared.contracts.catalog import LOG_CLASSES, about, class_filter, class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PersonaSpawned
+from shared.contracts.ids import caused_id
 from shared.log.port import Log, LogUnavailable
 from shared.metrics.table import STREAM_CLIENTS
 
@@ -44,7 +48,39 @@ GOODBYE = b"retry: 500\n\n"
 AWAY_RETRY_S = 1.0
 FULL_RETRY_S = 5
 ANYTHING = "*.*.*.>"
+NAMES = {
+    "belief.asserted": "belief_extracted",
+    "belief.confirmed": "belief_revalidated",
+    "belief.contested": "belief_contested",
+    "belief.revised": "belief_revalidated",
+}
+"""What clients of the base contract wait for; any other class is called as it is, with `_`."""
+ATTENTION = "attention_created"
+OPENING = ("action.executed", "belief.contested", "belief.revised", "check.result", "proposal.rejected")
+"""What may open an attention item, told beside the event itself."""
+WORKSPACE, WORKSPACE_S = "workspace_updated", 5.0
+"""At most once in so many seconds."""
+SHOWN = ("action", "belief", "check", "hypothesis", "persona", "proposal")
+"""What changes the workspace."""
 ID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+
+
+class Sees(Protocol):
+    """What somebody may see."""
+
+    def sees(self, recorded: Recorded) -> bool: ...
+
+
+class Everything:
+    """No policy forbids anything."""
+
+    def sees(self, recorded: Recorded) -> bool:
+        return True
+
+
+async def everything() -> Sees:
+    """For who may see all."""
+    return Everything()
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,18 +89,33 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     swarm: str | None = None
     persona: str | None = None
     types: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    """Of what is told beside events; without `types` all of it is."""
+
+    def shows(self, recorded: Recorded) -> bool:
+        """Whether the event itself is told."""
+        return not (self.types or self.also) or class_of(recorded.event) in self.types
+
+    def tells(self, name: str) -> bool:
+        """Whether this is told beside events."""
+        return not (self.types or self.also) or name in self.also
 
     def wants(self, recorded: Recorded) -> bool:
         event = recorded.event
         return (
             self.swarm in (None, event.swarm)
             and self.persona in (None, event.persona)
-            and (not self.types or class_of(event) in self.types)
+            and (self.shows(recorded) or self._also(class_of(event)))
         )
+
+    def _also(self, event_class: str) -> bool:
+        if ATTENTION in self.also and event_class in OPENING:
+            return True
+        return WORKSPACE in self.also and event_class.partition(".")[0] in SHOWN
 
     def subjects(self) -> tuple[str, ...]:
         swarm, persona = self.swarm or "*", self.persona or "*"
-        if self.types:
+        if self.types and not self.also:
             return tuple(class_filter(t, swarm, persona) for t in self.types)
         return about(swarm, persona) if self.swarm or self.persona else (ANYTHING,)
 
@@ -73,12 +124,17 @@ def parse_filter(swarm: str | None, persona: str | None, types: str | None) -> F
     """`types` is a comma-separated list of event classes, with `.` or `_`. Raises `Problem` (422)."""
     swarm = None if swarm is None else token("swarm", swarm)
     persona = None if persona is None else token("persona", persona)
-    by_name = {name.replace(".", "_"): name for name in LOG_CLASSES}
+    by_name: dict[str, tuple[str, ...]] = {name.replace(".", "_"): (name,) for name in LOG_CLASSES}
+    for called in dict.fromkeys(NAMES.values()):
+        by_name.setdefault(called, tuple(name for name, other in NAMES.items() if other == called))
+    beside = (ATTENTION, WORKSPACE)
     wanted = [t.strip().replace(".", "_") for t in (types or "").split(",") if t.strip()]
-    unknown = [t for t in wanted if t not in by_name]
+    unknown = [t for t in wanted if t not in by_name and t not in beside]
     if unknown:
-        raise Problem(422, f"type: {unknown[0][:60]!r} is none of {', '.join(by_name)}", reason="unknown_type")
-    return Filter(swarm=swarm, persona=persona, types=tuple(dict.fromkeys(by_name[t] for t in wanted)))
+        known = ", ".join((*by_name, *beside))
+        raise Problem(422, f"type: {unknown[0][:60]!r} is none of {known}", reason="unknown_type")
+    classes = dict.fromkeys(name for t in wanted if t in by_name for name in by_name[t])
+    return Filter(swarm=swarm, persona=persona, types=tuple(classes), also=tuple(t for t in beside if t in wanted))
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -118,7 +174,7 @@ def frame(recorded: Recorded, epoch: int = 0) -> bytes:
             payload[name] = as_given(payload[name])
     shaped = ThoughtEvent(
         id=recorded.id,
-        event_type=class_of(event).replace(".", "_"),
+        event_type=NAMES.get(class_of(event)) or class_of(event).replace(".", "_"),
         persona_id=as_given(event.persona),
         swarm_id=as_given(event.swarm),
         timestamp=recorded.envelope.time,
@@ -126,6 +182,19 @@ def frame(recorded: Recorded, epoch: int = 0) -> bytes:
     )
     data = msgspec.json.encode(shaped)
     return b"id: %b\nevent: cognition\ndata: %b\n\n" % (event_id(recorded.seq, epoch), data)
+
+
+def beside(recorded: Recorded, name: str, payload: object, persona: str | None) -> bytes:
+    """What is told beside an event has no id: a client that resumes after the event has seen it."""
+    shaped = ThoughtEvent(
+        id=caused_id(recorded.id, name),
+        event_type=name,
+        persona_id=persona,
+        swarm_id=as_given(recorded.event.swarm),
+        timestamp=recorded.envelope.time,
+        payload=msgspec.Raw(msgspec.json.encode(payload)),
+    )
+    return b"event: cognition\ndata: %b\n\n" % msgspec.json.encode(shaped)
 
 
 def at(position: int, epoch: int) -> bytes:
@@ -171,9 +240,15 @@ class EventStream:
         self._clients: Counter[str] = Counter()
 
     async def open(
-        self, principal: str, wanted: Filter, after: Place | None, *, again: bool = False
+        self,
+        principal: str,
+        wanted: Filter,
+        after: Place | None,
+        *,
+        again: bool = False,
+        reader: Callable[[], Awaitable[Sees]] = everything,
     ) -> AsyncIterator[bytes]:
-        """The chunks of one client's stream.
+        """The chunks of one client's stream, with what `reader` says it may see by the policies in force then.
 
         Raises `Problem` (429) when there are too many; a client that comes `again` is told to wait instead, for it would
         take the refusal for the last word.
@@ -183,7 +258,7 @@ class EventStream:
             if not again:
                 raise Problem(429, full, reason="too_many_streams", retry_after_s=FULL_RETRY_S)
             return _once(later(full, FULL_RETRY_S))
-        chunks = self._chunks(principal, wanted, after)
+        chunks = self._chunks(principal, wanted, after, reader)
         await anext(chunks)  # counted from here on, with no await since the limit was looked at
         return chunks
 
@@ -194,8 +269,11 @@ class EventStream:
             return f"{self._max_total} event streams are open, the limit of all together"
         return None
 
-    async def _chunks(self, principal: str, wanted: Filter, after: Place | None) -> AsyncGenerator[bytes, None]:
-        past = Past(self._log, self._feed, wanted, after, self._buffer)
+    async def _chunks(
+        self, principal: str, wanted: Filter, after: Place | None, reader: Callable[[], Awaitable[Sees]]
+    ) -> AsyncGenerator[bytes, None]:
+        told = Telling(self._feed, wanted, reader)
+        past = Past(self._log, self._feed, wanted, after, self._buffer, told)
         self._clients[principal] += 1
         STREAM_CLIENTS.at[""] += 1
         try:
@@ -213,7 +291,7 @@ class EventStream:
                 if chunk:
                     yield chunk
             if past.joined is not None:
-                async for chunk in self._live(past.joined, past.cursor or 0):
+                async for chunk in self._live(past.joined, past.cursor or 0, told):
                     yield chunk
             if (why := self._another()) is not None:
                 yield of_another_log(why)
@@ -225,13 +303,14 @@ class EventStream:
                 del self._clients[principal]
             STREAM_CLIENTS.at[""] -= 1
 
-    async def _live(self, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
+    async def _live(self, subscription: Subscription, after: int, telling: Telling) -> AsyncIterator[bytes]:
         told = after
         while True:
             skipped, events = await subscription.take(self._heartbeat_s)
             position = self._feed.position
             epoch = self._feed.projection.halts.epoch
-            fresh = [frame(r, epoch) for r in events if r.seq > after]
+            fresh = [await self._told(telling, [r for r in events if r.seq > after], epoch)]
+            fresh = [chunk for chunk in (*fresh, telling.workspace()) if chunk]
             if skipped:
                 fresh.insert(0, b"event: lag\ndata: skipped %d\n\n" % skipped)
             if fresh:
@@ -242,11 +321,59 @@ class EventStream:
             if subscription.closed:
                 return
 
+    async def _told(self, telling: Telling, events: Sequence[Recorded], epoch: int) -> bytes:
+        """Waits for the policies where they cannot be asked: what was taken from the feed comes only once."""
+        while True:
+            try:
+                return await telling.frames(events, epoch)
+            except LogUnavailable:
+                if self._feed.stopped:
+                    return b""
+                await self._feed.turn(AWAY_RETRY_S)
+
+
+class Telling:
+    """What one client is told of events: those it wants and may see, and what is told beside them."""
+
+    def __init__(self, feed: Feed, wanted: Filter, reader: Callable[[], Awaitable[Sees]]) -> None:
+        self._feed, self._wanted, self._reader = feed, wanted, reader
+        self._changed: Recorded | None = None
+        self._at = -math.inf
+
+    async def frames(self, events: Sequence[Recorded], epoch: int) -> bytes:
+        """Raises `LogUnavailable` while the policies cannot be asked."""
+        if not events:
+            return b""
+        may, chunks = await self._reader(), []
+        for recorded in events:
+            if not may.sees(recorded):
+                continue
+            if class_of(recorded.event).partition(".")[0] in SHOWN:
+                self._changed = recorded
+            item = self._feed.projection.attention.opened_by(recorded.id) if self._wanted.tells(ATTENTION) else None
+            if item is not None:
+                told = {name: getattr(item, name) for name in ("id", "topic", "priority", "source_type", "source_id")}
+                chunks.append(beside(recorded, ATTENTION, told, item.assigned_persona))
+            if self._wanted.shows(recorded):
+                chunks.append(frame(recorded, epoch))
+        return b"".join(chunks)
+
+    def workspace(self) -> bytes:
+        """That it has changed, when it has, and it is time to say so again."""
+        now = asyncio.get_running_loop().time()
+        if self._changed is None or now < self._at + WORKSPACE_S or not self._wanted.tells(WORKSPACE):
+            return b""
+        recorded, self._changed, self._at = self._changed, None, now
+        return beside(recorded, WORKSPACE, {"updated": True}, None)
+
 
 class Past:
     """Brings one client from `cursor` to the present; `joined` is its subscription once it is there."""
 
-    def __init__(self, log: Log, feed: Feed, wanted: Filter, after: Place | None, buffer: int) -> None:
+    def __init__(
+        self, log: Log, feed: Feed, wanted: Filter, after: Place | None, buffer: int, telling: Telling
+    ) -> None:
+        self._telling = telling
         self.cursor = None if after is None else after.seq
         self._of = None if after is None else after.epoch
         self.joined: Subscription | None = None
@@ -269,21 +396,23 @@ class Past:
         upto = self._feed.position
         if upto - self.cursor > PAGE:
             page = await self._page(upto, PAGE)
+            frames = await self._frames(page)
             self.cursor = page[-1].seq if page else upto  # a short one is no end: it is without unreadable events
-            return self._frames(page)
+            return frames
         subscription = self._subscribe()
         try:
             page = await self._page(upto, None) if upto > self.cursor else []
+            frames = await self._frames(page)
         except BaseException:
             self._feed.unsubscribe(subscription)
             raise
         self.joined, self.cursor = subscription, max(self.cursor, upto)
-        return self._frames(page) + at(self.cursor, self._epoch)
+        return frames + at(self.cursor, self._epoch)
 
-    def _frames(self, page: Sequence[Recorded]) -> bytes:
+    async def _frames(self, page: Sequence[Recorded]) -> bytes:
         """As the live feed would have told them."""
-        epoch, heard = self._epoch, self._feed.projection.heard
-        return b"".join([frame(recorded, epoch) for recorded in page if heard(recorded)])
+        wanted = [r for r in page if self._feed.projection.heard(r) and self._wanted.wants(r)]
+        return await self._telling.frames(wanted, self._epoch)
 
     def close(self) -> None:
         if self.joined is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 import msgspec
@@ -45,14 +46,18 @@ class Beliefs:
         persona: str | None = None,
         after: tuple[float, str] | None = None,
         swarm: str | None = None,
+        *,
+        board: Callable[[str], bool] = lambda swarm: True,
     ) -> list[Belief]:
-        """By confidence, highest first; those behind the place `after`. `status` is a part of the word."""
+        """By confidence, highest first; those behind the place `after`, on boards that may be seen. `status` is a part of the word."""
+        seen: dict[str, bool] = {}
         found = (
             held.belief
             for held in self.by_id.values()
             if (status or "") in held.belief.status
             and persona in (None, held.belief.asserted_by)
             and swarm in (None, held.swarm)
+            and (seen[held.swarm] if held.swarm in seen else seen.setdefault(held.swarm, board(held.swarm)))
         )
         return sorted((b for b in found if after is None or by_confidence(b) > after), key=by_confidence)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import msgspec
@@ -40,25 +40,49 @@ def by_urgency(item: AttentionItem) -> tuple[bool, float, float, str]:
     return (item.resolved_at is not None, -item.priority, -item.created_at.timestamp(), item.id)
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """An item, and whose blackboard it is on."""
+
+    item: AttentionItem
+    swarm: str
+
+
+def any_swarm(item: AttentionItem, swarm: str) -> bool:
+    """For who may see it all."""
+    return True
+
+
 class Attention:
     """Open and resolved items, and the hypotheses still open, newest last."""
 
     def __init__(self) -> None:
-        self.items: dict[str, AttentionItem] = {}
+        self.items: dict[str, Asked] = {}
         self.open_hypotheses: dict[str, HypothesisRaised] = {}
 
     def queue(
-        self, lives: Iterable[Life], now: datetime, after: tuple[bool, float, float, str] | None = None
+        self,
+        lives: Iterable[Life],
+        now: datetime,
+        after: tuple[bool, float, float, str] | None = None,
+        *,
+        swarm: str | None = None,
+        sees: Callable[[AttentionItem, str], bool] = any_swarm,
     ) -> list[AttentionItem]:
         """Open items first, then by priority, then newest, behind the place `after`; a proposal past its deadline without an
-        end is one too."""
-        late = [_late(life) for life in lives if not life.done and life.deadline < now]
-        found = [*self.items.values(), *late]
-        return sorted((i for i in found if after is None or by_urgency(i) > after), key=by_urgency)
+        end is one too. Only those of a `swarm`, and those that `sees` says may be seen."""
+        late = [Asked(_late(life), life.created.swarm) for life in lives if not life.done and life.deadline < now]
+        found = (a for a in (*self.items.values(), *late) if swarm in (None, a.swarm) and sees(a.item, a.swarm))
+        return sorted((a.item for a in found if after is None or by_urgency(a.item) > after), key=by_urgency)
 
-    def uncertainties(self, limit: int) -> tuple[str, ...]:
+    def opened_by(self, event_id: str) -> AttentionItem | None:
+        """The item an event opened, if it did, and as far as it is kept."""
+        asked = self.items.get(attention_id(event_id))
+        return None if asked is None else asked.item
+
+    def uncertainties(self, limit: int, swarm: str | None = None) -> tuple[str, ...]:
         """Open hypotheses, least sure first."""
-        ranked = sorted(self.open_hypotheses.values(), key=lambda h: (h.confidence, h.hypothesis_id))
+        found = (h for h in self.open_hypotheses.values() if swarm in (None, h.swarm))
+        ranked = sorted(found, key=lambda h: (h.confidence, h.hypothesis_id))
         return tuple(h.hypothesis_id for h in ranked[:limit])
 
     def apply(self, recorded: Recorded) -> None:
@@ -109,16 +133,17 @@ class Attention:
             created_at=recorded.envelope.time,
             resolved_at=None,
         )
-        self.items[item.id] = item
+        self.items[item.id] = Asked(item, recorded.event.swarm)
         _bound(self.items)
 
     def _resolve(self, sources: tuple[AttentionSource, ...], source_id: str, at: datetime) -> None:
-        for item in list(self.items.values()):
+        for asked in list(self.items.values()):
+            item = asked.item
             if item.source_id == source_id and item.source_type in sources and item.resolved_at is None:
-                self.items[item.id] = msgspec.structs.replace(item, resolved_at=at)
+                self.items[item.id] = Asked(msgspec.structs.replace(item, resolved_at=at), asked.swarm)
 
 
-def _bound(items: dict[str, AttentionItem] | dict[str, HypothesisRaised]) -> None:
+def _bound(items: dict[str, Asked] | dict[str, HypothesisRaised]) -> None:
     while len(items) > KEEP:
         del items[next(iter(items))]
 

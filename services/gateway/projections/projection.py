@@ -6,6 +6,7 @@ Memory is bounded by the number of personas and the `KEEP` figures of the parts;
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
 
@@ -15,7 +16,7 @@ from services.gateway.projections.beliefs import Beliefs, Held
 from services.gateway.projections.disorder import Disorder, Kept
 from services.gateway.projections.intents import Entry, Intents
 from services.gateway.projections.journal import Journal
-from services.gateway.projections.knowledge import Attention
+from services.gateway.projections.knowledge import Asked, Attention, any_swarm
 from services.gateway.projections.ledger import Account, Ledger
 from services.gateway.projections.measures import Hour, Measures, Number
 from services.gateway.projections.personas import Persona, Personas
@@ -69,7 +70,7 @@ class State(msgspec.Struct, array_like=True):
     proposals: list[Recorded]
     proposals_gone: list[Key]
     beliefs: list[Held]
-    attention: list[AttentionItem]
+    attention: list[Asked]
     hypotheses: list[HypothesisRaised]
     journal: list[AuditEntry]
     accounts: dict[str, Account]
@@ -204,7 +205,7 @@ class Projection:
         for recorded in state.proposals:
             self.proposals.apply(recorded)
         self.beliefs.by_id = {held.belief.id: held for held in state.beliefs}
-        self.attention.items = {i.id: i for i in state.attention}
+        self.attention.items = {asked.item.id: asked for asked in state.attention}
         self.attention.open_hypotheses = {h.hypothesis_id: h for h in state.hypotheses}
         self.journal.restore(state.journal)
         self.ledger.restore(state.accounts)
@@ -229,12 +230,20 @@ class Projection:
             snapshots_buffered=0 if self.snapshot is None else 1,
         )
 
-    def workspace(self, now: datetime) -> GlobalWorkspace:
-        queue = self.attention.queue(self.proposals.newest(), now)
-        roots = (p for p in self.personas.after(None) if p.live and p.identity.parent_id is None)
+    def workspace(
+        self,
+        now: datetime,
+        swarm: str | None = None,
+        *,
+        board: Callable[[str], bool] = lambda swarm: True,
+        sees: Callable[[AttentionItem, str], bool] = any_swarm,
+    ) -> GlobalWorkspace:
+        """What is on the mesh's mind, or on a swarm's, as far as it may be seen."""
+        queue = self.attention.queue(self.proposals.newest(), now, swarm=swarm, sees=sees)
+        roots = (p for p in self.personas.after(None, swarm) if p.live and p.identity.parent_id is None)
         return GlobalWorkspace(
-            top_beliefs=tuple(b.id for b in self.beliefs.select("active")[:TOP]),
-            top_uncertainties=self.attention.uncertainties(TOP),
+            top_beliefs=tuple(b.id for b in self.beliefs.select("active", swarm=swarm, board=board)[:TOP]),
+            top_uncertainties=self.attention.uncertainties(TOP, swarm),
             top_attention=tuple(i.id for i in queue[:TOP] if i.resolved_at is None),
             active_objectives=tuple(islice(dict.fromkeys(p.identity.charter for p in roots), OBJECTIVES)),
             updated_at=self.updated_at,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -14,6 +15,7 @@ from services.gateway.commands import lifecycle, votes
 from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.front.access import Caller
+from services.gateway.front.reading import Reader
 from services.gateway.front.stream import HEADERS, PATH, parse_filter, parse_position
 from services.gateway.projections.beliefs import by_confidence
 from services.gateway.projections.knowledge import by_urgency
@@ -89,16 +91,20 @@ async def stream(
     after = parse_position(last_event_id, start_at)
     if request.scope.get("head"):
         return Stream(iter(()), media_type="text/event-stream", headers=HEADERS)
-    chunks = await gateway.stream.open(caller.principal, wanted, after, again=bool(last_event_id))
+    chunks = await gateway.stream.open(
+        caller.principal, wanted, after, again=bool(last_event_id), reader=lambda: gateway.reader(caller)
+    )
     return Stream(chunks, media_type="text/event-stream", headers=HEADERS)
 
 
 @get("/v1/cognition/snapshots/latest", guards=READ)
-async def latest_snapshot(gateway: NamedDependency[Gateway]) -> MemorySnapshot:
+async def latest_snapshot(gateway: NamedDependency[Gateway], caller: NamedDependency[Caller]) -> MemorySnapshot:
     """The newest distilled state of mind."""
-    if gateway.projection.snapshot is None:
+    found = gateway.projection.snapshot
+    reader = await gateway.reader(caller)
+    if found is None or not reader.memory(as_token(found.swarm_id), as_token(found.persona_scope[0])):
         raise Problem(404, "No snapshots available", reason="no_snapshot")
-    return gateway.projection.snapshot
+    return found
 
 
 @get("/v1/cognition/personas/{persona_id:str}", guards=READ)
@@ -112,32 +118,54 @@ async def persona_state(
 @get("/v1/cognition/beliefs", guards=READ)
 async def beliefs(
     gateway: NamedDependency[Gateway],
+    caller: NamedDependency[Caller],
     request: AnyRequest,
     page: NamedDependency[Paging],
     status: FromQuery[str | None] = None,
     persona: FromQuery[str | None] = None,
+    swarm: FromQuery[str | None] = None,
 ) -> Response[list[Belief]]:
-    """By confidence, highest first; `status` matches a part of the word."""
-    found = gateway.projection.beliefs.select(status, persona, page.place("beliefs", tuple[float, str]))
+    """By confidence, highest first; `status` matches a part of the word, `swarm` is whose blackboard (`all`: of several swarms)."""
+    reader, place = await gateway.reader(caller), page.place("beliefs", tuple[float, str])
+    found = gateway.projection.beliefs.select(
+        status, persona, place, None if swarm is None else as_token(swarm), board=reader.board
+    )
     return page.of(request, "beliefs", ((by_confidence(b), b) for b in found), MANY)
 
 
 @get("/v1/cognition/beliefs/{belief_id:str}", guards=READ)
-async def belief(gateway: NamedDependency[Gateway], belief_id: FromPath[str]) -> Belief:
+async def belief(
+    gateway: NamedDependency[Gateway], caller: NamedDependency[Caller], belief_id: FromPath[str]
+) -> Belief:
     """One belief."""
     found = gateway.projection.beliefs.by_id.get(belief_id)
-    if found is None:
+    if found is None or not (await gateway.reader(caller)).board(found.swarm):
         raise Problem(404, f"there is no belief {belief_id[:60]!r}", reason="belief_missing")
     return found.belief
 
 
+def _sees(reader: Reader) -> Callable[[AttentionItem, str], bool]:
+    """Whether an item may be seen: one of a belief says what it claims."""
+    return lambda item, swarm: item.source_type not in ("contested_belief", "stale_belief") or reader.board(swarm)
+
+
 @get("/v1/cognition/attention", guards=READ)
 async def attention(
-    gateway: NamedDependency[Gateway], request: AnyRequest, page: NamedDependency[Paging]
+    gateway: NamedDependency[Gateway],
+    caller: NamedDependency[Caller],
+    request: AnyRequest,
+    page: NamedDependency[Paging],
+    swarm: FromQuery[str | None] = None,
 ) -> Response[list[AttentionItem]]:
     """What somebody should look at: open items first, by priority."""
-    place = page.place("attention", tuple[bool, float, float, str])
-    found = gateway.projection.attention.queue(gateway.projection.proposals.newest(), gateway.clock(), place)
+    sees, place = _sees(await gateway.reader(caller)), page.place("attention", tuple[bool, float, float, str])
+    found = gateway.projection.attention.queue(
+        gateway.projection.proposals.newest(),
+        gateway.clock(),
+        place,
+        swarm=None if swarm is None else as_token(swarm),
+        sees=sees,
+    )
     return page.of(request, "attention", ((by_urgency(i), i) for i in found), MANY)
 
 
@@ -183,9 +211,12 @@ async def receipts(
 
 
 @get("/v1/cognition/workspace", guards=READ)
-async def workspace(gateway: NamedDependency[Gateway]) -> GlobalWorkspace:
-    """What is on the mesh's mind."""
-    return gateway.projection.workspace(gateway.clock())
+async def workspace(
+    gateway: NamedDependency[Gateway], caller: NamedDependency[Caller], swarm: FromQuery[str | None] = None
+) -> GlobalWorkspace:
+    """What is on the mesh's mind, or on a swarm's."""
+    reader, which = await gateway.reader(caller), None if swarm is None else as_token(swarm)
+    return gateway.projection.workspace(gateway.clock(), which, board=reader.board, sees=_sees(reader))
 
 
 @get("/v1/cognition/governance", guards=READ)

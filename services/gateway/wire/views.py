@@ -266,7 +266,7 @@ class ThoughtEvent(View, frozen=True, kw_only=True):
 
     id: str
     event_type: str
-    persona_id: str
+    persona_id: str | None
     swarm_id: str
     timestamp: Instant
     payload: Anything

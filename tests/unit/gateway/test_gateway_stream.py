@@ -10,18 +10,27 @@ from contextlib import AsyncExitStack
 import httpx
 import msgspec
 import pytest
-from gateway_model import Mesh, created, executed, key, mesh, message, recorded, spawned, thought
+from gateway_model import NOW, Mesh, created, executed, key, mesh, message, recorded, spawned, thought
 
-from services.gateway.front.stream import EventStream, Filter, Place
+from services.gateway.front.stream import WORKSPACE_S, EventStream, Filter, Place, Telling, everything
 from services.gateway.projections.feed import Feed, Subscription
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
 from shared.contracts.envelope import Envelope, Message, Recorded
-from shared.contracts.events import CognitionStarted, MeshHalted
+from shared.contracts.events import (
+    AnyEvent,
+    BeliefAsserted,
+    BeliefConfirmed,
+    BeliefContested,
+    BeliefRevised,
+    CognitionStarted,
+    MeshHalted,
+)
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.log.memory import MemoryLog
 from shared.log.port import LogUnavailable
 from tests.eventsource import EventSource
+from tests.policies import GOLDEN, InForce
 
 PATH = "/v1/cognition/stream"
 
@@ -52,10 +61,10 @@ async def frames(answer: httpx.Response) -> AsyncIterator[Frame]:
 
 
 async def take(answer: httpx.Response, count: int) -> list[Frame]:
-    """The next events, comments left out."""
+    """The next events, comments and what is told beside events left out."""
     found: list[Frame] = []
     async for frame in frames(answer):
-        if frame.event:
+        if frame.event and (frame.id or frame.event != "cognition"):
             found.append(frame)
         if len(found) == count:
             break
@@ -107,6 +116,105 @@ async def test_filters_hold_for_the_past_and_for_what_comes(up: Mesh, query: str
         await opened(answer)
         await up.put(*past)
         assert [int(f.id) for f in await take(answer, len(expected))] == [n + 4 for n in expected]
+
+
+ON_B = {"swarm": "s", "key_id": "k", "belief_id": "b"}
+BELIEFS: tuple[AnyEvent, ...] = (
+    BeliefAsserted(
+        **ON_B, persona="p", by="p", belief_key="k", claim="it is so", confidence=0.5, valid_from=NOW, review_after=NOW
+    ),
+    BeliefConfirmed(**ON_B, persona="q", by="q", claim="it is so", confidence=0.7, review_after=NOW),
+    BeliefContested(**ON_B, persona="r", by="r", claim="it is not", confidence=0.4),
+    BeliefRevised(**ON_B, persona="p", by="p", confidence=0.2, status="stale", reason="old"),
+)
+
+
+async def told(answer: httpx.Response, last: str) -> list[tuple[str, str | None, dict[str, object]]]:
+    """Type, id and payload of each event up to the first of the type `last`."""
+    found = []
+    async for frame in frames(answer):
+        if frame.event == "cognition":
+            body = msgspec.json.decode(frame.data)
+            found.append((body["event_type"], frame.id, body["payload"]))
+            if body["event_type"] == last:
+                break
+    return found
+
+
+async def test_beliefs_have_the_names_clients_wait_for_and_attention_is_told_beside_them(up: Mesh) -> None:
+    async with up.client() as client, client.stream("GET", PATH) as answer:
+        await opened(answer)
+        await up.put(*BELIEFS)
+        await up.put(spawned("z"))
+        seen = await told(answer, "persona_spawned")
+    beside = [payload for name, id_, payload in seen if name == "workspace_updated" and not id_]
+    assert beside in ([], [{"updated": True}])  # once in a while: what came in one go is told after it
+    seen = [one for one in seen if one[0] != "workspace_updated"]
+    assert [(name, bool(id_)) for name, id_, _ in seen] == [
+        ("belief_extracted", True),
+        ("belief_revalidated", True),
+        ("attention_created", False),
+        ("belief_contested", True),
+        ("attention_created", False),
+        ("belief_revalidated", True),
+        ("persona_spawned", True),
+    ]
+    asked = seen[2][2]
+    assert set(asked) == {"id", "topic", "priority", "source_type", "source_id"}
+    assert (asked["source_type"], asked["source_id"]) == ("contested_belief", "b")
+    assert {"belief_id", "belief_key", "claim", "confidence"} <= set(seen[0][2])
+
+
+async def test_what_is_told_beside_events_can_be_asked_for_alone(up: Mesh) -> None:
+    await up.put(*BELIEFS)
+    async with up.client() as client:
+        async with client.stream("GET", f"{PATH}?from=beginning&type=attention_created,belief_extracted") as answer:
+            names = [name for name, _, _ in await told(answer, "attention_created")]
+            assert names == ["belief_extracted", "attention_created"]
+        async with client.stream("GET", f"{PATH}?from=beginning&type=belief_revalidated") as answer:
+            found = await take(answer, 2)
+            assert [int(f.id) for f in found] == [2, 4]
+
+
+async def test_the_workspace_is_told_once_in_a_while(up: Mesh) -> None:
+    telling = Telling(up.gateway.feed, Filter(), everything)
+    await telling.frames([recorded(BELIEFS[0], 1)], 0)
+    assert b'"workspace_updated"' in telling.workspace()
+    assert telling.workspace() == b""
+    await telling.frames([recorded(BELIEFS[1], 2)], 0)
+    assert telling.workspace() == b""  # it was told a moment ago
+    telling._at -= WORKSPACE_S
+    assert b'"updated":true' in telling.workspace()
+    telling._at -= WORKSPACE_S
+    assert telling.workspace() == b""  # nothing has changed since
+
+
+async def test_a_stream_tells_no_beliefs_that_the_policies_keep_from_the_key() -> None:
+    nobody = '@id("none") forbid (principal, action == Action::"memory.read", resource);'
+    async with mesh() as up:
+        policies = InForce(up.log)
+        up.gateway._readings = policies.readings
+        await policies.put({"memory.cedar": nobody, "golden.json": GOLDEN})
+        async with up.client() as client:
+            async with client.stream("GET", PATH) as answer:
+                await opened(answer)
+                await up.put(*BELIEFS, spawned("z"))
+                assert [name for name, _, _ in await told(answer, "persona_spawned")] == ["persona_spawned"]
+            async with client.stream("GET", f"{PATH}?from=beginning") as answer:
+                names = {name for name, _, _ in await told(answer, "persona_spawned")}
+                assert not any(name.startswith(("belief", "attention")) for name in names)
+            assert (await client.get("/v1/cognition/beliefs")).json() == []
+            assert (await client.get("/v1/cognition/beliefs/b")).status_code == 404
+            assert (await client.get("/v1/cognition/attention")).json() == []
+            assert (await client.get("/v1/cognition/workspace")).json()["top_beliefs"] == []
+            assert (await client.get("/v1/cognition/snapshots/latest")).status_code == 404
+        await policies.put()
+        async with up.client() as client:
+            assert [b["id"] for b in (await client.get("/v1/cognition/beliefs?swarm=s&status=stale")).json()] == ["b"]
+            assert (await client.get("/v1/cognition/beliefs?swarm=other")).json() == []
+            assert len((await client.get("/v1/cognition/attention?swarm=s")).json()) == 2
+            assert (await client.get("/v1/cognition/attention?swarm=other")).json() == []
+            assert (await client.get("/v1/cognition/workspace?swarm=other")).json()["top_attention"] == []
 
 
 @pytest.mark.parametrize("query", ["type=nonsense", "swarm=A.B", "persona=>", "from=yesterday"])
