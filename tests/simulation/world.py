@@ -24,13 +24,13 @@ from services.meta_orchestrator.allocation.decider import Allocator, Claims
 from services.meta_orchestrator.allocation.measuring import CLASSES as MEASURED
 from services.meta_orchestrator.allocation.measuring import Measures
 from services.meta_orchestrator.arbitration import decider as arbitration
-from services.meta_orchestrator.arbitration.conflicts import Conflict, evolve
 from services.meta_orchestrator.arbitration.wiring import DECIDES
 from services.meta_orchestrator.routing import decider as routing
 from services.persona_runner.hosting.host import Host
 from services.persona_runner.hosting.stepping import stepping
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
+from shared.conflicts import Conflict, evolve
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import own_folder
 from shared.contracts.boundaries import conflict, life

@@ -33,7 +33,7 @@ def proposals(
 ) -> int:
     """What personas have proposed, and what became of it."""
     if id is not None:
-        life = ask(target, "GET", f"/v1/proposals/{quote(id, safe='')}{_which(swarm, persona)}")
+        life = ask(target, "GET", f"/v1/proposals/{quote(id, safe='')}{which(swarm, persona)}")
         if target.json:
             emit(life)
             return OK
@@ -94,7 +94,7 @@ def _signed(life: Mapping[str, object]) -> dict[str, object]:
     return {"signature": f"{signature['detail']}: {signature['key']}"} if signature else {}
 
 
-def _which(swarm: str | None, persona: str | None) -> str:
+def which(swarm: str | None, persona: str | None) -> str:
     """The query that tells two proposals of one id apart."""
     named = {name: value for name, value in (("swarm", swarm), ("persona", persona)) if value is not None}
     return f"?{urlencode(named)}" if named else ""
@@ -123,9 +123,9 @@ def _decide(
     now = str(found[0]["digest"])
     if digest and (len(digest) < SHOWN or not now.startswith(digest)):
         raise Stop(f"what waits as {proposal} is {now[:SHOWN]}, not {digest}; look at it: `swarm proposals --waiting`")
-    which = _which(str(found[0]["swarm_id"]), str(found[0]["persona_id"]))
+    query = which(str(found[0]["swarm_id"]), str(found[0]["persona_id"]))
     body = {"decision": decision, "digest": now, "request_id": found[0]["request_id"], "reason": reason}
-    result = ask(target, "POST", f"/v1/approvals/{quote(proposal, safe='')}{which}", body)
+    result = ask(target, "POST", f"/v1/approvals/{quote(proposal, safe='')}{query}", body)
     if target.json:
         emit(result)
     else:

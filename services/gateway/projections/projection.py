@@ -13,6 +13,8 @@ from itertools import islice
 import msgspec
 
 from services.gateway.projections.beliefs import Beliefs, Held
+from services.gateway.projections.conflicts import Conflicts
+from services.gateway.projections.conflicts import Entry as ConflictEntry
 from services.gateway.projections.disorder import Disorder, Kept
 from services.gateway.projections.intents import Entry, Intents
 from services.gateway.projections.journal import Journal
@@ -82,6 +84,7 @@ class State(msgspec.Struct, array_like=True):
     refusals: dict[str, Line]
     halts: Halts
     intents: list[Entry]
+    conflicts: list[ConflictEntry]
     measured: list[Number]
     hours: list[Hour]
 
@@ -133,6 +136,7 @@ class Projection:
         self.policies = Activations()
         self.halts = Halts()
         self.intents = Intents()
+        self.conflicts = Conflicts()
         self.measures = Measures()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
@@ -162,7 +166,7 @@ class Projection:
         self.updated_at = recorded.envelope.time
         for part in (self.personas, self.proposals, self.beliefs, self.attention, self.ledger, self.journal):
             part.apply(recorded)
-        for other in (self.disorder, self.feeders, self.refusals, self.intents, self.commands):
+        for other in (self.disorder, self.feeders, self.refusals, self.intents, self.conflicts, self.commands):
             other.apply(recorded)
         self.measures.apply(recorded, self.proposals, self.personas, self.intents)
         self._loop(recorded)
@@ -192,6 +196,7 @@ class Projection:
             refusals=dict(self.refusals.lines),
             halts=self.halts.copy(),
             intents=self.intents.capture(),
+            conflicts=self.conflicts.capture(),
             measured=self.measures.capture(),
             hours=self.measures.captured_hours(),
         )
@@ -214,6 +219,7 @@ class Projection:
         self.snapshot, self.commands.by_entity = state.snapshot, state.commands
         self.refusals.lines, self.halts = state.refusals, state.halts
         self.intents.restore(state.intents)
+        self.conflicts.restore(state.conflicts)
         self.measures.restore(state.measured, state.hours)
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:

@@ -25,6 +25,7 @@ from services.gateway.wire.views import (
     ProposalStatus,
     Success,
     ToolInvocation,
+    UnknownAction,
     VerdictSignature,
     Vote,
 )
@@ -36,6 +37,7 @@ from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import (
     ActionClaimed,
     ActionExecuted,
+    ActionResolved,
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
@@ -70,6 +72,7 @@ class Life(msgspec.Struct, kw_only=True):
     rejected: ProposalRejected | None = None
     claimed: Recorded | None = None
     executed: ActionExecuted | None = None
+    resolved: ActionResolved | None = None
     granted_by: list[str] = []
     denied_by: list[str] = []
     seq: int = 0
@@ -140,12 +143,45 @@ class Life(msgspec.Struct, kw_only=True):
                 self.claimed = recorded
             case ActionExecuted():
                 self.executed = event
+            case ActionResolved():
+                self.resolved = self.resolved or event
             case _:
                 pass
 
     def _asked(self, vote: Recorded) -> bool:
         """Whether it answers the request that stands; the gate counts no other."""
         return self.requested is not None and answered(vote) == self.requested.id
+
+    @property
+    def hold(self) -> str | None:
+        """The target its action took, whether or not it is free again."""
+        event = None if self.claimed is None else self.claimed.event
+        return event.hold if isinstance(event, ActionClaimed) else None
+
+    def unknown_view(self) -> UnknownAction | None:
+        """What waits for a person's word; None when nothing does."""
+        is_open = self.executed is not None and self.executed.outcome == "unknown" and self.resolved is None
+        return self.outcome_view() if is_open else None
+
+    def outcome_view(self) -> UnknownAction:
+        """What is known of its outcome. Only of what has one."""
+        outcome, said = self.executed, self.resolved
+        recorded = next(r for r in self.events if r.event is outcome)
+        assert outcome is not None
+        return UnknownAction(
+            proposal_id=as_given(self.created.proposal_id),
+            persona_id=as_given(self.created.persona),
+            swarm_id=as_given(self.created.swarm),
+            title=plain(self.created.title),
+            action_kind=self.created.action.kind,
+            action_target=self.created.action.target,
+            holds=self.hold is not None and said is None,
+            outcome=outcome.outcome if said is None else said.outcome,
+            summary=plain(outcome.summary),
+            at=recorded.envelope.time,
+            resolved_by=None if said is None else said.principal,
+            reason="" if said is None else plain(said.reason, 1000),
+        )
 
     def view(self) -> Proposal:
         votes: dict[str, Vote] = dict.fromkeys(self.granted_by, "approve")
@@ -224,12 +260,12 @@ class Life(msgspec.Struct, kw_only=True):
                     tool_name=self.created.action.kind,
                     arguments=arguments,
                     result=outcome.summary,
-                    success=outcome.outcome == "success",
+                    success=(self.resolved or outcome).outcome == "success",
                     lease_id=lease,
                     invoked_at=invoked,
                 ),
             ),
-            outcome=_outcome(outcome, recorded.id),
+            outcome=_outcome(outcome, recorded.id, self.resolved),
             created_at=recorded.envelope.time,
         )
 
@@ -350,7 +386,10 @@ def _decision(authorized: ProposalAuthorized | None, granted_by: list[str]) -> s
     return f"{said}, approved by {', '.join(granted_by)}" if granted_by else said
 
 
-def _outcome(event: ActionExecuted, event_id: str) -> Success | Failure:
+def _outcome(event: ActionExecuted, event_id: str, said: ActionResolved | None) -> Success | Failure:
+    if said is not None:
+        by = f"{said.principal} says so: {plain(said.reason, 1000)}"
+        return Success(summary=by) if said.outcome == "success" else Failure(error=by, follow_up_attention=None)
     if event.outcome == "success":
         return Success(summary=event.summary)
     reason = event.error or event.summary or event.outcome

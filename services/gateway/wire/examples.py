@@ -21,6 +21,19 @@ _IDENTITY = views.PersonaIdentity(
     id="watcher", name="watcher", role="analyst", charter=CHARTER, swarm_id="web", parent_id=None, depth=0,
     created_at=NOW, tags=(),
 )  # fmt: skip
+_PLACES: tuple[tuple[str, str, views.Place], ...] = (("p-1", "web", "kept"), ("p-2", "night", "lost"))
+_CONFLICT = views.ConflictView(
+    id="t-0123456789abcdef0123456789abcdef.1", state="resolved", what="target", target="file:notes/today.md",
+    strategy="order", raised_at=NOW, until=NOW, resolved_at=NOW, resolution="order", reason="it was verified first",
+    ruled_by=None,
+    sides=tuple(
+        views.ConflictSide(
+            proposal_id=proposal, persona_id="watcher", swarm_id=swarm, title="Write it down", risk="medium", depth=0,
+            evidence=2, effect="0123456789abcdef", deadline=LATER, place=place,
+        )
+        for proposal, swarm, place in _PLACES
+    ),
+)  # fmt: skip
 _INTENT = views.IntentView(
     id="i-5f0c2b1d", swarm_id="web", state="answered", goal="Is anything out of the ordinary in nginx since 11:50?",
     tags=("analyst",), priority=5, deadline=LATER, budget=Credits(tokens=4000, compute_ms=20_000),
@@ -79,6 +92,14 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     views.HaltState(
         halted=True, cause="log_went_back", reason="the log went back: it ends at 812, and had reached 1204", principal="",
         since=NOW, seq=813, epoch=813, void=(), void_total=0, unknown=(_HELD,), unknown_total=1,
+    ),
+    requests.RuleConflict(winner="p-0123456789abcdef01234567", reason="the other would undo what was agreed"),
+    requests.ResolveAction(outcome="success", reason="the ticket is there"),
+    _CONFLICT,
+    views.UnknownAction(
+        proposal_id="p-0123456789abcdef01234567", persona_id="watcher", swarm_id="web", title="Open a ticket",
+        action_kind="http.request", action_target="https://tickets.example/new", holds=True, outcome="unknown",
+        summary="the request may or may not have been made", at=NOW, resolved_by=None, reason="",
     ),
     requests.HaltMesh(reason="the disk looks odd"),
     requests.ResumeMesh(reason="looked at what is unknown", seq=813),

@@ -158,6 +158,22 @@ class DecideApproval(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(max_length=1000)] | None = ""
 
 
+class RuleConflict(msgspec.Struct, frozen=True, kw_only=True):
+    """`winner` is the proposal that goes first; swarm and persona tell two of one id apart."""
+
+    winner: Id
+    swarm_id: Id | None = None
+    persona_id: Id | None = None
+    reason: Annotated[str, Meta(max_length=1000)] | None = ""
+
+
+class ResolveAction(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it, as somebody who has looked says."""
+
+    outcome: Literal["success", "failure"]
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
 ROOT_THINKER = CreatePersona(
     persona_id="root-thinker",
     name="root-thinker",

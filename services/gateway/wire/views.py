@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from shared.contracts.action import Scalar
-from shared.contracts.events import AnyEvent, Credits, Risk
+from shared.contracts.events import AnyEvent, Credits, Resolution, Risk, Strategy
 from shared.contracts.ids import Instant
 from shared.contracts.persona import PersonaPolicy
 
@@ -461,6 +461,59 @@ class Recalled(View, frozen=True, kw_only=True):
     query: str
     seq: int
     memories: tuple[RecalledMemory, ...]
+
+
+Place = Literal["waits", "kept", "lost", "ended"]
+
+
+class ConflictSide(View, frozen=True, kw_only=True):
+    """A proposal in a conflict, and what it is ordered by: lower risk, less depth, more evidence that counts. Equal `effect`: the same
+    is wanted. `place`: it goes on, has lost, or had ended before the ruling."""
+
+    proposal_id: str
+    persona_id: str
+    swarm_id: str
+    title: str
+    risk: Risk
+    depth: int
+    evidence: int
+    effect: str
+    deadline: Instant
+    place: Place
+
+
+class ConflictView(View, frozen=True, kw_only=True):
+    """Proposals for one target, or of which one rests on what contradicts another's grounds. At `until` it is ruled without people."""
+
+    id: str
+    state: Literal["open", "resolved"]
+    what: Literal["target", "grounds"]
+    target: str
+    strategy: Strategy
+    raised_at: Instant | None
+    until: Instant | None
+    resolved_at: Instant | None
+    resolution: Resolution | None
+    reason: str
+    ruled_by: str | None
+    sides: tuple[ConflictSide, ...]
+
+
+class UnknownAction(View, frozen=True, kw_only=True):
+    """An action of which nobody could tell whether it happened. `holds`: others wait for its target until a person has said it."""
+
+    proposal_id: str
+    persona_id: str
+    swarm_id: str
+    title: str
+    action_kind: str
+    action_target: str
+    holds: bool
+    outcome: Literal["success", "failure", "unknown"]
+    summary: str
+    at: Instant
+    resolved_by: str | None
+    reason: str
 
 
 class HeldAction(View, frozen=True, kw_only=True):

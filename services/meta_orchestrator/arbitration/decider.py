@@ -28,10 +28,10 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.meta_orchestrator.arbitration import conflicts
-from services.meta_orchestrator.arbitration.conflicts import Conflict, key_of
 from services.meta_orchestrator.arbitration.lives import Standing
 from services.meta_orchestrator.arbitration.strategies import Ruling, rank, rule
+from shared import conflicts
+from shared.conflicts import Conflict, key_of
 from shared.contracts import boundaries
 from shared.contracts.action_kinds import touched
 from shared.contracts.envelope import Recorded

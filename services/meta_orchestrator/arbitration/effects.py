@@ -13,12 +13,12 @@ from datetime import datetime
 
 import msgspec
 
-from services.meta_orchestrator.arbitration import conflicts
-from services.meta_orchestrator.arbitration.conflicts import Conflict
 from services.meta_orchestrator.arbitration.decider import Gather, Gathered, Look, Looked, Met, Rules
 from services.meta_orchestrator.arbitration.lives import Standing, standing
 from services.meta_orchestrator.arbitration.meeting import Meeting, Place
 from services.meta_orchestrator.following import Following
+from shared import conflicts
+from shared.conflicts import Conflict
 from shared.contracts import boundaries
 from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import touched

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from services.meta_orchestrator.arbitration.conflicts import key_of
+from shared.conflicts import key_of
 from shared.contracts.action_kinds import RISKS
 from shared.contracts.events import ProposalKey, Resolution, Side
 

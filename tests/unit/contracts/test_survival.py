@@ -30,7 +30,7 @@ from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_of
 from shared.contracts.envelope import Message, Recorded, decode, encode, structured
-from shared.contracts.events import ProposalKey, ProposalVerified
+from shared.contracts.events import ConflictEvent, ProposalKey, ProposalVerified
 from shared.contracts.services import SERVICES
 from shared.decider import Decider, Delivered
 from shared.log.memory import MemoryLog
@@ -155,7 +155,16 @@ def paths(document: dict[str, dict[str, dict[str, object]]], past: list[Recorded
     proposals = sorted({getattr(r.event, "proposal_id", "a") for r in past})
     beliefs = sorted({getattr(r.event, "belief_id", "a") for r in past})
     intents = sorted({getattr(r.event, "intent_id", "a") for r in past})
-    ids = {"persona_id": personas, "proposal_id": proposals, "belief_id": beliefs, "intent_id": intents}
+    conflicts = sorted(
+        {f"{r.event.target_id}.{r.event.generation}" for r in past if isinstance(r.event, ConflictEvent)}
+    )
+    ids = {
+        "persona_id": personas,
+        "proposal_id": proposals,
+        "belief_id": beliefs,
+        "intent_id": intents,
+        "conflict_id": conflicts,
+    }
     for path, item in document["paths"].items():
         if "get" in item and "stream" not in path:
             name = path.partition("{")[2].partition("}")[0]

@@ -21,6 +21,7 @@ from shared.contracts.events import (
     ActionExecuted,
     AnyEvent,
     ApprovalRequested,
+    ConflictRaised,
     EvidenceRef,
     Memory,
     PersonaDraining,
@@ -31,6 +32,7 @@ from shared.contracts.events import (
     ReapRequested,
     RecallAnswered,
     RecallRequested,
+    Side,
     SpawnRefused,
     SpawnRequested,
     ThoughtGenerated,
@@ -108,6 +110,20 @@ def created(
         digest=action_digest(swarm=swarm, persona=persona, charter=SHA, action=ACTION),
         deadline=deadline or NOW + timedelta(days=3650),
     )  # fmt: skip
+
+
+def raised(n: int) -> ConflictRaised:
+    """A conflict between two, over the n-th target."""
+    sides = tuple(
+        Side(
+            swarm=swarm, persona="p", proposal_id=f"c-{n}", seq=k, exact=SHA, effect=SHA, risk="medium",
+            deadline=NOW + timedelta(days=3650),
+        )
+        for k, swarm in enumerate(("s", "t"))
+    )  # fmt: skip
+    return ConflictRaised(
+        target_id=f"t-{n}", generation=1, target=f"file:notes/{n}.md", sides=sides, strategy="person", until=NOW
+    )
 
 
 def verified(c: ProposalCreated, risk: str = "high") -> ProposalVerified:

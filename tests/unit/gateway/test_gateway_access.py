@@ -61,6 +61,11 @@ ROUTES: tuple[tuple[str, str, Scope], ...] = (
     ("GET", "/v1/proposals/x", "read"),
     ("GET", "/v1/approvals", "read"),
     ("POST", "/v1/approvals/x", "approve"),
+    ("GET", "/v1/conflicts", "read"),
+    ("GET", "/v1/conflicts/t-1.1", "read"),
+    ("POST", "/v1/conflicts/t-1.1/rule", "approve"),
+    ("GET", "/v1/actions/unknown", "read"),
+    ("POST", "/v1/actions/x/resolve", "approve"),
     ("GET", "/v1/budgets", "read"),
     ("GET", "/metrics", "read"),
 )

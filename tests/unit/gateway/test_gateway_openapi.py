@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_model import NOW, Mesh, asked, created, executed, key, mesh, recorded, spawned, thought, verified
+from gateway_model import NOW, Mesh, asked, created, executed, key, mesh, raised, recorded, spawned, thought, verified
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from services.gateway.front.operations import OPERATIONS, TAGS
@@ -135,6 +135,8 @@ async def fill(up: Mesh) -> None:
             swarm="web", persona="all", intent_id=f"i-{n}", goal="g", deadline=NOW, principal="ada"
         )
         await up.put(spawned(f"p-{n}", swarm="web"), belief, late, c, verified(c), asked(c), executed(c), grant, intent)
+        u = created(f"u-{n}", swarm="web", persona="watcher")
+        await up.put(raised(n), u, verified(u), executed(u, "unknown"))
 
 
 async def known(up: Mesh) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from gateway_model import NOW, Mesh, asked, created, executed, key, mesh, spawned, verified
+from gateway_model import NOW, Mesh, asked, created, executed, key, mesh, raised, spawned, verified
 
 from services.gateway.routes.swarm import lineage
 from services.gateway.settings import GatewaySettings
@@ -20,6 +20,8 @@ LISTS = (
     "/v1/cognition/proposals",
     "/v1/cognition/receipts",
     "/v1/approvals?state=all",
+    "/v1/conflicts",
+    "/v1/actions/unknown",
     "/v1/budgets",
     "/v1/audit",
 )
@@ -38,6 +40,8 @@ async def fill(up: Mesh) -> None:
             swarm=f"g{n}", persona="p", grant_id="g", window=5, credits=Credits(tokens=7), expires_at=NOW
         )
         await up.put(spawned(f"p-{n}", swarm=swarm), belief, late, c, verified(c), asked(c), executed(c), grant)
+        u = created(f"u-{n}", swarm=swarm)
+        await up.put(raised(n), u, verified(u), executed(u, "unknown"))
 
 
 @pytest.fixture

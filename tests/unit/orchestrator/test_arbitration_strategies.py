@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.meta_orchestrator.arbitration.conflicts import key_of
 from services.meta_orchestrator.arbitration.strategies import Ruling, rule
+from shared.conflicts import key_of
 from shared.contracts.events import Side
 
 LATER = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
