@@ -86,7 +86,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(trouble)
         if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))
-        holder, hold_seq = await self._holder(effect.target) if effect.target else ("", 0)
+        holder, hold_seq = await holder_of(self.log, effect.target) if effect.target else ("", 0)
         mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"
         return Checked(
             problems=tuple(problems),
@@ -96,18 +96,6 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             hold_seq=hold_seq,
             actuator=mark,
         )
-
-    async def _holder(self, target: str) -> tuple[str, int]:
-        """Who holds the target, nobody being empty, and the last that is said of it: at least what that rests on."""
-        (end,) = await self.log.ends((hold(target),))
-        if not end:
-            return "", 0
-        said = await self.log.last((f"target.held.{EVERYONE}.{target}", f"target.freed.{EVERYONE}.{target}"))
-        newest = said[-1].event if said else None
-        if not isinstance(newest, TargetHeld):
-            return "", end
-        holder = newest.holder
-        return f"{holder.swarm}.{holder.persona}.{holder.proposal_id}", end
 
     async def execute(self, effect: Execute) -> Outcome | NotOurs:
         """Do it once, if the log says the claim is this attempt's."""
@@ -204,3 +192,16 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
 
 def _cannot_tell(summary: str) -> Outcome:
     return Outcome(outcome="unknown", summary=summary, error="cannot_tell")
+
+
+async def holder_of(log: Log, target: str) -> tuple[str, int]:
+    """Who holds the target, nobody being empty, and the last that is said of it: at least what that rests on."""
+    (end,) = await log.ends((hold(target),))
+    if not end:
+        return "", 0
+    said = await log.last((f"target.held.{EVERYONE}.{target}", f"target.freed.{EVERYONE}.{target}"))
+    newest = said[-1].event if said else None
+    if not isinstance(newest, TargetHeld):
+        return "", end
+    holder = newest.holder
+    return f"{holder.swarm}.{holder.persona}.{holder.proposal_id}", end
