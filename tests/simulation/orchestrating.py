@@ -22,7 +22,6 @@ from services.meta_orchestrator.routing.reconciling import LIVES, Reconciling
 from services.meta_orchestrator.routing.roster import CLASSES, Roster
 from shared.contracts.boundaries import intent as boundary_of
 from shared.contracts.catalog import class_of
-from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AnyEvent,
     Credits,
@@ -43,6 +42,8 @@ T = TypeVar("T")
 FOLLOWED = frozenset((*LIVES, *CLASSES))
 MERGES: tuple[Merge, ...] = ("first", "best", "vote", "combine")
 LEASE_S = 40.0
+Guarded = tuple[tuple[AnyEvent, ...], tuple[tuple[str, int], ...]]
+"""Events of one commit, and the last sequence of each boundary that guards it."""
 
 
 class Words:
@@ -129,12 +130,14 @@ class Intents:
         follower.read()
         return follower.reconciling.next(now)
 
-    def said(self, now: datetime) -> tuple[AnyEvent, ...] | None:
-        """What somebody outside says next: new work, an answer, or nothing."""
-        dice = self._dice.random()
-        return self._submission(now) if dice < 0.35 else self._answer()
+    def said(self, now: datetime, *, lies: bool) -> Guarded | None:
+        """What somebody outside says next, new work or an answer of their own, and what guards it; or nothing."""
+        if self._dice.random() < 0.35 or not lies:
+            return self._submission(now)
+        answer = self._answer()
+        return None if answer is None else ((answer,), ())
 
-    def _submission(self, now: datetime) -> tuple[AnyEvent, ...] | None:
+    def _submission(self, now: datetime) -> Guarded | None:
         self._serial += 1
         dice = self._dice
         submitted = IntentSubmitted(
@@ -153,7 +156,7 @@ class Intents:
         )
         before = [r.event for r in self._store.records if isinstance(r.event, IntentSubmitted)]
         if not before or dice.random() < 0.7:
-            return (submitted,)
+            return (submitted,), ((boundary_of("alpha", submitted.intent_id), 0),)
         parent = fold(self._store.read((boundary_of("alpha", dice.choice(before).intent_id),)))
         assert parent.submitted is not None
         child = msgspec.structs.replace(
@@ -165,9 +168,11 @@ class Intents:
         if why_not_below(parent, child) is not None:
             return None
         whose = {"swarm": "alpha", "persona": EVERYONE, "intent_id": parent.submitted.intent_id}
-        return child, IntentDelegated(**whose, child_id=child.intent_id, budget=child.budget)
+        taken = IntentDelegated(**whose, child_id=child.intent_id, budget=child.budget)
+        parents = (boundary_of("alpha", parent.submitted.intent_id), parent.seq)
+        return (child, taken), ((boundary_of("alpha", child.intent_id), 0), parents)
 
-    def _answer(self) -> tuple[AnyEvent, ...] | None:
+    def _answer(self) -> AnyEvent | None:
         """Of somebody who has, or had, one: perhaps twice, perhaps too late, perhaps of a route that is not theirs."""
         dice = self._dice
         assigned = [r.event for r in self._store.records if isinstance(r.event, IntentAssigned)]
@@ -175,24 +180,22 @@ class Intents:
             return None
         one = dice.choice(assigned[-3:])
         cited = dice.choice(self._store.records)
-        return (
-            IntentAnswered(
-                swarm=one.swarm,
-                persona=one.persona,
-                intent_id=one.intent_id,
-                home=one.home,
-                route=one.route if dice.random() < 0.9 else one.route + 1,
-                declined=dice.random() < 0.3,
-                answer=f"answer {dice.randrange(3)}",
-                choice=f"choice {dice.randrange(2)}",
-                confidence=dice.randrange(11) / 10,
-                evidence=(EvidenceRef(id=cited.id, seq=cited.seq), EvidenceRef(id="nothing", seq=1)),
-                spent=Credits(tokens=dice.choice((0, 50, 2**40))),
-                slot="r1",
-            ),
+        return IntentAnswered(
+            swarm=one.swarm,
+            persona=one.persona,
+            intent_id=one.intent_id,
+            home=one.home,
+            route=one.route if dice.random() < 0.9 else one.route + 1,
+            declined=dice.random() < 0.3,
+            answer=f"answer {dice.randrange(3)}",
+            choice=f"choice {dice.randrange(2)}",
+            confidence=dice.randrange(11) / 10,
+            evidence=(EvidenceRef(id=cited.id, seq=cited.seq), EvidenceRef(id="nothing", seq=1)),
+            spent=Credits(tokens=dice.choice((0, 50, 2**40))),
+            slot="r1",
         )
 
-    def cancellation(self) -> tuple[tuple[AnyEvent, ...], tuple[tuple[str, int], ...]] | None:
+    def cancellation(self) -> Guarded | None:
         """One intent and all below it, as the gateway cancels them: the events and what guards each."""
         lives = [r.event for r in self._store.records if isinstance(r.event, IntentSubmitted)]
         if not lives:
@@ -209,7 +212,3 @@ class Intents:
                 family.append((name, life.seq))
         events = family_cancelled("alpha", [name for name, _ in family], "op", "no more")
         return events, tuple((boundary_of("alpha", name), seq) for name, seq in family)
-
-
-def intents_of(records: Sequence[Recorded]) -> set[str]:
-    return {class_of(r.event) for r in records if class_of(r.event).startswith("intent.")}

@@ -19,7 +19,7 @@ ROUNDS = 12
 def busy(seed: int) -> World:
     """A life with much work for the swarm: in chaos, then without faults while people and personas go on, then rest."""
     world = World(seed)
-    world.asks = 0.4
+    world.asks, world.lies = 0.4, True
     world.chaos(STEPS)
     for number in range(ROUNDS):
         world.live(7, every_s=7)
@@ -31,11 +31,16 @@ def busy(seed: int) -> World:
     return world
 
 
+def broken(world: World) -> list[str]:
+    """What the log says that should not be, but for the lies that were put in."""
+    return [violation for violation in world.check() if "it answers what it was not asked" not in violation]
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("chunk", range(8))
 def test_every_intent_has_one_end_and_its_budget_is_conserved_whatever_dies(chunk: int) -> None:
     for seed in range(chunk, 400, 8):
-        assert busy(seed).check() == [], seed
+        assert broken(busy(seed)) == [], seed
 
 
 def test_whole_lives_of_intents_are_in_it() -> None:
@@ -88,6 +93,6 @@ def test_routing_that_gives_each_the_whole_budget_is_found_out(monkeypatch: pyte
 
 def _found(seed: int) -> bool:
     try:
-        return bool(busy(seed).check())
+        return bool(broken(busy(seed)))
     except Exception:
         return True

@@ -26,6 +26,8 @@ from services.meta_orchestrator.allocation.measuring import Measures
 from services.meta_orchestrator.arbitration import decider as arbitration
 from services.meta_orchestrator.arbitration.wiring import DECIDES
 from services.meta_orchestrator.routing import decider as routing
+from services.meta_orchestrator.routing.wiring import DECIDES as ROUTED
+from services.meta_orchestrator.routing.wiring import TIMERS
 from services.persona_runner.hosting.host import Host
 from services.persona_runner.hosting.stepping import stepping
 from services.policy_gate import decider as gate
@@ -34,6 +36,7 @@ from shared.conflicts import Conflict, evolve
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import own_folder
 from shared.contracts.boundaries import conflict, life
+from shared.contracts.boundaries import intent as boundary_of
 from shared.contracts.catalog import SHORT_LIVED, class_of
 from shared.contracts.envelope import Message
 from shared.contracts.events import (
@@ -47,8 +50,7 @@ from shared.contracts.events import (
     ConflictRuled,
     Credits,
     EvidenceRef,
-    IntentAssigned,
-    IntentReleased,
+    IntentSubmitted,
     LimitsChanged,
     LotRequested,
     LotShare,
@@ -184,8 +186,10 @@ class World:
         ]
         self.asks = 0.05
         """How often it is intents that something happens to."""
+        self.lies = False
+        """Whether runners also answer what they were not asked, twice, or too late."""
         self.intents = Intents(self.store, self.random)
-        self.routing = self._service("meta_orchestrator", routing, self._choose, 2)
+        self.routing = self._service("meta_orchestrator", routing, self._choose, 2, classes=(*ROUTED, *TIMERS))
         self.replicas += self.routing
         self.runners = [Runner("runner-1"), Runner("runner-2")]
         self.client(CognitionStarted(swarm=EVERYONE, persona=EVERYONE, loop_interval_ms=500))
@@ -567,8 +571,8 @@ class World:
         if self.random.random() < 0.12:
             if (found := self.intents.cancellation()) is not None:
                 self._guarded(found[0], tuple(Expect(*one) for one in found[1]))
-        elif (events := self.intents.said(self.now)) is not None:
-            self._guarded(events)
+        elif (said := self.intents.said(self.now, lies=self.lies)) is not None:
+            self._guarded(said[0], tuple(Expect(*one) for one in said[1]))
 
     def _guarded(self, events: tuple[AnyEvent, ...], expect: tuple[Expect, ...] = ()) -> None:
         """An edge of the mesh commits several events, or none of them."""
@@ -586,7 +590,7 @@ class World:
         dice = self.random.random()
         if dice < 0.12:
             self.assign(self.random.choice(living))
-        elif dice < 0.44:
+        elif dice < 0.40:
             self.client(ObservationRecorded(swarm=SWARM, persona=EVERYONE, text=f"line {self._serial} failed"))
         elif dice < 0.44:
             swarm, version = self.random.choice((SWARM, OTHER)), 1 + self._serial
@@ -626,28 +630,18 @@ class World:
         self._commit((_message(event, f"client-{self._serial}", self.now),), (Expect(boundary, seen[-1].seq),))
 
     def assign(self, persona: str) -> None:
-        """Somebody is asked something, again, or no longer, as whoever routes intents would say it."""
-        asked = self.store.read((f"intent.assigned.{SWARM}.{persona}.*",))
-        whose = {"swarm": SWARM, "persona": persona, "home": SWARM}
-        last = asked[-1].event if asked else None
-        if isinstance(last, IntentAssigned) and self.random.random() < 0.3:
-            if self.random.random() < 0.5:
-                self.client(IntentReleased(**whose, intent_id=last.intent_id, route=last.route, reason="cancelled"))
-                return
-            intent_id, route = last.intent_id, last.route + self.random.randrange(2)
-        else:
-            intent_id, route = f"i-{self._serial}", 1
-        self.client(
-            IntentAssigned(
-                **whose,
-                intent_id=intent_id,
-                route=route,
-                goal="why",
-                until=self.now + timedelta(seconds=self.random.choice((5, 60, 600))),
-                budget=Credits(tokens=self.random.choice((0, 2000, 9000)), compute_ms=9000),
-                principal="ann",
-            )
+        """Somebody is asked something, of exactly this persona; it has it when it is routed."""
+        event = IntentSubmitted(
+            swarm=SWARM,
+            persona=EVERYONE,
+            intent_id=caused_token(f"asked-{self._serial}", "i"),
+            goal="why",
+            deadline=self.now + timedelta(seconds=self.random.choice((5, 60, 200))),
+            budget=Credits(tokens=self.random.choice((0, 4000, 18_000)), compute_ms=18_000),
+            wanted_persona=persona,
+            principal="ann",
         )
+        self._guarded((event,), (Expect(boundary_of(SWARM, event.intent_id), 0),))
 
     def client(self, event: AnyEvent, charter: str | None = None) -> None:
         """An edge of the mesh commits an event."""
