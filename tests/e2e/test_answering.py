@@ -10,8 +10,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
+from services.supervisor.mesh import Mesh as Swarm
+from services.supervisor.plan import Options
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -33,6 +36,7 @@ from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
 from tests.broker import Broker
+from tests.e2e.command import swarm as command
 from tests.e2e.processes import Process
 from tests.e2e.test_gateway import message
 
@@ -194,3 +198,56 @@ async def test_a_runner_killed_at_any_step_leaves_one_answer(tmp_path: Path) -> 
         }
         raised = [r.event for r in log if isinstance(r.event, HypothesisRaised) and r.event.assignment]
         assert all(any(ref in assigned.values() for ref in event.evidence) for event in raised)
+
+
+@pytest.mark.timeout(300)
+async def test_who_asks_the_mesh_gets_one_cited_answer_though_its_runner_is_killed(tmp_path: Path) -> None:
+    """All of it, as `swarm up` starts it, with its keys: submitted by command, routed, answered, closed."""
+    options = Options(runners=1, ready_timeout_s=120)
+    async with Swarm(tmp_path / "data", options) as swarm:
+        await swarm.wait_ready()
+        async with httpx.AsyncClient(base_url=swarm.api_url, timeout=30, trust_env=False) as api:
+            assert (await api.post("/v1/cognition/start", json={"loop_interval_ms": 200})).status_code == 200
+            body = {"persona_id": "ada", "name": "Ada", "role": "watcher", "charter": "Watch.", "swarm_id": "alpha"}
+            assert (await api.post("/v1/swarm/personas", json=body)).status_code == 200
+            told = (LOGS / "sshd-bruteforce.log").read_text(encoding="utf-8").splitlines()
+            for first in range(0, len(told), 500):
+                lines = [{"text": line, "source": "sshd"} for line in told[first : first + 500]]
+                answer = await api.post("/v1/swarm/alpha/observations", json={"observations": lines})
+                assert answer.status_code == 200, answer.text
+        killed = asyncio.create_task(_kill_when_asked(swarm))
+        ask = ("intent", "submit", "--swarm", "alpha", "--to", "ada", "--wait", "--url", swarm.api_url)
+        code, asked, said = await command(*ask, 'How often did "Failed password" occur in sshd?', cwd=tmp_path)
+        await killed
+        assert (code, asked["intent"]["state"]) == (0, "answered"), said
+        closed = next(e["data"] for e in asked["events"] if e["type"] == "intent.closed")
+        assert "said 404 times in sshd" in closed["result"]
+        seed = swarm.key("bootstrap")
+        connection = await Connection.open(swarm.nats_url, name="t", seed_file=seed, inbox_prefix="_INBOX_bootstrap")
+        log = JetStreamLog(connection, service="test", instance="test-1")
+        try:
+            answers = await log.read(["intent.answered.alpha.ada.*.*"])
+            assert len(answers) == 1
+            for ref in closed["evidence"]:
+                cited = await log.get(ref["seq"])
+                assert isinstance(cited, Recorded) and cited.id == ref["id"]
+            assert len(closed["evidence"]) > 4
+        finally:
+            await connection.close()
+        code, unseen, _ = await command(*ask, "Is anything unusual in postgres?", "--within", "20s", cwd=tmp_path)
+        assert (code, unseen["intent"]["state"]) == (1, "failed")
+        assert any("never perceived a source 'postgres'" in str(event["data"]) for event in unseen["events"])
+
+
+async def _kill_when_asked(swarm: Swarm) -> None:
+    """kill -9 to the only runner once the persona has raised something for it; the supervisor starts it again."""
+    connection = await Connection.open(
+        swarm.nats_url, name="k", seed_file=swarm.key("bootstrap"), inbox_prefix="_INBOX_bootstrap"
+    )
+    tail = JetStreamLog(connection, service="test", instance="test-2").tail(["check.requested.alpha.ada.*.*"])
+    async for recorded in tail:
+        if isinstance(recorded, Recorded) and getattr(recorded.event, "assignment", None):
+            break
+    await swarm.kill("persona_runner-1")
+    await tail.stop()
+    await connection.close()
