@@ -18,6 +18,10 @@ from shared.contracts.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    BeliefAsserted,
+    BeliefContested,
+    BeliefEvent,
+    BeliefRevised,
     BudgetGranted,
     BudgetLimited,
     BudgetSettled,
@@ -53,6 +57,7 @@ from shared.contracts.events import (
 from shared.contracts.ids import EVERYONE
 from shared.crypto import verify_verdict
 from shared.intent_invariants import IntentInvariants
+from shared.memory.dedup import Said, relation
 from shared.placement import Placements
 from shared.signers import Signers
 
@@ -173,6 +178,9 @@ class Invariants:
         self._lots: dict[str, dict[tuple[str, str], int]] = {}
         self._shares = _Shares()
         self._checks: set[str] = set()
+        self._confirmed: dict[str, tuple[str, str]] = {}
+        self._boards: dict[tuple[str, str], dict[str, str]] = {}
+        self._unmarked: dict[str, tuple[str | None, set[str]]] = {}
         self._routes: dict[tuple[str, str, str, int], bool] = {}
         self._last_seq = 0
         self._placements = Placements()
@@ -231,6 +239,10 @@ class Invariants:
                 if f"asked {check}" not in self._checks or f"answered {check}" in self._checks:
                     self._broken(recorded, "a check was answered twice, or never asked")
                 self._checks.add(f"answered {check}")
+                if event.outcome == "confirmed":
+                    self._confirmed[recorded.id] = (event.swarm, event.persona)
+            case BeliefEvent() if event.swarm != EVERYONE:
+                self._belief(recorded, event)
             case CheckRequested(check_id=check):
                 self._checks.add(f"asked {check}")
             case SignersChanged(root=root):
@@ -298,6 +310,32 @@ class Invariants:
     def unruled(self) -> list[str]:
         """Targets over which a conflict is open."""
         return [target for target, conflict in self._conflicts.items() if conflict.open]
+
+    def _belief(self, recorded: Recorded, event: BeliefEvent) -> None:
+        """No belief without a confirmed hypothesis, none twice, and none that contradicts another without both saying so."""
+        board = self._boards.setdefault((event.swarm, event.key_id), {})
+        unmarked = self._unmarked.pop(event.swarm, (None, set()))
+        if unmarked[0] == recorded.envelope.causation:
+            self._unmarked[event.swarm] = unmarked
+        elif unmarked[1]:
+            self._broken(recorded, f"before it {sorted(unmarked[1])} were contradicted and do not say so")
+        match event:
+            case BeliefAsserted():
+                if event.belief_id in board:
+                    self._broken(recorded, "it was asserted before")
+                if self._confirmed.get(recorded.envelope.causation or "") != (event.swarm, event.by):
+                    self._broken(recorded, "no check of its author's confirmed it")
+                said = Said(event.claim)
+                against = {name for name, claim in board.items() if relation(said, Said(claim)) == "opposite"}
+                board[event.belief_id] = event.claim
+                self._unmarked[event.swarm] = (recorded.envelope.causation, against | set(event.contradicts))
+            case BeliefContested(contradicts=contradicts) if contradicts:
+                self._unmarked.get(event.swarm, (None, set()))[1].discard(event.belief_id)
+            case BeliefRevised(status="invalidated" | "archived"):
+                board.pop(event.belief_id, None)
+                self._unmarked.get(event.swarm, (None, set()))[1].discard(event.belief_id)
+            case _:
+                pass
 
     def unfinished(self) -> list[str]:
         """Proposals that have not reached their one terminal state."""

@@ -15,6 +15,8 @@ import msgspec
 
 from services.actuator import decider as actuator
 from services.memory_compactor import decider as compactor
+from services.memory_compactor.believing import decider as believing
+from services.memory_compactor.believing.grounds import weigh
 from services.meta_orchestrator.arbitration.decider import Look, Rules
 from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
 from services.meta_orchestrator.arbitration.meeting import CLASSES as arbitration_classes
@@ -26,6 +28,8 @@ from shared.contracts.action_kinds import held
 from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
+    CheckResult,
+    HypothesisRaised,
     LotGranted,
     LotRequested,
     LotShare,
@@ -87,6 +91,19 @@ class Hands:
             return asyncio.run(effects.perform(effect))
 
         return perform
+
+    def believe(self, effect: Effect) -> Result:
+        """What a check is of, as the log has it."""
+        assert isinstance(effect, believing.Look)
+        check, by_seq = effect.check.event, {r.seq: r for r in self._store.records}
+        assert isinstance(check, CheckResult)
+        for recorded in self._store.read((f"hypothesis.raised.{effect.swarm}.{effect.persona}.*",)):
+            said = recorded.event
+            if isinstance(said, HypothesisRaised) and said.hypothesis_id == check.hypothesis_id:
+                cited = [(ref, by_seq.get(ref.seq)) for ref in said.evidence]
+                grounds, tainted = weigh(cited, effect.swarm, effect.persona)
+                return believing.Looked(hypothesis=said, grounds=grounds, tainted=tainted)
+        return believing.Looked()
 
     def judge(self, effect: Effect) -> Result:
         if isinstance(effect, gate.Sign):

@@ -20,6 +20,7 @@ from services.governor.decider import Limits as GovernorLimits
 from services.governor.service import SHARING
 from services.governor.sharing import Living, Sharing
 from services.memory_compactor import decider as compactor
+from services.memory_compactor.believing.decider import Believer
 from services.meta_orchestrator.allocation.decider import Allocator, Claims
 from services.meta_orchestrator.allocation.measuring import CLASSES as MEASURED
 from services.meta_orchestrator.allocation.measuring import Measures
@@ -191,9 +192,11 @@ class World:
         self.intents = Intents(self.store, self.random)
         self.routing = self._service("meta_orchestrator", routing, self._choose, 2, classes=(*ROUTED, *TIMERS))
         self.replicas += self.routing
+        believer = Believer(review_s=60, archive_s=120)
+        self.replicas += self._service("memory_compactor", believer, self.hands.believe, 1)
         self.runners = [Runner("runner-1"), Runner("runner-2")]
         self.client(CognitionStarted(swarm=EVERYONE, persona=EVERYONE, loop_interval_ms=500))
-        policy = PersonaPolicy(max_spawn_depth=2, max_branching_factor=2, idle_ttl_secs=600)
+        policy = PersonaPolicy(max_spawn_depth=2, max_branching_factor=2, idle_ttl_secs=600, share_memory=True)
         self.client(
             SpawnRequested(
                 swarm=SWARM,
