@@ -61,6 +61,13 @@ QUOTAS = (
         setting="swarm.open_intents",
     ),
     Quota(
+        reason="too_many_swarms",
+        what="swarms that have a share of the budget",
+        per="mesh",
+        by="gateway",
+        setting="global.swarms",
+    ),
+    Quota(
         reason="too_many_open",
         what="proposals that are neither decided nor done",
         per="persona",

@@ -20,6 +20,7 @@ from services.cli.commands import tap as tap_
 from services.cli.commands import up as up_
 from services.cli.commands.backup import backup, restore
 from services.cli.commands.believed import beliefs
+from services.cli.commands.budgets import budget
 from services.cli.commands.config import config as config_
 from services.cli.commands.conflicts import conflicts
 from services.cli.commands.halting import halt, resume, sentence
@@ -55,6 +56,7 @@ Every command takes --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usa
 app.command(persona)
 app.command(intent)
 app.command(conflicts)
+app.command(budget)
 app.command(config_)
 app.command(keys_)
 for command in (beliefs, proposals, approve, deny, halt, resume, scale, slo, backup, restore):

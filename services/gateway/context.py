@@ -87,6 +87,7 @@ class Gateway:
             four_eyes=settings.four_eyes and not settings.keyless,  # whoever is at a mesh without keys is one person
             held=held,
             admission=self._admission(),
+            max_swarms=settings.max_swarms,
         )
         self.stream = EventStream(
             log,

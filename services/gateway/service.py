@@ -18,6 +18,7 @@ from services.gateway.projections.measures import tell
 from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
+from shared.contracts.events import Credits
 from shared.metrics.table import INTENTS_OPEN, LIVES, POSITION
 from shared.policy.reading import Readings
 from shared.policy.sides import LOCAL
@@ -25,7 +26,7 @@ from shared.quotas import QUOTAS
 from shared.runtime.keeping.snapshots import EVERY_S, CheckpointFile, checkpoint_path
 from shared.runtime.service import VERSION, Service
 from shared.runtime.vitals.health import server
-from shared.settings import Settings, SettingsError, listed
+from shared.settings import Global, Settings, SettingsError, Swarm, listed
 from shared.signers import roots_of
 
 log = structlog.get_logger()
@@ -65,8 +66,21 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         observations_per_minute=settings.http.observations_per_minute,
         recalls_per_minute=settings.http.recalls_per_minute,
         spawns_per_minute=settings.swarm.spawns_per_minute,
+        swarm_ceiling=budget_of(settings.swarm),
+        global_budget=budget_of(settings.global_),
+        max_swarms=settings.global_.swarms,
         max_streams=settings.http.streams,
         max_streams_total=settings.http.streams * TOTAL_STREAMS,
+    )
+
+
+def budget_of(section: Swarm | Global) -> Credits:
+    """What may be spent a minute."""
+    return Credits(
+        tokens=section.tokens_per_minute,
+        compute_ms=section.compute_ms_per_minute,
+        actions=section.actions_per_minute,
+        cost_microusd=section.cost_microusd_per_minute,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from shared.contracts.events import Credits
 from shared.contracts.ids import Sha256
 from shared.contracts.persona import Name
 
@@ -30,6 +31,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     may have open. `swarm_open_requests` is of one swarm and kind, `swarm_open_intents` of one
     swarm; observations and recalls are of one key in one swarm,
     spawns (asked for, whatever becomes of them) of a swarm.
+    `swarm_ceiling` is what a swarm may spend a minute where nobody set another; `global_budget` what all may; `max_swarms` may have a
+    part of it.
     `four_eyes` and `approval_ttl_s` must be what the policy gate is told.
     """
 
@@ -52,6 +55,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     observations_per_minute: int = 120_000
     recalls_per_minute: int = 600
     spawns_per_minute: int = 600
+    swarm_ceiling: Credits = Credits(tokens=200_000, compute_ms=600_000, actions=120, cost_microusd=10**11)
+    global_budget: Credits = Credits(tokens=2_000_000, compute_ms=6_000_000, actions=1200, cost_microusd=10**12)
+    max_swarms: int = 200
     max_streams: int = 256
     max_streams_total: int = 1024
     heartbeat_s: float = 15.0

@@ -20,7 +20,7 @@ from services.gateway.projections.feed import Feed
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.contracts.catalog import subject_of
 from shared.contracts.envelope import Message, Recorded, enveloped
-from shared.contracts.events import AnyEvent
+from shared.contracts.events import MAX_SWARMS, AnyEvent
 from shared.contracts.ids import caused_id, fresh_id
 from shared.log.port import DuplicateEvent, Expect, Log
 
@@ -45,7 +45,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 class Bus:
     """The log and the feed, and how a command goes through them. `admission` says how many may, `held`
-    why nothing new is taken in now, if so."""
+    why nothing new is taken in now, if so; `max_swarms` may have a share of the budget."""
 
     def __init__(
         self,
@@ -57,7 +57,9 @@ class Bus:
         four_eyes: bool = True,
         held: Callable[[], str | None] = lambda: None,
         admission: Admission,
+        max_swarms: int = MAX_SWARMS,
     ) -> None:
+        self.max_swarms = max_swarms
         self.log = log
         self.feed = feed
         self.clock = clock

@@ -38,6 +38,7 @@ from shared.log.port import Expect, StaleBoundary
 
 MIN_INTERVAL_MS, MAX_INTERVAL_MS = 100, 86_400_000
 ATTEMPTS = 5
+SWARMS_RETRY_S = 60
 LOOK_S = 0.25
 """So often it is looked whether what is still to drain does so for another reason."""
 REFUSED = {
@@ -106,6 +107,7 @@ async def _spawn(bus: Bus, command: Command, event_id: str, event: SpawnRequeste
     repeated = await bus.repeated(event_id, event)
     if not repeated:
         _may_spawn(bus.feed.projection, event, parent)
+        _may_found(bus, event.swarm)
     with bus.feed.awaiting(event_id) as queue:
         await bus.send(command, [bus.message(command, event_id, event)])
         if command.key is not None:
@@ -140,6 +142,16 @@ def _may_spawn(projection: Projection, event: SpawnRequested, parent: Persona | 
         raise Problem(
             422, f"swarm_id: a child lives in its parent's swarm {home!r}; leave swarm_id out", reason="other_swarm"
         )
+
+
+def _may_found(bus: Bus, swarm: str) -> None:
+    """One more swarm has no share of the budget, so nobody could think there; the governor holds to that whoever asks."""
+    sharing = bus.feed.projection.ledger.sharing()
+    if swarm not in sharing and len(sharing) >= bus.max_swarms:
+        detail = (
+            f"{len(sharing)} swarms share the budget, which is the limit; reap all of one first, or raise global.swarms"
+        )
+        raise Problem(429, detail, reason="too_many_swarms", retry_after_s=SWARMS_RETRY_S)
 
 
 async def _answers(bus: Bus, event: SpawnRequested, event_id: str) -> list[Recorded]:

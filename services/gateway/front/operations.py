@@ -79,6 +79,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/v1/actions/unknown"): Operation("listUnknownActions", "conflicts"),
     ("post", "/v1/actions/{proposal_id}/resolve"): Operation("resolveAction", "conflicts", (404, 409)),
     ("get", "/v1/budgets"): Operation("listBudgets", "operations"),
+    ("put", "/v1/budgets/{swarm}"): Operation("setBudget", "operations", (409,)),
     ("get", "/v1/halt"): Operation("getHalt", "operations"),
     ("post", "/v1/halt"): Operation("haltActions", "operations", (409,)),
     ("post", "/v1/resume"): Operation("resumeActions", "operations", (409,)),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Literal
 
-from litestar import Response, get, post
+from litestar import Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from services.gateway.commands import budgets as commands
 from services.gateway.commands import lifecycle, perception, votes
 from services.gateway.commands.bus import Command
 from services.gateway.commands.perception import MAX_QUERY_CHARS
@@ -23,7 +24,14 @@ from services.gateway.projections.signatures import signature_of
 from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
-from services.gateway.wire.requests import CreatePersona, DecideApproval, ReapPersona, RecordObservations, SpawnPersona
+from services.gateway.wire.requests import (
+    CreatePersona,
+    DecideApproval,
+    ReapPersona,
+    RecordObservations,
+    SetBudget,
+    SpawnPersona,
+)
 from services.gateway.wire.views import (
     Approval,
     Decided,
@@ -197,8 +205,24 @@ async def budgets(
 ) -> Response[list[SwarmBudget]]:
     """The credits ledger, by swarm; 100 by default."""
     after = page.place("budgets", str) or ""
-    found = ((account.swarm_id, account) for account in gateway.projection.ledger.view() if account.swarm_id > after)
+    found = (
+        (account.swarm_id, account)
+        for account in gateway.projection.ledger.view(gateway.settings.swarm_ceiling)
+        if account.swarm_id > after
+    )
     return page.of(request, "budgets", found)
+
+
+@put("/v1/budgets/{swarm:str}", status_code=200, guards=CONTROL)
+async def set_budget(
+    gateway: NamedDependency[Gateway],
+    command: NamedDependency[Command],
+    swarm: FromPath[str],
+    data: JSONBody[SetBudget],
+) -> SwarmBudget:
+    """Bound what a swarm may spend a minute: in force at once, and nothing is taken back. It replaces what was set before."""
+    name = await commands.put(gateway.bus, command, gateway.settings, swarm, data)
+    return gateway.projection.ledger.one(name, gateway.settings.swarm_ceiling)
 
 
 @get("/v1/quotas", guards=READ)
@@ -249,6 +273,7 @@ ROUTES: tuple[HTTPRouteHandler, ...] = (
     approvals,
     decide,
     budgets,
+    set_budget,
     quotas,
     live,
     ready,

@@ -8,7 +8,7 @@ import msgspec
 
 from services.gateway.wire import requests, views
 from services.gateway.wire.problems import ProblemDetails
-from shared.contracts.events import Credits
+from shared.contracts.events import Credits, Most
 from shared.contracts.persona import PersonaPolicy
 
 NOW = datetime(2026, 11, 22, 12, 0, 30, tzinfo=UTC)
@@ -192,8 +192,11 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     views.IntentLife(intent=_INTENT, events=(), truncated=False),
     views.SwarmBudget(
         swarm_id="web", window_started_at=NOW, granted=Credits(tokens=2000), settled=Credits(tokens=210),
-        outstanding=Credits(tokens=0), paused_personas=(),
+        outstanding=Credits(tokens=0), paused_personas=(), share=Credits(tokens=50_000, compute_ms=600_000, actions=120),
+        share_reason="limited", ceiling=Credits(tokens=50_000, compute_ms=600_000, actions=120), set=Most(tokens=50_000),
+        version=1, set_by="ada", reason="too dear",
     ),
+    requests.SetBudget(ceiling=Most(tokens=50_000), floor=Credits(tokens=5000), weight=200, reason="too dear", version=0),
     views.QuotaView(
         reason="spawn_rate", what="personas spawned a minute", per="swarm", by="governor",
         setting="SWARM_SWARM_SPAWNS_PER_MINUTE", limit=60, refused=1, last_at=NOW, last_swarm_id="web",

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from services.gateway.wire.ids import GIVEN_PATTERN
-from shared.contracts.events import Credits
+from shared.contracts.events import Credits, Most
 from shared.contracts.events.intents import MAX_FAN_OUT, MAX_ROUTES, Goal, Merge, Options
 from shared.contracts.ids import EVERYONE, EventId, Instant, Sha256, Token
 from shared.contracts.persona import Name, PersonaPolicy, Text
@@ -80,6 +80,17 @@ class ResumeMesh(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: Annotated[str, Meta(max_length=1000)] | None = None
     seq: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+
+
+class SetBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a swarm is to have a minute, whole: at least `floor` when it has use for it, at most `ceiling`, and how much it weighs against
+    the others (100 is usual). A resource that `ceiling` leaves out has the setting's. `version` is the one that was looked at."""
+
+    floor: Credits | None = None
+    ceiling: Most | None = None
+    weight: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    reason: Annotated[str, Meta(max_length=1000)] | None = None
+    version: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
 class SubmitIntent(msgspec.Struct, frozen=True, kw_only=True):

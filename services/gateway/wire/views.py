@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from shared.contracts.action import Scalar
-from shared.contracts.events import AnyEvent, Credits, Resolution, Risk, Strategy
+from shared.contracts.events import AnyEvent, Credits, Most, Resolution, Risk, Strategy
 from shared.contracts.ids import Instant
 from shared.contracts.persona import PersonaPolicy
 
@@ -579,7 +579,12 @@ class SloView(View, frozen=True, kw_only=True):
 
 
 class SwarmBudget(View, frozen=True, kw_only=True):
-    """What a swarm was granted and what was settled in the newest minute it asked for any; `outstanding` is unsettled, all minutes."""
+    """What a swarm was granted and what was settled in the newest minute it asked for any; `outstanding` is unsettled, all minutes.
+
+    `share` is what it may spend a minute (null: nothing yet), and `share_reason` why: fresh, allocated, or limited by what a person
+    set. `floor`, `ceiling` and `weight` bound what the allocator gives it; `set` is the part of the ceiling that a person set,
+    `version` counts what was set. `in_force`: the share is within the ceiling.
+    """
 
     swarm_id: str
     window_started_at: Instant
@@ -587,6 +592,16 @@ class SwarmBudget(View, frozen=True, kw_only=True):
     settled: Credits
     outstanding: Credits
     paused_personas: tuple[str, ...]
+    share: Credits | None = None
+    share_reason: str = ""
+    floor: Credits = Credits()
+    ceiling: Credits = Credits()
+    set: Most | None = None
+    weight: int = 100
+    version: int = 0
+    set_by: str = ""
+    reason: str = ""
+    in_force: bool = True
 
 
 FindingKind = Literal["orphan", "zombie", "stuck_drain", "expired_grant"]

@@ -18,6 +18,7 @@ from shared.contracts.events import (
     ApprovalGranted,
     BeliefAsserted,
     BudgetGranted,
+    BudgetLimited,
     CheckResult,
     Credits,
     ObservationRecorded,
@@ -572,6 +573,41 @@ async def test_budgets_show_what_is_granted(up: Mesh, api: httpx.AsyncClient) ->
     assert (
         account["granted"] == account["outstanding"] == {"tokens": 7, "compute_ms": 0, "actions": 0, "cost_microusd": 0}
     )
+
+
+async def test_a_limit_is_set_as_a_version_and_shown_with_what_the_swarm_may_spend(
+    up: Mesh, api: httpx.AsyncClient
+) -> None:
+    share = Credits(tokens=900, compute_ms=60, actions=1)
+    await up.put(BudgetLimited(swarm="s", persona="all", credits=share, window=5, reason="allocated"))
+    await up.put(BudgetLimited(swarm="all", persona="all", credits=Credits(tokens=1), window=5, reason="left"))
+    (account,) = (await api.get("/v1/budgets")).json()
+    assert (account["share"]["tokens"], account["version"], account["ceiling"]["tokens"]) == (900, 0, 200_000)
+    body = {"ceiling": {"tokens": 5000}, "floor": {"tokens": 10}, "weight": 300, "version": 0, "reason": "it is dear"}
+    told = (await api.put("/v1/budgets/s", json=body)).json()
+    assert (told["version"], told["ceiling"]["tokens"], told["ceiling"]["actions"]) == (1, 5000, 120)
+    assert (told["weight"], told["set_by"], told["in_force"]) == (300, "local", True)
+    assert problem(await api.put("/v1/budgets/s", json=body), 409)["reason"] == "changed_meanwhile"
+    for wrong, status, reason in (
+        ({"floor": {"tokens": 300_000}}, 409, "floor_above_ceiling"),
+        ({"ceiling": {"tokens": 3_000_000}}, 409, "above_global"),
+        ({"ceiling": {"tokens": 2_000_000}, "floor": {"tokens": 1_999_995}}, 409, "floors_above_global"),
+    ):
+        assert problem(await api.put("/v1/budgets/t", json=wrong), status)["reason"] == reason
+    assert problem(await api.put("/v1/budgets/all", json={}), 422)["reason"] == "reserved_id"
+    key = {"Idempotency-Key": "once"}
+    first = (await api.put("/v1/budgets/s", json={"weight": 50}, headers=key)).json()
+    again = (await api.put("/v1/budgets/s", json={"weight": 50}, headers=key)).json()
+    assert (first["version"], again["version"], again["set"]["tokens"]) == (2, 2, None)
+
+
+async def test_a_limit_no_governor_obeys_yet_is_said_not_to_be_in_force(up: Mesh, api: httpx.AsyncClient) -> None:
+    await up.put(BudgetLimited(swarm="s", persona="all", credits=Credits(tokens=900), window=5))
+    told = (await api.put("/v1/budgets/s", json={"ceiling": {"tokens": 100}})).json()
+    assert (told["version"], told["in_force"]) == (1, False)
+    await up.put(BudgetLimited(swarm="s", persona="all", credits=Credits(tokens=100), window=5, reason="limited"))
+    (account,) = (await api.get("/v1/budgets")).json()
+    assert account["in_force"]
 
 
 async def test_operations_and_contracts_are_served_without_reaching_out(api: httpx.AsyncClient) -> None:

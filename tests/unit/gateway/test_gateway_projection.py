@@ -119,7 +119,7 @@ def seen(projection: Projection) -> bytes:
         projection.beliefs.select(),
         projection.attention.queue(projection.proposals.newest(), NOW),
         list(projection.journal.newest()),
-        projection.ledger.view(),
+        projection.ledger.view(Credits()),
         projection.snapshot,
         projection.commands.by_entity,
         projection.position,
@@ -321,7 +321,7 @@ def test_usage_counts_within_the_minute_and_starts_anew_in_the_next() -> None:
 def test_a_persona_out_of_budget_is_paused_until_its_next_grant() -> None:
     paused = folded(spawned("p"), exhausted("p"))
     assert paused.personas.all()[0].budget_paused
-    assert paused.ledger.view()[0].paused_personas == ("p",)
+    assert paused.ledger.view(Credits())[0].paused_personas == ("p",)
     assert not folded(spawned("p"), exhausted("p"), granted("p")).personas.all()[0].budget_paused
 
 
@@ -345,7 +345,7 @@ def test_the_ledger_keeps_what_is_outstanding_over_minutes() -> None:
     settled = BudgetSettled(swarm="s", persona="p", grant_id="g", window=1, credits=Credits(tokens=2))
     for seq, event in enumerate((granted("p", "g", 1), granted("p", "h", 2), settled), 1):
         ledger.apply(recorded(event, seq))
-    (account,) = ledger.view()
+    (account,) = ledger.view(Credits())
     assert (account.granted.tokens, account.settled.tokens, account.outstanding.tokens) == (5, 0, 5)
 
 

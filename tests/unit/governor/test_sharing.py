@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.governor.decider import ledger_boundary
 from services.governor.limits import RESOURCES, Limits
 from services.governor.sharing import Living, Shares, Sharing
 from shared.contracts.envelope import Recorded
@@ -29,7 +30,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity, PersonaPolicy
-from shared.decider import Decision, Delivered, Tick
+from shared.decider import Boundary, Decision, Delivered, Tick
 from shared.invariants import Invariants
 from shared.invariants import Limits as Judged
 from shared.log.memory import Store
@@ -327,3 +328,8 @@ def test_a_table_within_the_global_budget_is_what_is_written_two_minutes_later(
     assert {name: amount for name, amount in told.items() if amount} == has
     assert [] == mesh.violations()
     assert all(getattr(LIMITS.global_per_minute, name) for name in RESOURCES)
+
+
+def test_a_grant_reads_and_guards_what_it_did_before_there_were_shares() -> None:
+    """A share lies on the boundary of grants, so one costs the same requests as ever."""
+    assert Boundary(reads=("persona.*.s.>", "budget.*.s.>"), guards=("budget.*.s.>",)) == ledger_boundary("s")
