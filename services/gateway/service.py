@@ -86,7 +86,11 @@ def budget_of(section: Swarm | Global) -> Credits:
 
 def limits_of(settings: Settings) -> dict[str, float]:
     """What each quota's setting is."""
-    return {quota.setting: attrgetter(quota.setting)(settings) for quota in QUOTAS if quota.setting is not None}
+    return {
+        quota.setting: attrgetter(quota.setting.replace("global.", "global_."))(settings)
+        for quota in QUOTAS
+        if quota.setting is not None
+    }
 
 
 def _measure(gateway: Gateway) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from services.persona_runner.mind.spending import affordable
+from services.persona_runner.mind.spending import affordable, covered
 from services.persona_runner.mind.steps import OverBudget, Think, Thoughtful, Thoughtless, Unaffordable
 from shared.contracts.events import Memory, Usage
 from shared.decider import Effect, Result
@@ -43,13 +43,13 @@ async def think(thinker: Thinker, effect: Think, recall: Recall = no_recall) -> 
     worst = thinker.worst_case(context)
     if effect.allowance is not None and not affordable(worst, effect.allowance):
         return OverBudget(worst=worst)
-    if effect.grant_id is None or not affordable(worst, effect.limit):
+    if effect.grant_id is None or not covered(worst, effect.limit):
         return Unaffordable(worst=worst)
     memories = await recall(context) if context.phase in ("observe", "reflect") else ()
     if memories:
         context = msgspec.structs.replace(context, memories=memories)
         more = thinker.worst_case(context)
-        if not (affordable(more, effect.limit) and (effect.allowance is None or affordable(more, effect.allowance))):
+        if not (covered(more, effect.limit) and (effect.allowance is None or affordable(more, effect.allowance))):
             context, memories = effect.context, ()
         worst = thinker.worst_case(context)
     began = time.monotonic()

@@ -37,6 +37,11 @@ def affordable(worst: Usage, left: Credits) -> bool:
     return worst.tokens <= left.tokens and worst.compute_ms <= left.compute_ms
 
 
+def covered(worst: Usage, left: Credits) -> bool:
+    """Whether the worst case fits what is left of a grant, which pays money too."""
+    return affordable(worst, left) and worst.cost_microusd <= left.cost_microusd
+
+
 def ask_at(state: State, now: datetime, limits: Limits) -> datetime:
     """When more may be asked for: one request at a time, and one that brought too little is not repeated at once."""
     if state.asked_at is None:
@@ -73,6 +78,7 @@ def close(
     used = Credits(
         tokens=min(grant.spent.tokens + thought.usage.tokens, MAX_COUNT),
         compute_ms=min(grant.spent.compute_ms + thought.usage.compute_ms, MAX_COUNT),
+        cost_microusd=min(grant.spent.cost_microusd + thought.usage.cost_microusd, MAX_COUNT),
     )
     back = GrantRequested(swarm=state.swarm, persona=state.persona, need=Credits(), closing=grant.id, used=used)
     if thought.final or thought.next_in_ms > _hold_ms(state, now, limits):
@@ -80,7 +86,7 @@ def close(
     spent = msgspec.structs.replace(grant, spent=used)
     if worst is None or not may_ask(msgspec.structs.replace(state, grant=spent), now, limits):
         return None
-    low = not affordable(worst, spent.left()) or grant.thoughts + 1 >= limits.grant_thoughts
+    low = not covered(worst, spent.left()) or grant.thoughts + 1 >= limits.grant_thoughts
     late = now + timedelta(milliseconds=thought.next_in_ms + 2 * loop_interval_ms) >= grant.expires_at
     return msgspec.structs.replace(back, need=_need(state, worst, limits.grant_thoughts)) if low or late else None
 
@@ -100,12 +106,14 @@ def _need(state: State, worst: Usage, thoughts: int) -> Credits:
     lately = state.cost
     tokens = _usual(worst.tokens, None if lately is None else lately.tokens)
     compute_ms = _usual(worst.compute_ms, None if lately is None else lately.compute_ms)
+    cost = _usual(worst.cost_microusd, None if lately is None else lately.cost_microusd)
     quarter = Credits(
         tokens=state.policy.token_budget_per_minute // 4, compute_ms=state.policy.compute_ms_per_minute // 4
     )
     return Credits(
         tokens=min(worst.tokens + ahead * tokens, max(worst.tokens, quarter.tokens)),
         compute_ms=max(1, min(worst.compute_ms + ahead * compute_ms, max(worst.compute_ms, quarter.compute_ms))),
+        cost_microusd=min(worst.cost_microusd + ahead * cost, MAX_COUNT),
     )
 
 

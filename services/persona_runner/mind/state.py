@@ -69,6 +69,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         return Credits(
             tokens=max(0, self.credits.tokens - self.spent.tokens),
             compute_ms=max(0, self.credits.compute_ms - self.spent.compute_ms),
+            cost_microusd=max(0, self.credits.cost_microusd - self.spent.cost_microusd),
         )
 
 
@@ -266,12 +267,18 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
     grant = state.grant
     if grant is not None and grant.id == event.grant_id:
         spent = Credits(
-            tokens=grant.spent.tokens + event.usage.tokens, compute_ms=grant.spent.compute_ms + event.usage.compute_ms
+            tokens=grant.spent.tokens + event.usage.tokens,
+            compute_ms=grant.spent.compute_ms + event.usage.compute_ms,
+            cost_microusd=grant.spent.cost_microusd + event.usage.cost_microusd,
         )
         grant = msgspec.structs.replace(grant, spent=spent, thoughts=grant.thoughts + 1)
     cost = state.cost
     if event.grant_id is not None:
-        latest = Credits(tokens=min(event.usage.tokens, MAX_COST), compute_ms=min(event.usage.compute_ms, MAX_COST))
+        latest = Credits(
+            tokens=min(event.usage.tokens, MAX_COST),
+            compute_ms=min(event.usage.compute_ms, MAX_COST),
+            cost_microusd=min(event.usage.cost_microusd, MAX_COST),
+        )
         cost = latest if cost is None else _smoothed(cost, latest)
     fresh = state.fresh
     if on:
@@ -322,7 +329,9 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
 def _smoothed(cost: Credits, latest: Credits) -> Credits:
     """An exponential mean over about four thoughts, rounded up."""
     return Credits(
-        tokens=(3 * cost.tokens + latest.tokens + 3) // 4, compute_ms=(3 * cost.compute_ms + latest.compute_ms + 3) // 4
+        tokens=(3 * cost.tokens + latest.tokens + 3) // 4,
+        compute_ms=(3 * cost.compute_ms + latest.compute_ms + 3) // 4,
+        cost_microusd=(3 * cost.cost_microusd + latest.cost_microusd + 3) // 4,
     )
 
 

@@ -217,7 +217,11 @@ async def test_what_others_refused_is_told_with_its_last_words_and_survives_a_re
 
 def test_every_quota_has_its_setting_and_its_reason_once() -> None:
     settings = Settings()
-    assert all(attrgetter(quota.setting)(settings) > 0 for quota in QUOTAS if quota.setting is not None)
+    assert all(
+        attrgetter(quota.setting.replace("global.", "global_."))(settings) > 0
+        for quota in QUOTAS
+        if quota.setting is not None
+    )
     assert len({quota.reason for quota in QUOTAS}) == len(QUOTAS)
 
 

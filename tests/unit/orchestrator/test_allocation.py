@@ -10,14 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from services.governor.limits import Limits
+from services.governor.sharing import Shares, Sharing
 from services.meta_orchestrator.allocation.decider import Allocator, Claims, Table
 from services.meta_orchestrator.allocation.measuring import CLASSES, Measures
 from services.meta_orchestrator.allocation.target import Claim, target
 from shared.contracts.catalog import class_of
-from shared.contracts.envelope import Message, Recorded, enveloped
+from shared.contracts.envelope import Message, Recorded, decode, enveloped
 from shared.contracts.events import (
     AllocationChanged,
     AnyEvent,
@@ -31,9 +33,12 @@ from shared.contracts.events import (
     PersonaDraining,
 )
 from shared.contracts.ids import EVERYONE, fresh_id
-from shared.decider import NOTHING, Tick
+from shared.decider import NOTHING, Delivered, Tick
 from shared.log.port import Expect, StaleBoundary
-from shared.runtime.handling import Fold
+from shared.runtime.handling import Fold, matches_one
+from tests.examples import on_the_wire
+from tests.unit.contracts.test_survival import history
+from tests.unit.governor.governor_model import at
 from tests.unit.governor.test_sharing import Mesh, spawned
 
 TOTAL = Credits(tokens=20_000, compute_ms=20_000, actions=100, cost_microusd=1000)
@@ -245,3 +250,27 @@ def test_of_two_that_say_a_table_at_once_one_is_heard() -> None:
     world.store.append([said(event)], [Expect(boundary.guards[0], 0)])
     with pytest.raises(StaleBoundary):
         world.store.append([said(event)], [Expect(boundary.guards[0], 0)])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_decodes_is_measured_shared_and_written(seed: int) -> None:
+    """Events at the edges of their types, in any order; decisions stay within what an event may say."""
+    sharing, measures, table = Sharing(limits=LIMITS), Measures(), Table()
+    shares, allocator = sharing.initial(), Allocator(total=TOTAL)
+    for recorded in history(seed):
+        if class_of(recorded.event) in CLASSES:
+            measures.apply(recorded)
+        message = Delivered(recorded=recorded, now=at(0))
+        if (boundary := sharing.boundary(message)) is not None:
+            shares = sharing.evolve(shares, recorded) if matches_one(boundary.reads, recorded.subject) else shares
+            for event in sharing.decide(shares, message).events:
+                decode(
+                    *on_the_wire(Message(event=event, envelope=recorded.envelope)), seq=1, stored_at=recorded.stored_at
+                )
+        table = allocator.evolve(table, recorded)
+    claims = Claims(claims=measures.claims(at(0), TOTAL))
+    tick = Tick(id="t", now=at(0), swarm=EVERYONE, facts=claims)
+    for event in allocator.decide(table, tick).events:
+        message_ = Message(event=event, envelope=history(seed)[-1].envelope)
+        decode(*on_the_wire(message_), seq=1, stored_at=tick.now)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(shares), type=Shares) == shares

@@ -10,7 +10,7 @@ import msgspec
 
 from services.persona_runner.mind.cadence import Limits
 from services.persona_runner.mind.drafts import well_formed
-from services.persona_runner.mind.spending import affordable, close
+from services.persona_runner.mind.spending import affordable, ask, close, covered
 from services.persona_runner.mind.state import Grant, State
 from services.persona_runner.mind.steps import Think, Thoughtless, Unaffordable
 from shared.contracts.events import BudgetExhausted, BudgetGranted, Credits, GrantRequested, ThoughtGenerated, Usage
@@ -255,3 +255,11 @@ def test_a_grant_is_held_over_a_rest_unless_somebody_lately_had_to_wait() -> Non
         16: [False, True, False],
         17: [True, True, True],
     } == kept
+
+
+def test_a_grant_pays_the_money_a_thought_may_cost() -> None:
+    worst = Usage(tokens_in=100, compute_ms=10, cost_microusd=700)
+    state = State(swarm=SWARM, persona=PERSONA)
+    assert ask(state, worst, 1).need.cost_microusd == 700
+    assert covered(worst, Credits(tokens=100, compute_ms=10, cost_microusd=700))
+    assert not covered(worst, Credits(tokens=100, compute_ms=10, cost_microusd=699))
