@@ -19,7 +19,7 @@ from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
 from shared.contracts.events import Credits
-from shared.metrics.table import INTENTS_OPEN, LIVES, POSITION
+from shared.metrics.table import CONFLICTS_OPEN, HOLDS, INTENTS_OPEN, LIVES, POSITION
 from shared.policy.reading import Readings
 from shared.policy.sides import LOCAL
 from shared.quotas import QUOTAS
@@ -98,6 +98,8 @@ def _measure(gateway: Gateway) -> None:
     tell(gateway.projection.measures, lambda: gateway.ready)
     POSITION.follow(lambda: gateway.feed.position)
     INTENTS_OPEN.follow(lambda: gateway.projection.intents.open)
+    CONFLICTS_OPEN.follow(lambda: gateway.projection.conflicts.open)
+    HOLDS.follow(lambda: len(gateway.projection.conflicts.held))
     for stage in LIVES.labels["stage"]:
         LIVES.follow(partial(gateway.projection.personas.count, stage), stage)
 

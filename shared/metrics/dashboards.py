@@ -95,6 +95,11 @@ DASHBOARDS = (
             Panel("Submission to the first route, and to the close", (
                 (p95(table.ROUTING_SECONDS), "routed, p95"), (p95(table.INTENT_SECONDS), "closed, p95"),
             ), "s"),
+            Panel("Conflicts", ((once(table.CONFLICTS, "resolution"), "{{resolution}}"),), "cps"),
+            Panel("Conflicts that are open, targets that are held", (
+                (f"max({table.CONFLICTS_OPEN.name})", "open"), (f"max({table.HOLDS.name})", "held"),
+            )),
+            Panel("From raising a conflict to its ruling", ((p95(table.RULING_SECONDS), "p95"),), "s"),
             Panel("Observations", ((once(table.OBSERVATIONS), "recorded"),), "cps"),
             Panel("Snapshots", (
                 (once(table.SNAPSHOT_SOURCE), "source"), (once(table.SNAPSHOT_STORED), "stored"),

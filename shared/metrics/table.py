@@ -8,10 +8,12 @@ query takes their `max`, no sum). While a gateway still reads the log it tells n
 from __future__ import annotations
 
 import platform
+from typing import get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics, generate_latest
 
 from shared.contracts.action_kinds import KINDS
+from shared.contracts.events import Resolution
 from shared.contracts.services import SERVICES
 from shared.metrics.instruments import Instrument, Level, Spread, Tally
 from shared.quotas import QUOTAS
@@ -28,6 +30,7 @@ NAMESPACES = ("own", "descendants", "blackboard", "mesh")
 ACTION_KINDS = (*KINDS, "other")
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 SLOW = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 120)
+PATIENT_RULING = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 60, 600)
 PATIENT = (1, 10, 60, 300, 900, 3600, 14_400, 86_400)
 """Bounds in seconds: within a machine, of something outside, of people."""
 GATEWAY, RUNNER, COMPACTOR = ("gateway",), ("persona_runner",), ("memory_compactor",)
@@ -115,7 +118,9 @@ VERIFIED = Tally(
 PROPOSALS = Tally("swarm_proposals_total", "proposals created", by=GATEWAY)
 AUTHORIZED = Tally("swarm_authorized_total", "proposals authorised", by=GATEWAY)
 ASKED = Tally("swarm_approvals_requested_total", "proposals that people were asked about", by=GATEWAY)
-REJECTED = Tally("swarm_rejected_total", "proposals rejected", {"stage": ("verify", "policy", "approval")}, by=GATEWAY)
+REJECTED = Tally(
+    "swarm_rejected_total", "proposals rejected", {"stage": ("verify", "policy", "approval", "arbitration")}, by=GATEWAY
+)
 REASONS = Tally(
     "swarm_rejection_reasons_total", "why proposals were rejected; the first reason of each", {"reason": ()}, by=GATEWAY
 )
@@ -140,6 +145,19 @@ UNSAFE = Tally(
     "proposals the gate or people refused (prevented), and actions claimed without a standing authorisation of theirs (done)",
     {"fate": ("prevented", "done")},
     by=GATEWAY,
+)
+CONFLICTS = Tally(
+    "swarm_conflicts_total",
+    "conflicts that were ruled, and proposals that lost at once, by how",
+    {"resolution": get_args(Resolution)},
+    by=GATEWAY,
+)
+CONFLICTS_OPEN = Level("swarm_conflicts_open", "conflicts that are not ruled yet", by=GATEWAY)
+RULING_SECONDS = Spread(
+    "swarm_ruling_seconds", "from raising a conflict to its ruling", bounds=PATIENT_RULING, by=GATEWAY
+)
+HOLDS = Level(
+    "swarm_targets_held", "targets an exclusive action has now, also those whose outcome is unknown", by=GATEWAY
 )
 LIVES = Level("swarm_personas", "personas now", {"stage": ("live", "draining")}, by=GATEWAY)
 SPAWNED = Tally("swarm_personas_spawned_total", "personas that began", by=GATEWAY)

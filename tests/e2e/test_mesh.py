@@ -42,7 +42,12 @@ BURST = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    env = {"SWARM_GOVERNOR_DRAIN_S": "5", "SWARM_SNAPSHOT_EVERY_THOUGHTS": "3"}
+    env = {
+        "SWARM_GOVERNOR_DRAIN_S": "5",
+        "SWARM_SNAPSHOT_EVERY_THOUGHTS": "3",
+        "SWARM_ARBITRATION_STRATEGY": "person",
+        "SWARM_ARBITRATION_PERSON_S": "20",
+    }
     options = Options(runners=2, env=env, ready_timeout_s=120)
     async with Mesh(tmp_path_factory.mktemp("mesh") / "data", options) as mesh:
         await mesh.wait_ready()
@@ -214,6 +219,36 @@ async def test_what_needs_people_waits_for_them_and_is_then_done_once(
     assert 200 == right.status_code, right.text
     await until(api, "swarm=people&type=action_executed", "action_executed")
     assert "yes" == (mesh.workspace / "asked/for.md").read_text()
+
+
+async def test_of_two_swarms_proposals_for_one_file_one_is_done_and_the_other_is_told_why(
+    api: httpx.AsyncClient, log: JetStreamLog, mesh: Mesh
+) -> None:
+    """The orchestrator is killed between raising and ruling; nobody says anything, so the order rules when the time is over."""
+    await create(api, "one", "early")
+    await create(api, "two", "late")
+    await propose(api, log, "early", "one", "wants-1", "shared/plan.md", params={"content": "first", "mode": "create"})
+    await until(api, "swarm=early&type=approval_requested", "approval_requested")
+    await propose(api, log, "late", "two", "wants-2", "shared/plan.md")
+    raised = await until(api, "type=conflict_raised", "conflict_raised")
+    assert await mesh.kill("meta_orchestrator-1") is not None
+    payload = raised["payload"]
+    assert isinstance(payload, dict) and ["early", "late"] == sorted(side["swarm"] for side in payload["sides"])
+    (waiting,) = (await api.get("/v1/conflicts?state=open")).json()
+    assert ["waits", "waits"] == [side["place"] for side in waiting["sides"]]
+    rejected = await until(api, "swarm=late&type=proposal_rejected", "proposal_rejected")
+    assert isinstance(rejected["payload"], dict)
+    assert ["conflict_lost"] == rejected["payload"]["reasons"] and "wants-1" in rejected["payload"]["detail"]
+    (request,) = [a for a in (await api.get("/v1/approvals")).json() if a["proposal_id"] == "wants-1"]
+    yes = {"decision": "grant", "digest": request["digest"], "request_id": request["request_id"]}
+    assert 200 == (await api.post("/v1/approvals/wants-1", json=yes)).status_code
+    await until(api, "swarm=early&type=action_executed", "action_executed")
+    assert "first" == (mesh.workspace / "shared/plan.md").read_text()
+    held = [r.subject.split(".")[1] for r in await log.read(("target.>",))]
+    assert held[-2:] == ["held", "freed"]
+    assert 1 == len(await log.read(("conflict.raised.>",)))
+    (over,) = (await api.get("/v1/conflicts?state=resolved")).json()
+    assert "order" == over["resolution"]
 
 
 async def test_a_killed_runner_is_taken_over_and_no_history_forks(

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from shared.contracts.action import action_digest
 from shared.contracts.boundaries import life, thoughts
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Message, Recorded
@@ -29,6 +30,7 @@ from shared.contracts.ids import caused_id, fresh_id, utc_now
 from tests.redteam.report import Row
 from tests.redteam.siege import HOME, Persona, Siege
 
+COPIES = 8
 NOBODY = "0" * 64
 NO_USAGE = Usage()
 
@@ -44,6 +46,7 @@ async def lies(siege: Siege) -> list[Row]:
         proposing_after_the_reap,
         proposing_for_another,
         proposing_twice,
+        copying_a_target,
         asking_twice,
         garbage_in_the_way,
     )
@@ -157,6 +160,35 @@ async def proposing_twice(siege: Siege) -> Row:
         refused=once,
         by="verifier, gate, actuator",
         seen=f"written: {written or 'nothing'}",
+    )
+
+
+async def copying_a_target(siege: Siege) -> Row:
+    """Proposes to write another's file itself, again and again, while people are asked about the other's proposal."""
+    name, victim, own = siege.proposal_id("copied"), siege.victim, siege.own
+    wanted = siege.proposal(victim, name, elsewhere=True)
+    await siege.honest.commit([siege.message(wanted, charter=victim.charter, slot="r1")])
+    life_of = f"{HOME}.{victim.id}.{name}"
+    asked = await siege.first([f"approval.requested.{life_of}"])
+    copies = []
+    for n in range(COPIES):
+        event = siege.proposal(own, f"{name}-{n}", elsewhere=True, text="mine")
+        action = msgspec.structs.replace(event.action, target=wanted.action.target)
+        digest = action_digest(swarm=HOME, persona=own.id, charter=own.charter, action=action)
+        copies.append(msgspec.structs.replace(event, action=action, digest=digest))
+        await siege.attacker.commit(siege.message(copies[-1], charter=own.charter))
+    ends = [await siege.life(own, copy.proposal_id) for copy in copies]
+    yes = {"decision": "grant", "digest": wanted.digest, "reason": "it is hers"}
+    answer = await siege.api.post(f"/v1/approvals/{name}", params={"swarm": HOME, "persona": victim.id}, json=yes)
+    done = await siege.life(victim, name)
+    stopped = len(await siege.judge.read((f"conflict.joined.{life_of}",)))
+    lost = sum(end is not None and isinstance(end.event, ProposalRejected) for end in ends)
+    went = done is not None and isinstance(done.event, ActionExecuted) and done.event.outcome == "success"
+    return Row(
+        name=f"copy another's target {COPIES} times",
+        refused=asked is not None and answer.status_code == 200 and went and lost == COPIES and stopped <= 1,
+        by="arbitration, gate",
+        seen=f"{lost} lost, the other stood still {stopped} times and was {'done' if went else 'NOT done'}",
     )
 
 

@@ -11,7 +11,7 @@ from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import ConflictSide, ConflictView, Place
 from shared.conflicts import Conflict, evolve, key_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import ConflictEvent, ConflictResolved
+from shared.contracts.events import ConflictEvent, ConflictResolved, ProposalKey, TargetFreed, TargetHeld
 from shared.contracts.text import plain
 
 KEEP = 1000
@@ -25,6 +25,7 @@ class Entry(msgspec.Struct, kw_only=True):
     conflict: Conflict
     seq: int
     end: int
+    raised_at: datetime
     resolved: ConflictResolved | None = None
     resolved_at: datetime | None = None
 
@@ -46,17 +47,23 @@ class Conflicts:
         self._newest: dict[str, Key] = {}
         self._ruled: dict[Key, None] = {}
         self._keep = keep
+        self.held: dict[str, ProposalKey] = {}
+        """Targets that are held, and by whose action."""
 
     def apply(self, recorded: Recorded) -> None:
         """Take one event in; what began before the log does is shown by nobody."""
         event = recorded.event
+        if isinstance(event, TargetHeld):
+            self.held[event.persona] = event.holder
+        elif isinstance(event, TargetFreed):
+            self.held.pop(event.persona, None)
         if not isinstance(event, ConflictEvent):
             return
         known = self.by_key.get(self._newest.get(event.target_id, ("", 0)))
         was = Conflict() if known is None else known.conflict
         now = evolve(was, recorded)
         if now.generation > was.generation and now.open:
-            self._add(Entry(conflict=now, seq=recorded.seq, end=recorded.seq))
+            self._add(Entry(conflict=now, seq=recorded.seq, end=recorded.seq, raised_at=recorded.stored_at))
             return
         if known is None:
             return

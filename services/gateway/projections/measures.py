@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 
+from services.gateway.projections.conflicts import Conflicts
 from services.gateway.projections.intents import Entry, Intents
 from services.gateway.projections.personas import Persona, Personas
 from services.gateway.projections.proposals import Life, Proposals
@@ -23,6 +24,8 @@ from shared.contracts.events import (
     BudgetExhausted,
     BudgetGranted,
     BudgetSettled,
+    ConflictResolved,
+    ConflictSettled,
     IntentCancelled,
     IntentClosed,
     IntentEvent,
@@ -47,6 +50,7 @@ TALLIES = (
     table.GRANTED_TOKENS, table.SETTLED_TOKENS, table.GRANTED_COMPUTE, table.SETTLED_COMPUTE, table.EXHAUSTED,
     table.SNAPSHOTS, table.SNAPSHOT_SOURCE, table.SNAPSHOT_STORED, table.OBSERVATIONS,
     table.INTENTS, table.INTENTS_ENDED,
+    table.CONFLICTS,
 )  # fmt: skip
 SPREADS = (
     table.DECISION_SECONDS,
@@ -55,6 +59,7 @@ SPREADS = (
     table.PERSONA_DRAIN_SECONDS,
     table.ROUTING_SECONDS,
     table.INTENT_SECONDS,
+    table.RULING_SECONDS,
 )
 WITHOUT_DANGER = frozenset(
     ("too_many_waiting", "too_many_open", "deadline_passed", "approval_expired", "void_after_rollback", "too_large",
@@ -63,6 +68,8 @@ WITHOUT_DANGER = frozenset(
 """Reasons that say something of the proposal's form or time, and nothing of what it would have done."""
 
 
+AT_ONCE = ("standing", "too_often")
+"""How a conflict is lost that nobody else hears of."""
 KEEP_HOURS = 30 * 24
 HOUR_S = 3600
 
@@ -93,11 +100,15 @@ class Measures:
         self.tallies = {tally.name: Counts(tally.known()) for tally in TALLIES}
         self.spreads = {spread.name: spread.empty() for spread in SPREADS}
 
-    def apply(self, recorded: Recorded, proposals: Proposals, personas: Personas, intents: Intents) -> None:
-        """One event, which all three have taken in."""
+    def apply(
+        self, recorded: Recorded, proposals: Proposals, personas: Personas, intents: Intents, conflicts: Conflicts
+    ) -> None:
+        """One event, which all of them have taken in."""
         event = recorded.event
         self._hour = self._at(int(recorded.stored_at.timestamp()) // HOUR_S)
         if isinstance(event, ProposalEvent):
+            if isinstance(event, ConflictSettled) and event.resolution in AT_ONCE:
+                self._count(table.CONFLICTS, event.resolution)
             life = proposals.lives.get((event.swarm, event.persona, event.proposal_id))
             if life is not None and life.events[-1] is recorded:
                 self._life(recorded, life)
@@ -106,6 +117,11 @@ class Measures:
             self._intent(event, recorded.stored_at, intents.by_key.get((event.swarm, event.intent_id)))
             return
         match event:
+            case ConflictResolved():
+                self._count(table.CONFLICTS, event.resolution)
+                entry = conflicts.by_key.get((event.target_id, event.generation))
+                if entry is not None and entry.resolved is event:
+                    self._observe(table.RULING_SECONDS, entry.raised_at, recorded.stored_at)
             case ObservationRecorded():
                 self._count(table.OBSERVATIONS)
             case ThoughtGenerated():

@@ -36,7 +36,13 @@ from services.gateway.wire.views import (
 from shared import halts
 from shared.contracts.catalog import class_of, matches
 from shared.contracts.envelope import Recorded, Stored
-from shared.contracts.events import CognitionStarted, CognitionStopped, HypothesisRaised, SnapshotCompressed
+from shared.contracts.events import (
+    CognitionStarted,
+    CognitionStopped,
+    HypothesisRaised,
+    ProposalKey,
+    SnapshotCompressed,
+)
 from shared.halts import Halts
 from shared.log.marks import Trail
 from shared.placement import Placements
@@ -85,6 +91,7 @@ class State(msgspec.Struct, array_like=True):
     halts: Halts
     intents: list[Entry]
     conflicts: list[ConflictEntry]
+    held: dict[str, ProposalKey]
     measured: list[Number]
     hours: list[Hour]
 
@@ -168,7 +175,7 @@ class Projection:
             part.apply(recorded)
         for other in (self.disorder, self.feeders, self.refusals, self.intents, self.conflicts, self.commands):
             other.apply(recorded)
-        self.measures.apply(recorded, self.proposals, self.personas, self.intents)
+        self.measures.apply(recorded, self.proposals, self.personas, self.intents, self.conflicts)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
             self.snapshot = self._snapshot(recorded, recorded.event)
@@ -197,6 +204,7 @@ class Projection:
             halts=self.halts.copy(),
             intents=self.intents.capture(),
             conflicts=self.conflicts.capture(),
+            held=dict(self.conflicts.held),
             measured=self.measures.capture(),
             hours=self.measures.captured_hours(),
         )
@@ -220,6 +228,7 @@ class Projection:
         self.refusals.lines, self.halts = state.refusals, state.halts
         self.intents.restore(state.intents)
         self.conflicts.restore(state.conflicts)
+        self.conflicts.held = state.held
         self.measures.restore(state.measured, state.hours)
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:

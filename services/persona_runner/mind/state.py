@@ -214,7 +214,8 @@ def evolve(state: State, recorded: Recorded) -> State:
             proposals = (*state.proposals, (event.proposal_id, event.title))[-MAX_OPEN_PROPOSALS:]
             return msgspec.structs.replace(state, proposals=proposals)
         case ProposalRejected():
-            return _ended(state, event.proposal_id, f"rejected at {event.stage}: {', '.join(event.reasons)}")
+            why = f": {event.detail}" if event.stage == "arbitration" else ""  # who goes first, and by which rule
+            return _ended(state, event.proposal_id, f"rejected at {event.stage}: {', '.join(event.reasons)}{why}")
         case ActionExecuted():
             return _ended(state, event.proposal_id, f"{event.outcome}: {event.summary}")
         case IntentAssigned():

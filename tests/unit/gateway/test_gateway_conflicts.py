@@ -18,12 +18,14 @@ from shared.contracts.events import (
     ConflictRaised,
     ConflictResolved,
     ConflictRuled,
+    ConflictSettled,
     ProposalKey,
     TargetFreed,
     TargetHeld,
 )
 from shared.contracts.ids import caused_id
 from shared.log.port import Expect
+from shared.metrics.table import CONFLICTS, RULING_SECONDS
 from tests.unit.gateway.gateway_model import message
 
 RAISED = raised(1)
@@ -138,3 +140,19 @@ async def test_what_is_not_unknown_is_not_resolved(up: Mesh, api: httpx.AsyncCli
     word = {"outcome": "failure", "reason": "no"}
     assert 409 == (await api.post("/v1/actions/d-1/resolve", json=word)).status_code
     assert 404 == (await api.post("/v1/actions/none/resolve", json=word)).status_code
+
+
+async def test_conflicts_and_holds_are_counted(up: Mesh, api: httpx.AsyncClient) -> None:
+    await up.put(RAISED, *_holding())
+    projection = up.gateway.projection
+    assert (1, {"t-9"}) == (projection.conflicts.open, set(projection.conflicts.held))
+    await up.put(RESOLVED)
+    c = created("late-1")
+    lost = ConflictSettled(
+        swarm=c.swarm, persona=c.persona, proposal_id=c.proposal_id, target_id="t-1", generation=1, outcome="lost",
+        resolution="standing",
+    )  # fmt: skip
+    await up.put(c, verified(c), lost)
+    counts, ruled = projection.measures.tallies[CONFLICTS.name], projection.measures.spreads[RULING_SECONDS.name]
+    assert (0, 1, 1) == (projection.conflicts.open, counts["order"], counts["standing"])
+    assert 1 == sum(ruled.counts)

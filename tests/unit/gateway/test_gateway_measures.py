@@ -25,7 +25,6 @@ from gateway_model import (
 
 from services.cli.commands.objectives import slo
 from services.cli.terminal.target import Target
-from services.gateway.projections.intents import Intents
 from services.gateway.projections.measures import KEEP_HOURS, SPREADS, TALLIES, Measures, tell
 from services.gateway.projections.projection import Projection, State
 from services.gateway.projections.slo import views
@@ -185,7 +184,8 @@ def test_a_checkpoint_has_every_number_and_is_gone_on_with() -> None:
 def test_while_the_past_is_read_nothing_is_told_so_no_counter_falls() -> None:
     measures, ready = Measures(), [False]
     tell(measures, lambda: ready[0])
-    measures.apply(recorded(thought("p", 1), 1), Projection().proposals, Projection().personas, Intents())
+    of = Projection()
+    measures.apply(recorded(thought("p", 1), 1), of.proposals, of.personas, of.intents, of.conflicts)
     metrics = (*TALLIES, *SPREADS)
     try:
         assert [] == [sample for metric in metrics for family in metric.collect() for sample in family.samples]
