@@ -153,6 +153,11 @@ def own_folder(swarm: str, persona: str) -> str:
     return f"{FINDINGS}/{swarm}/{persona}/"
 
 
+def intent_report(intent_id: str) -> str:
+    """Where the answer to an intent is written, whoever gives it."""
+    return f"{FINDINGS}/intents/{intent_id}.md"
+
+
 def is_own(target: str, swarm: str, persona: str) -> bool:
     """Whether the path is a report in the persona's own folder."""
     return target.startswith(own_folder(swarm, persona)) and target.lower().endswith(REPORTS)

@@ -71,7 +71,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """What the persona was asked by somebody; `ref` is the event that assigned it. `options`: what an answer chooses among.
 
-    `tainted`: the words are an outsider's. `thoughts`: so many were made for it.
+    `tainted`: the words are an outsider's. `thoughts`: so many were made for it. `report`: the file that the answer is to be proposed
+    as, too, where that is wanted.
     """
 
     ref: EvidenceRef
@@ -81,6 +82,7 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     asked_at: datetime
     tainted: bool = True
     thoughts: int = 0
+    report: str | None = None
 
 
 class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from datetime import datetime
 from services.persona_runner.mind.goals import Assigned, topic_of
 from services.persona_runner.mind.guard import COOL_DOWN, LOOP
 from services.persona_runner.mind.state import Held, State
+from shared.contracts.action_kinds import intent_report
 from shared.contracts.events import EvidenceRef, LogResolve, Phase, Probe
 from shared.contracts.persona import Identity
 from shared.thinker.port import Context, Finding, Goal, OpenHypothesis, Percept, SourceSeen
@@ -67,6 +68,7 @@ def goal(assigned: Assigned) -> Goal:
         asked_at=assigned.at,
         tainted=assigned.tainted,
         thoughts=assigned.thoughts,
+        report=intent_report(assigned.intent_id) if assigned.report else None,
     )
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
+    REPORT,
     Credits,
     EvidenceRef,
     IntentAnswered,
@@ -51,6 +52,7 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     tainted: bool
     correlation: str
     traceparent: str | None = None
+    report: bool = False
     spent: Credits = Credits()
     thoughts: int = 0
 
@@ -128,6 +130,7 @@ def taken_up(state: State, recorded: Recorded, event: IntentAssigned) -> State:
         tainted=event.tainted,
         correlation=recorded.envelope.correlation,
         traceparent=recorded.envelope.traceparent,
+        report=REPORT in event.tags,
     )
     return msgspec.structs.replace(state, assigned=(*others, assigned))
 

@@ -66,6 +66,7 @@ from shared.contracts.events.credits import (
     SwarmShare,
 )
 from shared.contracts.events.intents import (
+    REPORT,
     Candidate,
     Contribution,
     IntentAccepted,
@@ -210,6 +211,7 @@ AnyEvent = (
 __all__ = [
     "MAX_REFS",
     "MAX_SWARMS",
+    "REPORT",
     "ActionClaimed",
     "ActionDelayed",
     "ActionExecuted",

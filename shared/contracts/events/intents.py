@@ -23,6 +23,8 @@ from shared.contracts.ids import CORE, EventId, Instant, LifeId, Slot, Token
 from shared.contracts.persona import Name
 
 MAX_FAN_OUT = 16
+REPORT = "report"
+"""The tag of an intent whose answer is to be written down: who answers proposes it as a file, and all of them the same file."""
 MAX_ROUTES = 64
 """Of one intent, over all its rounds."""
 Merge = Literal["first", "best", "vote", "combine"]

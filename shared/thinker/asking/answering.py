@@ -15,6 +15,7 @@ import msgspec
 from shared.contracts.events import EvidenceRef, LogSearch, Probe
 from shared.contracts.text import plain
 from shared.thinker.asking.questions import Question, parse
+from shared.thinker.asking.reports import is_confirmed, written
 from shared.thinker.perceiving.rates import WARM_LINES
 from shared.thinker.port import (
     AnswerDraft,
@@ -75,8 +76,11 @@ def answer(context: Context, goal: Goal) -> Thought:
     match context.phase:
         case "test" if any(h.result is None for h in mine):
             return _asks(context, sought, mine)
+        case "test" if goal.report and any(is_confirmed(h) for h in mine):
+            return Thought(text="All is measured. The answer comes with its report.")
         case "test" | "compress" if mine:
-            return _counted(goal, sought, mine) if question.kind == "count" else _unusual(context, goal, sought, mine)
+            said = _counted(goal, sought, mine) if question.kind == "count" else _unusual(context, goal, sought, mine)
+            return written(context, goal, said, mine)
         case "reflect":
             return _raises(context, goal, sought)
         case _:
@@ -204,7 +208,7 @@ def _unusual(context: Context, goal: Goal, sought: Sought, mine: tuple[OpenHypot
     if not lines:
         return _declines(f"There is no line{sought.where}{sought.since}, so nothing can be said of them.")
     held = {h.topic: h for h in mine}
-    confirmed = [h for h in mine if h is not looked_at and h.result is not None and h.result.outcome == "confirmed"]
+    confirmed = [h for h in mine if h is not looked_at and is_confirmed(h)]
     unsure = [h for h in mine if h is not looked_at and (h.result is None or h.result.outcome == "inconclusive")]
     more = sum(f.topic not in held for f in _findings(context, sought))
     if not confirmed and (unsure or more):

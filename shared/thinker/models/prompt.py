@@ -214,20 +214,22 @@ def _check(prompt: Prompt, asked: Asked) -> CheckDraft | None:
 
 
 def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | None:
-    """Only for a confirmed hypothesis, and only below the persona's own folder: the model names the file, not the place."""
+    """Only for a confirmed hypothesis, and only where a report is asked for or below the persona's own folder: the model names the file
+    there, not the place."""
     hypothesis = _named(prompt, said.hypothesis)
     if hypothesis is None or hypothesis.result is None or hypothesis.result.outcome != "confirmed":
         return None
     if not (said.title.strip() and said.rationale.strip() and said.content.strip()):
         return None
     identity = prompt.context.identity
+    goal = prompt.context.goal
     name = slug_of(said.path.rpartition("/")[2].removesuffix(".md"))
     return ProposalDraft(
         title=plain(said.title, 72),
         rationale=lines(said.rationale.strip(), 900),
         action=Action(
             kind=said.kind,
-            target=f"{own_folder(identity.swarm_id, identity.id)}{name}.md",
+            target=goal.report if goal and goal.report else f"{own_folder(identity.swarm_id, identity.id)}{name}.md",
             params={"content": markdown(said.content.strip(), MAX_CONTENT), "mode": "create_or_replace"},
         ),
         evidence=_evidence(prompt, said.evidence) or hypothesis.evidence[:16],
