@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import ExistingDirectory, ExistingFile
 from cyclopts.validators import Number
 
+from services.cli.commands import demo as demo_
 from services.cli.commands import doctor as doctor_
 from services.cli.commands import far as far_
 from services.cli.commands import run as run_
@@ -31,6 +32,7 @@ from services.cli.commands.personas import persona
 from services.cli.commands.proposals import approve, deny, proposals
 from services.cli.commands.quotas import Told, lines
 from services.cli.commands.scale import counts, scale
+from services.cli.commands.top import top
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
 from services.cli.terminal.ask import ask, ask_rows, span, wait
@@ -59,7 +61,7 @@ app.command(conflicts)
 app.command(budget)
 app.command(config_)
 app.command(keys_)
-for command in (beliefs, proposals, approve, deny, halt, resume, scale, slo, backup, restore):
+for command in (beliefs, proposals, approve, deny, halt, resume, scale, slo, backup, restore, top):
     app.command(command)
 
 
@@ -220,6 +222,12 @@ def run(
     ] = (),
     for_: Annotated[str | None, Parameter(name="--for", help="End after this long, such as 60s or 5m.")] = None,
     report: Annotated[bool, Parameter(negative="", help="At the end, say what it amounted to.")] = False,
+    demo: Annotated[
+        Literal["swarms"] | None,
+        Parameter(
+            help="Show two swarms on two logs (or on two of --observe): an intent over both, a conflict, one report."
+        ),
+    ] = None,
     swarm: Swarm = SWARM,
     interval: Annotated[str, Parameter(help="Time between two readings of this machine.")] = "2s",
     loop_interval: Annotated[str, Parameter(help="Least time between two thoughts of one persona.")] = "1s",
@@ -249,15 +257,21 @@ def run(
     missing = [str(file) for file in observe if not file.is_file()]
     if missing:
         raise Stop(f"{missing[0]} is not a file", USAGE)
+    loop_interval_ms = max(100, round(span(loop_interval) * 1000))
+    target = Target(data=place.data, json=place.json, token=token)
+    if demo is not None:
+        if len(observe) not in (0, 2):
+            raise Stop("the demonstration of two swarms observes two logs: say --observe twice, or not at all", USAGE)
+        return wait(demo_.swarms(demo_.fresh(target), options, observe, loop_interval_ms))
     return wait(
         run_.run(
-            Target(data=place.data, json=place.json, token=token),
+            target,
             options,
             files=observe,
             swarm=swarm,
             for_s=None if for_ is None else span(for_),
             interval_s=span(interval),
-            loop_interval_ms=max(100, round(span(loop_interval) * 1000)),
+            loop_interval_ms=loop_interval_ms,
             report=report,
         )
     )

@@ -63,7 +63,7 @@ async def run(
                     opened = asyncio.Event()
                     group.create_task(_watch(client, tally, view, opened))
                     await opened.wait()
-                    await _start(client, swarm, loop_interval_ms)
+                    await start(client, swarm, loop_interval_ms)
                     if not files:
                         host = Observer(client, swarm, "host", notice=view.note)
                         group.create_task(_done(host.take(readings(interval_s))))
@@ -96,7 +96,7 @@ async def _watch(client: httpx.AsyncClient, tally: Tally, view: LiveView | Plain
             view.show(event, tally)
 
 
-async def _start(client: httpx.AsyncClient, swarm: str, loop_interval_ms: int) -> None:
+async def start(client: httpx.AsyncClient, swarm: str, loop_interval_ms: int, persona_id: str = "root-thinker") -> None:
     """A live persona in the swarm, and the loop running."""
     personas = await rows(client, "/v1/swarm/personas", {"swarm": swarm})
     if not any(p["status"] not in GONE for p in personas):
@@ -104,7 +104,7 @@ async def _start(client: httpx.AsyncClient, swarm: str, loop_interval_ms: int) -
             client,
             "POST",
             "/v1/swarm/personas",
-            json={**ROOT, "swarm_id": swarm, "persona_id": None if personas else "root-thinker"},
+            json={**ROOT, "swarm_id": swarm, "persona_id": None if personas else persona_id},
         )
     await call(client, "POST", "/v1/cognition/start", json={"loop_interval_ms": loop_interval_ms})
 
