@@ -16,9 +16,10 @@ from services.gateway.commands.bus import Bus, Command
 from services.gateway.commands.lifecycle import find as find_persona
 from services.gateway.projections.intents import MAX_DEPTH, Entry, Key, view_of
 from services.gateway.wire.ids import as_given, as_token, token
+from services.gateway.wire.lives import LifeEvent
 from services.gateway.wire.problems import RETRY_AFTER_S, Candidate, Problem, ambiguous
 from services.gateway.wire.requests import DEFAULT_SWARM, INTENT_BUDGET, CancelIntent, SubmitIntent
-from services.gateway.wire.views import IntentLife, IntentView, LifeEvent
+from services.gateway.wire.work import IntentLife, IntentView
 from shared.contracts.boundaries import intent as boundary_of
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded

@@ -9,9 +9,9 @@ import msgspec
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.commands.lifecycle import find
 from services.gateway.wire.ids import as_given, as_token, token
+from services.gateway.wire.lives import ObservationsRecorded, Recalled, RecalledMemory
 from services.gateway.wire.problems import Problem
 from services.gateway.wire.requests import Observation, RecordObservations
-from services.gateway.wire.views import ObservationsRecorded, Recalled, RecalledMemory
 from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallRequested
 from shared.contracts.ids import EVERYONE, fresh_id
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import ConflictSide, ConflictView, Place
+from services.gateway.wire.work import ConflictSide, ConflictView, Place
 from shared.conflicts import Conflict, evolve, key_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ConflictEvent, ConflictResolved, ProposalKey, TargetFreed, TargetHeld

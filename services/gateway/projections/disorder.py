@@ -14,7 +14,7 @@ import msgspec
 from services.gateway.projections.ledger import KEEP_GRANTS
 from services.gateway.projections.personas import Personas
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import Finding, FindingKind, Reconciliation
+from services.gateway.wire.mesh import Finding, FindingKind, Reconciliation
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetGranted,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from services.gateway.projections.proposals import Life, Proposals
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import HaltState, HeldAction
+from services.gateway.wire.mesh import HaltState, HeldAction
 from shared.contracts.events import LostAction
 from shared.halts import Halts
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import IntentCandidate, IntentContribution, IntentRoute, IntentState, IntentView
+from services.gateway.wire.work import IntentCandidate, IntentContribution, IntentRoute, IntentState, IntentView
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import Candidate, Contribution, IntentClosed, IntentRouted
 from shared.contracts.text import lines, plain

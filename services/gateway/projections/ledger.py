@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import SwarmBudget
+from services.gateway.wire.mesh import SwarmBudget
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,

@@ -14,21 +14,18 @@ from datetime import datetime
 import msgspec
 
 from services.gateway.wire.ids import as_given
+from services.gateway.wire.lives import Approval, LifeEvent, ProposalLife, VerdictSignature
 from services.gateway.wire.views import (
-    Approval,
     ApprovalState,
     DecisionReceipt,
     Failure,
-    LifeEvent,
     Proposal,
-    ProposalLife,
     ProposalStatus,
     Success,
     ToolInvocation,
-    UnknownAction,
-    VerdictSignature,
     Vote,
 )
+from services.gateway.wire.work import UnknownAction
 from shared.contracts import boundaries
 from shared.contracts.action import Scalar
 from shared.contracts.approvals import answered

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.views import QuotaView
+from services.gateway.wire.mesh import QuotaView
 from shared import quotas
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ActionExecuted, AnyEvent, BudgetRefused, ProposalRejected, SpawnRefused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.gateway.projections.proposals import Life
-from services.gateway.wire.views import VerdictSignature
+from services.gateway.wire.lives import VerdictSignature
 from shared.contracts.events import ProposalAuthorized
 from shared.crypto import verify_verdict
 from shared.signers import NOBODY, Signers

@@ -13,7 +13,7 @@ from operator import add
 
 from services.gateway.projections.measures import HOUR_S, Hour, Measures, by_hour
 from services.gateway.projections.personas import Personas
-from services.gateway.wire.views import SloFigure, SloView, SloWindow
+from services.gateway.wire.mesh import SloFigure, SloView, SloWindow
 from shared.metrics import table
 from shared.metrics.instruments import Level
 from shared.metrics.slo import SLOS, Figure, Slo, Term, quantile

@@ -18,7 +18,7 @@ from services.gateway.projections.proposals import by_outcome
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest
 from services.gateway.wire.requests import ResolveAction, RuleConflict
-from services.gateway.wire.views import ConflictView, UnknownAction
+from services.gateway.wire.work import ConflictView, UnknownAction
 
 READ, APPROVE = [needs("read")], [needs("approve")]
 

@@ -17,7 +17,7 @@ from services.gateway.wire.ids import as_token
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest
 from services.gateway.wire.requests import CancelIntent, SubmitIntent
-from services.gateway.wire.views import IntentLife, IntentView
+from services.gateway.wire.work import IntentLife, IntentView
 
 READ, CONTROL = [needs("read")], [needs("control")]
 Wanted = Literal["open", "submitted", "assigned", "delayed", "answered", "failed", "cancelled", "all"]

@@ -12,8 +12,8 @@ from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.projections.halted import view
 from services.gateway.projections.slo import views
+from services.gateway.wire.mesh import HaltState, SloView
 from services.gateway.wire.requests import HaltMesh, ResumeMesh
-from services.gateway.wire.views import HaltState, SloView
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
 

@@ -22,6 +22,8 @@ from services.gateway.projections.proposals import by_age
 from services.gateway.projections.refusals import view
 from services.gateway.projections.signatures import signature_of
 from services.gateway.wire.ids import as_token
+from services.gateway.wire.lives import Approval, Decided, ObservationsRecorded, ProposalLife, Recalled
+from services.gateway.wire.mesh import Health, QuotaView, Reconciliation, SwarmBudget
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
 from services.gateway.wire.requests import (
@@ -32,20 +34,7 @@ from services.gateway.wire.requests import (
     SetBudget,
     SpawnPersona,
 )
-from services.gateway.wire.views import (
-    Approval,
-    Decided,
-    Health,
-    LineageGraph,
-    ObservationsRecorded,
-    PersonaRuntimeState,
-    ProposalLife,
-    QuotaView,
-    ReapResult,
-    Recalled,
-    Reconciliation,
-    SwarmBudget,
-)
+from services.gateway.wire.views import LineageGraph, PersonaRuntimeState, ReapResult
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
 ALONE = "the mesh has no keys, so that whoever is at this machine is one person; with --http-keys somebody else must say yes"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from services.gateway.wire import requests, views
+from services.gateway.wire import lives, mesh, requests, views, work
 from services.gateway.wire.problems import ProblemDetails
 from shared.contracts.events import Credits, Most
 from shared.contracts.persona import PersonaPolicy
@@ -21,26 +21,26 @@ _IDENTITY = views.PersonaIdentity(
     id="watcher", name="watcher", role="analyst", charter=CHARTER, swarm_id="web", parent_id=None, depth=0,
     created_at=NOW, tags=(),
 )  # fmt: skip
-_PLACES: tuple[tuple[str, str, views.Place], ...] = (("p-1", "web", "kept"), ("p-2", "night", "lost"))
-_CONFLICT = views.ConflictView(
+_PLACES: tuple[tuple[str, str, work.Place], ...] = (("p-1", "web", "kept"), ("p-2", "night", "lost"))
+_CONFLICT = work.ConflictView(
     id="t-0123456789abcdef0123456789abcdef.1", state="resolved", what="target", target="file:notes/today.md",
     strategy="order", raised_at=NOW, until=NOW, resolved_at=NOW, resolution="order", reason="it was verified first",
     ruled_by=None,
     sides=tuple(
-        views.ConflictSide(
+        work.ConflictSide(
             proposal_id=proposal, persona_id="watcher", swarm_id=swarm, title="Write it down", risk="medium", depth=0,
             evidence=2, effect="0123456789abcdef", deadline=LATER, place=place,
         )
         for proposal, swarm, place in _PLACES
     ),
 )  # fmt: skip
-_INTENT = views.IntentView(
+_INTENT = work.IntentView(
     id="i-5f0c2b1d", swarm_id="web", state="answered", goal="Is anything out of the ordinary in nginx since 11:50?",
     tags=("analyst",), priority=5, deadline=LATER, budget=Credits(tokens=4000, compute_ms=20_000),
     left=Credits(tokens=3000, compute_ms=19_000), fan_out=1, merge="first", options=(), parent_id=None, children=(),
     principal="ada", submitted_at=NOW, updated_at=NOW, routes=1, assigned=(), why="best of 1 that suit",
     considered=(
-        views.IntentCandidate(
+        work.IntentCandidate(
             swarm_id="web", persona_id="watcher", capability=0.68, memory=0.4, load=0.9, success=0.5, price=0.8,
             total=0.651, note="",
         ),
@@ -48,7 +48,7 @@ _INTENT = views.IntentView(
     answers=1, result="Since 11:58 checkout answers 500: 60 of 1 177 lines.", choice="", confidence=0.8,
     evidence_refs=(EVENT,),
     contributors=(
-        views.IntentContribution(
+        work.IntentContribution(
             swarm_id="web", persona_id="watcher", event_id=EVENT, confidence=0.8, choice="",
             text="Since 11:58 checkout answers 500: 60 of 1 177 lines.",
         ),
@@ -65,7 +65,7 @@ _PROPOSAL = views.Proposal(
     evidence_refs=(EVENT,), risk="high", status="verified", created_at=NOW, votes={}, vote_deadline=LATER,
     votes_requested=True, quorum_needed=1,
 )  # fmt: skip
-_APPROVAL = views.Approval(
+_APPROVAL = lives.Approval(
     proposal_id=PROPOSAL, request_id=EVENT, persona_id="watcher", swarm_id="web", title="Write the findings down",
     summary="write findings/web/watcher/a.md", risk="high", digest=DIGEST, action_kind="file.write",
     action_target="findings/web/watcher/a.md", params={"content": "60 errors"}, policy_version="1",
@@ -73,30 +73,30 @@ _APPROVAL = views.Approval(
     state="pending",
 )  # fmt: skip
 
-_HELD = views.HeldAction(
+_HELD = mesh.HeldAction(
     proposal_id=PROPOSAL, persona_id="watcher", swarm_id="web", what="claim", in_log=True,
     title="Write the findings down", target="findings/web/watcher/a.md", at=NOW,
 )  # fmt: skip
 
-_SLO = views.SloWindow(
-    window="24h", value=0.98, of=150.0, burn=0.4, met=True, figures=(views.SloFigure(name="p95_s", value=0.9),),
+_SLO = mesh.SloWindow(
+    window="24h", value=0.98, of=150.0, burn=0.4, met=True, figures=(mesh.SloFigure(name="p95_s", value=0.9),),
 )  # fmt: skip
 
 EXAMPLES: tuple[msgspec.Struct, ...] = (
     _SLO, *_SLO.figures,
-    views.SloView(
+    mesh.SloView(
         id="decision", title="Proposals are decided soon", meaning="of the proposals, those decided within 2 s",
         objective=0.95, direction="at_least", runbook="See swarm_consumer_lag", windows=(_SLO,),
     ),
     _HELD,
-    views.HaltState(
+    mesh.HaltState(
         halted=True, cause="log_went_back", reason="the log went back: it ends at 812, and had reached 1204", principal="",
         since=NOW, seq=813, epoch=813, void=(), void_total=0, unknown=(_HELD,), unknown_total=1,
     ),
     requests.RuleConflict(winner="p-0123456789abcdef01234567", reason="the other would undo what was agreed"),
     requests.ResolveAction(outcome="success", reason="the ticket is there"),
     _CONFLICT,
-    views.UnknownAction(
+    work.UnknownAction(
         proposal_id="p-0123456789abcdef01234567", persona_id="watcher", swarm_id="web", title="Open a ticket",
         action_kind="http.request", action_target="https://tickets.example/new", holds=True, outcome="unknown",
         summary="the request may or may not have been made", at=NOW, resolved_by=None, reason="",
@@ -166,18 +166,18 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
         id=EVENT, event_type="thought_generated", persona_id="watcher", swarm_id="web", timestamp=NOW,
         payload=msgspec.Raw(b'{"phase": "observe", "text": "60 of 1 177 lines are errors"}'),
     ),
-    views.ObservationsRecorded(sequences=(41,), ids=(EVENT,), count=1),
-    views.ProposalLife(
+    lives.ObservationsRecorded(sequences=(41,), ids=(EVENT,), count=1),
+    lives.ProposalLife(
         proposal=_PROPOSAL, swarm_id="web", digest=DIGEST, action_kind="file.write",
         action_target="findings/web/watcher/a.md", policy_ids=("high-needs-people",), policy_version="1", events=(),
-        signature=views.VerdictSignature(key="U" + "A" * 55, good=True, detail="by a key that was good at 42"),
+        signature=lives.VerdictSignature(key="U" + "A" * 55, good=True, detail="by a key that was good at 42"),
     ),
     _APPROVAL,
-    views.Decided(proposal_id=PROPOSAL, decision="grant", event_id=EVENT, approval=_APPROVAL),
-    views.Recalled(
+    lives.Decided(proposal_id=PROPOSAL, decision="grant", event_id=EVENT, approval=_APPROVAL),
+    lives.Recalled(
         persona_id="watcher", query="checkout", seq=44,
         memories=(
-            views.RecalledMemory(
+            lives.RecalledMemory(
                 id=EVENT, seq=41, kind="thought", text="checkout answers 500", at=NOW, score=0.9, semantic=0.9,
                 recency=1.0, importance=0.5, persona="watcher", tainted=True,
             ),
@@ -189,24 +189,24 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     ),
     requests.CancelIntent(reason="found it myself"),
     _INTENT,
-    views.IntentLife(intent=_INTENT, events=(), truncated=False),
-    views.SwarmBudget(
+    work.IntentLife(intent=_INTENT, events=(), truncated=False),
+    mesh.SwarmBudget(
         swarm_id="web", window_started_at=NOW, granted=Credits(tokens=2000), settled=Credits(tokens=210),
         outstanding=Credits(tokens=0), paused_personas=(), share=Credits(tokens=50_000, compute_ms=600_000, actions=120),
         share_reason="limited", ceiling=Credits(tokens=50_000, compute_ms=600_000, actions=120), set=Most(tokens=50_000),
         version=1, set_by="ada", reason="too dear",
     ),
     requests.SetBudget(ceiling=Most(tokens=50_000), floor=Credits(tokens=5000), weight=200, reason="too dear", version=0),
-    views.QuotaView(
+    mesh.QuotaView(
         reason="spawn_rate", what="personas spawned a minute", per="swarm", by="governor",
         setting="SWARM_SWARM_SPAWNS_PER_MINUTE", limit=60, refused=1, last_at=NOW, last_swarm_id="web",
         last_persona_id="watcher", last_detail="60 were spawned in this minute",
     ),
-    views.Reconciliation(
-        open=(views.Finding(kind="orphan", swarm_id="web", persona_id="reviewer", at=NOW, reason="its parent is reaped"),),
+    mesh.Reconciliation(
+        open=(mesh.Finding(kind="orphan", swarm_id="web", persona_id="reviewer", at=NOW, reason="its parent is reaped"),),
         open_count=1, mended=(),
     ),
-    views.Health(status="ok", position=44),
+    mesh.Health(status="ok", position=44),
     ProblemDetails(
         type="about:blank", title="Not Found", status=404, detail="there is no persona 'watcher'",
         reason="persona_missing",

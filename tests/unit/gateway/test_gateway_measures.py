@@ -28,7 +28,7 @@ from services.cli.terminal.target import Target
 from services.gateway.projections.measures import KEEP_HOURS, SPREADS, TALLIES, Measures, tell
 from services.gateway.projections.projection import Projection, State
 from services.gateway.projections.slo import views
-from services.gateway.wire.views import SloWindow
+from services.gateway.wire.mesh import SloWindow
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
