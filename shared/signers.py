@@ -26,6 +26,7 @@ from shared.contracts.events import Signer, SignersChanged
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.crypto import public_keys, verify_signers
 from shared.log.port import Expect, Log, LogUnavailable, StaleBoundary
+from shared.looking import look
 from shared.settings import SettingsError
 
 BOUNDARY = f"signers.changed.{EVERYONE}.{EVERYONE}"
@@ -81,18 +82,24 @@ class Signers(msgspec.Struct, kw_only=True):
 
 
 class Followed:
-    """Whose verdicts a log says are good, by the word of these roots."""
+    """Whose verdicts a log says are good, by the word of these roots; `known` as of the last look."""
+
+    boundary = BOUNDARY
 
     def __init__(self, log: Log, roots: Collection[str]) -> None:
-        self._log, self._roots = log, roots
+        self.log, self._roots = log, roots
         self.known = Signers()
+        self.upto = -1
 
     async def look(self) -> Signers:
         """All up to now. Raises `LogUnavailable`."""
-        for message in await self._log.stored((BOUNDARY,), self.known.position):
-            if message.seq > self.known.position:
-                self.known.apply(message, self._roots)
+        await look(self)
         return self.known
+
+    def take(self, message: Stored) -> None:
+        """Take a message of the boundary."""
+        if message.seq > self.known.position:
+            self.known.apply(message, self._roots)
 
     async def unready(self) -> str | None:
         """Why no verdict can be good now."""

@@ -28,6 +28,7 @@ from shared.crypto import verify_verdict
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.log.port import Log, LogUnavailable
+from shared.looking import look
 from shared.policy.activations import Followed
 from shared.runtime.halting import Halting
 from shared.signers import NOBODY
@@ -71,18 +72,18 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     async def check(self, effect: Check) -> Checked:
         """Signature, policy version, kill switch, halts and what is lost; and a mark no other attempt has."""
         verdict, problems = effect.authorized, []
-        halts = await self.halting.look()
+        await look(self.halting, self.signers, self.policies)
+        halts, known = self.halting.state, self.signers.known
         key = f"{verdict.swarm}.{verdict.persona}.{verdict.proposal_id}"
         lost = halts.is_lost(key) or key in self.journal.entries
         if effect.seq < halts.epoch:
             said = f"it was authorised at {effect.seq}, before the log went back; what is before {halts.epoch} is void"
             problems.append(("void_after_rollback", said))
-        known = await self.signers.look()
         if not known.words:
             raise LogUnavailable(NOBODY)  # it waits, for nobody can tell
         if not verify_verdict(verdict, known.at(effect.seq), effect.at):
             problems.append(("bad_signature", "no key that was good then, by the log, signed this authorisation"))
-        if (trouble := (await self.policies.look()).trouble(verdict.policy_version)) is not None:
+        if (trouble := self.policies.known.trouble(verdict.policy_version)) is not None:
             problems.append(trouble)
         if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))

@@ -17,6 +17,7 @@ from services.policy_gate.signing import Signing
 from shared.contracts.events import Risk
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
+from shared.looking import look
 from shared.policy.types import QUORUM, PolicyRequest
 from shared.runtime.halting import Halting
 
@@ -53,8 +54,8 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"the policy gate has no effect {type(effect).__name__}")
 
     async def _evaluate(self, effect: Evaluate) -> Evaluated:
-        halts = await self.halting.look()
-        bundle = await self.policies.current()
+        await look(self.halting, self.policies.activations, self.signing.followed)
+        halts, bundle = self.halting.state, await self.policies.in_force()
         counted: tuple[Grant, ...] = ()
         if effect.grants and effect.bound_version == bundle.version:
             side: frozenset[str] | None = frozenset()

@@ -42,7 +42,7 @@ class Policies:
     ) -> None:
         self.trouble: str | None = None
         self._log, self._store, self._folder, self._gate, self._clock = log, store, folder, gate, clock
-        self._known = Followed(log)
+        self.activations = Followed(log)
         self._bundle: Bundle | None = None
         self._loading = asyncio.Lock()
         self._seen = ""
@@ -50,7 +50,7 @@ class Policies:
 
     async def begin(self) -> None:
         """Find out what is in force, or put it in force. Raises `BadBundle` when that is nothing, `LogUnavailable`."""
-        known = await self._known.look()
+        known = await self.activations.look()
         if known.active and known.gate != self._gate:
             try:
                 version = version_of(await asyncio.to_thread(read_folder, self._folder))
@@ -61,12 +61,12 @@ class Policies:
                     self._seen = version
                     self._tell_apart(version, known)
         await self.look()
-        if not (await self._known.look()).active:
+        if not (await self.activations.look()).active:
             raise BadBundle(self.trouble or f"{self._folder} could not be activated")
 
     async def look(self) -> None:
         """Activate what the folder holds, if it has changed and is good. Raises `LogUnavailable`."""
-        known = await self._known.look()
+        known = await self.activations.look()
         try:
             contents = await asyncio.to_thread(read_folder, self._folder)
             version = version_of(contents)
@@ -87,7 +87,12 @@ class Policies:
 
     async def current(self) -> Bundle:
         """What is in force. Raises `NoPolicies`, `LogUnavailable`."""
-        known = await self._known.look()
+        await self.activations.look()
+        return await self.in_force()
+
+    async def in_force(self) -> Bundle:
+        """What was in force at the last look. Raises `NoPolicies`, `LogUnavailable`."""
+        known = self.activations.known
         if not known.active:
             raise NoPolicies("no policies are in force yet")
         if self._bundle is None or self._bundle.version != known.active:
@@ -138,7 +143,7 @@ class Policies:
             log.info("policies_activated", version=bundle.version, was=known.active, revokes=bundle.revokes)
         except StaleBoundary:
             log.warning("policies_not_activated", version=bundle.version, why="another gate was faster")
-        return await self._known.look()
+        return await self.activations.look()
 
     def _refuse(self, why: str, known: Activations) -> None:
         if why != self.trouble:

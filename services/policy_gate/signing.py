@@ -1,6 +1,6 @@
 """Signing verdicts with the seed the log says is good, and no other: the only holder of verdict keys.
 
-A gate may have several seeds, old and new. It goes by the log at each verdict: the newest of the keys that stand there of which it has
+A gate may have several seeds, old and new. It goes by the log at each evaluation: the newest of the keys that stand there of which it has
 the seed. So nothing is to be started anew for a rotation; while the new seed has not reached this gate, it signs with the old one as
 long as that is good, and after that with none.
 """
@@ -50,7 +50,7 @@ class Signing:
         file: Path | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._followed, self._seeds, self._file, self._clock = followed, seeds, file, clock
+        self.followed, self._seeds, self._file, self._clock = followed, seeds, file, clock
         self._signer = ""
 
     @classmethod
@@ -67,7 +67,8 @@ class Signing:
         return f"Signing({', '.join(self._seeds)})"  # never a seed
 
     async def sign(self, verdict: ProposalAuthorized) -> ProposalAuthorized:
-        """Raises `NoKey`, `LogUnavailable`."""
+        """By the last look, which the evaluation before it took. A word that is said since may as well be said between signing and
+        storing; whoever acts judges by the verdict's own place in the log. Raises `NoKey`, `LogUnavailable`."""
         signer = await self._current()
         key, signature = sign_verdict(self._seeds[signer], verdict)
         return msgspec.structs.replace(verdict, key=key, signature=signature)
@@ -75,13 +76,14 @@ class Signing:
     async def unready(self) -> str | None:
         """Why nothing can be signed now."""
         try:
+            await self.followed.look()
             await self._current()
         except LogUnavailable as error:
             return str(error)
         return None
 
     async def _current(self) -> str:
-        known = await self._followed.look()
+        known = self.followed.known
         if not known.words:
             raise NoKey(NOBODY)
         if known.now and known.now[-1].key not in self._seeds:

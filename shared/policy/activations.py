@@ -12,6 +12,7 @@ from shared.contracts.envelope import Recorded, Stored
 from shared.contracts.events import PolicyActivated
 from shared.contracts.ids import EVERYONE
 from shared.log.port import Log
+from shared.looking import look
 
 BOUNDARY = f"policy.activated.{EVERYONE}.{EVERYONE}"
 KEPT = 64
@@ -54,15 +55,21 @@ class Activations(msgspec.Struct, kw_only=True):
 
 
 class Followed:
-    """The activations of a log."""
+    """The activations of a log; `known` as of the last look."""
+
+    boundary = BOUNDARY
 
     def __init__(self, log: Log) -> None:
-        self._log = log
-        self._known = Activations()
+        self.log = log
+        self.known = Activations()
+        self.upto = -1
 
     async def look(self) -> Activations:
         """All up to now. Raises `LogUnavailable`."""
-        for message in await self._log.stored((BOUNDARY,), self._known.position):
-            if message.seq > self._known.position:
-                self._known.apply(message)
-        return self._known
+        await look(self)
+        return self.known
+
+    def take(self, message: Stored) -> None:
+        """Take a message of the boundary."""
+        if message.seq > self.known.position:
+            self.known.apply(message)

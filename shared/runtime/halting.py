@@ -8,12 +8,13 @@ from datetime import datetime
 
 import structlog
 
-from shared.contracts.envelope import Message, enveloped
+from shared.contracts.envelope import Message, Stored, enveloped
 from shared.contracts.events import LostAction, MeshHalted
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.ending import ended
 from shared.halts import BOUNDARY, LOST_IN_ONE, Halts, evolve, lost_key
 from shared.log.port import Expect, Log, LogUnavailable, StaleBoundary
+from shared.looking import look
 
 log = structlog.get_logger()
 
@@ -23,23 +24,27 @@ EVERY_S = 1.0
 class Halting:
     """What the log says of halts, by a look of now."""
 
+    boundary = BOUNDARY
+
     def __init__(self, log_: Log) -> None:
-        self._log = log_
+        self.log = log_
         self.state = Halts()
-        self._looked = False
+        self.upto = -1
 
     @property
     def why(self) -> str | None:
         """Why nothing may be done, by the last look; None when it may."""
-        return self.state.why if self._looked else "it is yet to be read whether the mesh is halted"
+        return self.state.why if self.upto >= 0 else "it is yet to be read whether the mesh is halted"
 
     async def look(self) -> Halts:
         """What holds now. Raises `LogUnavailable`."""
-        for message in await self._log.stored((BOUNDARY,), self.state.seq):
-            if message.seq > self.state.seq:
-                evolve(self.state, message)
-        self._looked = True
+        await look(self)
         return self.state
+
+    def take(self, message: Stored) -> None:
+        """Take a message of the boundary."""
+        if message.seq > self.state.seq:
+            evolve(self.state, message)
 
     async def follow(self, stopping: asyncio.Event) -> None:
         """Look every second until `stopping`."""

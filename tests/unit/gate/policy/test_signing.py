@@ -35,6 +35,7 @@ class Gate:
 
     async def signer(self) -> str:
         """Who signs now; the verdict is good by the log."""
+        await self.followed.look()
         verdict = await self.signing.sign(DRAFT)
         assert verify_verdict(verdict, self.followed.known.now, self.now)
         return verdict.key
