@@ -89,7 +89,9 @@ class Reconciling:
                 self._want(key, Gone(intent_id=key[1], whose=whose, reason="draining"), recorded.id)
         for whose in had - has:
             self._roster.load(whose, -1)
-            self._had.get(whose, set()).discard(key)
+            self._had[whose].discard(key)
+            if not self._had[whose]:
+                del self._had[whose]
         if isinstance(recorded.event, IntentAccepted):
             self._roster.answered(recorded.event)
         if after.ended and not after.open:
@@ -105,7 +107,7 @@ class Reconciling:
         until: datetime | None = None,
     ) -> None:
         """It has what it can answer no more; until when it cannot, where that is not for ever."""
-        for key in self._had.get(whose, set()):
+        for key in self._had.get(whose, ()):
             routes = [r for r in self.lives[key].open if r.whose == whose]
             if until is None or any(until >= route.until for route in routes):
                 self._want(key, Gone(intent_id=key[1], whose=whose, reason=reason), cause)

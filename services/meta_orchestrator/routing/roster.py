@@ -1,8 +1,8 @@
 """Who lives, what they are good for and what they cost: a fold of the log that routing chooses by. Pure but for its embedder.
 
-One row a persona, in columns, so that ten thousand are ranked at once. Every score is a whole number of thousandths, the order is
-total (by swarm and persona where scores are equal), and texts become vectors in the order of the log: two replicas that have folded the
-same say the same. A persona is
+One row a persona, in columns, so that ten thousand are ranked at once; who is reaped leaves its row to another. Every score is a whole
+number of thousandths, the order is total (by swarm and persona where scores are equal), and texts become vectors in the order of the log:
+two replicas that have folded the same say the same, as long as neither had more to read than it keeps (`MAX_UNREAD`). A persona is
 
 - capable by the share of wanted tags it has (its tags and the words of its role) and by how near its charter is to the goal;
 - where the memory is by how near what it found out lately is to the goal;
@@ -15,7 +15,9 @@ Suitable is who has a wanted tag, or is near enough to the goal; else the root o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -37,7 +39,7 @@ from shared.contracts.events import (
     ThoughtGenerated,
 )
 from shared.intents import Whose
-from shared.memory.port import Embedder, Vector
+from shared.memory.port import Embedder, EmbedderUnavailable, Vector
 
 CLASSES = (
     "persona.spawned",
@@ -53,7 +55,8 @@ WEIGHTS = {"capability": 450, "memory": 200, "load": 150, "success": 100, "price
 NEAR_ENOUGH = 150
 """Thousandths of cosine between unrelated texts are below."""
 SHOWN = 32
-BATCH = 256
+BATCH, MAX_UNREAD = 256, 16_384
+"""Texts that are read at once, and of what was found out that wait to be read: beyond them the oldest is never read."""
 TEXT_CHARS = 400
 KEEPS, TAKES = np.float32(0.75), np.float32(0.25)
 """Of a persona's past work when something new comes to it."""
@@ -83,16 +86,19 @@ class Roster:
         self._rows: dict[Whose, int] = {}
         self._names: list[Whose] = []
         self._tags: dict[str, set[int]] = {}
+        self._tags_of: dict[int, set[str]] = {}
         self._swarms: dict[str, set[int]] = {}
         self._ints: dict[str, Ints] = {name: np.zeros(64, np.int64) for name in _INTS}
         self._exhausted = np.zeros(64, np.float64)
         self._charters = np.zeros((64, embedder.dim), np.float32)
         self._work = np.zeros((64, embedder.dim), np.float32)
-        self._unread: list[tuple[int, str, bool]] = []
+        self._unread_charters: dict[Whose, str] = {}
+        self._unread: deque[tuple[Whose, str]] = deque(maxlen=MAX_UNREAD)
+        self._free: list[int] = []
         self._reading = asyncio.Lock()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._rows)
 
     # -- the fold -----------------------------------------------------------------------------------------------------
 
@@ -107,12 +113,14 @@ class Roster:
             return
         ints = self._ints
         match event:
-            case PersonaDraining() | PersonaReaped():
+            case PersonaDraining():
                 ints["live"][row] = 0
+            case PersonaReaped():
+                self._reaped((event.swarm, event.persona), row)
             case ThoughtGenerated():
-                self._thought(row, event)
+                self._thought((event.swarm, event.persona), row, event)
             case HypothesisRaised():
-                self._unread.append((row, f"{event.topic} {event.claim}"[:TEXT_CHARS], False))
+                self._unread.append(((event.swarm, event.persona), f"{event.topic} {event.claim}"[:TEXT_CHARS]))
             case ActionExecuted(outcome="success"):
                 ints["useful"][row] += 1
             case BudgetGranted():
@@ -145,20 +153,42 @@ class Roster:
         whose = (event.swarm, event.persona)
         if whose in self._rows:
             return
-        row = self._rows[whose] = len(self._names)
-        self._names.append(whose)
-        if row >= len(self._exhausted):
-            self._grow()
+        row = self._rows[whose] = self._row(whose)
         identity = event.identity
         self._ints["live"][row] = 1
         self._ints["limit"][row] = min(event.policy.token_budget_per_minute, 2**40)
         self._ints["depth"][row] = identity.depth
         self._swarms.setdefault(event.swarm, set()).add(row)
-        for tag in {*(t.lower() for t in identity.tags), *_WORDS.findall(identity.role.lower())}:
+        self._tags_of[row] = {*(t.lower() for t in identity.tags), *_WORDS.findall(identity.role.lower())}
+        for tag in self._tags_of[row]:
             self._tags.setdefault(tag, set()).add(row)
-        self._unread.append((row, f"{identity.role}. {identity.charter} {' '.join(identity.tags)}"[:2000], True))
+        self._unread_charters[whose] = f"{identity.role}. {identity.charter} {' '.join(identity.tags)}"[:2000]
 
-    def _thought(self, row: int, event: ThoughtGenerated) -> None:
+    def _row(self, whose: Whose) -> int:
+        """One that nobody has, as if it were new."""
+        if not self._free:
+            self._names.append(whose)
+            if len(self._names) > len(self._exhausted):
+                self._grow()
+            return len(self._names) - 1
+        row = self._free.pop()
+        self._names[row] = whose
+        for column in self._ints.values():
+            column[row] = 0
+        self._exhausted[row], self._charters[row], self._work[row] = 0.0, 0.0, 0.0
+        return row
+
+    def _reaped(self, whose: Whose, row: int) -> None:
+        """It never comes again: its row is another's."""
+        self._ints["live"][row] = 0
+        del self._rows[whose]
+        self._unread_charters.pop(whose, None)
+        self._free.append(row)
+        _leave(self._swarms, whose[0], row)
+        for tag in self._tags_of.pop(row):
+            _leave(self._tags, tag, row)
+
+    def _thought(self, whose: Whose, row: int, event: ThoughtGenerated) -> None:
         ints = self._ints
         cost = min(event.usage.tokens + event.usage.compute_ms, 2**40)
         first = ints["thoughts"][row] == 0
@@ -166,7 +196,7 @@ class Roster:
         ints["spent"][row] = min(int(ints["spent"][row]) + cost, 2**60)
         ints["thoughts"][row] += 1
         if event.progress and event.status == "ok":
-            self._unread.append((row, event.text[:TEXT_CHARS], False))
+            self._unread.append((whose, event.text[:TEXT_CHARS]))
 
     def _grow(self) -> None:
         size = 2 * len(self._exhausted)
@@ -182,15 +212,30 @@ class Roster:
     async def read(self) -> None:
         """Have vectors of all that was taken in, in its order. Raises `EmbedderUnavailable`."""
         async with self._reading:
+            while self._unread_charters:
+                born = list(self._unread_charters.items())[:BATCH]
+                for (whose, text), vector in zip(
+                    born, await self._embedder.embed([text for _, text in born]), strict=True
+                ):
+                    if self._unread_charters.get(whose) == text:
+                        del self._unread_charters[whose]
+                        self._charters[self._rows[whose]] = vector
             while self._unread:
-                batch = self._unread[:BATCH]
-                vectors = await self._embedder.embed([text for _, text, _ in batch])
-                del self._unread[: len(batch)]
-                for (row, _, is_charter), vector in zip(batch, vectors, strict=True):
-                    if is_charter:
-                        self._charters[row] = vector
-                    else:
+                found = [self._unread.popleft() for _ in range(min(BATCH, len(self._unread)))]
+                try:
+                    vectors = await self._embedder.embed([text for _, text in found])
+                except EmbedderUnavailable:
+                    self._unread.extendleft(reversed(found[: MAX_UNREAD - len(self._unread)]))
+                    raise
+                for (whose, _), vector in zip(found, vectors, strict=True):
+                    if (row := self._rows.get(whose)) is not None:
                         self._work[row] = KEEPS * self._work[row] + TAKES * vector
+
+    async def read_ahead(self) -> None:
+        """Read, if much waits for it: perhaps nobody ever chooses. What cannot be read now is read by who does."""
+        if len(self._unread) + len(self._unread_charters) >= BATCH:
+            with contextlib.suppress(EmbedderUnavailable):
+                await self.read()
 
     # -- the choice ---------------------------------------------------------------------------------------------------
 
@@ -292,6 +337,12 @@ class Roster:
             return f"persona {wish.wanted_persona} of {wish.wanted_swarm or wish.home} does not live, had it, or has no credits now"
         live = int(self._ints["live"][: len(self._names)].sum())
         return f"no persona{where} could have it: {live} live in all, {len(wish.past)} had it, the others have no credits now"
+
+
+def _leave(rows: dict[str, set[int]], name: str, row: int) -> None:
+    rows[name].discard(row)
+    if not rows[name]:
+        del rows[name]
 
 
 def _thousandths(cosines: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.runtime.service import Service
 
 DECIDES = ("intent.submitted", "intent.answered", "intent.cancelled")
+READ_EVERY_S = 5.0
 TIMERS = ("intent.routed", "intent.delayed")
 
 
@@ -29,4 +30,5 @@ def wire_routing(service: Service, following: Following) -> None:
     service.consume(shell, classes=DECIDES, suffix="-routing")
     timers = service.shell(decider, perform=effects.perform)
     service.consume(timers, classes=TIMERS, suffix="-routing-timers", max_ack_pending=100_000)
+    service.every(READ_EVERY_S, roster.read_ahead, "roster")
     service.background("intents", lambda: reconciling.run(service.stopping))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.meta_orchestrator.routing.decider import Choose, Chosen
-from services.meta_orchestrator.routing.roster import Roster
+from services.meta_orchestrator.routing.roster import BATCH, MAX_UNREAD, Roster
 from shared.contracts.envelope import Envelope, Recorded
 from shared.contracts.events import (
     ActionExecuted,
@@ -204,3 +204,41 @@ async def test_two_that_folded_the_same_say_the_same_and_the_best_of_many_are_th
     assert ordered == sorted(ordered)
     wide = await one.choose(Choose(home="alpha", goal=SLOW.goal, count=300))
     assert wide.best[:32] == first.best
+
+
+async def test_a_mesh_that_lives_for_ever_takes_no_more_room_than_those_who_live(embedder: WordLlamaEmbedder) -> None:
+    told, fresh = Told(embedder), Told(embedder)
+    for n in range(300):
+        name = f"p-{n}"
+        told.spawn(name, DBA, swarm=f"s-{n}", tags=("postgres", f"tag-{n}"))
+        told.tell(
+            thought(name, "replication of postgres is slow", tokens=5),
+            PersonaReaped(swarm=f"s-{n}", persona=name, reason="idle_ttl"),
+        )
+    for one in (told, fresh):
+        one.spawn("web")
+        one.spawn("dba", DBA)
+        one.tell(thought("dba", "an index is missing", tokens=7))
+    assert 2 == len(told.roster) and 64 == len(told.roster._exhausted)
+    for wish in (SLOW, Choose(home="alpha", goal="q", tags=("postgres", "r"))):
+        assert await fresh.choose(wish) == await told.choose(wish)
+    assert not told.roster.lives(("s-1", "p-1")) and (2, {"alpha"}, {"r"}) == (
+        len(told.roster._tags_of),
+        set(told.roster._swarms),
+        set(told.roster._tags),
+    )
+
+
+async def test_what_is_found_out_is_read_though_nobody_ever_chooses_and_what_waits_has_a_bound(
+    embedder: WordLlamaEmbedder,
+) -> None:
+    told = Told(embedder)
+    told.spawn("a")
+    told.tell(*(thought("a", f"thought {n}") for n in range(BATCH - 2)))
+    await told.roster.read_ahead()
+    assert BATCH - 2 == len(told.roster._unread)
+    told.tell(thought("a", "one more"))
+    await told.roster.read_ahead()
+    assert not told.roster._unread and not told.roster._unread_charters
+    told.tell(*(thought("a", "again") for _ in range(MAX_UNREAD + 10)))
+    assert MAX_UNREAD == len(told.roster._unread)
