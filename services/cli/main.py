@@ -13,26 +13,26 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.types import ExistingDirectory, ExistingFile
 from cyclopts.validators import Number
 
-from services.cli.commands import demo as demo_
-from services.cli.commands import doctor as doctor_
-from services.cli.commands import far as far_
-from services.cli.commands import run as run_
-from services.cli.commands import tap as tap_
-from services.cli.commands import up as up_
-from services.cli.commands.backup import backup, restore
-from services.cli.commands.believed import beliefs
-from services.cli.commands.budgets import budget
-from services.cli.commands.config import config as config_
-from services.cli.commands.conflicts import conflicts
-from services.cli.commands.halting import halt, resume, sentence
-from services.cli.commands.intents import intent
-from services.cli.commands.keys import keys as keys_
-from services.cli.commands.objectives import slo
-from services.cli.commands.personas import persona
-from services.cli.commands.proposals import approve, deny, proposals
-from services.cli.commands.quotas import Told, lines
-from services.cli.commands.scale import counts, scale
-from services.cli.commands.top import top
+from services.cli.commands.asking.believed import beliefs
+from services.cli.commands.asking.budgets import budget
+from services.cli.commands.asking.conflicts import conflicts
+from services.cli.commands.asking.halting import halt, resume, sentence
+from services.cli.commands.asking.intents import intent
+from services.cli.commands.asking.personas import persona
+from services.cli.commands.asking.proposals import approve, deny, proposals
+from services.cli.commands.looking import doctor as doctor_
+from services.cli.commands.looking import far as far_
+from services.cli.commands.looking import tap as tap_
+from services.cli.commands.looking.objectives import slo
+from services.cli.commands.looking.quotas import Told, lines
+from services.cli.commands.looking.top import top
+from services.cli.commands.running import demo as demo_
+from services.cli.commands.running import run as run_
+from services.cli.commands.running import up as up_
+from services.cli.commands.running.backup import backup, restore
+from services.cli.commands.running.config import config as config_
+from services.cli.commands.running.keys import keys as keys_
+from services.cli.commands.running.scale import counts, scale
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
 from services.cli.terminal.ask import ask, ask_rows, span, wait

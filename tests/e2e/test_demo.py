@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.cli.commands.demo import SWARMS
+from services.cli.commands.running.demo import SWARMS
 from tests.e2e.command import swarm
 
 COMMAND = ("run", "--demo", "swarms")

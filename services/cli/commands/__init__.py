@@ -1,1 +1,1 @@
-"""One module for each command, or for those of one kind."""
+"""What can be said on the command line, by what it is about."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.cli.commands import budgets
+from services.cli.commands.asking import budgets
 from services.cli.terminal.target import HERE, OK, Stop, Target
 
 ROW = {

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from cyclopts import App
 
-from services.cli.commands.far import _Service, services
+from services.cli.commands.looking.far import _Service, services
 from services.cli.terminal.bus import LOCAL, Bus, Login, connect, login
 from services.cli.terminal.target import Stop, Target
 from services.supervisor.running.state import write_record

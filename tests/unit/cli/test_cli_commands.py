@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from services.cli import main as command_line
-from services.cli.commands.up import with_mesh
+from services.cli.commands.running.up import with_mesh
 from services.cli.terminal.output import emit, emit_line, say, table
 from services.cli.terminal.target import Stop, Target
 from services.supervisor.mesh import Mesh

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from services.cli.commands.doctor import Check, Readiness, readiness, refusals
-from services.cli.commands.quotas import Told
+from services.cli.commands.looking.doctor import Check, Readiness, readiness, refusals
+from services.cli.commands.looking.quotas import Told
 
 HELD = "the log has 88 MiB of 100 MiB"
 

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from services.cli.commands.up import readable
+from services.cli.commands.running.up import readable
 from services.cli.terminal.durations import moment, seconds
 from services.cli.terminal.output import safe
 from services.cli.terminal.report import StreamEvent, Tally, lines, percentile

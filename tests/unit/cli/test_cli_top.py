@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from services.cli.commands.top import SHOWN, Part, drawn
+from services.cli.commands.looking.top import SHOWN, Part, drawn
 
 
 def shown(*parts: Part, width: int = 60) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.commands.up import concerns, nats_context, prefixed
+from services.cli.commands.running.up import concerns, nats_context, prefixed
 
 WORKER = "W1128 01:38:07.247713 worker.go:180 Plugin worker w-1 stream ended: connection refused"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from services.cli.commands.judging import judged, report
+from services.cli.commands.running.judging import judged, report
 from shared.contracts.action_kinds import intent_report
 from shared.contracts.catalog import subject_of
 from shared.contracts.envelope import Envelope, Recorded

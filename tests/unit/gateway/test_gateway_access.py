@@ -11,7 +11,7 @@ from gateway_model import NOW, SHA, Mesh, asked, created, key, mesh, verified
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.commands.proposals import approve
+from services.cli.commands.asking.proposals import approve
 from services.cli.terminal.target import Stop, Target
 from services.gateway.app import create_app
 from services.gateway.commands.bus import Command

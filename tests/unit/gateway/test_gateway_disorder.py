@@ -7,8 +7,8 @@ from datetime import timedelta
 import msgspec
 from gateway_model import NOW, Mesh, mesh, recorded, spawned, thought
 
-from services.cli.commands.doctor import Disorder as Told
-from services.cli.commands.doctor import disorder
+from services.cli.commands.looking.doctor import Disorder as Told
+from services.cli.commands.looking.doctor import disorder
 from services.gateway.projections.projection import Projection, State
 from shared.contracts.events import (
     AnyEvent,

@@ -23,7 +23,7 @@ from gateway_model import (
     verified,
 )
 
-from services.cli.commands.objectives import slo
+from services.cli.commands.looking.objectives import slo
 from services.cli.terminal.target import Target
 from services.gateway.projections.measures import KEEP_HOURS, SPREADS, TALLIES, Measures, tell
 from services.gateway.projections.projection import Projection, State

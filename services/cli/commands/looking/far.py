@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import msgspec
 
-from services.cli.commands.doctor import MAX_CLOCK_S, Check, told
+from services.cli.commands.looking.doctor import MAX_CLOCK_S, Check, told
 from services.cli.terminal.bus import Bus, connect, login
 from services.cli.terminal.target import Stop, Target
 from shared.contracts.services import SERVICES

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from services.cli.commands.judging import Verdict, judged, report
-from services.cli.commands.run import start
-from services.cli.commands.up import where, with_mesh
+from services.cli.commands.running.judging import Verdict, judged, report
+from services.cli.commands.running.run import start
+from services.cli.commands.running.up import where, with_mesh
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
 from services.cli.terminal.bus import LOCAL, connect, login
@@ -32,7 +32,7 @@ from shared.log.jetstream import JetStreamLog
 
 SWARMS = {"web": "nginx-upstream-down.log", "db": "postgres-connections.log"}
 """Which swarm watches which log: one evening, on which web servers lost what is behind them and a database had no room left."""
-LOGS = Path(__file__).resolve().parents[3] / "tests" / "logs"
+LOGS = Path(__file__).resolve().parents[4] / "tests" / "logs"
 GOAL = "Is anything out of the ordinary?"
 WITHIN_S, LOOK_S = 80.0, 0.25
 

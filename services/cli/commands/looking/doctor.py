@@ -15,8 +15,8 @@ import httpx
 import msgspec
 import structlog
 
-from services.cli.commands.halting import sentence
-from services.cli.commands.quotas import Told, lines
+from services.cli.commands.asking.halting import sentence
+from services.cli.commands.looking.quotas import Told, lines
 from services.cli.terminal.target import Target
 from services.supervisor.mesh import MeshFailed, find_binary
 from services.supervisor.plan import S3

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
-from services.cli.commands.proposals import Persona, Reason, Swarm, which
+from services.cli.commands.asking.proposals import Persona, Reason, Swarm, which
 from services.cli.terminal.ask import ask, ask_rows
 from services.cli.terminal.output import emit, safe, say, table
 from services.cli.terminal.target import HERE, OK, Target

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from services.cli.commands.up import where, with_mesh
+from services.cli.commands.running.up import where, with_mesh
 from services.cli.observe.follow import Follower
 from services.cli.observe.host import readings
 from services.cli.observe.sending import Observer

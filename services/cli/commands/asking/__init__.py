@@ -1,0 +1,1 @@
+"""What people say to a mesh, and ask it: personas, proposals, intents, conflicts, beliefs, budgets, halts."""

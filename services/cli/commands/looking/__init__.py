@@ -1,0 +1,1 @@
+"""What goes on, and what is wrong."""

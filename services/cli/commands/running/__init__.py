@@ -1,0 +1,1 @@
+"""A mesh of this machine: bring it up, show it, change it, keep it."""
