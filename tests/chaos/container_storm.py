@@ -20,6 +20,7 @@ from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.chaos.containers import STALL_S, Compose, ComposeFailed, ContainerSink
+from tests.chaos.contending import Contending
 from tests.chaos.judge import Report, Say, judge, rest
 from tests.chaos.load import Load
 from tests.chaos.storm import environment
@@ -46,11 +47,14 @@ async def container_storm(
     tokens = {name: await compose.held("cli", f"{name}-token") for name in ("operator", "approver")}
     load = Load(compose.api_url, log, sink, seed, **tokens)
     await load.begin()
+    contending = Contending(load)
+    await contending.begin()
     before = await compose.state()
     async with asyncio.TaskGroup() as always:
         person = always.create_task(load.approve())
         async with asyncio.TaskGroup() as group:
-            for client in (load.observe, load.families, load.propose):
+            clients = (load.observe, load.families, load.propose)
+            for client in (*clients, contending.ask, contending.contend, contending.limit):
                 group.create_task(client())
             report.struck = await _strike(compose, dice, minutes * 30, say)
             for service, count in (scale or {}).items():
@@ -73,7 +77,7 @@ async def container_storm(
     await compose.run("cp", "actuator:/workspace", str(workspace))
     await sink.look()
     limits = limits_of(configuration.load(environment("sink"), process="governor"))
-    judge(report, records, load, sink, Path(workspace), limits, replicated=len(compose.brokers) > 1)
+    judge(report, records, load, contending, sink, Path(workspace), limits, replicated=len(compose.brokers) > 1)
     await load.close()
     await log.connection.close()
     return report

@@ -22,6 +22,9 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionExecuted,
     Event,
+    IntentCancelled,
+    IntentClosed,
+    IntentSubmitted,
     ObservationRecorded,
     PersonaDraining,
     PersonaReaped,
@@ -33,11 +36,26 @@ from shared.contracts.events import (
 from shared.invariants import BEHIND_THE_SEAL, Invariants, Limits
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
+from tests.chaos.contending import Contending, misdone
 from tests.chaos.load import ROOT, Hits, Load
 from tests.chaos.rollback import RolledBack
 
 _TIME = re.compile("deadline|expired")
 REST_TIMEOUT_S = 180.0
+A_STORM_MIN = 1.0
+"""A storm of so many minutes has had time for all that is asked of one."""
+BETWEEN = (
+    "intent.submitted",
+    "intent.routed",
+    "intent.closed",
+    "intent.cancelled",
+    "conflict.raised",
+    "conflict.resolved",
+    "target.held",
+    "limits.changed",
+    "allocation.changed",
+)
+"""Of each there is one at least, or the storm has shown nothing of it."""
 Say = Callable[[str], None]
 
 
@@ -49,6 +67,7 @@ class Report(msgspec.Struct, kw_only=True):
     outage does. `untimely` are proposals rejected for a time that had not come. `max_outage_s` is the longest time in which the API took
     no observation; `outage_s` that in which several brokers took none of `beats` commits, by the fault that began last. `behind_the_seal`
     are steps that were in flight when their persona was reaped, on several brokers, and were sealed off again.
+    `between` counts by class what swarms had with each other; `open` are intents without an end and conflicts without a ruling.
     """
 
     seed: int
@@ -76,6 +95,8 @@ class Report(msgspec.Struct, kw_only=True):
     unfinished_drains: int = 0
     behind_the_seal: int = 0
     untimely: int = 0
+    between: dict[str, int] = {}
+    open: list[str] = []
     violations: list[str] = []
     max_outage_s: float = 0.0
     outage_s: dict[str, float] = {}
@@ -86,10 +107,13 @@ class Report(msgspec.Struct, kw_only=True):
     def passed(self) -> bool:
         bad = (self.lost, self.duplicated, self.duplicate_effects, self.missing_effects, self.budget_overshoot)
         alive = self.thoughts > 0 and self.effects > 0 and self.acked > 0
+        if self.minutes >= A_STORM_MIN:
+            alive = alive and all(self.between.get(name, 0) > 0 for name in BETWEEN)
         return (
             not any(bad)
             and alive
             and not self.violations
+            and not self.open
             and not self.histories_forked
             and not self.unfinished_drains
             and not self.untimely
@@ -100,7 +124,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 async def rest(log: JetStreamLog, say: Say) -> list[Recorded]:
-    """The whole log, once every proposal is terminal and every drain has ended; or as it is when that never comes."""
+    """The whole log, once every proposal is terminal and every drain and intent has ended; or as it is when that never comes."""
     deadline = time.monotonic() + REST_TIMEOUT_S
     records: list[Recorded] = []
     filters = tuple(class_filter(name) for name in LOG_CLASSES)
@@ -111,10 +135,15 @@ async def rest(log: JetStreamLog, say: Say) -> list[Recorded]:
             await asyncio.sleep(0.5)
             continue
         open_proposals, drains = _open_ends(records)
-        if not open_proposals and not drains:
+        submitted, ended = _intents(records)
+        intents = submitted - ended
+        if not open_proposals and not drains and not intents:
             return records
         if time.monotonic() > deadline:
-            say(f"never came to rest: proposals {sorted(open_proposals.items())[:8]}, drains {sorted(drains)[:5]}")
+            say(
+                f"never came to rest: proposals {sorted(open_proposals.items())[:8]}, drains {sorted(drains)[:5]}, "
+                f"intents {sorted(intents)[:5]}"
+            )
             return records
         await asyncio.sleep(0.5)
 
@@ -141,10 +170,26 @@ def _open_ends(records: list[Recorded]) -> tuple[dict[str, str], set[str]]:
     return proposals, drains
 
 
+def _intents(records: list[Recorded]) -> tuple[set[str], set[str]]:
+    """Those that were submitted, and those that have an end."""
+    submitted: set[str] = set()
+    ended: set[str] = set()
+    for recorded in records:
+        match recorded.event:
+            case IntentSubmitted(intent_id=name):
+                submitted.add(name)
+            case IntentClosed(intent_id=name) | IntentCancelled(intent_id=name):
+                ended.add(name)
+            case _:
+                pass
+    return submitted, ended
+
+
 def judge(
     report: Report,
     records: list[Recorded],
     load: Load,
+    contending: Contending,
     sink: Hits,
     workspace: Path,
     governor: GovernorLimits,
@@ -157,6 +202,7 @@ def judge(
             swarm_per_minute=governor.swarm_per_minute,
             actions_per_minute=governor.actions_per_minute,
             lifetime_children=governor.max_lifetime_children,
+            global_per_minute=governor.global_per_minute,
         )
     )
     texts: Counter[str] = Counter()
@@ -193,6 +239,18 @@ def judge(
     report.personas = classes["persona.spawned"]
     report.unfinished_drains = len(_open_ends(records)[1])
     report.max_outage_s = round(max((b - a for a, b in zip(load.acks, load.acks[1:], strict=False)), default=0.0), 2)
+    report.between = {name: classes[name] for name in BETWEEN} | {
+        name: classes[name] for name in ("intent.answered", "conflict.settled", "budget.limited", "target.freed")
+    }
+    report.open = [f"intent {name}" for name in invariants.open_intents()]
+    report.open += [f"conflict {name}" for name in invariants.unruled()]
+    submitted, ended = _intents(records)
+    for name in contending.submitted:
+        if name not in submitted:
+            report.violations.append(f"{name}: submitted as the API said, and not in the log")
+    for name in contending.cancelled - ended:
+        report.violations.append(f"{name}: cancelled as the API said, and not in the log")
+    report.violations += misdone(contending.wanted, workspace, outcomes)
     _effects(report, load, sink, workspace, outcomes)
 
 

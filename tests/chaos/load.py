@@ -96,7 +96,7 @@ class Load:
         self._log = log
         self._sink = sink
         self._operator, self._approver = operator, approver
-        self._charter = ""
+        self._charters: dict[str, str] = {}
         self._serial = 0
 
     async def close(self) -> None:
@@ -104,6 +104,11 @@ class Load:
 
     async def begin(self) -> None:
         """A root persona, and cognition running."""
+        await self.root_of(SWARM)
+        await self.insist("POST", "/v1/cognition/start", {"loop_interval_ms": 500})
+
+    async def root_of(self, swarm: str) -> None:
+        """A root persona that proposals are made for."""
         policy = {
             "max_spawn_depth": 3,
             "max_branching_factor": 3,
@@ -115,14 +120,18 @@ class Load:
             "name": ROOT,
             "role": "watcher",
             "charter": "Watch.",
-            "swarm_id": SWARM,
+            "swarm_id": swarm,
             "policy": policy,
         }
         await self.insist("POST", "/v1/swarm/personas", root)
-        await self.insist("POST", "/v1/cognition/start", {"loop_interval_ms": 500})
-        (spawned,) = await self._log.read((f"persona.spawned.{SWARM}.{ROOT}",))
+        while True:
+            try:
+                (spawned,) = await self._log.read((f"persona.spawned.{swarm}.{ROOT}",))
+                break
+            except LogUnavailable:
+                await asyncio.sleep(0.1)
         assert isinstance(spawned.event, PersonaSpawned)
-        self._charter = charter_sha256(spawned.event.identity)
+        self._charters[swarm] = charter_sha256(spawned.event.identity)
 
     async def insist(self, method: str, path: str, body: object = None, *, token: str | None = None) -> httpx.Response:
         """One command until it has an answer that is not an outage; the same Idempotency-Key each time."""
@@ -224,11 +233,19 @@ class Load:
         else:
             url = f"{self._sink.url}/{proposal_id}"
             action = Action(kind="http.request", target=url, params={"method": "GET"})
+        if await self.propose_action(proposal_id, action):
+            self.proposed[proposal_id] = action
+
+    async def propose_action(self, proposal_id: str, action: Action, *, swarm: str = SWARM) -> bool:
+        """As a runner commits it for the swarm's root; false when there is nothing it could cite now."""
+        if not self.observed:
+            return False
         (seen,) = [seq for _, seq in [self.dice.choice(list(self.observed.values()))]]
         evidence = await self._evidence(seen)
         if evidence is None:
-            return
-        whose = {"swarm": SWARM, "persona": ROOT, "charter": self._charter}
+            return False
+        charter = self._charters[swarm]
+        whose = {"swarm": swarm, "persona": ROOT, "charter": charter}
         event = ProposalCreated(
             **whose,
             proposal_id=proposal_id,
@@ -240,9 +257,9 @@ class Load:
             deadline=utc_now() + timedelta(minutes=10),
         )
         event_id = fresh_id()
-        envelope = Envelope(id=event_id, source="load", time=utc_now(), correlation=event_id, charter=self._charter)
+        envelope = Envelope(id=event_id, source="load", time=utc_now(), correlation=event_id, charter=charter)
         await self._insist_to_commit(Message(event=event, envelope=envelope))
-        self.proposed[proposal_id] = action
+        return True
 
     async def _evidence(self, seq: int) -> EvidenceRef | None:
         try:

@@ -20,6 +20,7 @@ from shared import configuration
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.chaos import cluster
+from tests.chaos.contending import Contending
 from tests.chaos.faults import FAULTS, Ground, small_disk, take_away, targets, why_not
 from tests.chaos.judge import Report, Say, judge, rest
 from tests.chaos.load import APPROVER, OPERATOR, Load, Sink
@@ -39,6 +40,10 @@ def environment(host: str) -> dict[str, str]:
         # One persona proposes five a second, and a lot whose holder was killed is charged in full.
         "SWARM_PERSONA_ACTIONS_PER_MINUTE": "900",
         "SWARM_SWARM_ACTIONS_PER_MINUTE": "1200",
+        "SWARM_GLOBAL_ACTIONS_PER_MINUTE": "4000",
+        "SWARM_INTENTS_LEASE_S": "8",
+        # Who always loses is stopped without a conflict, and there would be none left.
+        "SWARM_ARBITRATION_LOSSES_PER_HOUR": "10000",
     }
 
 
@@ -53,7 +58,8 @@ async def storm(
     sync_always: bool = True,
     say: Say = lambda line: None,
 ) -> Report:
-    """Run the whole storm on a fresh mesh in `data`, with `replicas` instances of every service and so many brokers."""
+    """Run the whole storm on a fresh mesh in `data`, with `replicas` instances of every service, two meta-orchestrators at least, and so
+    many brokers."""
     dice = random.Random(seed)
     keys = data / "http-keys.toml"
     data.mkdir(parents=True, exist_ok=True)
@@ -92,6 +98,7 @@ async def storm(
             options = Options(
                 runners=2,
                 replicas=replicas,
+                scale={"meta_orchestrator": max(2, replicas)},
                 brokers=brokers,
                 doors={name: door.port for name, door in doors.items()},
                 sync_always=sync_always,
@@ -107,13 +114,16 @@ async def storm(
                 log = await _open(mesh)
                 load = Load(mesh.api_url, log, sink, seed)
                 await load.begin()
+                contending = Contending(load)
+                await contending.begin()
                 ground = Ground(
                     mesh=mesh, proxies=tuple(proxies), log=log, dice=dice, stall_s=2.0 * settings.placement.lease_ttl_s
                 )
                 async with asyncio.TaskGroup() as always:
                     person = always.create_task(load.approve())
                     async with asyncio.TaskGroup() as group:
-                        for client in (load.observe, load.families, load.propose):
+                        clients = (load.observe, load.families, load.propose)
+                        for client in (*clients, contending.ask, contending.contend, contending.limit):
                             group.create_task(client())
                         striking = group.create_task(_strike(ground, possible, minutes * 60, say))
                         if of_brokers:
@@ -128,7 +138,8 @@ async def storm(
                     records = await rest(log, say)
                     report.rest_s = round(time.monotonic() - began, 1)
                     report.poisoned, report.died, report.gave_up = ground.poisoned, dict(died), dict(gave_up)
-                    judge(report, records, load, sink, mesh.workspace, limits_of(settings), replicated=brokers > 1)
+                    limits = limits_of(settings)
+                    judge(report, records, load, contending, sink, mesh.workspace, limits, replicated=brokers > 1)
                     if "rollback" in faults and "rollback" not in report.left_out:
                         say("an older store is put back under load")
                         report.rolled_back = await roll_back(ground, load)
