@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.contracts.action import Action
-from tests.chaos.load import SWARM, Load
+from tests.chaos.load import ROOT, SWARM, Load
 
-RIVALS = "rivals"
+RIVALS, RIVAL = "rivals", "rival"
 """A second swarm, of one root, which wants what the first wants."""
 GOALS = (
     "how often did connection refused occur",
@@ -35,7 +35,7 @@ class Contending:
 
     async def begin(self) -> None:
         """The second swarm's root."""
-        await self._load.root_of(RIVALS)
+        await self._load.root_of(RIVALS, RIVAL)
 
     async def ask(self) -> None:
         """Intents for one or several, some made of others, some of which are cancelled; all are due before the storm has come to rest."""
@@ -72,11 +72,14 @@ class Contending:
             target = f"asked/both-{self._serial}.md"
             texts = dice.choice((("same", "same"), ("one", "other"), ("one", "other", "third")))
             for number, text in enumerate(texts):
-                swarm = (SWARM, RIVALS)[number % 2]
+                of = ((SWARM, ROOT), (RIVALS, RIVAL))[number % 2]
                 proposal_id = f"w{self._serial}-{number}"
-                params: dict[str, object] = {"content": f"{target} {text}", "mode": "create_or_replace"}
+                params: dict[str, str | int | bool | None] = {
+                    "content": f"{target} {text}",
+                    "mode": "create_or_replace",
+                }
                 action = Action(kind="file.write", target=target, params=params)
-                if await self._load.propose_action(proposal_id, action, swarm=swarm):
+                if await self._load.propose_action(proposal_id, action, of=of):
                     self.wanted.setdefault(target, {})[proposal_id] = action
                 if dice.random() < 0.3:
                     await asyncio.sleep(dice.random())

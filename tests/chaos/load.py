@@ -68,7 +68,8 @@ class Sink:
 
 
 class Load:
-    """What was asked for and acknowledged. `stop` ends every client after its present request.
+    """What was asked for and acknowledged; `ever_proposed` has also what others proposed by it. `stop` ends every client after its
+    present request.
 
     `beats` are acknowledged commits of `beat`, and `outage_s` the longest time there was none, by the `fault` that began last.
     """
@@ -87,6 +88,7 @@ class Load:
         self.stop = asyncio.Event()
         self.observed: dict[str, tuple[str, int]] = {}
         self.proposed: dict[str, Action] = {}
+        self.ever_proposed: set[str] = set()
         self.acks: list[float] = []
         self.beats: set[str] = set()
         self.beating = asyncio.Event()
@@ -96,7 +98,7 @@ class Load:
         self._log = log
         self._sink = sink
         self._operator, self._approver = operator, approver
-        self._charters: dict[str, str] = {}
+        self._charters: dict[tuple[str, str], str] = {}
         self._serial = 0
 
     async def close(self) -> None:
@@ -104,10 +106,10 @@ class Load:
 
     async def begin(self) -> None:
         """A root persona, and cognition running."""
-        await self.root_of(SWARM)
+        await self.root_of(SWARM, ROOT)
         await self.insist("POST", "/v1/cognition/start", {"loop_interval_ms": 500})
 
-    async def root_of(self, swarm: str) -> None:
+    async def root_of(self, swarm: str, name: str) -> None:
         """A root persona that proposals are made for."""
         policy = {
             "max_spawn_depth": 3,
@@ -116,22 +118,23 @@ class Load:
             "compute_ms_per_minute": 10000,
         }
         root = {
-            "persona_id": ROOT,
-            "name": ROOT,
+            "persona_id": name,
+            "name": name,
             "role": "watcher",
             "charter": "Watch.",
             "swarm_id": swarm,
             "policy": policy,
         }
-        await self.insist("POST", "/v1/swarm/personas", root)
+        answer = await self.insist("POST", "/v1/swarm/personas", root)
+        assert answer.status_code == 200, answer.text
         while True:
             try:
-                (spawned,) = await self._log.read((f"persona.spawned.{swarm}.{ROOT}",))
+                (spawned,) = await self._log.read((f"persona.spawned.{swarm}.{name}",))
                 break
             except LogUnavailable:
                 await asyncio.sleep(0.1)
         assert isinstance(spawned.event, PersonaSpawned)
-        self._charters[swarm] = charter_sha256(spawned.event.identity)
+        self._charters[swarm, name] = charter_sha256(spawned.event.identity)
 
     async def insist(self, method: str, path: str, body: object = None, *, token: str | None = None) -> httpx.Response:
         """One command until it has an answer that is not an outage; the same Idempotency-Key each time."""
@@ -236,16 +239,16 @@ class Load:
         if await self.propose_action(proposal_id, action):
             self.proposed[proposal_id] = action
 
-    async def propose_action(self, proposal_id: str, action: Action, *, swarm: str = SWARM) -> bool:
-        """As a runner commits it for the swarm's root; false when there is nothing it could cite now."""
+    async def propose_action(self, proposal_id: str, action: Action, *, of: tuple[str, str] = (SWARM, ROOT)) -> bool:
+        """As a runner commits it for the persona of that swarm; false when there is nothing it could cite now."""
         if not self.observed:
             return False
         (seen,) = [seq for _, seq in [self.dice.choice(list(self.observed.values()))]]
         evidence = await self._evidence(seen)
         if evidence is None:
             return False
-        charter = self._charters[swarm]
-        whose = {"swarm": swarm, "persona": ROOT, "charter": charter}
+        (swarm, persona), charter = of, self._charters[of]
+        whose = {"swarm": swarm, "persona": persona, "charter": charter}
         event = ProposalCreated(
             **whose,
             proposal_id=proposal_id,
@@ -258,6 +261,7 @@ class Load:
         )
         event_id = fresh_id()
         envelope = Envelope(id=event_id, source="load", time=utc_now(), correlation=event_id, charter=charter)
+        self.ever_proposed.add(proposal_id)
         await self._insist_to_commit(Message(event=event, envelope=envelope))
         return True
 

@@ -63,7 +63,7 @@ async def roll_back(ground: Ground, load: Load) -> RolledBack:
     report.halted = told["cause"] == "log_went_back"
     report.void, report.unknown = len(told["void"]), len(told["unknown"])
     await ground.mesh.wait_ready(timeout_s=120)
-    known = set(load.proposed)
+    known, before = set(load.ever_proposed), set(load.proposed)
     async with asyncio.TaskGroup() as group:
         for client in _begun_again(load):
             group.create_task(client)
@@ -72,7 +72,7 @@ async def roll_back(ground: Ground, load: Load) -> RolledBack:
         await load.insist("POST", "/v1/resume", {"reason": "chaos"}, token=APPROVER)
         await asyncio.sleep(LOAD_S)
         load.stop.set()
-    report.proposals_since = len(set(load.proposed) - known)
+    report.proposals_since = len(set(load.proposed) - before)
     return report
 
 
