@@ -118,6 +118,18 @@ async def test_who_found_out_such_things_before_goes_first(embedder: WordLlamaEm
     assert ["b"] == await told.names()
 
 
+async def test_what_one_has_found_out_counts_as_much_when_many_came_after_it(embedder: WordLlamaEmbedder) -> None:
+    told = Told(embedder)
+    told.spawn("a", tags=("x",))
+    told.tell(thought("a", "postgres is slow at noon"), thought("a", "the disk of postgres is full"))
+    wish = Choose(home="alpha", goal="why is postgres slow", tags=("x",))
+    (alone,) = (await told.choose(wish)).best
+    for n in range(200):
+        told.spawn(f"p{n}")
+    among = next(one for one in (await told.choose(wish)).best if one.persona == "a")
+    assert 0.15 < alone.memory == among.memory
+
+
 @pytest.mark.parametrize(
     "event",
     [
