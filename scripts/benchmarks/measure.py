@@ -54,10 +54,11 @@ def latency(seconds: Sequence[float]) -> Figures:
 
 
 @asynccontextmanager
-async def broker(*, sync_always: bool) -> AsyncIterator[Broker]:
-    """A real nats-server with the mesh's streams, on a free port, with its store in a folder that goes away."""
+async def broker(*, sync_always: bool, more: str = "") -> AsyncIterator[Broker]:
+    """A real nats-server with the mesh's streams, on a free port, with its store in a folder that goes away; `more` is of its
+    configuration."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        server = Broker(Path(folder), sync_always=sync_always)
+        server = Broker(Path(folder), sync_always=sync_always, more=more)
         await server.start()
         try:
             await ensure(server.url, None)

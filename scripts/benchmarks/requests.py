@@ -1,0 +1,122 @@
+"""What a proposal that meets nobody costs the broker, with the meta-orchestrator in the mesh and without it.
+
+Everything else is as it is in a mesh: verifier, gate, actuator, governor. One proposal after another, so that nothing is grouped with
+anything; what processes say by the clock is taken off, as it was counted in a pause of the same mesh. `touching` writes files that are
+nobody's own, and is counted until people are asked; `noop` is counted until it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+
+from scripts.benchmarks.hops import services
+from scripts.benchmarks.measure import Figures, broker, say
+from scripts.benchmarks.meeting import Arrivals, said, writes
+from scripts.benchmarks.pipeline import CHARTER, Driver, Side, Worker, grounds, processes
+from services.supervisor.running.ports import free_port
+from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
+from shared.contracts.events import EvidenceRef
+from shared.log.client.connection import Connection
+from shared.log.jetstream import JetStreamLog
+
+QUIET_S = 5.0
+KINDS = ("touching", "noop")
+
+
+async def compared(count: int, orchestrator: Callable[[str, Path], Worker]) -> Figures:
+    """Requests for each proposal of both kinds, and events by class."""
+    say("swarms: proposals without a conflict, without the meta-orchestrator")
+    alone = await _mesh(count, None)
+    say("swarms: the same with it")
+    beside = await _mesh(count, orchestrator)
+    names = {kind: (alone[kind], beside[kind]) for kind in KINDS}
+    figures: Figures = {kind: {"without": a["others"], "with": b["others"]} for kind, (a, b) in names.items()}
+    for kind in KINDS:
+        figures[kind]["its_own"] = beside[kind]["orchestrator"]
+    figures["added"] = round(max(b["others"] - a["others"] for a, b in names.values()), 2)
+    figures["events_added"] = sum(
+        abs(beside["events"][name] - alone["events"][name]) for name in alone["events"] | beside["events"]
+    )
+    return figures
+
+
+async def _mesh(count: int, orchestrator: Callable[[str, Path], Worker] | None) -> Figures:
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        async with broker(sync_always=True, more=f'http: "127.0.0.1:{port}"') as server:
+            workers = await services(server.url, Path(folder))
+            if orchestrator is not None:
+                workers.append(orchestrator(server.url, Path(folder)))
+            connection = await Connection.open(server.url, name="bench-driver")
+            try:
+                log = JetStreamLog(connection, service="bench", instance="bench-1")
+                evidence = await grounds(log)
+                async with processes(workers):
+                    return await _counted(connection, log, evidence, count, f"http://127.0.0.1:{port}/connz")
+            finally:
+                await connection.close()
+
+
+async def _counted(connection: Connection, log: JetStreamLog, evidence: EvidenceRef, count: int, url: str) -> Figures:
+    driver = await Driver(connection, Side("services"), evidence).open()
+    requests = Arrivals(connection, class_filter("approval.requested"))
+    await requests.open()
+
+    async def touching(n: int) -> None:
+        proposal_id = f"t{n}"
+        await log.commit([said(writes(proposal_id, f"asked/{proposal_id}.md", "text", evidence), CHARTER)])
+        await requests.until(n + 1)
+
+    async def noop(n: int) -> None:
+        await driver.once()
+
+    for warming in range(5):
+        await touching(warming)
+        await noop(warming)
+    figures: Figures = {}
+    async with httpx.AsyncClient(trust_env=False) as http:
+        quiet = await _during(http, url, lambda: asyncio.sleep(QUIET_S))
+        for kind, one in (("touching", touching), ("noop", noop)):
+            first = 5 if kind == "touching" else 0
+
+            async def all_of(one: Callable[[int], Awaitable[None]] = one, first: int = first) -> None:
+                for n in range(first, first + count):
+                    await one(n)
+
+            busy = await _during(http, url, all_of)
+            figures[kind] = {
+                who: round((busy[who] - quiet[who] / quiet["seconds"] * busy["seconds"]) / count, 2)
+                for who in ("others", "orchestrator")
+            }
+    stored = await log.read(tuple(map(class_filter, LOG_CLASSES)))
+    # Credits and lots are given by the clock, whatever is proposed.
+    figures["events"] = Counter(
+        name for r in stored if not (name := class_of(r.event)).startswith(("lot.", "budget.", "allocation."))
+    )
+    return figures
+
+
+async def _during(http: httpx.AsyncClient, url: str, work: Callable[[], Awaitable[None]]) -> dict[str, float]:
+    """What the broker was sent meanwhile, by whom; and for how long."""
+    before, began = await _sent(http, url), time.monotonic()
+    await work()
+    seconds, after = time.monotonic() - began, await _sent(http, url)
+    return {"seconds": seconds, **{who: after[who] - before[who] for who in after}}
+
+
+async def _sent(http: httpx.AsyncClient, url: str) -> dict[str, float]:
+    """Messages the broker took from services so far."""
+    connections = (await http.get(url, params={"limit": 1000})).json()["connections"]
+    sent = {"others": 0.0, "orchestrator": 0.0}
+    for one in connections:
+        name = one.get("name", "")
+        if not name.startswith("bench"):
+            sent["orchestrator" if name.startswith("meta_orchestrator") else "others"] += one["in_msgs"]
+    return sent
