@@ -213,10 +213,11 @@ def _allocator() -> dict[str, int]:
 
 def _windows(liar: str | None, *, dying: bool) -> int:
     world = World(bursts, lies=liar)
-    world.live(LIVED, dying=dying)
-    if broken := world.violations():
-        raise CannotMeasure(f"the shares are not conserved: {broken[0]}")
+    world.live(BURST_AT, dying=dying)
     for window in range(BURST_AT, LIVED):
+        world.live(1, dying=dying)
+        if broken := world.violations():
+            raise CannotMeasure(f"the shares are not conserved: {broken[0]}")
         due = entitled(bursts, window, liar)
         piece = {name: bursts(name, window) * STEP_S // 60 for name in NAMES}  # nobody spends less than a grant
         if all(world.spent[window][name] >= NEARLY * (due[name] - piece[name]) for name in due):
