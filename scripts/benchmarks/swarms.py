@@ -1,8 +1,9 @@
 """A mesh of swarms: 100 of them with 10 000 personas on a real broker that syncs each write, and the real meta-orchestrator.
 
 Latencies are between what the broker stamped as stored: both ends by one clock, and nothing of the driver's in them. `bare` is the least
-that any router could be on the same broker in the same run: nats-py that fetches one message and publishes another. Who is measured has
-folded all personas before; how long that took until the first intent was routed is `first_route_s`.
+that any router could be on the same broker in the same run: nats-py that fetches one message and publishes another; `batch` is how long
+a commit of two events takes there, as a route is one. Who is measured has folded all personas before; how long that took until the
+first intent was routed is `first_route_s`.
 
 - `routing_p95_ms`: intent.submitted → intent.routed, and by `assigned` → intent.assigned of the same batch (at most 50; aim 20).
 - `ruling_p95_ms`: the second proposal.verified for a target → conflict.resolved, without people (at most 1000).
@@ -25,12 +26,12 @@ import nats
 
 from scripts.benchmarks.hops import MODULE
 from scripts.benchmarks.measure import CannotMeasure, Figures, broker, latency, run_async, say
-from scripts.benchmarks.meeting import Arrivals, asked, rivals, wide
+from scripts.benchmarks.meeting import Arrivals, asked, rivals, said, wide
 from scripts.benchmarks.pipeline import WAIT_S, Worker, grounds, processes
 from scripts.benchmarks.requests import compared
 from services.supervisor.running.ports import free_port
 from shared.contracts.catalog import class_filter, class_of
-from shared.contracts.events import ConflictRaised, ConflictResolved, ProposalVerified
+from shared.contracts.events import ConflictRaised, ConflictResolved, ObservationRecorded, ProposalVerified
 from shared.contracts.events.intents import IntentEvent
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -40,6 +41,7 @@ from tests.unit.orchestrator.test_allocation import NAMES, STEP_S, World, bursts
 KEYS = (
     "routing_p95_ms",
     "routing_bare_p95_ms",
+    "batch_p95_ms",
     "ruling_p95_ms",
     "allocator_windows",
     "requests_added",
@@ -47,6 +49,7 @@ KEYS = (
     "holding_by_plain",
 )
 SWARMS, PERSONAS = 100, 10_000
+PER_S = 10.0
 BURST_AT, LIVED = 2, 7
 NEARLY = 0.95
 
@@ -111,7 +114,8 @@ async def _with_many(url: str, folder: Path, *, intents: int, conflicts: int) ->
             first_s = time.monotonic() - began
             say("swarms: intents")
             figures: Figures = {"bare": await _bare(url, intents), "first_route_s": round(first_s, 1)}
-            figures["routing"] = await _routed(log, connection, intents, 10.0, "i")
+            figures["batch"] = latency(await _batches(log, intents))
+            figures["routing"] = await _routed(log, connection, intents, PER_S, "i")
             say("swarms: conflicts")
             ended = Arrivals(connection, class_filter("conflict.resolved"))
             await ended.open()
@@ -126,6 +130,7 @@ async def _with_many(url: str, folder: Path, *, intents: int, conflicts: int) ->
         await connection.close()
     figures["routing_p95_ms"] = figures["routing"]["p95_ms"]
     figures["routing_bare_p95_ms"] = figures["bare"]["p95_ms"]
+    figures["batch_p95_ms"] = figures["batch"]["p95_ms"]
     figures["ruling_p95_ms"] = figures["ruling"]["p95_ms"]
     return figures
 
@@ -152,6 +157,19 @@ async def _routed(log: JetStreamLog, connection: Connection, count: int, per_s: 
     return {**figures, "per_s": per_s, "assigned": latency(since)}
 
 
+async def _batches(log: JetStreamLog, count: int) -> list[float]:
+    """Seconds that a commit of two events takes, at the same pace."""
+    took = []
+    start = time.monotonic()
+    for n in range(count):
+        await asyncio.sleep(max(0.0, start + n / PER_S - time.monotonic()))
+        pair = [said(ObservationRecorded(swarm="bench", persona="ada", text=f"{side} {n}")) for side in "ab"]
+        began = time.perf_counter()
+        await log.commit(pair)
+        took.append(time.perf_counter() - began)
+    return took
+
+
 async def _bare(url: str, count: int) -> Figures:
     """nats-py alone at the same pace: fetch one, publish one; by the broker's stamps too."""
     connection = await nats.connect(url, name="bench-bare")
@@ -163,7 +181,7 @@ async def _bare(url: str, count: int) -> Figures:
     async with processes([worker]):
         start = time.monotonic()
         for n in range(count):
-            await asyncio.sleep(max(0.0, start + n / 10.0 - time.monotonic()))
+            await asyncio.sleep(max(0.0, start + n / PER_S - time.monotonic()))
             await js.publish(f"bare.proposal.created.alpha.p.n{n}.core", body)
         said: dict[str, list[float]] = {}
         reading = await js.pull_subscribe("bare.>", stream="BARE")
