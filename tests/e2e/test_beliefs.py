@@ -24,6 +24,7 @@ from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from tests.e2e.command import swarm as command
 from tests.e2e.processes import Mesh, Process, running
 
 FULL, NOT_FULL = "the disk of db is full", "the disk of db is not full"
@@ -109,10 +110,25 @@ async def test_what_swarms_believe_survives_a_kill_and_is_on_the_blackboard(tmp_
             assert asked["source_id"] == first["id"] and asked["resolved_at"] is None
             top = (await mesh.client.get("/v1/cognition/workspace?swarm=alpha")).json()["top_beliefs"]
             assert set(top) == set(kept)
+            for options, wanted in (
+                (("--swarm", "alpha"), list(kept.values())),
+                (("--swarm", "alpha", "--status", "any"), list(kept.values())),
+                (("--swarm", "alpha", "--status", "stale"), []),
+                (("--swarm", "beta"), []),
+                ((), list(kept.values())),
+            ):
+                assert await told(mesh, tmp_path, *options) == wanted, options
         finally:
             compactor.process.kill()
             compactor.process.wait()
             await connection.close()
+
+
+async def told(mesh: Mesh, folder: Path, *options: str) -> object:
+    """What `swarm beliefs --json` prints of this mesh."""
+    code, found, err = await command("beliefs", "--url", str(mesh.client.base_url), *options, cwd=folder)
+    assert code == 0, err
+    return found
 
 
 async def items(client: httpx.AsyncClient) -> list[dict[str, object]]:
