@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from services.gateway.front.access import Caller
+from services.gateway.wire.ids import as_token
+from services.gateway.wire.views import AuditEntry
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import BeliefEvent, SnapshotCompressed
 from shared.contracts.ids import EVERYONE
@@ -33,6 +35,16 @@ class Reader(msgspec.Struct, frozen=True):
                 return self.board(event.swarm)
             case SnapshotCompressed() as event:
                 return self.memory(event.swarm, event.persona)
+            case _:
+                return True
+
+    def reads(self, entry: AuditEntry) -> bool:
+        """Whether it may see the line of the journal: one of a snapshot has its summary."""
+        match entry.category, entry.action:
+            case "belief", _:
+                return self.board(as_token(entry.swarm_id))
+            case _, "snapshot.compressed":
+                return self.memory(as_token(entry.swarm_id), as_token(entry.persona_id))
             case _:
                 return True
 

@@ -236,6 +236,7 @@ async def governance(gateway: NamedDependency[Gateway]) -> SwarmGovernance:
 @get("/v1/audit", guards=READ)
 async def audit(
     gateway: NamedDependency[Gateway],
+    caller: NamedDependency[Caller],
     request: AnyRequest,
     page: NamedDependency[Paging],
     category: Annotated[str | None, QueryParameter(schema_extra={"enum": list(ENTITIES)})] = None,
@@ -243,8 +244,9 @@ async def audit(
     """Newest first; 100 by default."""
     if category is not None and category not in ENTITIES:
         raise Problem(400, f"category: {category[:60]!r} is none of {', '.join(ENTITIES)}", reason="unknown_category")
+    reader = await gateway.reader(caller)
     found = gateway.projection.journal.newest(category, page.place("audit", int))
-    return page.of(request, "audit", ((entry.seq, entry) for entry in found))
+    return page.of(request, "audit", ((entry.seq, entry) for entry in found if reader.reads(entry)))
 
 
 ROUTES: tuple[HTTPRouteHandler, ...] = (
