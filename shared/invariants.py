@@ -19,6 +19,7 @@ from shared.contracts.events import (
     ApprovalGranted,
     ApprovalRequested,
     BeliefAsserted,
+    BeliefConfirmed,
     BeliefContested,
     BeliefEvent,
     BeliefRevised,
@@ -33,7 +34,6 @@ from shared.contracts.events import (
     ConflictResolved,
     ConflictSettled,
     Credits,
-    HypothesisRaised,
     IntentAnswered,
     IntentAssigned,
     LotGranted,
@@ -181,6 +181,8 @@ class Invariants:
         self._confirmed: dict[str, tuple[str, str]] = {}
         self._boards: dict[tuple[str, str], dict[str, str]] = {}
         self._unmarked: dict[str, tuple[str | None, set[str]]] = {}
+        self._believed: dict[str, str] = {}
+        self._outside: set[str] = set()
         self._routes: dict[tuple[str, str, str, int], bool] = {}
         self._last_seq = 0
         self._placements = Placements()
@@ -239,9 +241,11 @@ class Invariants:
                 if f"asked {check}" not in self._checks or f"answered {check}" in self._checks:
                     self._broken(recorded, "a check was answered twice, or never asked")
                 self._checks.add(f"answered {check}")
+                if event.tainted:
+                    self._outside.add(recorded.id)
                 if event.outcome == "confirmed":
                     self._confirmed[recorded.id] = (event.swarm, event.persona)
-            case BeliefEvent() if event.swarm != EVERYONE:
+            case BeliefEvent():
                 self._belief(recorded, event)
             case CheckRequested(check_id=check):
                 self._checks.add(f"asked {check}")
@@ -255,8 +259,8 @@ class Invariants:
                 if self._routes.get(route, True):
                     self._broken(recorded, "it answers what it was not asked, or has answered already")
                 self._routes[route] = True
-            case HypothesisRaised() | ObservationRecorded():
-                pass
+            case ObservationRecorded(tainted=True):
+                self._outside.add(recorded.id)
             case _:
                 pass
 
@@ -312,7 +316,14 @@ class Invariants:
         return [target for target, conflict in self._conflicts.items() if conflict.open]
 
     def _belief(self, recorded: Recorded, event: BeliefEvent) -> None:
-        """No belief without a confirmed hypothesis, none twice, and none that contradicts another without both saying so."""
+        """No belief without a confirmed hypothesis, or on the mesh's blackboard without a swarm's belief; none twice; none that
+        contradicts another without both saying so; and an outsider's word stays one."""
+        cause = recorded.envelope.causation or ""
+        rests_on = {cause, *(ref.id for ref in event.evidence)}
+        if event.tainted:
+            self._outside.add(recorded.id)
+        elif isinstance(event, BeliefAsserted | BeliefConfirmed) and rests_on & self._outside:
+            self._broken(recorded, "it rests on an outsider's word, and does not say so")
         board = self._boards.setdefault((event.swarm, event.key_id), {})
         unmarked = self._unmarked.pop(event.swarm, (None, set()))
         if unmarked[0] == recorded.envelope.causation:
@@ -323,7 +334,10 @@ class Invariants:
             case BeliefAsserted():
                 if event.belief_id in board:
                     self._broken(recorded, "it was asserted before")
-                if self._confirmed.get(recorded.envelope.causation or "") != (event.swarm, event.by):
+                if event.swarm == EVERYONE:
+                    if self._believed.get(cause) != event.by:
+                        self._broken(recorded, "the swarm that is said to believe it does not")
+                elif self._confirmed.get(cause) != (event.swarm, event.by):
                     self._broken(recorded, "no check of its author's confirmed it")
                 said = Said(event.claim)
                 against = {name for name, claim in board.items() if relation(said, Said(claim)) == "opposite"}
@@ -336,6 +350,11 @@ class Invariants:
                 self._unmarked.get(event.swarm, (None, set()))[1].discard(event.belief_id)
             case _:
                 pass
+        self._believed[recorded.id] = event.swarm
+
+    def unmarked(self) -> list[str]:
+        """Beliefs that were contradicted last, and do not say so."""
+        return [name for _, names in self._unmarked.values() for name in sorted(names)]
 
     def unfinished(self) -> list[str]:
         """Proposals that have not reached their one terminal state."""

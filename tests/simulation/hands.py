@@ -15,8 +15,7 @@ import msgspec
 
 from services.actuator import decider as actuator
 from services.memory_compactor import decider as compactor
-from services.memory_compactor.believing import decider as believing
-from services.memory_compactor.believing.grounds import weigh
+from services.memory_compactor.believing.effects import BelievingEffects
 from services.meta_orchestrator.arbitration.decider import Look, Rules
 from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
 from services.meta_orchestrator.arbitration.meeting import CLASSES as arbitration_classes
@@ -28,8 +27,7 @@ from shared.contracts.action_kinds import held
 from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
-    CheckResult,
-    HypothesisRaised,
+    LogResolve,
     LotGranted,
     LotRequested,
     LotShare,
@@ -72,6 +70,10 @@ class Hands:
                 life = self._store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
                 charter = life[0].envelope.charter if life else None
                 return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
+            case verifier.RunProbe(probe=LogResolve(evidence=cited)):
+                said = [r.event for r in self._store.records if any(r.id == ref.id for ref in cited)]
+                is_tainted = all(getattr(event, "tainted", True) for event in said)
+                return verifier.Measured(value=self._dice.randrange(3), evidence=cited, tainted=is_tainted)
             case _:
                 return verifier.Measured(value=self._dice.randrange(3))
 
@@ -93,17 +95,10 @@ class Hands:
         return perform
 
     def believe(self, effect: Effect) -> Result:
-        """What a check is of, as the log has it."""
-        assert isinstance(effect, believing.Look)
-        check, by_seq = effect.check.event, {r.seq: r for r in self._store.records}
-        assert isinstance(check, CheckResult)
-        for recorded in self._store.read((f"hypothesis.raised.{effect.swarm}.{effect.persona}.*",)):
-            said = recorded.event
-            if isinstance(said, HypothesisRaised) and said.hypothesis_id == check.hypothesis_id:
-                cited = [(ref, by_seq.get(ref.seq)) for ref in said.evidence]
-                grounds, tainted = weigh(cited, effect.swarm, effect.persona)
-                return believing.Looked(hypothesis=said, grounds=grounds, tainted=tainted)
-        return believing.Looked()
+        """What a check is of and rests on, by the service's own effects."""
+        log = MemoryLog(self._now)
+        log.store = self._store
+        return asyncio.run(BelievingEffects(log=log).perform(effect))
 
     def judge(self, effect: Effect) -> Result:
         if isinstance(effect, gate.Sign):

@@ -670,6 +670,7 @@ class World:
         violations += [f"{key} was done {n} times" for key, n in self.hands.done.items() if n > 1]
         violations += [f"{name} reached no terminal state" for name in invariants.unfinished()]
         violations += [f"nobody ruled on {name}" for name in invariants.unruled()]
+        violations += [f"{name} is contradicted and does not say so" for name in invariants.unmarked()]
         for replica in self.replicas:
             violations += [f"{replica.name} buried {seq}: {reason}" for seq, reason in replica.consumer.dead]
         return violations
