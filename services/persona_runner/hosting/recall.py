@@ -2,6 +2,9 @@
 
 Memory is a help, not a need: when it does not answer in time, or refuses, a thought is made without it, and when it keeps doing so it
 is left alone for a while.
+
+What its swarm believes comes in the same answer, beside what the persona remembers, wherever policy lets it read that. It is asked of
+what somebody asked or of what stands out, never of nothing: a quiet step makes no request, and has nothing that beliefs could be of.
 """
 
 from __future__ import annotations

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
-from services.persona_runner.hosting.recall import Recaller
+from services.memory_compactor.society import Society
+from services.persona_runner.hosting.recall import BELIEF, BELIEFS, LIMIT, Recaller
 from shared.contracts.envelope import Message, Recorded, enveloped
-from shared.contracts.events import EvidenceRef, Memory, RecallAnswered, RecallRequested
+from shared.contracts.events import BeliefAsserted, EvidenceRef, Memory, RecallAnswered, RecallRequested
 from shared.contracts.ids import fresh_id
 from shared.log.memory import MemoryLog
 from shared.thinker.port import Context, Goal, Percept
+from shared.thinker.rules import RuleThinker
 from tests.unit.runner.runner_model import IDENTITY, PERSONA, START, SWARM, finding
 
 MEMORY = Memory(
@@ -69,6 +74,60 @@ async def test_memory_is_asked_about_the_matter_and_its_answer_comes_back(
     finally:
         for task in tasks:
             task.cancel()
+
+
+@asynccontextmanager
+async def asked(log: MemoryLog, answer: Callable[[str], tuple[Memory, ...]]) -> AsyncIterator[Recaller]:
+    """One who asks, where memory answers a query so."""
+    recaller = Recaller(log, source="persona_runner", slot="r1")
+
+    async def remember() -> None:
+        async for recorded in log.tail(["recall.requested.*.*.*"], stream="RECALL"):
+            assert isinstance(recorded, Recorded) and isinstance(recorded.event, RecallRequested)
+            said = RecallAnswered(swarm=SWARM, persona=PERSONA, memories=answer(recorded.event.query))
+            envelope = enveloped(fresh_id(), source="memory", time=START, cause=recorded.envelope)
+            await log.commit([Message(event=said, envelope=envelope)])
+
+    tasks = [asyncio.create_task(recaller.follow()), asyncio.create_task(remember())]
+    try:
+        yield recaller
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+@pytest.mark.parametrize(("own", "beliefs"), [(0, 0), (0, 6), (6, 0), (2, 1), (9, 9)])
+async def test_what_is_believed_comes_beside_what_is_remembered_and_takes_none_of_its_places(
+    own: int, beliefs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.persona_runner.hosting.recall.TIMEOUT_S", 30)
+    remembered = [msgspec.structs.replace(MEMORY, id=f"m-{n}") for n in range(own)]
+    believed = [msgspec.structs.replace(MEMORY, id=f"b-{n}", kind=BELIEF) for n in range(beliefs)]
+    async with asked(MemoryLog(), lambda _: (*believed, *remembered)) as recaller:
+        found = await recaller.recall(context(None, "disk"))
+    assert found == (*remembered[:LIMIT], *believed[:BELIEFS])
+
+
+@pytest.mark.parametrize("says", [True, False])
+async def test_who_is_asked_what_it_knows_answers_with_what_its_swarm_believes(
+    says: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.persona_runner.hosting.recall.TIMEOUT_S", 30)
+    society = Society()
+    belief = BeliefAsserted(
+        swarm=SWARM, persona="bob", by="bob", key_id="k", belief_id="b-1", belief_key="db",
+        claim="the database is full" if says else "logins fail", confidence=0.9, valid_from=START, review_after=START,
+    )  # fmt: skip
+    envelope = enveloped("e-7", source="memory_compactor", time=START)
+    society.add(Recorded(event=belief, envelope=envelope, seq=7, stored_at=START, subject=""))
+    given = context("What do you know about the database?")
+    async with asked(MemoryLog(), lambda query: tuple(society.believed((SWARM,), query))) as recaller:
+        memories = await recaller.recall(given)
+    thought = await RuleThinker().think(msgspec.structs.replace(given, memories=memories))
+    assert thought.answer is not None and thought.answer.declined is not says
+    if says:
+        assert belief.claim in thought.answer.text and "believed by 1 of alpha" in thought.answer.text
+        assert thought.answer.evidence == (EvidenceRef(id="e-7", seq=7),)
 
 
 async def test_without_a_question_or_a_finding_memory_is_left_alone() -> None:

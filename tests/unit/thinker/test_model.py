@@ -21,6 +21,7 @@ from shared.contracts.events import CheckResult, EvidenceRef, LogResolve, Memory
 from shared.contracts.persona import Identity
 from shared.thinker.models.endpoint import FAILURES, REST_S, Breaker, Endpoint
 from shared.thinker.models.model import ModelThinker
+from shared.thinker.models.prompt import compose
 from shared.thinker.models.schema import strict_schema
 from shared.thinker.port import (
     AnswerDraft,
@@ -484,6 +485,29 @@ async def test_what_cites_the_question_is_for_it_and_results_findings_and_memori
     assert thought.hypotheses[0].evidence == (ASKED.ref, REFS[0])
     assert thought.answer is not None
     assert thought.answer.evidence == (EvidenceRef(id="r-1", seq=8), EvidenceRef(id="m-1", seq=2))
+
+
+async def test_a_belief_is_told_as_one_has_a_number_and_what_to_do_with_it_is_said_only_then() -> None:
+    told = "[believed by 2 of alpha, confidence 0.90, contested] db: the disk is full"
+    belief = Memory(
+        id="b-1", seq=7, kind="belief", text=told, at=NOW, score=1, semantic=1, recency=0, importance=1, persona="bob"
+    )
+    own = msgspec.structs.replace(belief, id="m-1", seq=2, kind="thought", text="it was slow")
+    given = msgspec.structs.replace(context("reflect"), memories=(own, belief))
+    prompt = compose(given)
+    number = prompt.cited.index(EvidenceRef(id="b-1", seq=7)) + 1
+    assert f"[{number}] belief {json.dumps(told)}" in prompt.user and 'memory "it was slow"' in prompt.user
+    assert EvidenceRef(id="m-1", seq=2) not in prompt.cited
+    task, _, data = prompt.user.partition("<data-")
+    assert (
+        "hypothesis of the same topic and the same words" in task and told not in task and told.split("] ")[1] in data
+    )
+    without = compose(msgspec.structs.replace(given, memories=(own,))).user
+    assert "belief" not in without
+    claimed = {"topic": "db", "claim": "the disk is full", "confidence": 0.5, "evidence": [1, number]}
+    async with thinking(Model(Reply({"text": "x", "hypotheses": [claimed]}))) as thinker:
+        thought = await thinker.think(given)
+    assert thought.hypotheses[0].evidence == (REFS[0], EvidenceRef(id="b-1", seq=7))
 
 
 @pytest.mark.parametrize(
