@@ -1,23 +1,21 @@
 """What a proposal that meets nobody costs the broker, with the meta-orchestrator in the mesh and without it.
 
 Everything else is as it is in a mesh: verifier, gate, actuator, governor. One proposal after another, so that nothing is grouped with
-anything; what processes say by the clock is taken off, as it was counted in a pause of the same mesh. `touching` writes files that are
-nobody's own, and is counted until people are asked; `noop` is counted until it is done.
+anything; each is counted by itself, and the lower quartile is told: what processes say by the clock, now and then, only adds.
+`touching` writes files that are nobody's own, and is counted until people are asked; `noop` is counted until it is done.
 """
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from scripts.benchmarks.hops import services
-from scripts.benchmarks.measure import Figures, broker, say
+from scripts.benchmarks.measure import Figures, broker, percentile, say
 from scripts.benchmarks.meeting import Arrivals, said, writes
 from scripts.benchmarks.pipeline import CHARTER, Driver, Side, Worker, grounds, processes
 from services.supervisor.running.ports import free_port
@@ -26,7 +24,7 @@ from shared.contracts.events import EvidenceRef
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 
-QUIET_S = 5.0
+WARM = 5
 KINDS = ("touching", "noop")
 
 
@@ -40,7 +38,7 @@ async def compared(count: int, orchestrator: Callable[[str, Path], Worker]) -> F
     figures: Figures = {kind: {"without": a["others"], "with": b["others"]} for kind, (a, b) in names.items()}
     for kind in KINDS:
         figures[kind]["its_own"] = beside[kind]["orchestrator"]
-    figures["added"] = round(max(b["others"] - a["others"] for a, b in names.values()), 2)
+    figures["added"] = max(b["others"] - a["others"] for a, b in names.values())
     figures["events_added"] = sum(
         abs(beside["events"][name] - alone["events"][name]) for name in alone["events"] | beside["events"]
     )
@@ -77,24 +75,21 @@ async def _counted(connection: Connection, log: JetStreamLog, evidence: Evidence
     async def noop(n: int) -> None:
         await driver.once()
 
-    for warming in range(5):
+    for warming in range(WARM):
         await touching(warming)
         await noop(warming)
     figures: Figures = {}
     async with httpx.AsyncClient(trust_env=False) as http:
-        quiet = await _during(http, url, lambda: asyncio.sleep(QUIET_S))
-        for kind, one in (("touching", touching), ("noop", noop)):
-            first = 5 if kind == "touching" else 0
-
-            async def all_of(one: Callable[[int], Awaitable[None]] = one, first: int = first) -> None:
-                for n in range(first, first + count):
-                    await one(n)
-
-            busy = await _during(http, url, all_of)
-            figures[kind] = {
-                who: round((busy[who] - quiet[who] / quiet["seconds"] * busy["seconds"]) / count, 2)
-                for who in ("others", "orchestrator")
-            }
+        for kind, one, first in (("touching", touching, WARM), ("noop", noop, 0)):
+            counts: dict[str, list[int]] = {"others": [], "orchestrator": []}
+            before = await _sent(http, url)
+            for n in range(first, first + count):
+                await one(n)
+                after = await _sent(http, url)
+                for who, seen in counts.items():
+                    seen.append(after[who] - before[who])
+                before = after
+            figures[kind] = {who: percentile(seen, 0.25) for who, seen in counts.items()}
     stored = await log.read(tuple(map(class_filter, LOG_CLASSES)))
     # Credits and lots are given by the clock, whatever is proposed.
     figures["events"] = Counter(
@@ -103,18 +98,10 @@ async def _counted(connection: Connection, log: JetStreamLog, evidence: Evidence
     return figures
 
 
-async def _during(http: httpx.AsyncClient, url: str, work: Callable[[], Awaitable[None]]) -> dict[str, float]:
-    """What the broker was sent meanwhile, by whom; and for how long."""
-    before, began = await _sent(http, url), time.monotonic()
-    await work()
-    seconds, after = time.monotonic() - began, await _sent(http, url)
-    return {"seconds": seconds, **{who: after[who] - before[who] for who in after}}
-
-
-async def _sent(http: httpx.AsyncClient, url: str) -> dict[str, float]:
+async def _sent(http: httpx.AsyncClient, url: str) -> dict[str, int]:
     """Messages the broker took from services so far."""
     connections = (await http.get(url, params={"limit": 1000})).json()["connections"]
-    sent = {"others": 0.0, "orchestrator": 0.0}
+    sent = {"others": 0, "orchestrator": 0}
     for one in connections:
         name = one.get("name", "")
         if not name.startswith("bench"):
