@@ -82,7 +82,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `guards` overrides the boundary's. `expects` are further guards, with the sequences an effect has read (filter, last sequence); when
     one of them has moved, the message is decided on anew, from its beginning. `retry_s` hands the message back for that long, once its
-    events are stored. `reject` sends it to the dead letters. `charter` is put on the events' envelopes.
+    events are stored. `reject` sends it to the dead letters. `charter` is put on the events' envelopes. `about` goes into the events'
+    ids: what tells them from others of their subject that may follow from the same message at another time.
     """
 
     events: tuple[AnyEvent, ...] = ()
@@ -92,6 +93,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_s: float | None = None
     reject: str | None = None
     charter: str | None = None
+    about: str = ""
 
 
 NOTHING = Decision()

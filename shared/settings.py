@@ -326,9 +326,10 @@ class Arbitration(Section, frozen=True, kw_only=True):
     """Proposals that cannot all be done."""
 
     strategy: str = "order"
-    """What rules where effects differ: `order` at once, by lower risk, authority, evidence and age; or `person`, who is waited for."""
+    """What rules where effects differ: `order` at once, by lower risk, authority, evidence and age; `vote` of personas of the
+    swarms concerned, or `person`, which are waited for."""
     person_s: Seconds = 600.0
-    """So long a person is waited for; then, or shortly before the first of the proposals is over, the order rules."""
+    """So long a person or a vote is waited for; then, or shortly before the first of the proposals is over, the order rules."""
     losses_per_hour: Positive = 10
     """A persona that has lost more conflicts than this within an hour loses at once."""
 

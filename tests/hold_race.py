@@ -133,7 +133,7 @@ async def work(url: str, folder: Path, seqs: list[int], seed: int) -> dict[str, 
 
 async def race(folder: Path, actions: int, processes: int, targets: int) -> dict[str, float]:
     """So many actions on so few targets, shared out among processes so that each target is everybody's."""
-    broker = Broker(folder)
+    broker = Broker(folder, sync_always=True)  # as a mesh has it
     await broker.start()
     try:
         await ensure(broker.url, None)

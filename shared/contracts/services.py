@@ -175,6 +175,7 @@ _ROWS = (
         name="meta_orchestrator",
         job="routes intents, rules on conflicts, shares the global budget among swarms",
         emits=(
+            "intent.submitted",
             "intent.routed",
             "intent.delayed",
             "intent.assigned",
@@ -196,6 +197,7 @@ _ROWS = (
             "intent.cancelled",
             "intent.routed",
             "intent.delayed",
+            "intent.closed",
             "proposal.verified",
             "conflict.raised",
             "conflict.ruled",

@@ -231,7 +231,7 @@ def addressed(decision: Decision, cause: Delivered | Tick, now: datetime, source
     for event in decision.events:
         subject = subject_of(event)
         index = seen[subject] = seen.get(subject, -1) + 1
-        event_id = caused_id(cause_id, subject, index)
+        event_id = caused_id(cause_id, f"{subject}/{decision.about}" if decision.about else subject, index)
         origin = parent or (messages[0].envelope if messages else None)
         envelope = enveloped(event_id, source=source, time=now, cause=origin, charter=decision.charter)
         messages.append(Message(event=event, envelope=envelope))

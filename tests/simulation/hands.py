@@ -58,7 +58,7 @@ class Hands:
         self._store, self._dice, self._now, self._faulty = store, dice, now, faulty
         self._attempts = 0
         self.rules = Rules(
-            strategy=dice.choice(("order", "person")), person_s=30.0, losses_per_hour=dice.choice((2, 50))
+            strategy=dice.choice(("order", "vote", "person")), person_s=30.0, losses_per_hour=dice.choice((2, 50))
         )
 
     def verify(self, effect: Effect) -> Result:

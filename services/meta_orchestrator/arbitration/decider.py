@@ -14,8 +14,9 @@ target and rests on it: so there is one conflict over a target at a time, who jo
 decides, and however often. What an effect has read comes with the sequences it was read at (`Decision.expects`).
 
 Who has won stands: who comes later loses at once, and the winner hears nothing of it. So a proposal is stopped once at its target, for
-as long as a ruling takes, whatever others propose. `conflict.raised` comes back as its own timer where a person (or a vote) is waited
-for, and at `until` the order rules; without people a ruling follows at once.
+as long as a ruling takes, whatever others propose. Where effects differ and a person or a vote is wanted, that is waited
+for: `conflict.raised` comes back as its own timer, and at `until` the order rules. A vote is an intent to personas of the swarms
+concerned, in the batch that raises the conflict (`voting.py`); its end rules, without a winner by order. All else is ruled at once.
 
 Invariants: a proposal is joined at most once at a target; of those that would change one thing exactly one goes on; nothing is said in
 the life of a proposal that has its verdict.
@@ -23,13 +24,15 @@ the life of a proposal that has its verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 
 from services.meta_orchestrator.arbitration.lives import Standing
 from services.meta_orchestrator.arbitration.strategies import Ruling, rank, rule
+from services.meta_orchestrator.arbitration.voting import ballot, conflict_of, votes
 from shared import conflicts
 from shared.conflicts import Conflict, key_of
 from shared.contracts import boundaries
@@ -43,6 +46,7 @@ from shared.contracts.events import (
     ConflictRuled,
     ConflictSettled,
     EvidenceRef,
+    IntentClosed,
     ProposalKey,
     ProposalVerified,
     Resolution,
@@ -124,10 +128,16 @@ def boundary(message: Delivered | Tick) -> Boundary | None:
             found = touched(created.action, event.swarm, event.persona)
             return None if found is None else Boundary(reads=(), guards=())
         case ConflictRaised() | ConflictRuled() as event:
-            guard = boundaries.conflict(event.target_id)
-            return Boundary(reads=(guard,), guards=(guard,))
+            return _of(event.target_id)
+        case IntentClosed() as event if (asked := conflict_of(event.intent_id)) is not None:
+            return _of(asked[0])
         case _:
             return None
+
+
+def _of(target_id: str) -> Boundary:
+    guard = boundaries.conflict(target_id)
+    return Boundary(reads=(guard,), guards=(guard,))
 
 
 evolve = conflicts.evolve
@@ -143,10 +153,12 @@ def decide(state: State, message: Input) -> Decision:
             return Decision(effect=Look(verified=event, seq=cause.recorded.seq))
         case Performed(result=Looked(met=Met() as met) as looked, effect=Look() as look), ProposalVerified():
             return _meet(met, looked, look, message.now)
-        case Delivered(now=now), ConflictRaised() | ConflictRuled():
+        case Delivered(now=now), ConflictRaised() | ConflictRuled() | IntentClosed():
             return _due(state, cause.recorded, now)
         case Performed(result=Gathered(standings=standings)), ConflictRaised() | ConflictRuled():
-            return _resolve(state, standings) if state.open else NOTHING
+            return _resolve(state, standings, {}) if state.open else NOTHING
+        case Performed(result=Gathered(standings=standings)), IntentClosed() as event:
+            return _resolve(state, standings, votes(state.sides, event)) if state.open else NOTHING
         case _:
             return NOTHING
 
@@ -188,19 +200,22 @@ def _meet(met: Met, looked: Looked, look: Look, now: datetime) -> Decision:
     for side in sides[1:]:
         rest = tuple(key_of(other) for other in sides if other is not side)
         joined.append(msgspec.structs.replace(mine_joined, **_whose(side), others=rest))
+    what: Literal["target", "grounds"] = "grounds" if met.what == "grounds" else "target"
+    strategy = looked.rules.strategy if rule(what, sides).resolution == "order" else "order"
     raised = ConflictRaised(
         target_id=met.target_id,
         generation=mine_joined.generation,
-        what="grounds" if met.what == "grounds" else "target",
+        what=what,
         target=met.target[:1000],
         sides=sides,
-        strategy=looked.rules.strategy,
-        until=_until(sides, looked.rules, now),
+        strategy=strategy,
+        until=now if strategy == "order" else _until(sides, looked.rules, now),
     )
+    asked = ballot(raised, now) if strategy == "vote" else None
     at = {one.key: one.seq for one in met.standings}
     lives = tuple((_life(key_of(side)), at[key_of(side)]) for side in sides)
     expects = ((boundaries.conflict(met.target_id), met.seq), *lives)
-    return Decision(events=(raised, *joined), expects=expects, effect=further)
+    return Decision(events=(raised, *joined, *(() if asked is None else (asked,))), expects=expects, effect=further)
 
 
 def _excludes(met: Met, side: Side) -> bool:
@@ -214,9 +229,7 @@ def _with(met: Met) -> list[tuple[Side, Standing]]:
 
 
 def _until(sides: Iterable[Side], rules: Rules, now: datetime) -> datetime:
-    """When it is ruled without people."""
-    if rules.strategy == "order":
-        return now
+    """When nobody is waited for any longer."""
     first = min(side.deadline for side in sides) - BEFORE_DEADLINE
     return max(now, min(now + timedelta(seconds=rules.person_s), first))
 
@@ -248,21 +261,29 @@ def _foremost(sides: Iterable[Side]) -> Side:
 def _due(state: State, recorded: Recorded, now: datetime) -> Decision:
     """Whether it is to be ruled now; the conflict is its own timer."""
     event = recorded.event
-    if not state.open or getattr(event, "generation", 0) != state.generation:
+    asked = conflict_of(event.intent_id) if isinstance(event, IntentClosed) else None
+    generation = getattr(event, "generation", 0) if asked is None else asked[1]
+    if not state.open or generation != state.generation or (asked is not None and state.strategy != "vote"):
         return NOTHING
-    if state.until is not None and state.ruled is None and now < state.until and state.strategy != "order":
+    if (
+        asked is None
+        and state.until is not None
+        and state.ruled is None
+        and now < state.until
+        and state.strategy != "order"
+    ):
         waits = isinstance(event, ConflictRaised)
         return Decision(retry_s=max(0.01, (state.until - now).total_seconds())) if waits else NOTHING
     return Decision(effect=Gather(sides=tuple(key_of(side) for side in state.sides)))
 
 
-def _resolve(state: State, standings: tuple[Standing, ...]) -> Decision:
+def _resolve(state: State, standings: tuple[Standing, ...], voted: Mapping[ProposalKey, int]) -> Decision:
     """One batch: how it ended, and what that means for each that is still open."""
     by_key = {one.key: one for one in standings}
     if any(key_of(side) not in by_key for side in state.sides):
         return Decision(effect=Gather(sides=tuple(key_of(side) for side in state.sides)))  # one has joined meanwhile
     still = [side for side in state.sides if by_key[key_of(side)].open]
-    ruling = rule(state.what, still, person=state.ruled.winner if state.ruled else None)
+    ruling = rule(state.what, still, person=state.ruled.winner if state.ruled else None, votes=voted)
     reason = ruling.reason
     if ruling.resolution == "person" and state.ruled is not None:
         reason = plain(f"{state.ruled.principal}: {state.ruled.reason or 'no reason given'}", 1000)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from services.meta_orchestrator.arbitration import decider
 from services.meta_orchestrator.arbitration.decider import Rules
 from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
 from services.meta_orchestrator.arbitration.meeting import CLASSES, Meeting
 from services.meta_orchestrator.following import Following
+from shared.contracts.events import Strategy
 from shared.runtime.service import Service
 from shared.settings import Arbitration, SettingsError
 
-DECIDES = ("proposal.verified", "conflict.raised", "conflict.ruled")
+DECIDES = ("proposal.verified", "conflict.raised", "conflict.ruled", "intent.closed")
 
 
 def wire_arbitration(service: Service, following: Following) -> None:
@@ -25,10 +28,13 @@ def wire_arbitration(service: Service, following: Following) -> None:
 
 def rules_of(settings: Arbitration) -> Rules:
     """What the operator wants. Raises `SettingsError`."""
-    if settings.strategy not in ("order", "person"):
-        raise SettingsError(f"SWARM_ARBITRATION_STRATEGY: {settings.strategy!r} is neither `order` nor `person`")
+    try:
+        strategy = msgspec.convert(settings.strategy, Strategy)
+    except msgspec.ValidationError:
+        said = f"{settings.strategy!r} is none of `order`, `vote` and `person`"
+        raise SettingsError(f"SWARM_ARBITRATION_STRATEGY: {said}") from None
     return Rules(
-        strategy="person" if settings.strategy == "person" else "order",
+        strategy=strategy,
         person_s=settings.person_s,
         losses_per_hour=settings.losses_per_hour,
     )

@@ -71,6 +71,7 @@ class Choose(Effect, frozen=True, kw_only=True):
     tags: tuple[Token, ...] = ()
     wanted_swarm: Token | None = None
     wanted_persona: Token | None = None
+    among: tuple[Token, ...] = ()
     past: tuple[Whose, ...] = ()
     count: int = 1
 
@@ -294,6 +295,7 @@ def _go_on(
         tags=submitted.tags,
         wanted_swarm=submitted.wanted_swarm,
         wanted_persona=submitted.wanted_persona,
+        among=submitted.among,
         past=tuple(dict.fromkeys(whose for whose, _ in after.past)),
         count=after.wanted,
     )

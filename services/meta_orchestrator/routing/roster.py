@@ -20,6 +20,7 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,7 +253,7 @@ class Roster:
         scores = self._scores(wish, goal, count, now)
         chosen: NDArray[np.bool_] = (scores["suits"] > 0) & open_
         reason, note = "", ""
-        if wish.wanted_persona is not None:
+        if wish.wanted_persona is not None or wish.among:
             chosen, reason = open_, "it was wanted"
         elif not chosen.any():
             home = wish.wanted_swarm or wish.home
@@ -263,7 +264,7 @@ class Roster:
                 return Chosen(
                     nobody=f"nobody suits who could have it, and {home} has no root that could", lease_s=lease_s
                 )
-        best = self._best(scores, chosen, max(SHOWN, wish.count), note)
+        best = self._of_each(wish, scores, chosen, note)
         return Chosen(best=best, reason=reason or f"best of {int(chosen.sum())} that suit", lease_s=lease_s)
 
     def _eligible(self, wish: Choose, count: int, now: datetime) -> NDArray[np.bool_]:
@@ -271,12 +272,14 @@ class Roster:
         for whose in wish.past:
             if (row := self._rows.get(whose)) is not None:
                 found[row] = False
-        if wish.wanted_swarm is not None or wish.wanted_persona is not None:
+        if wish.wanted_swarm is not None or wish.wanted_persona is not None or wish.among:
             found &= self._among(self._wanted(wish), count)
         return found
 
     def _wanted(self, wish: Choose) -> Iterable[int]:
         """Who was asked for: a persona is of the home unless a swarm is said."""
+        if wish.among:
+            return (row for swarm in wish.among for row in self._swarms.get(swarm, ()))
         if wish.wanted_persona is None:
             return self._swarms.get(wish.wanted_swarm or wish.home, ())
         row = self._rows.get((wish.wanted_swarm or wish.home, wish.wanted_persona))
@@ -311,6 +314,17 @@ class Roster:
         scores["total"] = sum((WEIGHTS[name] * scores[name] for name in WEIGHTS), np.zeros(count, np.int64)) // 1000
         scores["suits"] = ((has > 0) | (near >= NEAR_ENOUGH) | (memory >= NEAR_ENOUGH)).astype(np.int64)
         return scores
+
+    def _of_each(
+        self, wish: Choose, scores: dict[str, NDArray[np.int64]], chosen: NDArray[np.bool_], note: str
+    ) -> tuple[Candidate, ...]:
+        """The best; of several swarms the best of each, then the second of each."""
+        count = max(SHOWN, wish.count)
+        if not wish.among:
+            return self._best(scores, chosen, count, note)
+        swarms = (chosen & self._among(self._swarms.get(swarm, ()), len(chosen)) for swarm in wish.among)
+        each = [self._best(scores, those, count, note) for those in swarms]
+        return tuple(one for row in zip_longest(*each) for one in row if one is not None)[:count]
 
     def _best(
         self, scores: dict[str, NDArray[np.int64]], chosen: NDArray[np.bool_], count: int, note: str

@@ -46,6 +46,7 @@ class IntentSubmitted(IntentEvent, frozen=True, kw_only=True, tag="intent.submit
 
     `tags` are capabilities wanted. `priority` 0 to 9, higher first. `budget` bounds what all who work on it may spend on it
     together, and what intents made of it may have (`parent_id`, of the same home). `options`: what a vote is between.
+    `among`: it is for personas of these swarms, as many of each as there are.
     """
 
     goal: Goal
@@ -55,6 +56,7 @@ class IntentSubmitted(IntentEvent, frozen=True, kw_only=True, tag="intent.submit
     budget: Credits = Credits()
     wanted_swarm: Token | None = None
     wanted_persona: Token | None = None
+    among: Annotated[tuple[Token, ...], Meta(max_length=16)] = ()
     fan_out: Annotated[int, Meta(ge=1, le=MAX_FAN_OUT)] = 1
     merge: Merge = "first"
     options: Options = ()

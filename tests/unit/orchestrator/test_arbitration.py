@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from services.meta_orchestrator.arbitration.decider import Rules
 from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
 from services.meta_orchestrator.arbitration.meeting import CLASSES, Meeting
 from services.meta_orchestrator.following import Following
+from services.meta_orchestrator.routing.merging import merged
 from shared.contracts.action import Action, action_digest
 from shared.contracts.boundaries import conflict as conflict_of
 from shared.contracts.boundaries import life
@@ -25,7 +27,11 @@ from shared.contracts.events import (
     ConflictResolved,
     ConflictRuled,
     ConflictSettled,
+    Contribution,
     EvidenceRef,
+    IntentAccepted,
+    IntentClosed,
+    IntentSubmitted,
     ProposalAuthorized,
     ProposalCreated,
     ProposalKey,
@@ -282,6 +288,101 @@ async def test_nobody_waits_for_a_person_longer_than_is_said_or_until_one_is_ove
     mesh.now = at(waits_s)
     await orchestrator.rules_on()
     assert "order" == mesh.events(ConflictResolved)[0].resolution
+
+
+async def votes_on(mesh: Mesh, choices: Sequence[str], home: str = "alpha") -> IntentClosed:
+    """The vote's end: of each persona its choice."""
+    (asked,) = mesh.events(IntentSubmitted)
+    answers = [
+        IntentAccepted(
+            swarm=home, persona="all", intent_id=asked.intent_id, route=1,
+            by=Contribution(swarm="alpha", persona=f"v{n}", answer_id=f"a{n}", seq=n, choice=choice),
+        )
+        for n, choice in enumerate(choices, start=1)
+    ]  # fmt: skip
+    one = merged("vote", answers, asked.options) if answers else None
+    closed = IntentClosed(
+        swarm=home, persona="all", intent_id=asked.intent_id, outcome="answered" if one else "failed",
+        choice=one.choice if one else "", contributors=one.contributors if one else (), dissent=one.dissent if one else (),
+    )  # fmt: skip
+    await mesh.say(closed, "closed")
+    return closed
+
+
+@pytest.mark.parametrize(
+    ("chosen", "resolution", "winner"),
+    [("221", "vote", "a"), ("112", "vote", "b"), ("12", "order", "a"), ("", "order", "a"), ("99", "order", "a")],
+    ids=["most for a", "most for b", "a tie", "no vote", "for none of them"],
+)
+async def test_a_vote_of_the_swarms_concerned_rules_and_without_a_winner_the_order_does(
+    chosen: str, resolution: str, winner: str
+) -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh, Rules(strategy="vote", person_s=600))
+    for name in "ab":
+        await orchestrator.hears(await proposes(mesh, name, content=name))
+    raised, asked = mesh.newest(ConflictRaised), mesh.newest(IntentSubmitted)
+    assert raised.seq + 3 == asked.seq  # raised, joined, joined, asked: one batch
+    intent = asked.event
+    assert isinstance(intent, IntentSubmitted) and ("vote", ("alpha",), 8) == (
+        intent.merge,
+        intent.among,
+        intent.fan_out,
+    )
+    assert ("1: of b", "2: of a") == intent.options and intent.tainted and intent.deadline == at(598)
+    assert Again(600.0) == await orchestrator.rules_on()
+    by_number = {"1": "1: of b", "2": "2: of a", "9": "neither"}
+    await votes_on(mesh, [by_number[one] for one in chosen])
+    await orchestrator.rules_on(IntentClosed)
+    (resolved,) = mesh.events(ConflictResolved)
+    assert (resolution, (key(winner),)) == (resolved.resolution, resolved.kept)
+    await orchestrator.rules_on(IntentClosed)
+    assert Done() == await orchestrator.rules_on()
+    assert 1 == len(mesh.events(ConflictResolved))
+
+
+async def test_who_does_not_vote_by_then_is_not_waited_for() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh, Rules(strategy="vote", person_s=600))
+    for name in "ab":
+        await orchestrator.hears(await proposes(mesh, name, content=name))
+    mesh.now = at(600)
+    await orchestrator.rules_on()
+    assert ["order"] == [e.resolution for e in mesh.events(ConflictResolved)]
+    await votes_on(mesh, ["1: of b"])
+    assert Done() == await orchestrator.rules_on(IntentClosed)
+    assert 1 == len(mesh.events(ConflictResolved))
+
+
+@pytest.mark.parametrize("strategy", ["vote", "person"])
+async def test_nobody_is_asked_or_waited_for_where_effects_do_not_differ(strategy: Any) -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh, Rules(strategy=strategy, person_s=600))
+    for name in "ab":
+        await orchestrator.hears(await proposes(mesh, name))
+    await orchestrator.rules_on()
+    assert [] == mesh.events(IntentSubmitted)
+    assert ["merge"] == [e.resolution for e in mesh.events(ConflictResolved)]
+
+
+def test_an_intent_that_is_no_vote_is_nothing_to_arbitration() -> None:
+    closed = IntentClosed(swarm="alpha", persona="all", intent_id="i-1234", outcome="failed")
+    assert decider.boundary(_delivered(record(closed))) is None
+
+
+async def test_colluding_copies_of_one_swarm_do_not_keep_the_first_from_going_on() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    await orchestrator.hears(await proposes(mesh, "victim"))
+    for n in range(20):
+        await orchestrator.hears(await proposes(mesh, f"copy{n}", content=f"mine {n}"))
+    await orchestrator.rules_on()
+    for n in range(20, 40):
+        await orchestrator.hears(await proposes(mesh, f"copy{n}", content=f"mine {n}"))
+    in_it = [e.outcome for e in mesh.events(ConflictSettled) if e.persona == "victim"]
+    assert (["kept"], 1) == (in_it, sum(e.persona == "victim" for e in mesh.events(ConflictJoined)))
+    lost = {e.persona for e in mesh.events(ConflictSettled) if e.outcome == "lost"}
+    assert {f"copy{n}" for n in range(40)} == lost
 
 
 async def test_the_same_is_done_once_for_the_grounds_of_all() -> None:

@@ -26,6 +26,7 @@ from services.actuator.decider import (
 from shared.contracts.action_kinds import KINDS, held
 from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted, ProposalKey, TargetFreed, TargetHeld
 from shared.decider import NOTHING, Decision, Effect, Performed, Tick
+from shared.runtime.handling import addressed
 from tests.unit.gate.given import (
     FINDING,
     LIFE,
@@ -347,6 +348,22 @@ def test_where_another_has_the_target_it_waits_takes_no_lot_and_says_so_once() -
     assert ((), None) == (again.events, again.effect) and (again.retry_s or 0) > (first.retry_s or 0) > 0
 
 
+def test_that_it_waits_is_said_once_for_each_reason_and_each_has_an_id_of_its_own() -> None:
+    busy = replaced(FIT, holder="beta.p02.p-9", hold_seq=17)
+    limited = ActionDelayed(**LIFE, reason="action_limit", scope="persona", until=at(60))
+    held_ = then(folded(decider, *WAITS, limited), Check(authorized=PERMITTED), busy, attempt=2)
+    (delayed,) = held_.events
+    assert isinstance(delayed, ActionDelayed) and "target_held" == delayed.reason
+    none_left = Allotted(scope="persona", until=at(60))
+    lot = then(folded(decider, *WAITS, delayed), Allot(job=JOB, actuator="a"), none_left, attempt=3)
+    assert (limited,) == lot.events
+    cause = delivered(PERMITTED)
+    ids = [addressed(one, cause, cause.now, "x")[0].envelope.id for one in (held_, lot)]
+    assert 2 == len(set(ids))
+    both = then(folded(decider, *WAITS, limited, delayed), Check(authorized=PERMITTED), busy, attempt=4)
+    assert () == both.events
+
+
 def test_it_looks_seldom_enough_not_to_be_buried_before_its_authorisation_has_expired() -> None:
     state, busy, now_s, looks = folded(decider, *WAITS), replaced(FIT, holder="x", hold_seq=1), 0.0, 0
     while True:
@@ -365,7 +382,7 @@ def test_the_outcome_frees_the_target_in_one_batch_but_what_nobody_can_tell_keep
     assert isinstance(decision.events[0], ActionExecuted)
     freed = (TargetFreed(persona=TARGET.id, holder=HOLDER),) if frees else ()
     assert freed == decision.events[1:]
-    assert (((HOLD, 4),) if frees else ()) == decision.expects  # the hold follows its claim, which is the third
+    assert () == decision.expects  # nothing that is stored at its target can refuse an outcome
 
 
 def claim_of(events: Any) -> Any:
