@@ -58,6 +58,7 @@ def proposals(
         }
         if not target.json:
             found = [{**a, "digest": str(a["digest"])[:SHOWN]} for a in found]
+            _besides(target)
     else:
         found = ask_rows(target, "/v1/cognition/proposals", {})
         columns = {"id": "ID", "status": "STATUS", "risk": "RISK", "persona_id": "BY", "title": "TITLE"}
@@ -66,6 +67,19 @@ def proposals(
     else:
         table(found, columns, nothing="nothing waits for people" if waiting else "no proposals yet")
     return OK
+
+
+def _besides(target: Target) -> None:
+    """What else waits for a person's word, with the command that gives it; `--json` has what waits for approval alone."""
+    for one in ask_rows(target, "/v1/conflicts", {"state": "open"}):
+        if one["strategy"] != "order":
+            name, until = safe(one["id"]), safe(one["until"])
+            say(
+                f"conflict over {safe(one['target'], 60)} until {until}: swarm conflicts show {name}, then rule {name} PROPOSAL"
+            )
+    for one in ask_rows(target, "/v1/actions/unknown", {}):
+        name = safe(one["proposal_id"])
+        say(f"outcome unknown of {name}: look, then swarm conflicts resolve {name} success|failure --reason WHY")
 
 
 def approve(
