@@ -68,13 +68,15 @@ class Boundary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `reads`: subject filters folded into the state, in stream order. `guards`: filters whose last sequence must not have
     moved when the decision is committed. `opens`: the message itself is the first event of the boundary, so its own fold is the
     state until a refused commit says otherwise, and the first attempt needs no read. `lags`: what decides nothing on an older
-    state of the boundary decides nothing on any later one, so only what may decide something is worth a read.
+    state of the boundary decides nothing on any later one, so only what may decide something is worth a read. `keeps`: its state is
+    kept for the next message; not where that is large and hardly ever comes.
     """
 
     reads: tuple[str, ...]
     guards: tuple[str, ...]
     opens: bool = False
     lags: bool = False
+    keeps: bool = True
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -63,6 +63,11 @@ class Roster:
         self.live: dict[str, set[str]] = {}
         self._ended: dict[str, dict[str, Ended]] = {}
 
+    @property
+    def position(self) -> int:
+        """The sequence up to which it has heard of personas."""
+        return self._position
+
     async def refresh(self) -> None:
         """Take in what happened since. Raises `LogUnavailable`."""
         for recorded in await self._log.read(PERSONAS, self._position):

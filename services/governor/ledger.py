@@ -2,7 +2,8 @@
 
 Credits are debited, not copied: a grant is charged to the persona, to each of its ancestors and to the swarm, each
 against its own limit per minute. While it is outstanding it counts in full; settled, it counts at what it cost. The swarm's limit is
-the share of the global budget that was last written for it (`sharing.py`); without one it has nothing, and everybody waits.
+the share of the global budget that was last written for it (`sharing.py`); without one it has nothing, and everybody waits. What is
+lent to a child in a swarm of its own is spent there, so here its ancestors have that much less.
 
 A grant is exactly what was needed. Whoever finds too little left stands in line, and `budget.exhausted` says so. The line is
 served by whatever makes room, a settled grant or a new minute, without anybody asking again; who waited longest comes first,
@@ -406,8 +407,8 @@ def _limits_of(lineage: Lineage, persona: str, limits: Limits, share: Credits) -
         yield (
             name,
             Credits(
-                tokens=member.policy.token_budget_per_minute,
-                compute_ms=member.policy.compute_ms_per_minute,
+                tokens=member.tokens,
+                compute_ms=member.compute_ms,
                 actions=limits.actions_per_minute,
                 cost_microusd=MOST_CREDITS,
             ),

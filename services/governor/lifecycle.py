@@ -10,9 +10,10 @@ from math import ceil
 import msgspec
 
 from services.governor.limits import Limits
-from services.governor.lineage import Lineage, Member
+from services.governor.lineage import Daughter, Lineage, Member
 from shared.contracts.events import (
     PersonaDraining,
+    PersonaParted,
     PersonaReaped,
     PersonaSpawned,
     ReapRequested,
@@ -29,8 +30,10 @@ RATE_WINDOW = timedelta(seconds=60)
 CROWDED_FOR_S = 2
 WITHOUT_SNAPSHOT = "_without_snapshot"
 MAX_REASON = 300
+DAUGHTERS_AT_ONCE = 64
+"""Asked to be reaped in one commit with their parents; the next tick finds the others."""
 
-Ending = PersonaDraining | PersonaReaped | ThoughtSealed
+Ending = PersonaDraining | PersonaParted | PersonaReaped | ReapRequested | ThoughtSealed
 
 
 class LastThoughts(Result, frozen=True, kw_only=True):
@@ -60,7 +63,7 @@ def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limit
     refusal = _refusal(lineage, request, parent, policy, delivered.now, limits)
     if refusal is not None:
         reason, detail = refusal
-        again_s = _room_in_s(lineage, delivered.now, limits) if reason == "spawn_rate" else 0
+        again_s = room_in_s(lineage, delivered.now, limits) if reason == "spawn_rate" else 0
         refused = SpawnRefused(
             swarm=request.swarm, persona=request.persona, reason=reason, detail=detail, retry_after_s=again_s
         )
@@ -126,24 +129,34 @@ def _refusal(
             return "parent_missing", f"swarm {request.swarm} has no persona {request.parent_id}"
         if lineage.live_roots >= limits.max_roots:
             return "root_limit", f"{lineage.live_roots} root personas live, the limit is {limits.max_roots}"
-    else:
-        name = request.parent_id
-        for above, member in lineage.ancestors(request.parent_id or ""):
-            if member.phase != "live":
-                return "parent_not_live", f"{above} is {member.phase}, and nobody is born below it"
-        if parent.depth + 1 > parent.policy.max_spawn_depth:
-            return "depth_limit", f"depth would be {parent.depth + 1}, {name} allows {parent.policy.max_spawn_depth}"
-        if parent.live_children >= parent.policy.max_branching_factor:
-            branching = parent.policy.max_branching_factor
-            return "branching_limit", f"{name} has {parent.live_children} live children, its limit is {branching}"
-        if parent.had_children >= limits.max_lifetime_children:
-            cap = limits.max_lifetime_children
-            return "lifetime_limit", f"{name} has had {parent.had_children} children, the limit is {cap}"
+    elif (refusal := no_child(lineage, request.parent_id or "", parent, limits)) is not None:
+        return refusal
     if lineage.live >= limits.max_personas:
         return "swarm_limit", f"{lineage.live} personas live in {request.swarm}, the limit is {limits.max_personas}"
+    return no_start(lineage, policy, now, limits)
+
+
+def no_child(lineage: Lineage, name: str, parent: Member, limits: Limits) -> tuple[str, str] | None:
+    """Why the parent may have no further child, in whatever swarm: reason code and detail."""
+    for above, member in lineage.ancestors(name):
+        if member.phase != "live":
+            return "parent_not_live", f"{above} is {member.phase}, and nobody is born below it"
+    if parent.depth + 1 > parent.policy.max_spawn_depth:
+        return "depth_limit", f"depth would be {parent.depth + 1}, {name} allows {parent.policy.max_spawn_depth}"
+    if parent.live_children >= parent.policy.max_branching_factor:
+        branching = parent.policy.max_branching_factor
+        return "branching_limit", f"{name} has {parent.live_children} live children, its limit is {branching}"
+    if parent.had_children >= limits.max_lifetime_children:
+        cap = limits.max_lifetime_children
+        return "lifetime_limit", f"{name} has had {parent.had_children} children, the limit is {cap}"
+    return None
+
+
+def no_start(lineage: Lineage, policy: PersonaPolicy, now: datetime, limits: Limits) -> tuple[str, str] | None:
+    """Why nobody of that policy begins now: it could never think, or too many were spawned of late in this lineage."""
     if policy.token_budget_per_minute == 0 and policy.compute_ms_per_minute == 0:
         return "no_budget", "0 tokens and 0 ms of compute a minute: it could never think"
-    if (again_s := _room_in_s(lineage, now, limits)) > 0:
+    if (again_s := room_in_s(lineage, now, limits)) > 0:
         quota = limits.spawns_per_minute
         return (
             "spawn_rate",
@@ -152,7 +165,7 @@ def _refusal(
     return None
 
 
-def _room_in_s(lineage: Lineage, now: datetime, limits: Limits) -> int:
+def room_in_s(lineage: Lineage, now: datetime, limits: Limits) -> int:
     """Whole seconds until the quota lets another be spawned; 0: now."""
     quota = limits.spawns_per_minute
     if len(lineage.recent) < quota:
@@ -166,8 +179,8 @@ def _room_in_s(lineage: Lineage, now: datetime, limits: Limits) -> int:
 def reap(lineage: Lineage, delivered: Delivered, request: ReapRequested, limits: Limits) -> Decision:
     """The target drains, and with `cascade` all its live descendants, parents first, `limits.batch` in one commit.
 
-    What does not fit drains as the request comes again, at once. Without `cascade` the descendants are orphans, and drain at
-    the next tick.
+    What does not fit drains as the request comes again, at once. Who below them lives in another swarm is asked to be reaped there, in
+    the same commit. Without `cascade` the descendants are orphans, and drain at the next tick.
     """
     if request.persona not in lineage.members:
         return NOTHING
@@ -175,16 +188,16 @@ def reap(lineage: Lineage, delivered: Delivered, request: ReapRequested, limits:
     live = (name for name, member in family if member.phase == "live")
     ending = list(islice(live, limits.batch))
     deadline = delivered.now + timedelta(seconds=limits.drain_s)
-    events = (
-        PersonaDraining(
-            swarm=request.swarm,
-            persona=name,
-            reason=request.reason,
-            deadline=deadline,
-            principal=request.principal,
+    events: list[Ending] = []
+    for name in ending:
+        events += _draining(lineage, request.swarm, name, request.reason, deadline, request.principal)
+    if request.cascade and lineage.daughters:
+        gone = set(ending)
+        below = ((swarm, daughter) for swarm, daughter in lineage.daughters.items() if daughter.parent in gone)
+        events += (
+            _reap_daughter(swarm, daughter, request.reason, request.principal)
+            for swarm, daughter in islice(below, DAUGHTERS_AT_ONCE)
         )
-        for name in ending
-    )
     decision = _about(lineage, events)
     return decision if next(live, None) is None else msgspec.structs.replace(decision, retry_s=0.0)
 
@@ -220,9 +233,28 @@ def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[tuple[Ending,
         for name, member in lineage.subtree(top):
             if member.phase == "live" and name not in ending:
                 ending.add(name)
-                yield (PersonaDraining(swarm=tick.swarm, persona=name, reason=reason, deadline=deadline),)
+                yield _draining(lineage, tick.swarm, name, reason, deadline)
+    for swarm, daughter in lineage.daughters.items():
+        if not lineage.is_live(daughter.parent) and lineage.was_given(daughter.parent):
+            yield (_reap_daughter(swarm, daughter, "orphaned"),)
     for name in _zombies(lineage, tick.facts):
         yield (ThoughtSealed(swarm=tick.swarm, persona=name, reason="zombie"),)
+
+
+def _draining(
+    lineage: Lineage, swarm: str, persona: str, reason: str, deadline: datetime, principal: str = ""
+) -> tuple[Ending, ...]:
+    """The beginning of the end. Who began the swarm parts from its parent, whose lineage is not guarded: that only makes room there."""
+    draining = PersonaDraining(swarm=swarm, persona=persona, reason=reason, deadline=deadline, principal=principal)
+    mother = lineage.members[persona].mother
+    if mother is None:
+        return (draining,)
+    return draining, PersonaParted(swarm=mother[0], persona=mother[1], daughter=swarm, child=persona)
+
+
+def _reap_daughter(swarm: str, daughter: Daughter, reason: str, principal: str = "") -> ReapRequested:
+    """Below one that is not live everything drains, also in other swarms; until it has parted it is asked for again."""
+    return ReapRequested(swarm=swarm, persona=daughter.child, cascade=True, reason=reason, principal=principal)
 
 
 def _zombies(lineage: Lineage, facts: Result | None) -> Iterator[str]:
@@ -274,6 +306,6 @@ def _reaped(swarm: str, persona: str, reason: str, snapshot_id: str | None) -> t
 def _about(lineage: Lineage, events: Iterable[Ending]) -> Decision:
     """A decision; it carries a charter when all of it is about one persona."""
     settled = tuple(events)
-    names = {event.persona for event in settled}
+    names = {event.persona for event in settled if not isinstance(event, PersonaParted | ReapRequested)}
     charter = lineage.members[names.pop()].charter if len(names) == 1 else None
     return Decision(events=settled, charter=charter) if settled else NOTHING

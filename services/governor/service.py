@@ -1,4 +1,4 @@
-"""Wiring: a shell for lineage and ledger, one for the swarms' shares, ticks for what nobody asks for; runners are placed and asked for."""
+"""Wiring: a shell for lineage and ledger, one for the swarms' shares, one for new swarms, ticks for what nobody asks for; runners are placed and asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import msgspec
 
 from services.governor.decider import ExpiredGrants, Governor, Limits, State
 from services.governor.effects import Roster
+from services.governor.founding import Founding, Swarms
 from services.governor.places import Places
 from services.governor.sharing import Living, Shares, Sharing
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
@@ -16,9 +17,10 @@ from shared.runtime.service import Service
 from shared.settings import Settings, SettingsError
 
 LIMITED = "budget.limited"
+FOUNDING = ("swarm.requested",)
 SHARING = ("allocation.changed", "limits.changed", LIMITED, "persona.spawned")
 """What shares follow from; a share that was written serves the line of its swarm too."""
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Of checkpoints; to be raised when the fold's meaning changes."""
 
 
@@ -57,10 +59,12 @@ async def wire(service: Service) -> None:
     limits = limits_of(service.settings)
     shell = service.shell(Governor(limits=limits), state_type=State, state_version=STATE_VERSION)
     service.consume(
-        shell, classes=tuple(name for name in service.row.consumes if name not in SHARING or name == LIMITED)
+        shell,
+        classes=tuple(name for name in service.row.consumes if name not in (*SHARING, *FOUNDING) or name == LIMITED),
     )
     sharing = service.shell(Sharing(limits=limits), state_type=Shares)
     service.consume(sharing, classes=SHARING, suffix="-shares")
+    service.consume(service.shell(Founding(limits=limits), state_type=Swarms), classes=FOUNDING, suffix="-swarms")
     every_s = service.settings.governor.reconcile_every_s
     roster = Roster(service.log, service.hearing.why_not, pause_s=max(60.0, 3 * every_s))
 
@@ -71,7 +75,7 @@ async def wire(service: Service) -> None:
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
         living = tuple(sorted(swarm for swarm, personas in roster.live.items() if personas))
-        await sharing.tick(Tick(id=fresh_id(), now=utc_now(), swarm=EVERYONE, facts=Living(swarms=living)))
+        await sharing.tick(Tick(id=fresh_id(), now=utc_now(), swarm=EVERYONE, facts=Living(swarms=living, seq=roster.position)))
 
     try:
         groups = groups_of(service.settings.placement.groups)

@@ -10,6 +10,10 @@ decreases, and an increase only as far as there is room. Where nobody has said w
 Room is counted by the minute: what a swarm had at any time in this one may be spent already, so an increase that another pays for is
 written when the next begins.
 
+A swarm that a persona of another began has its credits from there (`founding.py`): the first share of such a *daughter* names its
+`source` and how much was `carved`, and that one's share fell in the same commit. Until a table names the daughter, what a table says of
+the source is for both; so they never have more together than it had alone. When nobody lives there any more the share goes back.
+
 Invariants, at every prefix of the log, with any number of governors:
 - Σ of what the swarms have at any time in one minute <= the global budget; so is, therefore, what they are granted in it;
 - a share is at most what a person set, from the first that is written after they did;
@@ -42,13 +46,14 @@ NOTHING_LEFT = Credits()
 NEWCOMERS_PART = 4
 """A swarm of which nobody has said anything takes one part in so many of the room: so there is some for the next one."""
 ANSWERED_FOR = timedelta(minutes=10)
-FRESH, ALLOCATED, LIMITED = "fresh", "allocated", "limited"
+FRESH, ALLOCATED, LIMITED, FOUNDED, ENDED = "fresh", "allocated", "limited", "founded", "ended"
 
 
 class Living(Result, frozen=True, kw_only=True):
-    """Facts of a tick: the swarms somebody lives in."""
+    """Facts of a tick: the swarms somebody lives in, as of sequence `seq`."""
 
     swarms: tuple[str, ...] = ()
+    seq: int = 0
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +66,18 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Carved(msgspec.Struct, frozen=True, kw_only=True):
+    """Credits of `source` with which a swarm began at `seq`."""
+
+    source: str
+    credits: Credits
+    seq: int
+
+
 class Shares(msgspec.Struct, kw_only=True):
-    """`table` is what the allocator wants, since `table_seq`; `ceilings` what people set; `answered` what decided lately."""
+    """`table` is what the allocator wants, since `table_seq`; `ceilings` what people set; `answered` what decided lately. `carved` by
+    daughter, while it has a share; `back` is what ended daughters leave to a source of which no table says anything.
+    """
 
     written: dict[str, Share] = {}
     window: int = 0
@@ -70,6 +85,17 @@ class Shares(msgspec.Struct, kw_only=True):
     table_seq: int = 0
     ceilings: dict[str, Most] = {}
     answered: dict[str, datetime] = {}
+    carved: dict[str, Carved] = {}
+    back: dict[str, Credits] = {}
+
+    def is_named(self, swarm: str) -> bool:
+        """Whether the allocator has reckoned with the daughter."""
+        carved = self.carved.get(swarm)
+        return carved is None or (self.table_seq > carved.seq and swarm in self.table)
+
+    def carved_of(self, source: str) -> Iterator[Credits]:
+        """What is to come out of what the source is entitled to, for the table does not say it yet."""
+        yield from (c.credits for name, c in self.carved.items() if c.source == source and not self.is_named(name))
 
 
 def capped(credits: Credits, most: Most | None, default: Credits) -> Credits:
@@ -88,7 +114,7 @@ def ceiling(most: Most | None, default: Credits) -> Credits:
 # -- fold ------------------------------------------------------------------------------------------------------------
 
 
-def _evolve(shares: Shares, recorded: Recorded) -> None:
+def evolve(shares: Shares, recorded: Recorded) -> None:
     match recorded.event:
         case BudgetLimited(swarm=swarm) as event:
             _remember(shares, recorded)
@@ -99,9 +125,18 @@ def _evolve(shares: Shares, recorded: Recorded) -> None:
                 shares.written[swarm] = Share(
                     credits=event.credits, peak=peak, window=shares.window, seq=recorded.seq, reason=event.reason
                 )
+                if event.source is not None:
+                    shares.carved[swarm] = Carved(source=event.source, credits=event.carved, seq=recorded.seq)
+                elif event.credits == NOTHING_LEFT:
+                    _give_back(shares, swarm)
+                elif (owed := shares.back.pop(swarm, None)) is not None:
+                    had = NOTHING_LEFT if before is None else before.credits
+                    if (still := _less(owed, _less(event.credits, had))) != NOTHING_LEFT:
+                        shares.back[swarm] = still
         case AllocationChanged() as event:
             shares.table = {share.swarm: share.credits for share in event.shares if share.swarm != EVERYONE}
             shares.table_seq = recorded.seq
+            shares.back.clear()
         case LimitsChanged(swarm=swarm) as event:
             shares.ceilings[swarm] = event.ceiling
         case _:
@@ -114,6 +149,22 @@ def _turn(shares: Shares, window: int) -> None:
         shares.window = window
         for name in [n for n, share in shares.written.items() if share.credits == NOTHING_LEFT]:
             del shares.written[name]
+
+
+def _give_back(shares: Shares, swarm: str) -> None:
+    """A daughter has nothing any more: what it had is its source's, and so are its own daughters."""
+    shares.back.pop(swarm, None)
+    carved = shares.carved.pop(swarm, None)
+    if carved is None:
+        return
+    was_named = shares.table_seq > carved.seq and swarm in shares.table
+    left = carved.credits
+    for name, other in list(shares.carved.items()):
+        if other.source == swarm:
+            shares.carved[name] = msgspec.structs.replace(other, source=carved.source)
+            left = _less(left, other.credits)
+    if not was_named and carved.source in shares.written and shares.table.get(carved.source) is None:
+        shares.back[carved.source] = _more(shares.back.get(carved.source, NOTHING_LEFT), left)
 
 
 def _remember(shares: Shares, recorded: Recorded) -> None:
@@ -135,15 +186,21 @@ def _peak(share: Share, window: int) -> Credits:
 class _Books:
     """What is wanted and what there is room for, as of one moment."""
 
-    def __init__(self, shares: Shares, limits: Limits, now: datetime) -> None:
-        self._shares, self._limits = shares, limits
+    def __init__(self, shares: Shares, limits: Limits, now: datetime, living: Living | None = None) -> None:
+        self._shares, self._limits, self._living = shares, limits, living
         self.window = max(int(now.timestamp()) // WINDOW_S, shares.window)
         self.room = limits.global_per_minute
         self.spare = limits.global_per_minute
         for share in shares.written.values():
             self.room = _less(self.room, each(max, share.credits, _peak(share, self.window)))
             self.spare = _less(self.spare, share.credits)
-        self._holders = sum(share.credits != NOTHING_LEFT for share in shares.written.values())
+        with_a_share = {name for name, share in shares.written.items() if share.credits != NOTHING_LEFT}
+        self._holders = len(with_a_share | shares.carved.keys())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further swarm may have a share."""
+        return self._holders >= self._limits.max_swarms
 
     def has(self, swarm: str) -> Credits:
         share = self._shares.written.get(swarm)
@@ -151,46 +208,95 @@ class _Books:
 
     def decreases(self) -> Iterator[tuple[str, Credits, str]]:
         """Who is to have less, and how much is left to it."""
-        for swarm in sorted(self._shares.written):
+        for swarm in sorted({*self._shares.written, *self._shares.carved}):
             has = self.has(swarm)
             wanted, why = self._wanted(swarm)
-            if (less := _within(has, wanted)) != has:
+            if (less := _within(has, wanted)) != has or why == ENDED:
                 yield swarm, less, why
 
     def increases(self) -> Iterator[tuple[str, Credits, str]]:
         """Who is to have more, as far as there is room; what it had in this minute needs none."""
-        for swarm in sorted({*self._shares.written, *self._shares.table}):
+        for swarm in sorted({*self._shares.written, *self._shares.table, *self._shares.carved}):
             has = self.has(swarm)
             wanted, why = self._wanted(swarm)
             share = self._shares.written.get(swarm)
             had = NOTHING_LEFT if share is None else each(max, has, _peak(share, self.window))
             more = each(max, has, _within(wanted, _more(had, self.room)))
-            if more != has and (has != NOTHING_LEFT or self._holders < self._limits.max_swarms):
+            if more != has and (has != NOTHING_LEFT or swarm in self._shares.carved or not self.is_full):
                 yield swarm, more, why
 
     def newcomer(self, swarm: str) -> Iterator[tuple[str, Credits, str]]:
         """The first share of a swarm that has none, and of which the table says nothing."""
         wants = self._shares.table.get(swarm, NOTHING_LEFT)
-        if swarm == EVERYONE or self.has(swarm) != NOTHING_LEFT or wants != NOTHING_LEFT:
+        if swarm == EVERYONE or self.has(swarm) != NOTHING_LEFT or wants != NOTHING_LEFT or swarm in self._shares.carved:
             return
         part = Credits(**{name: getattr(self.room, name) // NEWCOMERS_PART for name in RESOURCES})
         share = self._cap(swarm, part)
-        if share != NOTHING_LEFT and self._holders < self._limits.max_swarms:
+        if share != NOTHING_LEFT and not self.is_full:
             yield swarm, share, FRESH
 
+    def part(self, source: str, swarm: str) -> Credits:
+        """What a new swarm gets of the source's share, which may be about to fall."""
+        entitled = _within(self.has(source), self._wanted(source)[0])
+        part = Credits(**{name: getattr(entitled, name) // NEWCOMERS_PART for name in RESOURCES})
+        return self._cap(swarm, part)
+
     def _wanted(self, swarm: str) -> tuple[Credits, str]:
-        share, has = self._shares.written.get(swarm), self.has(swarm)
-        asked = self._shares.table.get(swarm)
-        if asked is None or (share is not None and share.reason == FRESH and share.seq > self._shares.table_seq):
+        shares, has = self._shares, self.has(swarm)
+        share, carved = shares.written.get(swarm), shares.carved.get(swarm)
+        if carved is not None and self._has_ended(swarm, carved):
+            return NOTHING_LEFT, ENDED
+        is_fresh = share is not None and share.reason == FRESH
+        asked = shares.table.get(swarm) if carved is None or shares.is_named(swarm) else carved.credits
+        if asked is None or (share is not None and is_fresh and share.seq > shares.table_seq):
             # nobody says what it is to have: what it has, or what a person lets it have when there is no allocator
-            asked = has
-            if not self._shares.table_seq and swarm in self._shares.ceilings and has != NOTHING_LEFT:
+            asked = _more(has, shares.back.get(swarm, NOTHING_LEFT))
+            if not shares.table_seq and swarm in shares.ceilings and has != NOTHING_LEFT:
                 asked = _more(has, self.room)
+            capped_ = self._cap(swarm, asked)
+            return capped_, FRESH if is_fresh else ALLOCATED if capped_ == asked else LIMITED
+        for credits in shares.carved_of(swarm):
+            asked = _less(asked, credits)
         capped_ = self._cap(swarm, asked)
         return capped_, ALLOCATED if capped_ == asked else LIMITED
 
+    def _has_ended(self, swarm: str, carved: Carved) -> bool:
+        """Nobody lives there, and no table says what becomes of its share: the allocator's next one would."""
+        living = self._living
+        if living is None or carved.seq > living.seq or self._shares.is_named(swarm):
+            return False
+        return swarm not in living.swarms
+
     def _cap(self, swarm: str, credits: Credits) -> Credits:
         return capped(credits, self._shares.ceilings.get(swarm), self._limits.swarm_per_minute)
+
+
+def founded(shares: Shares, limits: Limits, now: datetime, source: str, swarm: str) -> Decision | None:
+    """The shares with which a swarm begins: its source's falls, and it gets that, as far as there is room in this minute. None: the
+    source has nothing to give."""
+    books = _Books(shares, limits, now)
+    part, has = books.part(source, swarm), books.has(source)
+    if not (part.tokens or part.compute_ms):
+        return None
+    given = _within(part, books.room)
+    written = shares.written[source].reason
+    return Decision(
+        events=(
+            _limited(books, EVERYONE, _less(_more(books.spare, part), given), "left"),
+            _limited(books, source, _less(has, part), FRESH if written == FRESH else FOUNDED),
+            msgspec.structs.replace(_limited(books, swarm, given, FOUNDED), source=source, carved=part),
+        ),
+        guards=(boundaries.SHARES, boundaries.budget(source), boundaries.budget(swarm)),
+    )
+
+
+def is_full(shares: Shares, limits: Limits, now: datetime) -> bool:
+    """Whether no further swarm may have a share."""
+    return _Books(shares, limits, now).is_full
+
+
+def _limited(books: _Books, swarm: str, credits: Credits, why: str) -> BudgetLimited:
+    return BudgetLimited(swarm=swarm, persona=EVERYONE, credits=credits, window=books.window, reason=why)
 
 
 def _next(books: _Books, living: Collection[str] = ()) -> Decision:
@@ -204,8 +310,8 @@ def _write(books: _Books, swarm: str, credits: Credits, why: str) -> Decision:
     left = _less(_more(books.spare, books.has(swarm)), credits)
     return Decision(
         events=(
-            BudgetLimited(swarm=EVERYONE, persona=EVERYONE, credits=left, window=books.window, reason="left"),
-            BudgetLimited(swarm=swarm, persona=EVERYONE, credits=credits, window=books.window, reason=why),
+            _limited(books, EVERYONE, left, "left"),
+            _limited(books, swarm, credits, why),
         ),
         guards=(boundaries.SHARES, boundaries.budget(swarm)),
     )
@@ -237,9 +343,10 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True):
     def decide(self, state: Shares, message: Input) -> Decision:
         if isinstance(message, Performed):
             return NOTHING
-        books = _Books(state, self.limits, message.now)
+        living = message.facts if isinstance(message, Tick) and isinstance(message.facts, Living) else None
+        books = _Books(state, self.limits, message.now, living)
         if isinstance(message, Tick):
-            return _next(books, message.facts.swarms if isinstance(message.facts, Living) else ())
+            return _next(books, () if living is None else living.swarms)
         if message.recorded.id in state.answered:
             return NOTHING
         event = message.recorded.event
@@ -249,7 +356,7 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True):
         return _next(books)
 
     def evolve(self, state: Shares, recorded: Recorded) -> Shares:
-        _evolve(state, recorded)
+        evolve(state, recorded)
         return state
 
 

@@ -67,8 +67,11 @@ _ROWS = (
         job="who lives, who ends, who may spend how much",
         emits=(
             "persona.spawned",
+            "persona.founded",
             "persona.draining",
+            "persona.parted",
             "persona.reaped",
+            "reap.requested",
             "thought.sealed",
             "spawn.refused",
             "budget.granted",
@@ -82,6 +85,7 @@ _ROWS = (
         ),
         consumes=(
             "spawn.requested",
+            "swarm.requested",
             "reap.requested",
             "grant.requested",
             "lot.requested",
@@ -92,7 +96,7 @@ _ROWS = (
             "budget.limited",
         ),
         refused_when_crowded=("spawn.requested", "grant.requested", "lot.requested"),
-        durables=(("SWARM", "governor"), ("SWARM", "governor-shares")),
+        durables=(("SWARM", "governor"), ("SWARM", "governor-shares"), ("SWARM", "governor-swarms")),
     ),
     ServiceRow(
         name="verifier",
@@ -228,6 +232,7 @@ _ROWS = (
         emits=(
             "observation.recorded",
             "spawn.requested",
+            "swarm.requested",
             "reap.requested",
             "cognition.started",
             "cognition.stopped",

@@ -264,7 +264,7 @@ class Shell(Generic[S]):
     async def _handle(self, message: Delivered | Tick, boundary: Boundary) -> Verdict:
         fold = self._folds.get(boundary.reads)
         # what reads nothing has nothing to keep, and the fold of what a message opened is seldom looked at again
-        is_kept = bool(boundary.reads) and not boundary.opens
+        is_kept = bool(boundary.reads) and not boundary.opens and boundary.keeps
         if fold is not None:
             self._folds.move_to_end(boundary.reads)
         elif is_kept:

@@ -44,6 +44,7 @@ from shared.contracts.events import (
     SnapshotDelayed,
     SpawnRefused,
     SpawnRequested,
+    SwarmRequested,
     ThoughtGenerated,
 )
 from shared.contracts.text import plain
@@ -138,7 +139,7 @@ def detail_of(event: AnyEvent) -> str:
             return event.reason
         case SpawnRefused() | SnapshotDelayed():
             return f"{event.reason}: {event.detail}"
-        case SpawnRequested():
+        case SpawnRequested() | SwarmRequested():
             return f"{event.name} ({event.role})"
         case PersonaSpawned():
             return f"{event.identity.name} ({event.identity.role})"

@@ -5,6 +5,8 @@ lack of the swarm's room counts too, where the swarm had spent what it has; then
 it ran dry is reckoned to the whole minute. Whoever stands in line and has not spent what is there counts for one wish, so a backlog
 that is only declared gains nothing. A floor that was lent is recalled by the first who waits.
 
+A swarm that a persona of another began is of that one's family as long as anybody lives there; `target.py` says what follows.
+
 Memory is bounded: names of live personas, those in line, grants that are open (`MOST_OPEN`), a few minutes.
 """
 
@@ -76,6 +78,7 @@ class Swarm(msgspec.Struct):
     written: Credits = Credits()
     limits: LimitsChanged | None = None
     limits_seq: int = 0
+    mother: str | None = None
 
     def minute(self, window: int) -> Minute:
         found = self.minutes.setdefault(window, Minute())
@@ -108,6 +111,8 @@ class Measures:
         swarm = self.swarms.setdefault(event.swarm, Swarm())
         match event:
             case PersonaSpawned(persona=persona):
+                if not swarm.live:
+                    swarm.mother = event.parent_swarm
                 swarm.live.add(persona)
             case PersonaDraining(persona=persona) | PersonaReaped(persona=persona):
                 swarm.live.discard(persona)
@@ -157,7 +162,9 @@ class Measures:
         return tuple(
             Claim(
                 swarm=name,
+                family=self._family(name),
                 demand=self.demand(swarm, now),
+                wish=self.demand(swarm, now, wishes=True),
                 floor=swarm.limits.floor if swarm.limits else Credits(),
                 ceiling=ceiling(swarm.limits.ceiling if swarm.limits else None, default),
                 weight=swarm.limits.weight if swarm.limits else 100,
@@ -166,8 +173,17 @@ class Measures:
             if swarm.live
         )
 
-    def demand(self, swarm: Swarm, now: datetime) -> Credits:
-        """What it has use for in a minute: the more of what the present one and the last say."""
+    def _family(self, name: str) -> str:
+        """The swarm from which all of them descend that led to this one."""
+        seen = {name}
+        while (mother := self.swarms[name].mother) is not None and mother in self.swarms and mother not in seen:
+            name = mother
+            seen.add(name)
+        return name
+
+    def demand(self, swarm: Swarm, now: datetime, *, wishes: bool = False) -> Credits:
+        """What it has use for in a minute: the more of what the present one and the last say. `wishes`: only what of that is declared
+        and not believed."""
         window = int(now.timestamp()) // WINDOW_S
         waiting = [need for need, at in swarm.waiting.values() if now - at <= WAITS_FOR]
         wants: dict[str, int] = {}
@@ -177,6 +193,9 @@ class Measures:
             wanted = [_in(minute, name) for minute in minutes]
             wish = max((minute.wished.get(name, 0) for minute in minutes), default=0)
             believed = any(name in minute.dry_at for minute in minutes)
+            if wishes:
+                wants[name] = 0 if believed else min(MOST, wish)
+                continue
             wants[name] = min(MOST, max(wanted, default=0) + (max(backlog, wish) if believed else wish))
             if wish and swarm.limits is not None:
                 wants[name] = max(wants[name], getattr(swarm.limits.floor, name))

@@ -6,6 +6,9 @@ resource is used up; who needs that one stops, the others go on. A floor is wher
 it does not use is lent. What then is left of a resource goes to who wants more of that one; and what nobody wants is spread by weight,
 floors first, so that a burst finds room at once, but for a part that is kept for swarms that are yet to come.
 
+A *family* is a swarm with those its personas began, and theirs: it counts once, on the terms of the first of it, and what it gets is
+shared out within it in the same way. So nobody gains by having more swarms.
+
 What holds, up to one unit of rounding a swarm:
 - nobody has more than its ceiling, all together no more than there is;
 - everybody has at least its floor or all it demands, where the floors are within what there is;
@@ -24,6 +27,7 @@ import msgspec
 from shared.contracts.events import Credits
 
 RESOURCES = ("tokens", "compute_ms", "actions", "cost_microusd")
+MOST = 2**53
 KEPT_PART = 16
 """Of what nobody wants, one part in so many of all there is stays unshared."""
 _CLOSE = 1e-6
@@ -31,9 +35,13 @@ Vector = list[float]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """One swarm: what it has use for, and within which bounds; `weight` against the others'."""
+    """One swarm: what it has use for, and within which bounds; `weight` against the others'. `wish` is what of the demand is only
+    declared: of a family's the largest counts. `family`: the first swarm of it; None: it is alone.
+    """
 
     swarm: str
+    family: str | None = None
+    wish: Credits = Credits()
     demand: Credits = Credits()
     floor: Credits = Credits()
     ceiling: Credits
@@ -42,12 +50,37 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 def target(claims: Sequence[Claim], total: Credits) -> dict[str, Credits]:
     """What each swarm is to have, as whole credits."""
+    families: dict[str, list[Claim]] = {}
+    for claim in claims:
+        families.setdefault(claim.family or claim.swarm, []).append(claim)
+    found = _split([_as_one(name, members) for name, members in families.items()], total, KEPT_PART)
+    for name, members in families.items():
+        if len(members) > 1:
+            whole = found.pop(name)
+            found.update(_split(members, whole, None))
+        elif members[0].swarm != name:
+            found[members[0].swarm] = found.pop(name)
+    return {claim.swarm: found[claim.swarm] for claim in claims}
+
+
+def _as_one(name: str, members: Sequence[Claim]) -> Claim:
+    """A family as if all of it were its first swarm, or whoever is left."""
+    first = next((claim for claim in members if claim.swarm == name), members[0])
+    demand: dict[str, int] = {}
+    for r in RESOURCES:
+        wishes = [min(getattr(claim.wish, r), getattr(claim.demand, r)) for claim in members]
+        demand[r] = min(MOST, sum(getattr(claim.demand, r) for claim in members) - sum(wishes) + max(wishes))
+    return msgspec.structs.replace(first, swarm=name, demand=Credits(**demand))
+
+
+def _split(claims: Sequence[Claim], total: Credits, kept_part: int | None) -> dict[str, Credits]:
     have, parties = vector(total), [_Party(claim, total) for claim in claims]
     _dominant(parties, have)
     for r, amount in enumerate(have):
         _raise(parties, r, [party.demand[r] for party in parties], amount)
         _raise(parties, r, [min(party.floor[r], party.ceiling[r]) for party in parties], amount)
-        _raise(parties, r, [party.ceiling[r] for party in parties], amount - amount / KEPT_PART)
+        spread = amount - amount / kept_part if kept_part else amount
+        _raise(parties, r, [party.ceiling[r] for party in parties], spread)
     return {party.name: credits for party, credits in zip(parties, _whole(parties, total), strict=True)}
 
 

@@ -90,6 +90,8 @@ from shared.contracts.events.knowledge import (
 )
 from shared.contracts.events.lives import (
     PersonaDraining,
+    PersonaFounded,
+    PersonaParted,
     PersonaReaped,
     PersonaSpawned,
     ReapRequested,
@@ -98,6 +100,7 @@ from shared.contracts.events.lives import (
     SnapshotDelayed,
     SpawnRefused,
     SpawnRequested,
+    SwarmRequested,
     ThoughtSealed,
 )
 from shared.contracts.events.mesh import (
@@ -154,8 +157,11 @@ AnyEvent = (
     | ActionClaimed
     | ActionExecuted
     | SpawnRequested
+    | SwarmRequested
     | SpawnRefused
     | PersonaSpawned
+    | PersonaFounded
+    | PersonaParted
     | ReapRequested
     | PersonaDraining
     | PersonaReaped
@@ -279,6 +285,8 @@ __all__ = [
     "Most",
     "ObservationRecorded",
     "PersonaDraining",
+    "PersonaFounded",
+    "PersonaParted",
     "PersonaReaped",
     "PersonaSpawned",
     "Phase",
@@ -312,6 +320,7 @@ __all__ = [
     "SpawnRefused",
     "SpawnRequested",
     "Strategy",
+    "SwarmRequested",
     "SwarmShare",
     "TargetFreed",
     "TargetHeld",

@@ -129,12 +129,15 @@ class BudgetLimited(Event, frozen=True, kw_only=True, tag="budget.limited"):
     """What a swarm may spend a minute from here on, in `window` and later, until the next one; `persona` is `all`.
 
     A swarm without one may spend nothing. Of the swarm `all`, and in the same batch: what no swarm has now. `window` never falls,
-    and what a swarm had at any time in it counts against the others to its end.
+    and what a swarm had at any time in it counts against the others to its end. `source`: the swarm began with `carved` of that
+    one's share, as the reason `founded` says; what there is no room for in this minute comes with the next.
     """
 
     credits: Credits
     window: Window
     reason: Reason = "allocated"
+    source: Token | None = None
+    carved: Credits = Credits()
 
 
 class Most(msgspec.Struct, frozen=True, kw_only=True):

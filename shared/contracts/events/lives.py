@@ -28,9 +28,24 @@ class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
     hibernate: bool = False
 
 
+class SwarmRequested(Event, frozen=True, kw_only=True, tag="swarm.requested"):
+    """Someone wants a persona that begins `swarm`, in which nobody ever was: a child of `parent_id` of `parent_swarm`, whose credits
+    come from there. `policy` None means the parent's with half of its budgets. It is answered like `spawn.requested`."""
+
+    name: Name
+    role: Name
+    charter: Text
+    parent_swarm: Token
+    parent_id: Token
+    policy: PersonaPolicy | None = None
+    tags: Tags = ()
+    principal: Short = ""
+
+
 class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
     """No persona, and why. Reasons: reserved_id, duplicate_id, parent_missing, parent_not_live, root_limit, depth_limit,
-    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate, too_many_waiting.
+    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate, too_many_waiting; and of who would begin a swarm:
+    swarm_exists, too_many_swarms, no_share, lent_limit.
 
     `retry_after_s`: when there may be room again; 0 when waiting brings nothing.
     """
@@ -42,12 +57,37 @@ class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
 
 class PersonaSpawned(Event, frozen=True, kw_only=True, tag="persona.spawned"):
     """A persona lives. `hibernates`: after `idle_ttl_secs` without useful progress it rests until something happens, instead
-    of being reaped; a root whose time nobody set."""
+    of being reaped; a root whose time nobody set. `parent_swarm`: where the parent lives, if that is another swarm."""
 
     identity: Identity
     policy: PersonaPolicy
     principal: Short = ""
     hibernates: bool = False
+    parent_swarm: Token | None = None
+
+    @property
+    def parent(self) -> tuple[str, str] | None:
+        """Swarm and id of the parent."""
+        if self.identity.parent_id is None:
+            return None
+        return self.parent_swarm or self.swarm, self.identity.parent_id
+
+
+class PersonaFounded(Event, frozen=True, kw_only=True, tag="persona.founded"):
+    """The persona has a child that began the swarm `daughter`: said in its own lineage, in one commit with the child's
+    `persona.spawned`. What the child's policy may spend is taken from what the persona, and all above it, may."""
+
+    daughter: Token
+    child: Token
+    policy: PersonaPolicy
+    created_at: Instant
+
+
+class PersonaParted(Event, frozen=True, kw_only=True, tag="persona.parted"):
+    """The child that began `daughter` drains, in one commit with that: it counts as a child no more, and what was taken is back."""
+
+    daughter: Token
+    child: Token
 
 
 class ReapRequested(Event, frozen=True, kw_only=True, tag="reap.requested"):
