@@ -56,6 +56,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE
 from shared.crypto import verify_verdict
+from shared.family_invariants import FamilyInvariants
 from shared.intent_invariants import IntentInvariants
 from shared.memory.dedup import Said, relation
 from shared.placement import Placements
@@ -187,6 +188,7 @@ class Invariants:
         self._last_seq = 0
         self._placements = Placements()
         self._intents = IntentInvariants(self._broken)
+        self._families = FamilyInvariants(self._broken)
         self._unsealed: tuple[str, str] | None = None
         self._holds: dict[str, str] = {}
         """Who has each target that is held."""
@@ -214,6 +216,7 @@ class Invariants:
             self._broken(recorded, f"{self._unsealed} was reaped and its thoughts were not sealed with it")
         self._unsealed = None
         self._intents.absorb(recorded)
+        self._families.absorb(recorded)
         owed, self._owes = self._owes, None
         if owed is not None and owed != _hold_of(event):
             self._broken(recorded, f"{owed} should have been said in one batch with what stands before it")
@@ -360,6 +363,10 @@ class Invariants:
         """Proposals that have not reached their one terminal state."""
         return [name for name, life in self.lives.items() if life.outcomes == 0 and "rejected" not in life.stages]
 
+    def unparted(self) -> list[tuple[str, str]]:
+        """Swarm and id of those that began a swarm as another's children and do not drain yet."""
+        return self._families.unparted()
+
     def open_intents(self) -> list[str]:
         """Intents that are neither closed nor cancelled yet."""
         return self._intents.open()
@@ -401,14 +408,14 @@ class Invariants:
                     self._broken(recorded, "it was spawned before")
                     return
                 self._personas[key] = _Persona(event)
-                if event.identity.parent_id is not None:
-                    self._child(recorded, event, self._personas.get((event.swarm, event.identity.parent_id)))
+                if event.parent is not None:
+                    self._child(recorded, event, self._personas.get(event.parent))
             case PersonaDraining():
                 if persona is None or persona.phase != "live":
                     self._broken(recorded, f"draining, but it is {persona.phase if persona else 'unknown'}")
                     return
                 persona.phase = "draining"
-                parent = self._personas.get((event.swarm, persona.spawned.identity.parent_id or ""))
+                parent = self._personas.get(persona.spawned.parent or ("", ""))
                 if parent is not None:
                     parent.live_children -= 1
             case PersonaReaped():
@@ -453,8 +460,9 @@ class Invariants:
         if any(getattr(event.credits, f) > getattr(grant.credits, f) for f in _FIELDS):
             self.budget_overshoot += 1
             self._broken(recorded, "it settles for more than was granted")
+        # a limit may have fallen since: what was granted before is not judged again
         self._charge(recorded, event.swarm, event.persona, grant.window, grant.credits, -1)
-        self._charge(recorded, event.swarm, event.persona, grant.window, event.credits, 1)
+        self._charge(recorded, event.swarm, event.persona, grant.window, event.credits, 1, is_new=False)
 
     def _lot(self, recorded: Recorded, event: LotGranted) -> None:
         if event.lot_id in self._lots:
@@ -496,7 +504,17 @@ class Invariants:
         if not verify_verdict(verdict.event, self._signers.at(verdict.seq), verdict.stored_at):
             self._broken(recorded, f"claimed on {verdict.seq}, which no key signed that was good there")
 
-    def _charge(self, recorded: Recorded, swarm: str, persona: str, window: int, credits: Credits, sign: int) -> None:
+    def _charge(
+        self,
+        recorded: Recorded,
+        swarm: str,
+        persona: str,
+        window: int,
+        credits: Credits,
+        sign: int,
+        *,
+        is_new: bool = True,
+    ) -> None:
         """Conservation: what is charged to a persona is charged to all above it and to the swarm, each within its limit."""
         share = self._limits.swarm_per_minute
         if self._shares.written:
@@ -504,20 +522,20 @@ class Invariants:
         accounts: list[tuple[str, Credits]] = [("*", share)]
         name: str | None = persona
         while name is not None and (found := self._personas.get((swarm, name))) is not None:
-            policy = found.spawned.policy
+            policy, (tokens, compute_ms) = found.spawned.policy, self._families.lent(swarm, name)
             limit = Credits(
-                tokens=policy.token_budget_per_minute,
-                compute_ms=policy.compute_ms_per_minute,
+                tokens=policy.token_budget_per_minute - tokens,
+                compute_ms=policy.compute_ms_per_minute - compute_ms,
                 actions=self._limits.actions_per_minute,
                 cost_microusd=_MOST,
             )
             accounts.append((name, limit))
-            name = found.spawned.identity.parent_id
+            name = found.spawned.identity.parent_id if found.spawned.parent_swarm is None else None
         for account, limit in accounts:
             charged = self._charged.setdefault((swarm, account, window), [0] * len(_FIELDS))
             for i, field in enumerate(_FIELDS):
                 charged[i] += sign * getattr(credits, field)
-                if sign > 0 and getattr(credits, field) and charged[i] > getattr(limit, field):
+                if is_new and sign > 0 and getattr(credits, field) and charged[i] > getattr(limit, field):
                     self.budget_overshoot += 1
                     self._broken(
                         recorded,

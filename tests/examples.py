@@ -252,7 +252,13 @@ _LIFECYCLE: tuple[AnyEvent, ...] = (
     ),
     SpawnRefused(**OF, reason="depth_limit", detail="depth would be 5, root allows 4"),
     SwarmRequested(
-        **OF, name="watcher", role="architect", charter="Watch.", parent_swarm="alpha", parent_id="root", principal="ada"
+        **OF,
+        name="watcher",
+        role="architect",
+        charter="Watch.",
+        parent_swarm="alpha",
+        parent_id="root",
+        principal="ada",
     ),
     PersonaSpawned(**OF, identity=IDENTITY, policy=POLICY, principal="ada"),
     PersonaFounded(**OF, daughter="beta", child="p02", policy=POLICY, created_at=LATER),

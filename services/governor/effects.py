@@ -9,7 +9,7 @@ import msgspec
 
 from services.governor.decider import LastThoughts
 from services.governor.ledger import Spent
-from shared.contracts.boundaries import said
+from shared.contracts.boundaries import SHARES, said
 from shared.contracts.catalog import class_filter
 from shared.contracts.events import (
     CognitionStarted,
@@ -57,19 +57,16 @@ class Roster:
         self._pause = timedelta(seconds=pause_s)
         self._awake_since = self._looked_at = clock()
         self._position = 0
+        self.shares_seq = 0
         self._snapshot_at = clock()
         self._thought_at: dict[str, int] = {}
         self._audited: dict[str, int] = {}
         self.live: dict[str, set[str]] = {}
         self._ended: dict[str, dict[str, Ended]] = {}
 
-    @property
-    def position(self) -> int:
-        """The sequence up to which it has heard of personas."""
-        return self._position
-
     async def refresh(self) -> None:
-        """Take in what happened since. Raises `LogUnavailable`."""
+        """Take in what happened since, all that lies before the last share. Raises `LogUnavailable`."""
+        (self.shares_seq,) = await self._log.ends((SHARES,))
         for recorded in await self._log.read(PERSONAS, self._position):
             event = recorded.event
             personas = self.live.setdefault(event.swarm, set())

@@ -75,7 +75,9 @@ async def wire(service: Service) -> None:
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=facts))
             await shell.tick(Tick(id=fresh_id(), now=utc_now(), swarm=swarm, facts=ExpiredGrants(spent=spent)))
         living = tuple(sorted(swarm for swarm, personas in roster.live.items() if personas))
-        await sharing.tick(Tick(id=fresh_id(), now=utc_now(), swarm=EVERYONE, facts=Living(swarms=living, seq=roster.position)))
+        await sharing.tick(
+            Tick(id=fresh_id(), now=utc_now(), swarm=EVERYONE, facts=Living(swarms=living, seq=roster.shares_seq))
+        )
 
     try:
         groups = groups_of(service.settings.placement.groups)

@@ -50,7 +50,7 @@ FRESH, ALLOCATED, LIMITED, FOUNDED, ENDED = "fresh", "allocated", "limited", "fo
 
 
 class Living(Result, frozen=True, kw_only=True):
-    """Facts of a tick: the swarms somebody lives in, as of sequence `seq`."""
+    """Facts of a tick: the swarms somebody lives in, by all that was said up to sequence `seq`, and perhaps more."""
 
     swarms: tuple[str, ...] = ()
     seq: int = 0
@@ -211,7 +211,7 @@ class _Books:
         for swarm in sorted({*self._shares.written, *self._shares.carved}):
             has = self.has(swarm)
             wanted, why = self._wanted(swarm)
-            if (less := _within(has, wanted)) != has or why == ENDED:
+            if (less := _within(has, wanted)) != has or (why == ENDED and swarm in self._shares.carved):
                 yield swarm, less, why
 
     def increases(self) -> Iterator[tuple[str, Credits, str]]:
@@ -228,7 +228,12 @@ class _Books:
     def newcomer(self, swarm: str) -> Iterator[tuple[str, Credits, str]]:
         """The first share of a swarm that has none, and of which the table says nothing."""
         wants = self._shares.table.get(swarm, NOTHING_LEFT)
-        if swarm == EVERYONE or self.has(swarm) != NOTHING_LEFT or wants != NOTHING_LEFT or swarm in self._shares.carved:
+        if (
+            swarm == EVERYONE
+            or self.has(swarm) != NOTHING_LEFT
+            or wants != NOTHING_LEFT
+            or swarm in self._shares.carved
+        ):
             return
         part = Credits(**{name: getattr(self.room, name) // NEWCOMERS_PART for name in RESOURCES})
         share = self._cap(swarm, part)
@@ -244,7 +249,7 @@ class _Books:
     def _wanted(self, swarm: str) -> tuple[Credits, str]:
         shares, has = self._shares, self.has(swarm)
         share, carved = shares.written.get(swarm), shares.carved.get(swarm)
-        if carved is not None and self._has_ended(swarm, carved):
+        if self._has_ended(swarm):
             return NOTHING_LEFT, ENDED
         is_fresh = share is not None and share.reason == FRESH
         asked = shares.table.get(swarm) if carved is None or shares.is_named(swarm) else carved.credits
@@ -260,12 +265,13 @@ class _Books:
         capped_ = self._cap(swarm, asked)
         return capped_, ALLOCATED if capped_ == asked else LIMITED
 
-    def _has_ended(self, swarm: str, carved: Carved) -> bool:
-        """Nobody lives there, and no table says what becomes of its share: the allocator's next one would."""
-        living = self._living
-        if living is None or carved.seq > living.seq or self._shares.is_named(swarm):
+    def _has_ended(self, swarm: str) -> bool:
+        """Nobody lives there who could have come before what was last written of it, and no table since has it: its next one would."""
+        shares, living = self._shares, self._living
+        began = shares.carved.get(swarm) or shares.written.get(swarm)
+        if living is None or began is None or began.seq > living.seq or swarm in living.swarms:
             return False
-        return swarm not in living.swarms
+        return swarm not in shares.table or began.seq > shares.table_seq
 
     def _cap(self, swarm: str, credits: Credits) -> Credits:
         return capped(credits, self._shares.ceilings.get(swarm), self._limits.swarm_per_minute)

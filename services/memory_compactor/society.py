@@ -57,7 +57,7 @@ class Society:
         if (event.swarm, event.persona) in self._born:
             return
         self._born[event.swarm, event.persona] = Born(event.policy.share_memory, [])
-        if identity.parent_id is not None:
+        if identity.parent_id is not None and event.parent_swarm is None:
             self._born.setdefault((event.swarm, identity.parent_id), Born(False, [])).children.append(event.persona)
 
     def shares(self, swarm: str, persona: str) -> bool:

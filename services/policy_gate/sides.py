@@ -30,20 +30,21 @@ class Sides:
 
     async def of(self, swarm: str, persona: str, before: int) -> frozenset[str] | None:
         """Who is on the side of what the persona proposed at that sequence; None when its lineage cannot be read to the root."""
-        family: list[str] = []
+        family: list[tuple[str, str]] = []
         side: set[str] = set()
-        current: str | None = persona
+        current: tuple[str, str] | None = swarm, persona
         while current is not None:
             if len(family) > MAX_LINEAGE:
                 return None
-            spawned = [r.event for r in await self._log.last([f"persona.spawned.{swarm}.{current}"])]
+            spawned = [r.event for r in await self._log.last([f"persona.spawned.{current[0]}.{current[1]}"])]
             if not spawned or not isinstance(spawned[0], PersonaSpawned):
                 return None
             family.append(current)
             side.add(spawned[0].principal)
-            current = spawned[0].identity.parent_id
-        for name in (EVERYONE, *family):
-            side |= (await self._read(swarm, name, before)).of(swarm, (name,), before)
+            current = spawned[0].parent
+        for home in dict.fromkeys(home for home, _ in family):
+            for name in (EVERYONE, *(name for of, name in family if of == home)):
+                side |= (await self._read(home, name, before)).of(home, (name,), before)
         return frozenset(side)
 
     async def _read(self, swarm: str, name: str, before: int) -> Feeders:

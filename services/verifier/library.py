@@ -85,7 +85,7 @@ class Library:
     async def _descends(self, name: str, swarm: str, persona: str) -> bool:
         for _ in range(MAX_DEPTH):
             birth = await self.birth(f"{swarm}.{name}")
-            if birth is None or birth.identity.parent_id is None:
+            if birth is None or birth.identity.parent_id is None or birth.parent_swarm is not None:
                 return False
             if birth.identity.parent_id == persona:
                 return True

@@ -17,7 +17,8 @@ import msgspec
 from services.actuator import decider as actuator
 from services.governor.decider import ExpiredGrants, Governor, LastThoughts
 from services.governor.decider import Limits as GovernorLimits
-from services.governor.service import SHARING
+from services.governor.founding import Founding
+from services.governor.service import FOUNDING, SHARING
 from services.governor.sharing import Living, Sharing
 from services.memory_compactor import decider as compactor
 from services.memory_compactor.believing.decider import Believer
@@ -57,11 +58,14 @@ from shared.contracts.events import (
     LotShare,
     Most,
     ObservationRecorded,
+    PersonaDraining,
+    PersonaReaped,
     PersonaSpawned,
     ProposalCreated,
     ProposalKey,
     ReapRequested,
     SpawnRequested,
+    SwarmRequested,
     ThoughtGenerated,
 )
 from shared.contracts.ids import EVERYONE, caused_id, caused_token
@@ -162,7 +166,7 @@ class Runner:
 class World:
     """One seed's life. `chaos(n)` takes n random steps, `settle()` lets the mesh finish without faults."""
 
-    def __init__(self, seed: int, *, hibernates: bool = False) -> None:
+    def __init__(self, seed: int, *, hibernates: bool = False, founds: float = 0.0) -> None:
         self.random = random.Random(seed)
         self.running_since: datetime | None = None
         self.now = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
@@ -173,6 +177,10 @@ class World:
         self.replicas = [*self._service("governor", Governor(limits=GOVERNOR), hands.none, 2)]
         self.sharing = self._service("governor", Sharing(limits=GOVERNOR), hands.none, 2, classes=SHARING)
         self.replicas += self.sharing
+        self.founds = founds
+        """How often somebody wants a child to begin a swarm; 0: nobody is there who could let it."""
+        if founds:
+            self.replicas += self._service("governor", Founding(limits=GOVERNOR), hands.none, 2, classes=FOUNDING)
         allocator = Allocator(total=GOVERNOR.global_per_minute, max_swarms=GOVERNOR.max_swarms)
         self.replicas += self._service("meta_orchestrator", allocator, hands.none, 2, classes=())
         self.replicas += self._service("verifier", verifier, self.hands.verify, 2)
@@ -273,6 +281,9 @@ class World:
         """Random steps, faults included."""
         self.faults = True
         for _ in range(steps):
+            if self.founds and self.random.random() < self.founds:
+                self.found()
+                continue
             if self.random.random() < self.asks:
                 self.ask()
                 continue
@@ -457,7 +468,9 @@ class World:
     def _start(self, replica: Replica, message: Delivered | Tick, done: Callable[[Verdict | None], None]) -> None:
         boundary = replica.decider.boundary(message)
         assert boundary is not None
-        fold = replica.folds.setdefault(boundary.reads, Fold(replica.decider, boundary))
+        fold = replica.folds.get(boundary.reads) or Fold(replica.decider, boundary)
+        if boundary.keeps:
+            replica.folds[boundary.reads] = fold
         steps = handle(fold, message, source=replica.name, lags=boundary.lags)
         replica.running[boundary.reads] = Running(steps, boundary.reads, done)
 
@@ -541,22 +554,86 @@ class World:
 
     def tick(self) -> None:
         """The clock of a governor or a meta-orchestrator, at one of its replicas."""
-        self._serial += 1
         last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
         facts, swarm = self.random.choice(
             (
-                (LastThoughts(useful_at=last, running_since=self.running_since or self.now), SWARM),
-                (ExpiredGrants(), self.random.choice((SWARM, OTHER))),
-                (Living(swarms=(SWARM, OTHER)), EVERYONE),
+                (LastThoughts(useful_at=last, running_since=self.running_since or self.now), self._some_swarm(SWARM)),
+                (ExpiredGrants(), self._some_swarm(SWARM, OTHER)),
+                (self._living() if self.founds else Living(swarms=(SWARM, OTHER)), EVERYONE),
                 (self._claims(), EVERYONE),
             )
         )
+        self._tick(facts, swarm)
+
+    def sweep(self) -> None:
+        """Every tick of a governor and a meta-orchestrator, for every swarm, and what follows; then a minute passes."""
+        last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
+        for swarm in (SWARM, OTHER, *self.begun()):
+            self._tick(LastThoughts(useful_at=last, running_since=self.now), swarm)
+            self._work()
+            self._tick(ExpiredGrants(), swarm)
+            self._work()
+        for facts in (self._claims(), self._living()):
+            self._tick(facts, EVERYONE)
+            self._work()
+        self.now += timedelta(seconds=60)
+
+    def _tick(self, facts: Result, swarm: str) -> None:
+        self._serial += 1
         deciders = {Living: Sharing, Claims: Allocator}.get(type(facts), Governor)
         replica = self.random.choice([r for r in self.replicas if isinstance(r.decider, deciders)])
         message = Tick(id=f"tick-{self._serial}", now=self.now, swarm=swarm, facts=facts)
         boundary = replica.decider.boundary(message)
         if boundary is not None and boundary.reads not in replica.running:
             self._start(replica, message, lambda verdict: None)
+
+    def _some_swarm(self, *first: str) -> str:
+        """One of these, or of those that were begun."""
+        begun = self.begun() if self.founds else []
+        return self.random.choice((*first, *begun)) if len(first) + len(begun) > 1 else first[0]
+
+    def begun(self) -> list[str]:
+        """The swarms that personas of others began, in order."""
+        spawned = (r.event for r in self.store.read(("persona.spawned.*.*",)))
+        return [e.swarm for e in spawned if isinstance(e, PersonaSpawned) and e.parent_swarm is not None]
+
+    def _living(self) -> Living:
+        """As a governor that has followed the log up to somewhere knows who lives."""
+        end = len(self.store.records)
+        if self.faults:
+            end = self.random.randrange(end + 1)
+        live: dict[str, set[str]] = {}
+        for recorded in self.store.records[:end]:
+            match recorded.event:
+                case PersonaSpawned() as event:
+                    live.setdefault(event.swarm, set()).add(event.persona)
+                case PersonaDraining() | PersonaReaped() as event:
+                    live.get(event.swarm, set()).discard(event.persona)
+                case _:
+                    pass
+        return Living(swarms=tuple(sorted(swarm for swarm, personas in live.items() if personas)), seq=end)
+
+    def found(self) -> None:
+        """Somebody wants a child of somebody to begin a swarm, perhaps one there is, or to live in one that was begun."""
+        born = [r.event for r in self.store.read(("persona.spawned.*.*",)) if isinstance(r.event, PersonaSpawned)]
+        parent = self.random.choice(born)
+        self._serial += 1
+        name = f"c{self._serial}"
+        dice = self.random.random()
+        if dice < 0.15:
+            self.client(
+                ReapRequested(swarm=parent.swarm, persona=parent.persona, cascade=dice < 0.1, reason="test"),
+            )
+            return
+        if dice < 0.4:
+            whose = {"swarm": parent.swarm, "parent_id": parent.persona}
+            self.client(SpawnRequested(**whose, persona=name, name=name, role="r", charter="c"))
+            return
+        swarm = self.random.choice((f"s{self._serial}", f"s{self.random.randrange(4)}", OTHER))
+        whose = {"swarm": swarm, "parent_swarm": parent.swarm, "parent_id": parent.persona}
+        few = PersonaPolicy(token_budget_per_minute=2000, compute_ms_per_minute=2000)
+        policy = self.random.choice((None, few, PersonaPolicy()))
+        self.client(SwarmRequested(**whose, persona=name, name=name, role="r", charter="c", policy=policy))
 
     def _claims(self) -> Claims:
         """As one that has followed the log up to somewhere measures them."""
@@ -665,7 +742,7 @@ class World:
 
     def check(self) -> list[str]:
         """Violations of the log's invariants and of the effect ledger."""
-        invariants = self._judged()
+        invariants = self.judged()
         violations = list(invariants.violations)
         violations += [f"{key} was done {n} times" for key, n in self.hands.done.items() if n > 1]
         violations += [f"{name} reached no terminal state" for name in invariants.unfinished()]
@@ -676,12 +753,12 @@ class World:
         return violations
 
     def open_intents(self) -> list[str]:
-        return self._judged().open_intents()
+        return self.judged().open_intents()
 
     def open_proposals(self) -> list[str]:
-        return self._judged().unfinished()
+        return self.judged().unfinished()
 
-    def _judged(self) -> Invariants:
+    def judged(self) -> Invariants:
         invariants = Invariants(LIMITS)
         for recorded in self.store.records:
             invariants.absorb(recorded)

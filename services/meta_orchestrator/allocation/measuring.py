@@ -159,18 +159,19 @@ class Measures:
 
     def claims(self, now: datetime, default: Credits) -> tuple[Claim, ...]:
         """Of every swarm in which somebody lives. `default`: the ceiling where nobody set another."""
-        return tuple(
-            Claim(
-                swarm=name,
-                family=self._family(name),
-                demand=self.demand(swarm, now),
-                wish=self.demand(swarm, now, wishes=True),
-                floor=swarm.limits.floor if swarm.limits else Credits(),
-                ceiling=ceiling(swarm.limits.ceiling if swarm.limits else None, default),
-                weight=swarm.limits.weight if swarm.limits else 100,
-            )
-            for name, swarm in sorted(self.swarms.items())
-            if swarm.live
+        return tuple(self._claim(name, now, default) for name, swarm in sorted(self.swarms.items()) if swarm.live)
+
+    def _claim(self, name: str, now: datetime, default: Credits) -> Claim:
+        swarm = self.swarms[name]
+        demand, wish = self.demand(swarm, now)
+        return Claim(
+            swarm=name,
+            family=self._family(name),
+            demand=demand,
+            wish=wish,
+            floor=swarm.limits.floor if swarm.limits else Credits(),
+            ceiling=ceiling(swarm.limits.ceiling if swarm.limits else None, default),
+            weight=swarm.limits.weight if swarm.limits else 100,
         )
 
     def _family(self, name: str) -> str:
@@ -181,25 +182,27 @@ class Measures:
             seen.add(name)
         return name
 
-    def demand(self, swarm: Swarm, now: datetime, *, wishes: bool = False) -> Credits:
-        """What it has use for in a minute: the more of what the present one and the last say. `wishes`: only what of that is declared
-        and not believed."""
+    def demand(self, swarm: Swarm, now: datetime) -> tuple[Credits, Credits]:
+        """What it has use for in a minute, the more of what the present one and the last say; and what of that is only declared."""
         window = int(now.timestamp()) // WINDOW_S
         waiting = [need for need, at in swarm.waiting.values() if now - at <= WAITS_FOR]
         wants: dict[str, int] = {}
+        declared: dict[str, int] = {}
         minutes = [m for m in (swarm.minutes.get(window), swarm.minutes.get(window - 1)) if m is not None]
         for name in RESOURCES:
             backlog = sum(getattr(need, name) for need in waiting)
-            wanted = [_in(minute, name) for minute in minutes]
+            wanted = max((_in(minute, name) for minute in minutes), default=0)
             wish = max((minute.wished.get(name, 0) for minute in minutes), default=0)
-            believed = any(name in minute.dry_at for minute in minutes)
-            if wishes:
-                wants[name] = 0 if believed else min(MOST, wish)
-                continue
-            wants[name] = min(MOST, max(wanted, default=0) + (max(backlog, wish) if believed else wish))
+            if any(name in minute.dry_at for minute in minutes):
+                wanted += max(backlog, wish)
+                total = wanted
+            else:
+                total = wanted + wish
             if wish and swarm.limits is not None:
-                wants[name] = max(wants[name], getattr(swarm.limits.floor, name))
-        return Credits(**wants)
+                total = max(total, getattr(swarm.limits.floor, name))
+            wants[name] = min(MOST, total)
+            declared[name] = max(0, wants[name] - wanted)
+        return Credits(**wants), Credits(**declared)
 
 
 def _in(minute: Minute, name: str) -> int:
