@@ -1,4 +1,4 @@
-"""Wiring: a shell for lineage and ledger, one for the swarms' shares, one for new swarms, ticks for what nobody asks for; runners are placed and asked for."""
+"""Wiring: shells for lineage and ledger, for shares and for new swarms; ticks for what nobody asks for; runners are placed."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from shared.contracts.events import (
     ReapRequested,
     SpawnRefused,
     SpawnRequested,
+    SwarmRequested,
 )
 from shared.contracts.ids import EVERYONE, caused_token
 from shared.log.port import Expect, StaleBoundary
@@ -44,12 +45,17 @@ LOOK_S = 0.25
 REFUSED = {
     "spawn_rate": 429,
     "too_many_waiting": 429,
+    "too_many_swarms": 429,
+    "no_share": 429,
     "duplicate_id": 409,
     "parent_not_live": 409,
     "parent_missing": 404,
     "reserved_id": 422,
+    "swarm_exists": 422,
 }
 """Status by the governor's reason; every other reason is a limit, 400."""
+ABOUT_SWARMS = ("too_many_swarms", "no_share")
+"""Reasons that say nothing about a child in its parent's own swarm."""
 
 
 def find(projection: Projection, persona_id: str, swarm: str | None = None) -> Persona:
@@ -74,8 +80,11 @@ async def create(bus: Bus, command: Command, request: CreatePersona, home: str |
         beside = bus.feed.projection.personas.named(parent_id, near)
         parent = find(bus.feed.projection, parent_id, as_token(home) if home else near if beside else None)
     swarm = DEFAULT_SWARM if parent is None else parent.identity.swarm_id
+    swarm = token("swarm_id", request.swarm_id) if request.swarm_id else swarm
+    if parent is not None and swarm != parent.identity.swarm_id:
+        return await _spawn(bus, command, event_id, _begins(command, event_id, swarm, request, parent), parent)
     event = SpawnRequested(
-        swarm=token("swarm_id", request.swarm_id) if request.swarm_id else swarm,
+        swarm=swarm,
         persona=token("persona_id", request.persona_id or caused_token(event_id, "persona")),
         name=request.name,
         role=request.role,
@@ -87,6 +96,22 @@ async def create(bus: Bus, command: Command, request: CreatePersona, home: str |
         hibernate=request.policy is not None and request.policy.idle_ttl_secs is None,
     )
     return await _spawn(bus, command, event_id, event, parent)
+
+
+def _begins(command: Command, event_id: str, swarm: str, request: CreatePersona, parent: Persona) -> SwarmRequested:
+    """The child is the first of a swarm of its own. The id stays that of what a client asks for with the same key."""
+    return SwarmRequested(
+        swarm=swarm,
+        persona=token("persona_id", request.persona_id or caused_token(event_id, "persona")),
+        name=request.name,
+        role=request.role,
+        charter=request.charter,
+        parent_swarm=parent.identity.swarm_id,
+        parent_id=parent.identity.id,
+        policy=None if request.policy is None else request.policy.policy(),
+        tags=request.tags or (),
+        principal=command.principal,
+    )
 
 
 async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPersona, home: str | None = None) -> Persona:
@@ -103,7 +128,9 @@ async def spawn(bus: Bus, command: Command, parent_id: str, request: SpawnPerson
     return await create(bus, command, child, home)
 
 
-async def _spawn(bus: Bus, command: Command, event_id: str, event: SpawnRequested, parent: Persona | None) -> Persona:
+async def _spawn(
+    bus: Bus, command: Command, event_id: str, event: SpawnRequested | SwarmRequested, parent: Persona | None
+) -> Persona:
     repeated = await bus.repeated(event_id, event)
     if not repeated:
         _may_spawn(bus.feed.projection, event, parent)
@@ -118,13 +145,15 @@ async def _spawn(bus: Bus, command: Command, event_id: str, event: SpawnRequeste
         status, again_s = REFUSED.get(answer.reason, 400), answer.retry_after_s or None
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             again_s = again_s or RETRY_AFTER_S
-            bus.admission.hold(event.swarm, answer.reason, answer.detail, again_s)
+            if answer.reason not in ABOUT_SWARMS:
+                asked = event.parent_swarm if isinstance(event, SwarmRequested) else event.swarm
+                bus.admission.hold(asked, answer.reason, answer.detail, again_s)
         raise Problem(status, answer.detail, reason=answer.reason, event_id=recorded.id, retry_after_s=again_s)
     await bus.feed.reached(recorded.seq, bus.timeout_s)
     return find(bus.feed.projection, event.persona, event.swarm)
 
 
-def _may_spawn(projection: Projection, event: SpawnRequested, parent: Persona | None) -> None:
+def _may_spawn(projection: Projection, event: SpawnRequested | SwarmRequested, parent: Persona | None) -> None:
     """What the governor of one swarm cannot see, and what need not be asked."""
     holder = projection.personas.get(event.persona)
     if holder is not None:
@@ -137,11 +166,13 @@ def _may_spawn(projection: Projection, event: SpawnRequested, parent: Persona | 
         return
     if not parent.live:
         raise Problem(409, f"parent {as_given(parent.identity.id)!r} is {parent.stage}", reason="parent_not_live")
-    if parent.identity.swarm_id != event.swarm:
-        home = as_given(parent.identity.swarm_id)
-        raise Problem(
-            422, f"swarm_id: a child lives in its parent's swarm {home!r}; leave swarm_id out", reason="other_swarm"
+    if isinstance(event, SwarmRequested) and next(projection.personas.after(None, event.swarm), None) is not None:
+        there, home = as_given(event.swarm), as_given(parent.identity.swarm_id)
+        detail = (
+            f"swarm_id: {there!r} has or had personas; a child begins a swarm that is new, or lives in its parent's: leave swarm_id "
+            f"out for {home!r}"
         )
+        raise Problem(422, detail, reason="other_swarm")
 
 
 def _may_found(bus: Bus, swarm: str) -> None:
@@ -154,7 +185,7 @@ def _may_found(bus: Bus, swarm: str) -> None:
         raise Problem(429, detail, reason="too_many_swarms", retry_after_s=SWARMS_RETRY_S)
 
 
-async def _answers(bus: Bus, event: SpawnRequested, event_id: str) -> list[Recorded]:
+async def _answers(bus: Bus, event: SpawnRequested | SwarmRequested, event_id: str) -> list[Recorded]:
     """What was answered to this very request before."""
     subjects = tuple(f"{name}.{event.swarm}.{event.persona}" for name in ("persona.spawned", "spawn.refused"))
     return [r for r in await bus.log.read(subjects) if r.envelope.causation == event_id]

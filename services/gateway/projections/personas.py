@@ -56,6 +56,14 @@ class Persona(msgspec.Struct, kw_only=True):
     budget_paused: bool = False
     snapshots: int = 0
     drains_since: datetime | None = None
+    parent_swarm: str | None = None
+    daughters: list[tuple[str, str]] = []
+    """Swarm and id of its children in swarms of their own."""
+
+    @property
+    def parent(self) -> tuple[str, str]:
+        """Swarm and id of the parent; a root's is nobody's."""
+        return self.parent_swarm or self.identity.swarm_id, self.identity.parent_id or ""
 
     @property
     def live(self) -> bool:
@@ -76,7 +84,7 @@ class Persona(msgspec.Struct, kw_only=True):
         return LineageNode(
             persona_id=as_given(self.identity.id),
             parent_id=None if self.identity.parent_id is None else as_given(self.identity.parent_id),
-            children=tuple(sorted(as_given(child) for child in self.children)),
+            children=tuple(sorted(as_given(child) for child in (*self.children, *(d[1] for d in self.daughters)))),
             depth=self.identity.depth,
             status=self.status(now),
         )
@@ -148,8 +156,13 @@ class Personas:
         current = self.by_key.get((swarm, persona_id))
         while current is not None and (not found or current.identity.depth < found[-1].identity.depth):
             found.append(current)
-            current = self.by_key.get((swarm, current.identity.parent_id or ""))
+            current = self.by_key.get(current.parent)
         return found
+
+    def _below(self, persona: Persona) -> Iterator[Persona]:
+        """Its children, in whatever swarm."""
+        own = ((persona.identity.swarm_id, child) for child in persona.children)
+        yield from (self.by_key[key] for key in (*own, *persona.daughters) if key in self.by_key)
 
     def live_family(self, root: Persona) -> list[Persona]:
         """The persona, if live, and its live descendants, nearest first."""
@@ -158,16 +171,14 @@ class Personas:
             persona = queue.pop(0)
             if persona.live:
                 found.append(persona)
-            children = (self.by_key.get((root.identity.swarm_id, c)) for c in persona.children)
-            queue.extend(c for c in children if c is not None)
+            queue.extend(self._below(persona))
         return found
 
     def orphans(self) -> Iterator[tuple[Persona, Persona]]:
         """Live personas whose parent is not, each with its parent."""
         for parent in self.by_key.values():
             if not parent.live:
-                children = (self.by_key.get((parent.identity.swarm_id, child)) for child in parent.children)
-                yield from ((child, parent) for child in children if child is not None and child.live)
+                yield from ((child, parent) for child in self._below(parent) if child.live)
 
     def count(self, stage: str) -> int:
         """How many are live, draining or reaped."""
@@ -179,7 +190,10 @@ class Personas:
 
     def capture(self) -> list[Persona]:
         """Copies of all, in the order of their birth."""
-        return [msgspec.structs.replace(p, children=list(p.children)) for p in self.by_key.values()]
+        return [
+            msgspec.structs.replace(p, children=list(p.children), daughters=list(p.daughters))
+            for p in self.by_key.values()
+        ]
 
     def restore(self, personas: list[Persona]) -> None:
         for persona in personas:
@@ -219,13 +233,20 @@ class Personas:
         # An event whose identity is another's is taken for what its subject says, like any other event.
         identity = msgspec.structs.replace(event.identity, id=event.persona, swarm_id=event.swarm)
         persona = Persona(
-            identity=identity, policy=event.policy, updated_at=at, useful_at=at, principal=event.principal
+            identity=identity,
+            policy=event.policy,
+            updated_at=at,
+            useful_at=at,
+            principal=event.principal,
+            parent_swarm=event.parent_swarm,
         )
-        parent = self.by_key.get((event.swarm, identity.parent_id or ""))
+        parent = self.by_key.get(persona.parent)
         self._add(persona)
         insort(self._order, key)
-        if parent is not None:
+        if parent is not None and event.parent_swarm is None:
             parent.children.append(event.persona)
+        elif parent is not None:
+            parent.daughters.append(key)
 
     def _add(self, persona: Persona) -> None:
         identity = persona.identity

@@ -45,7 +45,8 @@ class CreatePersona(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpawnPersona(msgspec.Struct, frozen=True, kw_only=True):
-    """A child of the persona in the path; it lives in its parent's swarm, under a policy no wider than its parent's."""
+    """A child of the persona in the path, under a policy no wider than its parent's; it lives in its parent's swarm, or is the first of
+    a new one: `swarm_id`."""
 
     name: Name
     role: Name

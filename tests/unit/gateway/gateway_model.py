@@ -35,6 +35,7 @@ from shared.contracts.events import (
     Side,
     SpawnRefused,
     SpawnRequested,
+    SwarmRequested,
     ThoughtGenerated,
     Usage,
 )
@@ -173,10 +174,10 @@ class Governor:
         self.living: dict[tuple[str, str], PersonaSpawned] = {}
 
     async def run(self) -> None:
-        async for item in self.log.tail(("spawn.requested.*.*", "reap.requested.*.*")):
+        async for item in self.log.tail(("spawn.requested.*.*", "swarm.requested.*.*", "reap.requested.*.*")):
             event = item.event
             answers: Sequence[AnyEvent] = ()
-            if isinstance(event, SpawnRequested):
+            if isinstance(event, SpawnRequested | SwarmRequested):
                 answers = (self.spawn(event),)
             elif isinstance(event, ReapRequested):
                 answers = self.reap(event)
@@ -190,7 +191,7 @@ class Governor:
                     await self.rest_follows.wait()
                     await self.log.commit(rest)
 
-    def spawn(self, request: SpawnRequested) -> AnyEvent:
+    def spawn(self, request: SpawnRequested | SwarmRequested) -> AnyEvent:
         reason = self.refuse
         if (request.swarm, request.persona) in self.living:
             reason = "duplicate_id"
@@ -202,7 +203,8 @@ class Governor:
                 detail=f"refused: {reason}",
                 retry_after_s=self.again_s,
             )
-        parent = self.living.get((request.swarm, request.parent_id or ""))
+        above = request.parent_swarm if isinstance(request, SwarmRequested) else None
+        parent = self.living.get((above or request.swarm, request.parent_id or ""))
         policy = request.policy or (PersonaPolicy() if parent is None else parent.policy)
         identity = Identity(
             id=request.persona, name=request.name, role=request.role, charter=request.charter, swarm_id=request.swarm,
@@ -215,6 +217,7 @@ class Governor:
             identity=identity,
             policy=policy if parent is None else clamp(policy, parent.policy),
             principal=request.principal,
+            parent_swarm=above,
         )
         self.living[(request.swarm, request.persona)] = event
         return event

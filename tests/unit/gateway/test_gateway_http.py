@@ -136,7 +136,9 @@ async def test_what_cannot_be_spawned_is_refused_in_the_callers_words(up: Mesh, 
     problem(await api.post("/v1/swarm/personas", json={**ROOT, "swarm_id": "other"}), 409)
     problem(await api.post("/v1/swarm/personas/none/spawn", json=CHILD), 404)
     problem(await api.post("/v1/swarm/personas", json={**ROOT, "persona_id": "x", "parent_id": "none"}), 404)
-    problem(await api.post("/v1/swarm/personas/root/spawn", json={**CHILD, "swarm_id": "beta"}), 422)
+    await api.post("/v1/swarm/personas", json={**ROOT, "persona_id": "b", "swarm_id": "beta"})
+    refused = problem(await api.post("/v1/swarm/personas/root/spawn", json={**CHILD, "swarm_id": "beta"}), 422)
+    assert "other_swarm" == refused["reason"] and "'beta' has or had personas" in str(refused["detail"])
     for reason, status in (("branching_limit", 400), ("no_budget", 400), ("swarm_limit", 400), ("parent_missing", 404)):
         up.governor.refuse = reason
         assert (
@@ -721,3 +723,18 @@ async def test_every_route_is_counted_under_a_name_that_was_there_from_the_start
     for path in ("/v1/proposals/none", "/v1/swarm/personas/none/memory?q=a", "/v1/nothing-there", "/schema"):
         await api.get(path)
     assert {"/schema"} >= {route for route, _ in HTTP_REQUESTS.by} - before
+
+
+async def test_a_child_begins_a_swarm_of_its_own(up: Mesh, api: httpx.AsyncClient) -> None:
+    """Asked for by `swarm_id`; the lineage has the edge, and what the governor says about swarms turns nobody else away."""
+    await api.post("/v1/swarm/personas", json=ROOT)
+    answer = await api.post("/v1/swarm/personas/root/spawn", json={**CHILD, "persona_id": "c1", "swarm_id": "new"})
+    assert 200 <= answer.status_code < 300, answer.text
+    identity = answer.json()["identity"]
+    assert ("new", "root", 1) == (identity["swarm_id"], identity["parent_id"], identity["depth"])
+    nodes = {n["persona_id"]: n for n in (await api.get("/v1/swarm/lineage")).json()["nodes"]}
+    assert (["c1"], "root") == (nodes["root"]["children"], nodes["c1"]["parent_id"])
+    up.governor.refuse = "too_many_swarms"
+    problem(await api.post("/v1/swarm/personas/root/spawn", json={**CHILD, "persona_id": "c2", "swarm_id": "n2"}), 429)
+    up.governor.refuse = None
+    assert (await api.post("/v1/swarm/personas/root/spawn", json={**CHILD, "persona_id": "c3"})).status_code < 300

@@ -155,3 +155,45 @@ def test_the_order_of_the_claims_is_nothing(claims: list[Claim]) -> None:
     for name in one:
         for resource in RESOURCES:
             assert abs(getattr(one[name], resource) - getattr(other[name], resource)) <= 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    claims=claims_of(demands, floors),
+    parts=st.lists(st.tuples(demands, demands, floors, ceilings, weights), min_size=1, max_size=5),
+)
+def test_a_swarm_has_no_more_by_having_daughters(
+    claims: list[Claim], parts: list[tuple[Credits, Credits, Credits, Credits, int]]
+) -> None:
+    """However a swarm divides its demand and its wishes, and whatever was set for the names it begins swarms under."""
+    mother, *others = claims
+    family = [msgspec.structs.replace(mother, family=mother.swarm, wish=Credits())]
+    for n, (demand, wish, floor, ceiling, weight) in enumerate(parts):
+        firm = dict.fromkeys(RESOURCES, 0) | {r: max(0, getattr(demand, r) - getattr(wish, r)) for r in RESOURCES}
+        declared = {r: getattr(demand, r) - firm[r] for r in RESOURCES}
+        family.append(
+            Claim(
+                swarm=f"d{n}",
+                family=mother.swarm,
+                demand=demand,
+                wish=Credits(**declared),
+                floor=floor,
+                ceiling=ceiling,
+                weight=weight,
+            )
+        )
+    whole = {
+        r: sum(getattr(c.demand, r) - getattr(c.wish, r) for c in family) + max(getattr(c.wish, r) for c in family)
+        for r in RESOURCES
+    }
+    alone = target([msgspec.structs.replace(mother, demand=Credits(**whole)), *others], TOTAL)
+    together = target([*family, *others], TOTAL)
+    for r in RESOURCES:
+        assert sum(getattr(together[c.swarm], r) for c in family) <= getattr(alone[mother.swarm], r)
+    assert {c.swarm: alone[c.swarm] for c in others} == {c.swarm: together[c.swarm] for c in others}
+
+
+def test_a_familys_part_goes_to_whoever_of_it_has_use_for_it() -> None:
+    claims = [tokens("a", 100), msgspec.structs.replace(tokens("d", 900), family="a"), tokens("b", 900)]
+    got = {name: credits.tokens for name, credits in target(claims, TOTAL).items()}
+    assert {"a": 100, "d": 400, "b": 500} == got

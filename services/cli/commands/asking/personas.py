@@ -54,10 +54,14 @@ def spawn(
     role: Role,
     charter: Charter,
     id: NewId = None,
+    swarm: Annotated[
+        str | None,
+        Parameter(help="A new swarm that it begins, with credits of its parent's swarm; default: its parent's."),
+    ] = None,
     target: Target = HERE,
 ) -> int:
     """Spawn a child of a persona, within its parent's limits."""
-    body = {"persona_id": id, "name": name, "role": role, "charter": charter}
+    body = {"persona_id": id, "name": name, "role": role, "charter": charter, "swarm_id": swarm}
     return _show_persona(target, ask(target, "POST", f"/v1/swarm/personas/{quote(parent, safe='')}/spawn", body))
 
 
