@@ -73,10 +73,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(Effect, frozen=True, kw_only=True):
-    """Where does this proposal meet others, by the log up to `seq` at least?"""
+    """Where does this proposal meet others, by the log up to `seq` at least? `past`: places where nothing is to be said."""
 
     verified: ProposalVerified
     seq: int
+    past: tuple[str, ...] = ()
 
 
 class Met(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +169,7 @@ def decide(state: State, message: Input) -> Decision:
 
 def _meet(met: Met, looked: Looked, look: Look, now: datetime) -> Decision:
     """Join, raise, or lose at once."""
-    further = look if looked.more else None
+    further = msgspec.structs.replace(look, past=(*look.past, met.target_id)) if looked.more else None
     against = [side for side, _ in _with(met) if _excludes(met, side)]
     if against and looked.losses > looked.rules.losses_per_hour:
         why = f"its persona has lost {looked.losses} conflicts within an hour, the limit is {looked.rules.losses_per_hour}"

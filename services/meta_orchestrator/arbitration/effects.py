@@ -68,7 +68,7 @@ class ArbitrationEffects:
             mine = mine or await self._standing(key)
             if not mine.open:
                 break
-            if place.target_id in mine.targets:
+            if place.target_id in mine.targets or place.target_id in effect.past:
                 continue
             met = await self._met(place, mine, others)
             if met is not None:

@@ -29,6 +29,8 @@ from shared.contracts.events import (
 from shared.contracts.targets import target_id
 
 KEEP, KEEP_BELIEFS, KEEP_CITED, KEEP_LOSERS, KEEP_LOSSES = 50_000, 4096, 4096, 10_000, 256
+PLACES = 16
+"""Where one proposal may meet others, its target among them: over more contested beliefs than that it meets nobody."""
 AT_ONE_TARGET = 32
 """As many are looked at; with more at one target the oldest of them are who matters."""
 AN_HOUR = timedelta(hours=1)
@@ -120,6 +122,8 @@ class Meeting:
         places = [Place(target_id=found.id, name=found.name)]
         evidence = frozenset(ref.id for ref in verified.evidence)
         for belief_id, belief in self._beliefs.items():
+            if len(places) == PLACES:
+                break
             if belief.refutes and (stance := belief.stance(evidence)):
                 name = f"grounds:{belief_id}"
                 places.append(Place(target_id=target_id(name), name=name, stance=stance))
@@ -176,9 +180,11 @@ class Meeting:
     def _contradicted(self, belief_id: str, by: tuple[str, ...]) -> None:
         """What is cited for the one speaks against the other."""
         mine = self._belief(belief_id)
-        for other in (self._beliefs[name] for name in by if name in self._beliefs):
-            mine.refutes |= other.supports
-            other.refutes |= mine.supports
+        for name in by:
+            if name in self._beliefs:
+                other = self._belief(name)
+                mine.refutes |= other.supports
+                other.refutes |= mine.supports
 
     def _belief(self, belief_id: str) -> _Belief:
         belief = self._beliefs.setdefault(belief_id, _Belief())

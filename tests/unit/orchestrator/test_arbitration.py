@@ -11,7 +11,7 @@ import pytest
 from services.meta_orchestrator.arbitration import decider
 from services.meta_orchestrator.arbitration.decider import Rules
 from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
-from services.meta_orchestrator.arbitration.meeting import CLASSES, Meeting
+from services.meta_orchestrator.arbitration.meeting import CLASSES, KEEP_CITED, PLACES, Meeting
 from services.meta_orchestrator.following import Following
 from services.meta_orchestrator.routing.merging import merged
 from shared.contracts.action import Action, action_digest
@@ -443,3 +443,62 @@ def test_what_touches_nothing_others_could_want_is_not_even_looked_at() -> None:
 
     assert decider.boundary(_delivered(record(verified(proposed(FINDING))))) is None
     assert decider.boundary(_delivered(record(verified(proposed(NOTE))))) is not None
+
+
+async def test_where_nothing_is_to_be_said_at_one_place_it_is_still_looked_at_the_others() -> None:
+    mesh = Mesh()
+    orchestrator = Orchestrator(mesh)
+    belief = {"swarm": "alpha", "persona": "x", "key_id": "k-1", "belief_id": "b-1", "by": "x"}
+    full, empty = EvidenceRef(id="full", seq=1), EvidenceRef(id="empty", seq=2)
+    await mesh.say(
+        BeliefAsserted(
+            **belief, belief_key="disk", claim="the disk is full", confidence=0.9, evidence=(full,), valid_from=T0,
+            review_after=at(99),
+        ),
+        "b1",
+    )  # fmt: skip
+    await mesh.say(BeliefContested(**belief, claim="the disk is empty", confidence=0.5, evidence=(empty,)), "b2")
+    for name, target in (("a", FILE), ("b", FILE.upper())):
+        await orchestrator.hears(await proposes(mesh, name, target))
+    await orchestrator.rules_on()
+    await orchestrator.hears(await proposes(mesh, "c", OTHER, evidence=(full,)))
+    assert isinstance(await orchestrator.hears(await proposes(mesh, "d", FILE.title(), evidence=(empty,))), Done), (
+        "both at its target were ruled on, and neither is in its way"
+    )
+    _, raised = mesh.events(ConflictRaised)
+    assert ("grounds", {"c", "d"}) == (raised.what, {side.persona for side in raised.sides})
+
+
+def test_what_is_cited_for_and_against_beliefs_and_the_places_of_a_proposal_have_a_bound() -> None:
+    meeting, seq = Meeting(), 0
+
+    def says(number: int, *, contradicts: tuple[str, ...] = ()) -> None:
+        nonlocal seq
+        seq += 1
+        cited = tuple(EvidenceRef(id=f"e-{number}-{n}", seq=n + 1) for n in range(200))
+        event = BeliefAsserted(
+            swarm="alpha", persona="x", key_id="k-1", belief_id=f"b-{number}", by="x", belief_key="disk", claim="full",
+            confidence=0.9, evidence=cited, contradicts=contradicts, valid_from=T0, review_after=at(99),
+        )  # fmt: skip
+        meeting.apply(record(event, seq))
+
+    says(0)
+    for number in range(1, 60):
+        says(number, contradicts=("b-0",))
+    for belief in meeting._beliefs.values():
+        assert len(belief.supports) + len(belief.refutes) <= KEEP_CITED + 3 * 201
+    meeting = Meeting()
+    says(0)
+    for number in range(1, 80):
+        says(number, contradicts=(f"b-{number - 1}",))
+    action = Action(kind="file.write", target=FILE, params={"content": "x"})
+    created = ProposalCreated(
+        swarm="alpha", persona="a", proposal_id="p-a", title="t", rationale="r", action=action, charter=CHARTER,
+        digest=action_digest(swarm="alpha", persona="a", charter=CHARTER, action=action), deadline=at(7200),
+    )  # fmt: skip
+    evidence = tuple(EvidenceRef(id=f"e-{number}-0", seq=1) for number in range(0, 80, 2))
+    event = ProposalVerified(
+        swarm="alpha", persona="a", proposal_id="p-a", digest=created.digest, risk="low", proposal=created,
+        evidence=evidence,
+    )  # fmt: skip
+    assert PLACES == len(meeting.places(event)) and f"file:{FILE}" == meeting.places(event)[0].name
