@@ -24,11 +24,11 @@ from statistics import median
 
 from services.actuator import decider
 from services.actuator.decider import Allot, Allotted, Check, Checked, Execute, NotOurs, Outcome
-from services.actuator.effects import holder_of
 from shared.contracts.action import Action, action_digest
 from shared.contracts.events import ActionExecuted, ProposalCreated, TargetFreed, TargetHeld
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import Delivered, Effect, Result
+from shared.holds import holder_of
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
@@ -53,8 +53,12 @@ class Hands:
     async def perform(self, effect: Effect) -> Result:
         match effect:
             case Check(target=target):
-                holder, seq = await holder_of(self._log, target) if target else ("", 0)
-                return Checked(actuator=f"race/{os.getpid()}/{fresh_id()}", holder=holder, hold_seq=seq)
+                holder, seq = await holder_of(self._log, target) if target else (None, 0)
+                return Checked(
+                    actuator=f"race/{os.getpid()}/{fresh_id()}",
+                    holder=holder.proposal_id if holder else "",
+                    hold_seq=seq,
+                )
             case Allot():
                 return Allotted(lot_id="lot-1")
             case Execute(job=job, actuator=mark):

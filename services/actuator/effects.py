@@ -20,12 +20,12 @@ from services.actuator.lots import Lots
 from services.actuator.outbound import Outbound
 from services.actuator.workspace import KEEP_RECEIPTS_S, Workspace
 from shared.contracts.action_kinds import FileWrite, HttpRequest, Noop, Problem, read
-from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Recorded, Stored, Unreadable
-from shared.contracts.events import ActionClaimed, TargetHeld
-from shared.contracts.ids import EVERYONE, utc_now
+from shared.contracts.events import ActionClaimed
+from shared.contracts.ids import utc_now
 from shared.crypto import verify_verdict
 from shared.decider import Effect, Result
+from shared.holds import holder_of
 from shared.killswitch import is_on
 from shared.log.port import Log, LogUnavailable
 from shared.looking import look
@@ -87,13 +87,13 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(trouble)
         if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))
-        holder, hold_seq = await holder_of(self.log, effect.target) if effect.target else ("", 0)
+        holder, hold_seq = await holder_of(self.log, effect.target) if effect.target else (None, 0)
         mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"
         return Checked(
             problems=tuple(problems),
             halted=halts.halt is not None,
             lost=lost,
-            holder=holder,
+            holder=f"{holder.swarm}.{holder.persona}.{holder.proposal_id}" if holder else "",
             hold_seq=hold_seq,
             actuator=mark,
         )
@@ -193,16 +193,3 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
 
 def _cannot_tell(summary: str) -> Outcome:
     return Outcome(outcome="unknown", summary=summary, error="cannot_tell")
-
-
-async def holder_of(log: Log, target: str) -> tuple[str, int]:
-    """Who holds the target, nobody being empty, and the last that is said of it: at least what that rests on."""
-    (end,) = await log.ends((hold(target),))
-    if not end:
-        return "", 0
-    said = await log.last((f"target.held.{EVERYONE}.{target}", f"target.freed.{EVERYONE}.{target}"))
-    newest = said[-1].event if said else None
-    if not isinstance(newest, TargetHeld):
-        return "", end
-    holder = newest.holder
-    return f"{holder.swarm}.{holder.persona}.{holder.proposal_id}", end

@@ -30,6 +30,7 @@ import msgspec
 from services.governor.ledger import RESOURCES, WINDOW_S, each
 from services.governor.limits import Limits
 from shared.contracts import boundaries
+from shared.contracts.ceilings import ceiling
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AllocationChanged,
@@ -101,14 +102,6 @@ class Shares(msgspec.Struct, kw_only=True):
 def capped(credits: Credits, most: Most | None, default: Credits) -> Credits:
     """No more than a person set, or than the settings say where nobody did."""
     return _within(credits, ceiling(most, default))
-
-
-def ceiling(most: Most | None, default: Credits) -> Credits:
-    """What a swarm may have at most."""
-    told = most or Most()
-    return Credits(
-        **{name: getattr(default, name) if (own := getattr(told, name)) is None else own for name in RESOURCES}
-    )
 
 
 # -- fold ------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from shared.conflicts import Conflict, evolve, key_of
 from shared.contracts.boundaries import conflict as boundary_of
 from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Message, Recorded
-from shared.contracts.events import ActionResolved, AnyEvent, ConflictRuled, ProposalKey, Side, TargetFreed, TargetHeld
-from shared.contracts.ids import EVERYONE, is_life
+from shared.contracts.events import ActionResolved, AnyEvent, ConflictRuled, ProposalKey, Side, TargetFreed
+from shared.contracts.ids import is_life
+from shared.holds import holder_of
 from shared.log.port import DuplicateEvent, Expect, StaleBoundary
 
 
@@ -138,10 +139,11 @@ async def resolve(bus: Bus, command: Command, which: Which, request: ResolveActi
         )
         messages = [bus.message(command, event_id, resolved, cause=executed, charter=life.created.charter)]
         expect = [Expect(life.boundary, life.seq)]
-        if (held := life.hold) is not None and (seq := await _held_at(bus, held, life)) is not None:
-            freed = TargetFreed(persona=held, holder=ProposalKey(swarm=swarm, persona=persona, proposal_id=proposal_id))
-            messages.append(_freed(bus, command, freed, executed))
-            expect.append(Expect(hold(held), seq))
+        mine = ProposalKey(swarm=swarm, persona=persona, proposal_id=proposal_id)
+        holder, seq = (None, 0) if life.hold is None else await holder_of(bus.log, life.hold)
+        if life.hold is not None and holder == mine:
+            messages.append(_freed(bus, command, TargetFreed(persona=life.hold, holder=mine), executed))
+            expect.append(Expect(hold(life.hold), seq))
         try:
             seqs = await bus.log.commit(messages, expect)
         except (StaleBoundary, DuplicateEvent):
@@ -154,17 +156,6 @@ async def resolve(bus: Bus, command: Command, which: Which, request: ResolveActi
 
 def _freed(bus: Bus, command: Command, freed: AnyEvent, executed: Recorded) -> Message:
     return bus.message(command, command.event_id("target.freed"), freed, cause=executed)
-
-
-async def _held_at(bus: Bus, target: str, life: Life) -> int | None:
-    """The last that was said of the target, if the action still holds it."""
-    (end,) = await bus.log.ends((hold(target),))
-    said = await bus.log.last((f"target.held.{EVERYONE}.{target}", f"target.freed.{EVERYONE}.{target}"))
-    newest = said[-1].event if said else None
-    if not isinstance(newest, TargetHeld):
-        return None
-    holder = newest.holder
-    return end if (holder.swarm, holder.persona, holder.proposal_id) == life.key else None
 
 
 def _reused() -> Problem:

@@ -8,6 +8,7 @@ import msgspec
 
 from services.gateway.wire.ids import as_given
 from services.gateway.wire.mesh import SwarmBudget
+from shared.contracts.ceilings import ceiling
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,
@@ -50,13 +51,6 @@ class Account(msgspec.Struct, kw_only=True):
 
 
 RESOURCES = ("tokens", "compute_ms", "actions", "cost_microusd")
-
-
-def ceiling(most: Most, default: Credits) -> Credits:
-    """What a swarm may have at most; `default` where nobody set anything."""
-    return Credits(
-        **{name: getattr(default, name) if (own := getattr(most, name)) is None else own for name in RESOURCES}
-    )
 
 
 class Ledger:

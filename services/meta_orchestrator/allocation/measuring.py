@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.meta_orchestrator.allocation.target import RESOURCES, Claim
+from shared.contracts.ceilings import ceiling
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,
@@ -27,7 +28,6 @@ from shared.contracts.events import (
     Credits,
     LimitsChanged,
     LotGranted,
-    Most,
     PersonaDraining,
     PersonaReaped,
     PersonaSpawned,
@@ -85,14 +85,6 @@ class Swarm(msgspec.Struct):
         for old in [w for w in self.minutes if w <= max(self.minutes) - KEPT_WINDOWS]:
             del self.minutes[old]
         return found
-
-
-def ceiling(most: Most | None, default: Credits) -> Credits:
-    """What a swarm may have at most: what a person set, and what the settings say where nobody did."""
-    told = most or Most()
-    return Credits(
-        **{name: getattr(default, name) if (own := getattr(told, name)) is None else own for name in RESOURCES}
-    )
 
 
 class Measures:
