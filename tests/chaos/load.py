@@ -68,8 +68,7 @@ class Sink:
 
 
 class Load:
-    """What was asked for and acknowledged; `ever_proposed` has also what others proposed by it. `stop` ends every client after its
-    present request.
+    """What was asked for and acknowledged. `stop` ends every client after its present request.
 
     `beats` are acknowledged commits of `beat`, and `outage_s` the longest time there was none, by the `fault` that began last.
     """
@@ -88,7 +87,6 @@ class Load:
         self.stop = asyncio.Event()
         self.observed: dict[str, tuple[str, int]] = {}
         self.proposed: dict[str, Action] = {}
-        self.ever_proposed: set[str] = set()
         self.acks: list[float] = []
         self.beats: set[str] = set()
         self.beating = asyncio.Event()
@@ -261,7 +259,6 @@ class Load:
         )
         event_id = fresh_id()
         envelope = Envelope(id=event_id, source="load", time=utc_now(), correlation=event_id, charter=charter)
-        self.ever_proposed.add(proposal_id)
         await self._insist_to_commit(Message(event=event, envelope=envelope))
         return True
 

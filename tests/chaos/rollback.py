@@ -63,12 +63,12 @@ async def roll_back(ground: Ground, load: Load) -> RolledBack:
     report.halted = told["cause"] == "log_went_back"
     report.void, report.unknown = len(told["void"]), len(told["unknown"])
     await ground.mesh.wait_ready(timeout_s=120)
-    known, before = set(load.ever_proposed), set(load.proposed)
+    before, claimed = set(load.proposed), await _proposals(ground, "action.claimed.>")
     async with asyncio.TaskGroup() as group:
         for client in _begun_again(load):
             group.create_task(client)
         await asyncio.sleep(LOAD_S)
-        report.acted_while_halted = len(await _proposals(ground, "action.claimed.>") - known)
+        report.acted_while_halted = len(await _proposals(ground, "action.claimed.>") - claimed)
         await load.insist("POST", "/v1/resume", {"reason": "chaos"}, token=APPROVER)
         await asyncio.sleep(LOAD_S)
         load.stop.set()
