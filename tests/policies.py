@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import PolicyActivated
@@ -29,12 +30,12 @@ GOLDEN = json.dumps(
 
 
 class InForce:
-    """`readings` of a log whose policies are what was last `put`."""
+    """`readings` of a log whose policies are what was last `put`, by a clock of their own; as a rule the log is always asked."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *, good_for_s: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._store = MemoryKeyValue()
-        self.readings = Readings(log, self._store)
+        self.readings = Readings(log, self._store, good_for_s=good_for_s, clock=clock)
 
     async def put(self, changed: Mapping[str, str] | None = None) -> str:
         """The default bundle with some of its files in other words; its version."""

@@ -1,8 +1,9 @@
 """Who may read whose memory: the policies in force, asked where the query is made, each question once a version.
 
-Theory of operation. Which policies are in force is an event, their text is in the bucket `policies` (decision 8). Before each read the
-log is asked for what was activated since; a bundle is loaded once, and its answers are kept as long as it is in force. Before any are
-in force memory is private.
+Theory of operation. Which policies are in force is an event, their text is in the bucket `policies` (decision 8). Before a read
+the log is asked for what was activated since, unless it was asked within the last `GOOD_FOR_S`: so what is revoked may be read that much
+longer, by this process's own clock, whatever stalls. A bundle is loaded once, and its answers are kept as long as it is in force. Before
+any are in force memory is private.
 
 Invariant: of a namespace other than one's own nothing is read that its owner does not share, whatever the policies say.
 """
@@ -10,6 +11,8 @@ Invariant: of a namespace other than one's own nothing is read that its owner do
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 
 import structlog
 
@@ -20,6 +23,8 @@ from shared.policy.bundle import BadBundle, Bundle, private, unpacked
 from shared.policy.types import ReadRequest
 
 log = structlog.get_logger()
+GOOD_FOR_S = 1.0
+"""So long the log's word on what is in force is believed: asked for every read, it cost a recall more than its search."""
 KEPT = 4096
 """Answers that are kept; all are forgotten when there would be more."""
 
@@ -72,18 +77,27 @@ class Verdicts:
 class Readings:
     """The policies in force on a log, for reads of memory."""
 
-    def __init__(self, log: Log, store: KeyValue) -> None:
+    def __init__(
+        self, log: Log, store: KeyValue, *, good_for_s: float = GOOD_FOR_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._known = Followed(log)
         self._store = store
         self._verdicts = Verdicts(None)
         self._loading = asyncio.Lock()
+        self._good_for_s = good_for_s
+        self._clock = clock
+        self._good_until = float("-inf")
 
     async def current(self) -> Verdicts:
-        """What is in force now. Raises `NoBundle`, `LogUnavailable`."""
+        """What is in force now, or was `good_for_s` ago. Raises `NoBundle`, `LogUnavailable`."""
+        asked = self._clock()
+        if asked < self._good_until:
+            return self._verdicts
         active = (await self._known.look()).active
         if active != self._verdicts.version:
             async with self._loading:
                 if active != self._verdicts.version:
                     self._verdicts = Verdicts(await stored_bundle(self._store, active))
                     log.info("memory_policies", version=active)
+        self._good_until = asked + self._good_for_s
         return self._verdicts
