@@ -18,6 +18,7 @@ from shared.broker import inbox_prefix
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import utc_now
+from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
@@ -66,7 +67,7 @@ async def test_every_process_that_hangs_is_started_again_and_the_mesh_is_ready_a
     async with Mesh(tmp_path, Options(env={"SWARM_UP_LIVENESS_S": "5"}, ready_timeout_s=120)) as mesh:
         await mesh.wait_ready()
         hung = {name: await mesh.kill(name, signal.SIGSTOP) for name in mesh.children if name != "nats"}
-        assert len(hung) == 8 and None not in hung.values()
+        assert len(hung) == len(SERVICES) + 1 and None not in hung.values()
         async with asyncio.timeout(120):
             await asyncio.gather(*(mesh.wait_restarted(name) for name in hung))
         await mesh.wait_ready()

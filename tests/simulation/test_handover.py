@@ -24,7 +24,7 @@ from shared.runtime.handling import Dead, Verdict
 from tests.simulation.world import SWARM, Replica, Runner, World
 
 THIEF = "r3"
-STEPS = 110
+STEPS = 330
 SEEDS = range(400)
 SAID = (ThoughtGenerated, HypothesisRaised, CheckRequested, ProposalCreated, GrantRequested)
 

@@ -46,7 +46,7 @@ def test_every_intent_has_one_end_and_its_budget_is_conserved_whatever_dies(chun
 def test_whole_lives_of_intents_are_in_it() -> None:
     """Chaos that nothing survives would prove nothing."""
     said: Counter[str] = Counter()
-    for seed in range(60):
+    for seed in range(140):
         for recorded in busy(seed).store.records:
             event = recorded.event
             said[".".join(recorded.subject.split(".")[:2])] += 1

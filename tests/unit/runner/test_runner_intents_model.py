@@ -13,7 +13,7 @@ from shared.thinker.models.model import ModelThinker
 from tests.unit.runner.runner_model import LOOP_MS, Runner, World, ref
 from tests.unit.thinker.test_model import Model, Reply, thinking
 
-PLENTY = Credits(tokens=10**7, compute_ms=10**6)
+PLENTY = Credits(tokens=10**7, compute_ms=10**6, cost_microusd=10**9)
 YES = {"text": "The disk is full.", "declined": False, "choice": "", "confidence": 0.8, "evidence": [2]}
 
 
