@@ -39,7 +39,7 @@ from shared.runtime.handling import Fold, matches_one
 from tests.examples import on_the_wire
 from tests.unit.contracts.test_survival import history
 from tests.unit.governor.governor_model import at
-from tests.unit.governor.test_sharing import Mesh, spawned
+from tests.unit.governor.test_shares import Mesh, spawned
 
 TOTAL = Credits(tokens=20_000, compute_ms=20_000, actions=100, cost_microusd=1000)
 LIMITS = Limits(swarm_per_minute=TOTAL, global_per_minute=TOTAL, max_swarms=30)
