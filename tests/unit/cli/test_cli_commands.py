@@ -165,7 +165,11 @@ async def test_a_closed_terminal_takes_the_mesh_down_in_order(tmp_path: Path) ->
         os.kill(os.getpid(), signal.SIGHUP)
         await mesh.wait_restarted("nats")
 
-    await with_mesh(tmp_path, Options(services=(), s3=False), body)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is no signal at all
+    try:
+        await with_mesh(tmp_path, Options(services=(), s3=False), body)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     stopped = read_record(tmp_path)
     assert stopped is not None
     assert (None, {}) == (stopped.pid, stopped.processes)
