@@ -18,15 +18,15 @@ from __future__ import annotations
 import msgspec
 
 from services.governor import lineage, sharing
-from services.governor.lifecycle import no_child, no_start, room_in_s
+from services.governor.lifecycle import is_answered, newborn, no_child, no_start, refused, room_in_s
 from services.governor.limits import Limits
 from services.governor.lineage import Lineage, Member
 from services.governor.sharing import Shares
 from shared.contracts import boundaries
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import PersonaFounded, PersonaSpawned, SpawnRefused, SwarmRequested
+from shared.contracts.events import PersonaFounded, PersonaSpawned, SwarmRequested
 from shared.contracts.ids import EVERYONE
-from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256, clamp
+from shared.contracts.persona import PersonaPolicy, charter_sha256, clamp
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Tick
 
 CHILDS_PART = 2
@@ -71,8 +71,7 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
             return NOTHING
         request, request_id = message.recorded.event, message.recorded.id
         above, below = state.of(request.parent_swarm), state.of(request.swarm)
-        known = below.members.get(request.persona)
-        if request_id in below.refused or (known is not None and known.request == request_id):
+        if is_answered(below, request.persona, request_id):
             return NOTHING
         parent = above.members.get(request.parent_id)
         policy = _policy(request, parent)
@@ -83,21 +82,8 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
             refusal = None if shares is not None else _no_share(request.parent_swarm)
         if refusal is not None or shares is None or parent is None:
             reason, detail, again_s = refusal or _no_share(request.parent_swarm)
-            refused = SpawnRefused(
-                swarm=request.swarm, persona=request.persona, reason=reason, detail=detail, retry_after_s=again_s
-            )
-            return Decision(events=(refused,))
-        identity = Identity(
-            id=request.persona,
-            name=request.name,
-            role=request.role,
-            charter=request.charter,
-            swarm_id=request.swarm,
-            parent_id=request.parent_id,
-            depth=parent.depth + 1,
-            created_at=message.now,
-            tags=request.tags,
-        )
+            return Decision(events=(refused(request, reason, detail, again_s),))
+        identity = newborn(request, parent, message.now)
         born = PersonaSpawned(
             swarm=request.swarm,
             persona=request.persona,

@@ -20,6 +20,7 @@ from shared.contracts.events import (
     SnapshotCompressed,
     SpawnRefused,
     SpawnRequested,
+    SwarmRequested,
     ThoughtSealed,
 )
 from shared.contracts.ids import EVERYONE
@@ -53,8 +54,7 @@ class LastThoughts(Result, frozen=True, kw_only=True):
 def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limits: Limits) -> Decision:
     """One persona, or a refusal with its reason; nothing when this very request was answered before."""
     request_id = delivered.recorded.id
-    known = lineage.members.get(request.persona)
-    if request_id in lineage.refused or (known is not None and known.request == request_id):
+    if is_answered(lineage, request.persona, request_id):
         return NOTHING
     parent = None if request.parent_id is None else lineage.members.get(request.parent_id)
     policy = request.policy or (limits.root_policy if parent is None else parent.policy)
@@ -64,21 +64,8 @@ def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limit
     if refusal is not None:
         reason, detail = refusal
         again_s = room_in_s(lineage, delivered.now, limits) if reason == "spawn_rate" else 0
-        refused = SpawnRefused(
-            swarm=request.swarm, persona=request.persona, reason=reason, detail=detail, retry_after_s=again_s
-        )
-        return Decision(events=(refused,))
-    identity = Identity(
-        id=request.persona,
-        name=request.name,
-        role=request.role,
-        charter=request.charter,
-        swarm_id=request.swarm,
-        parent_id=request.parent_id,
-        depth=0 if parent is None else parent.depth + 1,
-        created_at=delivered.now,
-        tags=request.tags,
-    )
+        return Decision(events=(refused(request, reason, detail, again_s),))
+    identity = newborn(request, parent, delivered.now)
     spawned = PersonaSpawned(
         swarm=request.swarm,
         persona=request.persona,
@@ -90,20 +77,40 @@ def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limit
     return Decision(events=(spawned,), charter=charter_sha256(identity))
 
 
+def is_answered(lineage: Lineage, persona: str, request_id: str) -> bool:
+    """Whether this very request for the persona was answered before."""
+    known = lineage.members.get(persona)
+    return request_id in lineage.refused or (known is not None and known.request == request_id)
+
+
+def newborn(request: SpawnRequested | SwarmRequested, parent: Member | None, now: datetime) -> Identity:
+    """Who is asked for, a level below its parent."""
+    return Identity(
+        id=request.persona,
+        name=request.name,
+        role=request.role,
+        charter=request.charter,
+        swarm_id=request.swarm,
+        parent_id=request.parent_id,
+        depth=0 if parent is None else parent.depth + 1,
+        created_at=now,
+        tags=request.tags,
+    )
+
+
+def refused(request: SpawnRequested | SwarmRequested, reason: str, detail: str, again_s: int) -> SpawnRefused:
+    """No, and in how many seconds there may be room; 0: waiting brings nothing."""
+    return SpawnRefused(
+        swarm=request.swarm, persona=request.persona, reason=reason, detail=detail, retry_after_s=again_s
+    )
+
+
 def crowded(lineage: Lineage, delivered: Delivered, request: SpawnRequested) -> Decision:
     """No persona, at once, unless this very request was answered before. It rests on no limit, so nothing is guarded."""
-    known = lineage.members.get(request.persona)
-    if delivered.recorded.id in lineage.refused or (known is not None and known.request == delivered.recorded.id):
+    if is_answered(lineage, request.persona, delivered.recorded.id):
         return NOTHING
     detail = f"{delivered.crowd} requests of {request.swarm} wait already, more than its share; ask again in {CROWDED_FOR_S} s"
-    refused = SpawnRefused(
-        swarm=request.swarm,
-        persona=request.persona,
-        reason="too_many_waiting",
-        detail=detail,
-        retry_after_s=CROWDED_FOR_S,
-    )
-    return Decision(events=(refused,), guards=())
+    return Decision(events=(refused(request, "too_many_waiting", detail, CROWDED_FOR_S),), guards=())
 
 
 def _refusal(

@@ -16,12 +16,11 @@ from services.gateway.commands.bus import Bus, Command
 from services.gateway.commands.lifecycle import find as find_persona
 from services.gateway.projections.intents import MAX_DEPTH, Entry, Key, view_of
 from services.gateway.wire.ids import as_given, as_token, token
-from services.gateway.wire.lives import LifeEvent
+from services.gateway.wire.lives import life_event
 from services.gateway.wire.problems import RETRY_AFTER_S, Candidate, Problem, ambiguous
 from services.gateway.wire.requests import DEFAULT_SWARM, INTENT_BUDGET, CancelIntent, SubmitIntent
 from services.gateway.wire.work import IntentLife, IntentView
 from shared.contracts.boundaries import intent as boundary_of
-from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import IntentCancelled, IntentDelegated, IntentRouted, IntentSubmitted
 from shared.contracts.ids import EVERYONE, caused_token, is_life, is_token
@@ -262,7 +261,7 @@ async def show(bus: Bus, intent_id: str, home: str | None, wait_s: float) -> Int
     shown = kept.events[-SHOWN:]
     return IntentLife(
         intent=_view(kept, bus.clock()),
-        events=tuple(map(_life_event, shown)),
+        events=tuple(map(life_event, shown)),
         truncated=len(shown) < len(kept.events),
     )
 
@@ -291,17 +290,3 @@ def _view(kept: Kept, now: datetime) -> IntentView:
     if view is None:
         raise Problem(503, "it is not in the log yet; ask again", reason="catching_up", retry_after_s=RETRY_AFTER_S)
     return view
-
-
-def _life_event(recorded: Recorded) -> LifeEvent:
-    envelope = recorded.envelope
-    return LifeEvent(
-        id=recorded.id,
-        seq=recorded.seq,
-        type=class_of(recorded.event),
-        source=envelope.source,
-        time=envelope.time,
-        causation_id=envelope.causation,
-        correlation_id=envelope.correlation,
-        data=recorded.event,
-    )

@@ -14,7 +14,7 @@ from datetime import datetime
 import msgspec
 
 from services.gateway.wire.ids import as_given
-from services.gateway.wire.lives import Approval, LifeEvent, ProposalLife, VerdictSignature
+from services.gateway.wire.lives import Approval, ProposalLife, VerdictSignature, life_event
 from services.gateway.wire.views import (
     ApprovalState,
     DecisionReceipt,
@@ -29,7 +29,7 @@ from services.gateway.wire.work import UnknownAction
 from shared.contracts import boundaries
 from shared.contracts.action import Scalar
 from shared.contracts.approvals import answered
-from shared.contracts.catalog import class_of, matches
+from shared.contracts.catalog import matches
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import (
     ActionClaimed,
@@ -209,7 +209,7 @@ class Life(msgspec.Struct, kw_only=True):
             policy_ids=() if verdict is None else verdict.policy_ids,
             policy_version="" if verdict is None else verdict.policy_version,
             signature=signature,
-            events=tuple(_life_event(r) for r in self.events),
+            events=tuple(life_event(r) for r in self.events),
         )
 
     def approval_view(self, now: datetime) -> Approval | None:
@@ -360,20 +360,6 @@ def fold_lives(messages: Sequence[Stored], proposal_id: str) -> list[Life]:
 def attention_id(event_id: str) -> str:
     """The attention item an event gives rise to."""
     return caused_id(event_id, "attention")
-
-
-def _life_event(recorded: Recorded) -> LifeEvent:
-    envelope = recorded.envelope
-    return LifeEvent(
-        id=envelope.id,
-        seq=recorded.seq,
-        type=class_of(recorded.event),
-        source=envelope.source,
-        time=envelope.time,
-        causation_id=envelope.causation,
-        correlation_id=envelope.correlation,
-        data=recorded.event,
-    )
 
 
 def _decision(authorized: ProposalAuthorized | None, granted_by: list[str]) -> str:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from services.gateway.wire.views import ApprovalState, Proposal, View
 from shared.contracts.action import Scalar
+from shared.contracts.catalog import class_of
+from shared.contracts.envelope import Recorded
 from shared.contracts.events import AnyEvent, Risk
 from shared.contracts.ids import Instant
 
@@ -19,7 +21,7 @@ class ObservationsRecorded(View, frozen=True, kw_only=True):
 
 
 class LifeEvent(View, frozen=True, kw_only=True):
-    """One event of a proposal's life, in the order of the log."""
+    """One event of the life of a proposal or an intent, in the order of the log."""
 
     id: str
     seq: int
@@ -29,6 +31,21 @@ class LifeEvent(View, frozen=True, kw_only=True):
     causation_id: str | None
     correlation_id: str
     data: AnyEvent
+
+
+def life_event(recorded: Recorded) -> LifeEvent:
+    """An event as the story of its life tells it."""
+    envelope = recorded.envelope
+    return LifeEvent(
+        id=envelope.id,
+        seq=recorded.seq,
+        type=class_of(recorded.event),
+        source=envelope.source,
+        time=envelope.time,
+        causation_id=envelope.causation,
+        correlation_id=envelope.correlation,
+        data=recorded.event,
+    )
 
 
 class VerdictSignature(View, frozen=True, kw_only=True):

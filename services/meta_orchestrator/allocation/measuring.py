@@ -7,7 +7,8 @@ that is only declared gains nothing. A floor that was lent is recalled by the fi
 
 A swarm that a persona of another began is of that one's family as long as anybody lives there; `target.py` says what follows.
 
-Memory is bounded: names of live personas, those in line, grants that are open (`MOST_OPEN`), a few minutes.
+Memory: of each swarm that ever was a row; in it names of live personas, those in line, grants that are open (at most `MOST_OPEN`), a few
+minutes.
 """
 
 from __future__ import annotations

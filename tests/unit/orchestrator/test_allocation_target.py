@@ -71,7 +71,11 @@ def test_the_dominant_shares_of_the_paper() -> None:
 
 
 def by_pieces(claims: Sequence[Claim]) -> dict[str, list[float]]:
-    """The lowest weighted dominant share gets the next small piece of its demand, as long as all it needs of is there."""
+    """The lowest weighted dominant share gets the next small piece of its demand, as long as all it needs of is there.
+
+    A resource of which somebody's piece is no longer there is used up for all: what is left of it is less than a piece, and who needs
+    next to nothing of it could go on with that for long.
+    """
     have = vector(TOTAL)
     want = {
         c.swarm: [min(*each) for each in zip(vector(c.demand), vector(c.ceiling), have, strict=True)] for c in claims
@@ -82,11 +86,13 @@ def by_pieces(claims: Sequence[Claim]) -> dict[str, list[float]]:
     part = {c.swarm: 0.0 for c in claims}
     left, weight = list(have), {c.swarm: c.weight for c in claims}
     open_ = {name for name in part if dominant[name]}
+    used_up: set[int] = set()
     while open_:
         name = min(open_, key=lambda n: (part[n] * dominant[n] / weight[n], n))
         piece = min(1 - part[name], 1 / PIECES / dominant[name])
         needs = [piece * amount for amount in want[name]]
-        if piece <= 0 or any(need > there + 1e-9 for need, there in zip(needs, left, strict=True)):
+        used_up |= {r for r, need in enumerate(needs) if need > left[r] + 1e-9}
+        if piece <= 0 or any(needs[r] for r in used_up):
             open_.discard(name)
             continue
         part[name] += piece
