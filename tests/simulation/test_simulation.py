@@ -245,7 +245,7 @@ def _found(seed: int) -> bool:
 def test_each_boundary_is_one_filter_string_carried_by_every_writer_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """On several brokers what is in flight is compared by that string alone: another one, or none, would not be seen.
 
-    But what nobody may hold up (`docs/decisions`): the seal of a history, and the word that lets a target go, which only its holder can say.
+    But what nobody may hold up (`docs/decisions`): the seal of a history, and the letting go of a target, which only its holder can say.
     """
     writes: set[tuple[str, frozenset[str]]] = set()
     append = Store.append
