@@ -39,7 +39,7 @@ from typing import Literal
 import msgspec
 
 from shared.contracts.action import Action, action_digest
-from shared.contracts.action_kinds import KINDS, REPORTS, FileWrite, Problem, held, is_own, own_folder, read
+from shared.contracts.action_kinds import KINDS, held, not_alone, read
 from shared.contracts.boundaries import hold, life
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -55,6 +55,7 @@ from shared.contracts.events import (
     TargetHeld,
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.contracts.kinds.kind import Problem
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
@@ -286,9 +287,8 @@ def _refused(
     action = read(created.action)
     if isinstance(action, Problem):
         problems.append(("kind_unknown" if action.code == "unknown_kind" else action.code, action.detail))
-    if isinstance(action, FileWrite) and not (authorized.approvals or is_own(created.action.target, *whose)):
-        where = f"{own_folder(*whose)} and files named {', '.join(REPORTS)}"
-        problems.append(("not_own_folder", f"nobody said yes to it, and without people it may write to {where} alone"))
+    elif not authorized.approvals and (unasked := not_alone(created.action, *whose)) is not None:
+        problems.append((unasked.code, unasked.detail))
     if now >= authorized.expires_at:
         problems.append(_expired(authorized))
     return _refuse(created, problems) if problems else None

@@ -1,4 +1,4 @@
-"""The actuator's hands: check, execute, inquire. The only code that acts on the world.
+"""The actuator's effects: check, execute, inquire. What acts on the world is in `hands`, and called from here alone.
 
 Raises `LogUnavailable` (before anything was done) through to the shell, which retries the delivery.
 """
@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from services.actuator.decider import Allot, Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from services.actuator.hands.hand import Hand, Task, cannot_tell, failed
 from services.actuator.journal import Entry, Journal
 from services.actuator.lots import Lots
-from services.actuator.outbound import Outbound
-from services.actuator.workspace import KEEP_RECEIPTS_S, Workspace
-from shared.contracts.action_kinds import FileWrite, HttpRequest, Noop, Problem, read
+from shared.contracts.action_kinds import KINDS, read
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import ActionClaimed
 from shared.contracts.ids import utc_now
+from shared.contracts.kinds.kind import Problem
 from shared.crypto import verify_verdict
 from shared.decider import Effect, Result
 from shared.holds import holder_of
@@ -40,13 +40,14 @@ MAX_INSTANCE = 60
 class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the actuator's effects.
 
+    `hands` are all there are, by the name in a kind's row; `site` names the workspace this process acts in, in its claims.
     `signers` says whose verdicts are good, `policies` which versions.
     `kill_switch` is a path: while something is there, or nobody can tell, nothing is done. `instance` names this process in claims.
     """
 
     log: Log
-    workspace: Workspace
-    outbound: Outbound
+    hands: Mapping[str, Hand]
+    site: str
     lots: Lots
     journal: Journal
     halting: Halting
@@ -88,7 +89,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         if is_on(self.kill_switch):
             problems.append(("kill_switch", "the kill switch is on"))
         holder, hold_seq = await holder_of(self.log, effect.target) if effect.target else (None, 0)
-        mark = f"{self.instance[:MAX_INSTANCE]}/{self.workspace.identity}/{secrets.token_hex(8)}"
+        mark = f"{self.instance[:MAX_INSTANCE]}/{self.site}/{secrets.token_hex(8)}"
         return Checked(
             problems=tuple(problems),
             halted=halts.halt is not None,
@@ -103,10 +104,10 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         began = time.monotonic()
         claim = await self._claim_of(effect.job)
         if isinstance(claim, Unreadable):
-            return _cannot_tell("what cannot be read may have claimed it, and done it")
+            return cannot_tell("what cannot be read may have claimed it, and done it")
         if claim is None or not isinstance(claim.event, ActionClaimed) or claim.event.actuator != effect.actuator:
             return NotOurs()
-        outcome = await self._begun(effect.job, claim.event.digest, claim.id) or await self._act(effect, claim.id)
+        outcome = await self._begun(effect.job, claim.event.digest, claim.id) or await self._act(effect, claim)
         return msgspec.structs.replace(outcome, duration_ms=round((time.monotonic() - began) * 1000))
 
     async def _begun(self, job: Job, digest: str, claim_id: str) -> Outcome | None:
@@ -124,56 +125,38 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             await asyncio.to_thread(self.journal.put, entry)
         except OSError as error:
             said = f"the journal of claims cannot be written: {error.strerror or error}"
-            return Outcome(outcome="failure", summary=said, error="journal_unwritable")
+            return failed("journal_unwritable", said)
         return None
 
-    async def _act(self, effect: Execute, claim_id: str) -> Outcome:
-        action = effect.job.action
-
+    async def _act(self, effect: Execute, claim: Recorded) -> Outcome:
         def hindered() -> Outcome | None:
             return self._hindered(effect.deadline)
 
-        if (refused := hindered()) is not None:
-            return refused
-        match read(action):
-            case FileWrite() as params:
-                return await asyncio.to_thread(
-                    self.workspace.write,
-                    action.target,
-                    params,
-                    key=effect.job.key,
-                    claim=claim_id,
-                    hindered=hindered,
-                )
-            case HttpRequest() as params:
-                remaining_s = (effect.deadline - self.clock()).total_seconds()
-                return await self.outbound.send(
-                    action.target, params, claim=claim_id, timeout_s=remaining_s, hindered=hindered
-                )
-            case Noop():
-                return Outcome(outcome="success", summary="did nothing, as asked")
-            case Problem() as problem:
-                return Outcome(outcome="failure", summary=problem.detail, error=problem.code)
+        params = read(effect.job.action)
+        if isinstance(params, Problem):
+            return failed(params.code, params.detail)
+        remaining_s = (effect.deadline - self.clock()).total_seconds()
+        task = Task(
+            job=effect.job,
+            params=params,
+            claim=claim,
+            mark=effect.actuator,
+            timeout_s=remaining_s,
+            hindered=hindered,
+        )
+        return hindered() or await self.hands[KINDS[effect.job.action.kind].hand].act(task)
 
     async def inquire(self, effect: Inquire) -> Outcome:
         """Whether a claimed action happened, by its target's word."""
         claim = await self._claim_of(effect.job)
         if not isinstance(claim, Recorded) or not isinstance(claim.event, ActionClaimed):
-            return _cannot_tell("the claim is not readable")
-        match read(effect.job.action):
-            case FileWrite() as params:
-                if f"/{self.workspace.identity}/" not in claim.event.actuator:
-                    return _cannot_tell(f"it was claimed on another workspace, by {claim.event.actuator}")
-                if self.clock() - claim.stored_at > timedelta(seconds=KEEP_RECEIPTS_S / 2):
-                    return _cannot_tell("the claim is older than receipts are kept")
-                target, key = effect.job.action.target, effect.job.key
-                return await asyncio.to_thread(self.workspace.inquire, target, params, key=key, claim=claim.id)
-            case HttpRequest():
-                return _cannot_tell("the request may or may not have been made")
-            case Noop():
-                return Outcome(outcome="success", summary="did nothing, as asked")
-            case Problem() as problem:
-                return Outcome(outcome="failure", summary=f"never begun: {problem.detail}", error=problem.code)
+            return cannot_tell("the claim is not readable")
+        params = read(effect.job.action)
+        if isinstance(params, Problem):
+            return failed(params.code, f"never begun: {params.detail}")
+        age = self.clock() - claim.stored_at
+        task = Task(job=effect.job, params=params, claim=claim, mark=claim.event.actuator, age=age)
+        return await self.hands[KINDS[effect.job.action.kind].hand].inquire(task)
 
     async def _claim_of(self, job: Job) -> Stored | None:
         """The first claim in the log, readable or not."""
@@ -183,13 +166,9 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     def _hindered(self, deadline: datetime) -> Outcome | None:
         """Why nothing may begin any more, if so. Asked again right before the effect: it may have waited for its turn."""
         if is_on(self.kill_switch):
-            return Outcome(outcome="failure", summary="the kill switch is on", error="kill_switch")
+            return failed("kill_switch", "the kill switch is on")
         if self.halting.why is not None:
-            return Outcome(outcome="failure", summary=self.halting.why[:1000], error="halted")
+            return failed("halted", self.halting.why)
         if self.clock() >= deadline:
-            return Outcome(outcome="failure", summary="the time-out passed before it began", error="too_late")
+            return failed("too_late", "the time-out passed before it began")
         return None
-
-
-def _cannot_tell(summary: str) -> Outcome:
-    return Outcome(outcome="unknown", summary=summary, error="cannot_tell")

@@ -9,11 +9,12 @@ import structlog
 
 from services.actuator import decider
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.outbound import Outbound
+from services.actuator.hands.table import hands
+from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
 from services.actuator.losses import say_lost
 from services.actuator.lots import Lots
-from services.actuator.outbound import Outbound
-from services.actuator.workspace import Workspace
 from shared.contracts.ids import utc_now
 from shared.policy.activations import Followed
 from shared.runtime.service import Service
@@ -47,13 +48,12 @@ async def wire(service: Service) -> None:
     lost = await say_lost(service.log, journal, source=service.name)
     if lost:
         log.error("claims_lost", count=lost)
+    outbound = Outbound(frozenset(listed(settings.outbound.allow)), frozenset(listed(settings.outbound.allow_private)))
     lots = Lots(service.log, service.instance)
     effects = ActuatorEffects(
         log=service.log,
-        workspace=workspace,
-        outbound=Outbound(
-            frozenset(listed(settings.outbound.allow)), frozenset(listed(settings.outbound.allow_private))
-        ),
+        hands=hands(workspace, outbound),
+        site=workspace.identity,
         lots=lots,
         journal=journal,
         halting=service.obeys_halts(),

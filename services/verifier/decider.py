@@ -16,7 +16,7 @@ from typing import assert_never
 import msgspec
 
 from shared.contracts.action import action_digest
-from shared.contracts.action_kinds import RISKS, Problem, classify, read
+from shared.contracts.action_kinds import RISKS, classify, read
 from shared.contracts.boundaries import life
 from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
 from shared.contracts.events import (
@@ -33,6 +33,7 @@ from shared.contracts.events import (
     ProposalVerified,
 )
 from shared.contracts.ids import Instant, Sha256, Token
+from shared.contracts.kinds.kind import Problem
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 

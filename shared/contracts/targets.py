@@ -1,6 +1,6 @@
 """What actions touch, in one spelling each: so that two that touch the same are known to.
 
-A kind of action names one of these functions in its row. They are given the target and its typed parameters, both without trouble.
+Kinds of action use these functions to say what they touch (`kinds/`); the target is one without trouble.
 `name` is deliberately coarse (two names that some file system takes for one are one here): what only nearly meets is told apart by
 `exact`, and then both go on.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -36,20 +35,14 @@ def target_id(name: str) -> str:
     return f"t-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
-def nothing(target: str, params: Any) -> None:
-    """For kinds that change nothing others could want to."""
-
-
-def a_file(target: str, params: Any) -> Touched:
+def a_file(target: str) -> Touched:
     """A file of the workspace; names that differ in case alone, or in how they are composed, may be one file."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", target).casefold())
     return Touched(name=f"file:{folded}", exact=f"file:{target}")
 
 
-def a_url(target: str, params: Any) -> Touched | None:
+def a_url(target: str) -> Touched:
     """What a request that changes something is sent to, by host, port, path and query, whatever the method (RFC 3986, section 6.2)."""
-    if params.method in ("GET", "HEAD"):
-        return None
     parts = urlsplit(target)
     host = (parts.hostname or "").rstrip(".")
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -23,7 +23,8 @@ from pathlib import Path
 import cedarpy
 import msgspec
 
-from shared.contracts.action_kinds import endpoint, is_own, url_trouble
+from shared.contracts.kinds.files import is_own
+from shared.contracts.kinds.http import endpoint, url_trouble
 from shared.policy.types import PolicyDecision, PolicyRequest, ReadRequest
 
 DEFAULT_BUNDLE = Path(__file__).with_name("default")

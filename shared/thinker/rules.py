@@ -12,8 +12,8 @@ import time
 import msgspec
 
 from shared.contracts.action import Action
-from shared.contracts.action_kinds import own_folder
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, Probe, Usage
+from shared.contracts.kinds.files import own_folder
 from shared.contracts.text import code, markdown, plain
 from shared.thinker.asking.answering import answer
 from shared.thinker.port import (

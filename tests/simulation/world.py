@@ -36,7 +36,6 @@ from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.conflicts import Conflict, evolve
 from shared.contracts.action import Action, action_digest
-from shared.contracts.action_kinds import own_folder
 from shared.contracts.boundaries import conflict, life
 from shared.contracts.boundaries import intent as boundary_of
 from shared.contracts.catalog import SHORT_LIVED, class_of
@@ -69,6 +68,7 @@ from shared.contracts.events import (
     ThoughtGenerated,
 )
 from shared.contracts.ids import EVERYONE, caused_id, caused_token
+from shared.contracts.kinds.files import own_folder
 from shared.contracts.persona import PersonaPolicy
 from shared.contracts.services import SERVICES
 from shared.decider import Decider, Decision, Delivered, Effect, Result, Tick

@@ -8,8 +8,8 @@ from datetime import datetime
 from services.persona_runner.mind.goals import Assigned, topic_of
 from services.persona_runner.mind.guard import COOL_DOWN, LOOP
 from services.persona_runner.mind.state import Held, State
-from shared.contracts.action_kinds import intent_report
 from shared.contracts.events import EvidenceRef, LogResolve, Phase, Probe
+from shared.contracts.kinds.files import intent_report
 from shared.contracts.persona import Identity
 from shared.thinker.port import Context, Finding, Goal, OpenHypothesis, Percept, SourceSeen
 

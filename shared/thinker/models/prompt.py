@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.contracts.action import Action
-from shared.contracts.action_kinds import own_folder
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Phase, Probe
+from shared.contracts.kinds.files import own_folder
 from shared.contracts.text import lines, markdown, plain
 from shared.thinker.models.schema import (
     Answer,

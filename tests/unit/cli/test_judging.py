@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from services.cli.commands.running.judging import judged, report
-from shared.contracts.action_kinds import intent_report
 from shared.contracts.catalog import subject_of
 from shared.contracts.envelope import Envelope, Recorded
 from shared.contracts.events import (
@@ -26,6 +25,7 @@ from shared.contracts.events import (
     ProposalRejected,
     Side,
 )
+from shared.contracts.kinds.files import intent_report
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 SWARMS = ("web", "db")

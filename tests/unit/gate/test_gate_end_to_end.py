@@ -6,9 +6,10 @@ from pathlib import Path
 
 from services.actuator import decider as actuator
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.outbound import Outbound
+from services.actuator.hands.table import hands
+from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
-from services.actuator.outbound import Outbound
-from services.actuator.workspace import Workspace
 from services.policy_gate import decider as policy_gate
 from services.policy_gate.effects import PolicyGateEffects
 from services.policy_gate.policies import Policies
@@ -47,8 +48,8 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
             actuator,
             ActuatorEffects(
                 log=mesh.log,
-                workspace=workspace,
-                outbound=Outbound(),
+                hands=hands(workspace, Outbound()),
+                site=workspace.identity,
                 lots=Plenty(),
                 journal=Journal(tmp_path / "claims.jsonl", mesh.now),
                 halting=Halting(mesh.log),

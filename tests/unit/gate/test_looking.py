@@ -8,9 +8,10 @@ from typing import Any
 
 from services.actuator import decider as actuator
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.outbound import Outbound
+from services.actuator.hands.table import hands
+from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
-from services.actuator.outbound import Outbound
-from services.actuator.workspace import Workspace
 from services.policy_gate import decider as policy_gate
 from services.policy_gate.effects import PolicyGateEffects
 from services.policy_gate.policies import Policies
@@ -85,10 +86,11 @@ async def test_a_proposal_without_conflict_that_changes_nothing_costs_gate_and_a
         signing=Signing(Signers(log, (ROOT,)), {KEY: SEED}),
         environment="bench",
     )
-    hands = ActuatorEffects(
+    workspace = Workspace(tmp_path / "workspace")
+    effects = ActuatorEffects(
         log=log,
-        workspace=Workspace(tmp_path / "workspace"),
-        outbound=Outbound(),
+        hands=hands(workspace, Outbound()),
+        site=workspace.identity,
         lots=Plenty(),  # type: ignore[arg-type]
         journal=Journal(tmp_path / "claims.jsonl", mesh.now),
         halting=Halting(log),
@@ -112,12 +114,12 @@ async def test_a_proposal_without_conflict_that_changes_nothing_costs_gate_and_a
 
     await mesh.handle(policy_gate, counted(gate.perform), verdict)
     (authorized,) = [r for r in log.store.records if isinstance(r.event, ProposalAuthorized)]
-    await mesh.handle(actuator, counted(hands.perform), authorized)
+    await mesh.handle(actuator, counted(effects.perform), authorized)
     assert {"Evaluate": ["stored"], "Sign": [], "Check": ["stored"]} == {
         name: asked[name] for name in ("Evaluate", "Sign", "Check")
     }
     assert 1 == len(mesh.events(ActionExecuted))
-    hands.workspace.close()
+    workspace.close()
 
 
 async def test_each_has_all_of_its_own_whichever_was_looked_at_before_and_however_readings_overlap() -> None:

@@ -11,9 +11,10 @@ import pytest
 from services.actuator import decider
 from services.actuator.decider import Check, Execute, Outcome
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.outbound import Outbound
+from services.actuator.hands.table import hands
+from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
-from services.actuator.outbound import Outbound
-from services.actuator.workspace import Workspace
 from shared.contracts.events import ActionClaimed, ActionExecuted
 from shared.contracts.ids import utc_now
 from shared.crypto import sign_verdict
@@ -71,8 +72,8 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
     def actuator(name: str, meanwhile: Any = None) -> Any:
         effects = ActuatorEffects(
             log=log,
-            workspace=workspace,
-            outbound=Outbound(),
+            hands=hands(workspace, Outbound()),
+            site=workspace.identity,
             lots=Plenty(),
             journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
             halting=Halting(log),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from shared.contracts.action import Action
-from shared.contracts.action_kinds import FileWrite, classify, read
+from shared.contracts.action_kinds import classify, read
 from shared.contracts.events import CheckResult, EvidenceRef, LogCount
+from shared.contracts.kinds.files import FileWrite
 from shared.contracts.persona import Identity
 from shared.contracts.text import lines, plain
 from shared.thinker.models.prompt import compose, interpret

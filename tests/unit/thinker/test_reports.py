@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from shared.contracts.action_kinds import FileWrite, intent_report, read
+from shared.contracts.action_kinds import read
 from shared.contracts.events import CheckResult, EvidenceRef
+from shared.contracts.kinds.files import FileWrite, intent_report
 from shared.contracts.persona import Identity
 from shared.thinker.asking.answering import COUNTED, answer
 from shared.thinker.port import Context, Goal, OpenHypothesis, SourceSeen, Thought

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shared.contracts.action_kinds import intent_report
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -18,6 +17,7 @@ from shared.contracts.events import (
     ObservationRecorded,
     ProposalRejected,
 )
+from shared.contracts.kinds.files import intent_report
 from shared.contracts.text import code, markdown
 
 LOST = "conflict_lost"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.actuator.hands.outbound import Outbound
+from services.actuator.hands.table import hands
+from services.actuator.hands.workspace import Workspace
 from shared.contracts.action import Action, Scalar
-from shared.contracts.action_kinds import (
-    KINDS,
-    MAX_CONTENT_BYTES,
-    FileWrite,
-    HttpRequest,
-    Noop,
-    Problem,
-    classify,
-    endpoint,
-    path_trouble,
-    read,
-    url_trouble,
-)
+from shared.contracts.action_kinds import KINDS, classify, not_alone, read
+from shared.contracts.kinds.files import FileWrite, path_trouble
+from shared.contracts.kinds.http import HttpRequest, endpoint, url_trouble
+from shared.contracts.kinds.kind import MAX_CONTENT_BYTES, Problem
+from shared.contracts.kinds.testing import Noop
 
 
 def write(target: str = "findings/a.md", **params: Scalar) -> Action:
@@ -160,3 +158,33 @@ def test_reading_and_classifying_are_total(kind: str, target: str, params: dict[
     action = Action(kind=kind, target=target, params=params)
     assert isinstance(read(action), FileWrite | HttpRequest | Noop | Problem)
     assert classify(action, "alpha", "p01") in ("low", "medium", "high", "critical")
+
+
+def test_every_row_has_its_hand_and_no_hand_is_nobodys(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert {row.hand for row in KINDS.values()} == set(hands(workspace, Outbound()))
+    workspace.close()
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        (write("a.md", content="é", mode="create"), "would write 2 bytes to a.md, unless there is a file"),
+        (http(method="POST", body="{}"), "would send POST https://api.example.org/x with 2 bytes of application/json"),
+    ],
+)
+def test_a_dry_run_tells_what_would_be_done(action: Action, told: str) -> None:
+    assert told == KINDS[action.kind].dry_run(action.target, read(action))
+
+
+def test_no_row_grades_below_its_own_risk(monkeypatch: pytest.MonkeyPatch) -> None:
+    lax = msgspec.structs.replace(KINDS["http.request"], risk="critical")
+    monkeypatch.setitem(KINDS, "http.request", lax)
+    assert "critical" == classify(http(), "alpha", "p01")
+
+
+def test_only_a_report_of_its_own_is_written_without_a_yes() -> None:
+    assert not_alone(write("findings/alpha/p01/a.md"), "alpha", "p01") is None
+    problem = not_alone(write("findings/alpha/p02/a.md"), "alpha", "p01")
+    assert problem is not None and "not_own_folder" == problem.code
+    assert not_alone(http(method="POST"), "alpha", "p01") is None

@@ -13,9 +13,10 @@ import pytest
 from services.actuator import decider
 from services.actuator.decider import Check, Execute, Inquire
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.outbound import Outbound
+from services.actuator.hands.table import hands
+from services.actuator.hands.workspace import RECEIPTS, Workspace
 from services.actuator.journal import Journal
-from services.actuator.outbound import Outbound
-from services.actuator.workspace import RECEIPTS, Workspace
 from shared.contracts.action import Action
 from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated, Signer
 from shared.crypto import new_seed, public_key, sign_verdict
@@ -61,13 +62,15 @@ class Act(Mesh):
         self.root = root
         self.opened: list[Workspace] = []
 
-    def actuator(self, name: str = "one", root: Path | None = None, **changed: Any) -> ActuatorEffects:
+    def actuator(
+        self, name: str = "one", root: Path | None = None, outbound: Outbound | None = None, **changed: Any
+    ) -> ActuatorEffects:
         workspace = Workspace(root or self.root)
         self.opened.append(workspace)
         settings: dict[str, Any] = {
             "log": self.log,
-            "workspace": workspace,
-            "outbound": Outbound(),
+            "hands": hands(workspace, outbound or Outbound()),
+            "site": workspace.identity,
             "lots": Plenty(),
             "journal": Journal(self.root.parent / f"claims-{name}.jsonl", self.now),
             "halting": Halting(self.log),
@@ -116,7 +119,7 @@ async def test_what_is_authorised_is_claimed_done_and_recorded_once_however_ofte
         assert isinstance(await act.deliver(message, actuator, attempt), Done)
     assert ("success", act.newest(ActionClaimed).id) == (act.outcome.outcome, act.outcome.claim_id)
     assert [FINDING.target] == act.files and 1 == len(act.events(ActionClaimed))
-    assert act.newest(ActionClaimed).event.actuator.startswith(f"one/{actuator.workspace.identity}/")
+    assert act.newest(ActionClaimed).event.actuator.startswith(f"one/{actuator.site}/")
 
 
 @pytest.mark.parametrize(("revokes", "error"), [(False, None), (True, "policy_version_revoked")])

@@ -69,7 +69,7 @@ async def test_a_claim_is_on_disk_before_anything_is_done(act: Act, monkeypatch:
         seen.append(set(Journal(act.root.parent / "claims-one.jsonl", act.now).entries))
         raise OSError("the machine dies here")
 
-    monkeypatch.setattr(actuator.workspace, "write", write)
+    monkeypatch.setattr(act.opened[-1], "write", write)
     with pytest.raises(OSError, match="dies"):
         await act.deliver(await act.authorize(), actuator)
     assert [{KEY}] == seen

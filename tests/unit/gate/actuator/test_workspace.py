@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from services.actuator import workspace as module
 from services.actuator.decider import Outcome
-from services.actuator.workspace import IDENTITY, RECEIPTS, Workspace
-from shared.contracts.action_kinds import FileWrite
+from services.actuator.hands import workspace as module
+from services.actuator.hands.workspace import IDENTITY, RECEIPTS, Workspace
+from shared.contracts.kinds.files import FileWrite
 
 KEY, CLAIM, TARGET = "alpha.p01.p-1", "claim-1", "findings/deep/report.md"
 NEW = FileWrite(content="new\n")
@@ -281,9 +281,9 @@ def test_kill_9_between_receipt_and_rename_is_found_out_and_undone(workspace: Wo
     script = f"""
 import os, signal
 from pathlib import Path
-from services.actuator import workspace as module
-from services.actuator.workspace import Workspace
-from shared.contracts.action_kinds import FileWrite
+from services.actuator.hands import workspace as module
+from services.actuator.hands.workspace import Workspace
+from shared.contracts.kinds.files import FileWrite
 os.replace = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 Workspace(Path({str(root)!r})).write({TARGET!r}, FileWrite(content="new\\n"), key={KEY!r}, claim={CLAIM!r}, hindered=lambda: None)
 """

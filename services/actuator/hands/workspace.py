@@ -16,6 +16,7 @@ Blocking: call in threads.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
@@ -25,11 +26,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 from services.actuator.decider import Outcome
-from shared.contracts.action_kinds import FileWrite, path_trouble
+from services.actuator.hands.hand import Task, cannot_tell, failed
 from shared.contracts.events import Receipt
+from shared.contracts.kinds.files import FileWrite, path_trouble
 
 RECEIPTS = ".receipts"
 IDENTITY = "identity"
@@ -66,7 +69,7 @@ class Workspace:
         """Write the file. `hindered` is asked right before the point of no return. Raises nothing that is an `OSError`."""
         content = params.content.encode()
         if trouble := path_trouble(target):
-            return _failure("path_escape", trouble)
+            return failed("path_escape", trouble)
         try:
             with self._parent(target, create=True) as (folder, name):
                 temporary = _temporary(claim)
@@ -81,11 +84,11 @@ class Workspace:
                     raise
                 if not first:
                     _remove(folder, temporary)
-                    return _failure("fenced", "there is a receipt already: an inquiry fenced it off")
+                    return failed("fenced", "there is a receipt already: an inquiry fenced it off")
                 return self._put(folder, temporary, name, target, params, content)
         except OSError as error:
             code = "path_escape" if error.errno in _ESCAPES else "io_error"
-            return _failure(code, f"{target}: {error.strerror}")
+            return failed(code, f"{target}: {error.strerror}")
 
     def _put(self, folder: int, temporary: str, name: str, target: str, params: FileWrite, content: bytes) -> Outcome:
         """The point of no return."""
@@ -98,7 +101,7 @@ class Workspace:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             code = "target_exists" if isinstance(error, FileExistsError) else "io_error"
-            return _failure(code, f"{target}: {error.strerror}")
+            return failed(code, f"{target}: {error.strerror}")
         try:
             _remove(folder, temporary)  # `create` linked it
             os.fsync(folder)
@@ -114,17 +117,17 @@ class Workspace:
         """Whether the claimed write happened; where it did not, make sure it no longer can. Raises no `OSError`."""
         content = params.content.encode()
         if path_trouble(target):
-            return _failure("path_escape", "a path that leads nowhere in the workspace is never written")
+            return failed("path_escape", "a path that leads nowhere in the workspace is never written")
         try:
             word, _ = self._place(key, f"fenced {claim}")
         except OSError as error:
-            return _unknown(f"the receipts cannot be read: {error.strerror}")
+            return cannot_tell(f"the receipts cannot be read: {error.strerror}")
         if word == f"fenced {claim}":
             with suppress(OSError), self._parent(target, create=False) as (folder, _):
                 _remove(folder, _temporary(claim))
-            return _failure("not_executed", "it had not begun, and is now fenced off")
+            return failed("not_executed", "it had not begun, and is now fenced off")
         if word != f"executing {claim}":
-            return _unknown(f"the receipt is of another claim: {word[:80]}")
+            return cannot_tell(f"the receipt is of another claim: {word[:80]}")
         try:
             with self._parent(target, create=False) as (folder, name):
                 if _holds(folder, name, content):
@@ -136,10 +139,10 @@ class Workspace:
                     os.fsync(folder)
                     return _success(target, content)
                 if withdrawn:
-                    return _failure("not_executed", "the file was prepared but not put in place, and is now withdrawn")
+                    return failed("not_executed", "the file was prepared but not put in place, and is now withdrawn")
         except OSError as error:
-            return _unknown(f"{target}: {error.strerror}")
-        return _unknown("it began, and the target is not, or no longer, what was to be written")
+            return cannot_tell(f"{target}: {error.strerror}")
+        return cannot_tell("it began, and the target is not, or no longer, what was to be written")
 
     def prune(self, older_than_s: float = KEEP_RECEIPTS_S) -> int:
         """Remove receipts older than that; inquiries about claims half that age must not rely on them. How many went."""
@@ -201,6 +204,35 @@ class Workspace:
             os.close(descriptor)
 
 
+class WorkspaceHand:
+    """Does the kinds of files in one workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def act(self, task: Task) -> Outcome:
+        key, claim = task.job.key, task.claim.id
+        match task.params:
+            case FileWrite() as params:
+                return await asyncio.to_thread(
+                    self._workspace.write, task.target, params, key=key, claim=claim, hindered=task.hindered
+                )
+            case other:
+                raise TypeError(f"the workspace does no {type(other).__name__}")
+
+    async def inquire(self, task: Task) -> Outcome:
+        if f"/{self._workspace.identity}/" not in task.mark:
+            return cannot_tell(f"it was claimed on another workspace, by {task.mark}")
+        if task.age > timedelta(seconds=KEEP_RECEIPTS_S / 2):
+            return cannot_tell("the claim is older than receipts are kept")
+        key, claim = task.job.key, task.claim.id
+        match task.params:
+            case FileWrite() as params:
+                return await asyncio.to_thread(self._workspace.inquire, task.target, params, key=key, claim=claim)
+            case other:
+                raise TypeError(f"the workspace does no {type(other).__name__}")
+
+
 def _temporary(claim: str) -> str:
     return f".{hashlib.sha256(claim.encode()).hexdigest()[:32]}.tmp"
 
@@ -243,14 +275,6 @@ def _remove(folder: int, name: str) -> bool:
 def _success(target: str, content: bytes) -> Outcome:
     receipt = Receipt(target=target, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
     return Outcome(outcome="success", summary=f"wrote {len(content)} bytes to {target}", receipt=receipt)
-
-
-def _failure(code: str, summary: str) -> Outcome:
-    return Outcome(outcome="failure", summary=summary, error=code)
-
-
-def _unknown(summary: str) -> Outcome:
-    return Outcome(outcome="unknown", summary=summary, error="cannot_tell")
 
 
 def _code(error: OSError) -> str:

@@ -22,14 +22,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.actuator.addresses import is_public
 from services.actuator.decider import Outcome
-from shared.contracts.action_kinds import HttpRequest, endpoint, url_trouble
+from services.actuator.hands.addresses import is_public
+from services.actuator.hands.hand import Task, cannot_tell, failed
 from shared.contracts.events import Receipt
+from shared.contracts.kinds.http import MAX_ANSWER_BYTES, SAFE_METHODS, HttpRequest, endpoint, url_trouble
 
-MAX_ANSWER_BYTES = 1024 * 1024
 MAX_ADDRESSES = 8
-SAFE_METHODS = ("GET", "HEAD")
 
 
 class Outbound:
@@ -59,19 +58,19 @@ class Outbound:
         Raises nothing of its own.
         """
         if trouble := url_trouble(target):
-            return _refused("bad_target", trouble)
+            return failed("bad_target", trouble)
         where = endpoint(target)
         if where not in self._allowed:
-            return _refused("host_not_allowed", f"{where} is not on the allow-list")
+            return failed("host_not_allowed", f"{where} is not on the allow-list")
         sent = asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
                 addresses = await _resolve(target)
                 if not addresses:
-                    return _refused("unresolvable", f"{where} has no address")
+                    return failed("unresolvable", f"{where} has no address")
                 inside = [a for a in addresses if not is_public(a)]
                 if inside and where not in self._allow_private:
-                    return _refused("private_address", f"{where} leads to {inside[0]}, which is not public")
+                    return failed("private_address", f"{where} leads to {inside[0]}, which is not public")
                 if (refused := hindered()) is not None:
                     return refused
                 return await self._to_first(addresses, target, params, claim, sent, timeout_s / 4)
@@ -143,6 +142,25 @@ class Outbound:
         return self._tls
 
 
+class OutboundHand:
+    """Does the kinds that are one HTTP request."""
+
+    def __init__(self, outbound: Outbound) -> None:
+        self._outbound = outbound
+
+    async def act(self, task: Task) -> Outcome:
+        match task.params:
+            case HttpRequest() as params:
+                return await self._outbound.send(
+                    task.target, params, claim=task.claim.id, timeout_s=task.timeout_s, hindered=task.hindered
+                )
+            case other:
+                raise TypeError(f"no {type(other).__name__} goes out here")
+
+    async def inquire(self, task: Task) -> Outcome:
+        return cannot_tell("the request may or may not have been made")
+
+
 async def _resolve(target: str) -> list[str]:
     """Every address of the host, in the resolver's order, without repeats. Raises `OSError` when there is no such host."""
     loop = asyncio.get_running_loop()
@@ -167,12 +185,8 @@ def _outcome(target: str, params: HttpRequest, status: int, body: bytes, cut: bo
     return Outcome(outcome="failure", summary=said[:1000], error=code, receipt=receipt)
 
 
-def _refused(code: str, summary: str) -> Outcome:
-    return Outcome(outcome="failure", summary=summary[:1000], error=code)
-
-
 def _lost(sent: asyncio.Event, summary: str) -> Outcome:
     """No answer: certainly nothing happened before anything was sent."""
     if not sent.is_set():
-        return _refused("not_connected", summary)
-    return Outcome(outcome="unknown", summary=summary[:1000], error="no_answer")
+        return failed("not_connected", summary)
+    return cannot_tell(summary, "no_answer")

@@ -1,0 +1,55 @@
+"""What every hand is: it does a claimed action once, and tells afterwards whether it was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol
+
+import msgspec
+
+from services.actuator.decider import Job, Outcome
+from shared.contracts.envelope import Recorded
+from shared.contracts.kinds.kind import Params
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A claimed action with its typed parameters.
+
+    `claim` is the claim in the log, its id the idempotency key; `mark` says who made it, and `age` how long ago it was stored.
+    `hindered` says why nothing may begin any more; it is asked right before the effect, which may have waited for its turn.
+    """
+
+    job: Job
+    params: Params
+    claim: Recorded
+    mark: str
+    age: timedelta = timedelta()
+    timeout_s: float = 0.0
+    hindered: Callable[[], Outcome | None] = lambda: None
+
+    @property
+    def target(self) -> str:
+        return self.job.action.target
+
+
+class Hand(Protocol):
+    """One way to act on the world."""
+
+    async def act(self, task: Task) -> Outcome:
+        """Do it, once. Raises nothing of its own: what goes wrong is an outcome."""
+        ...
+
+    async def inquire(self, task: Task) -> Outcome:
+        """Whether it happened, by its target's word; where possible, make sure that it no longer can. Raises nothing of its own."""
+        ...
+
+
+def failed(code: str, summary: str) -> Outcome:
+    """It did not happen, and will not."""
+    return Outcome(outcome="failure", summary=summary[:1000], error=code)
+
+
+def cannot_tell(summary: str, code: str = "cannot_tell") -> Outcome:
+    """Nobody can tell whether it happened; a person decides."""
+    return Outcome(outcome="unknown", summary=summary[:1000], error=code)

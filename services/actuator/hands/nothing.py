@@ -1,0 +1,16 @@
+"""Does nothing, as asked: for measuring the way there."""
+
+from __future__ import annotations
+
+from services.actuator.decider import Outcome
+from services.actuator.hands.hand import Task
+
+_DONE = Outcome(outcome="success", summary="did nothing, as asked")
+
+
+class NothingHand:
+    async def act(self, task: Task) -> Outcome:
+        return _DONE
+
+    async def inquire(self, task: Task) -> Outcome:
+        return _DONE

@@ -1,0 +1,91 @@
+"""What a kind of action declares: one `ActionKind` is one row of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from shared.contracts.events.common import Risk
+from shared.contracts.targets import Touched
+
+MAX_CONTENT_BYTES = 48 * 1024
+"""Of all text in an action's parameters."""
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The typed parameters of a kind. Unknown ones are refused."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an action is not one of ours: a reason code (unknown_kind, bad_params, bad_target), and a sentence."""
+
+    code: str
+    detail: str
+
+
+class Whose(msgspec.Struct, frozen=True):
+    """The persona that proposes it."""
+
+    swarm: str
+    persona: str
+
+
+def no_trouble(target: str, params: Any) -> None:
+    """For kinds whose target and parameters are any that can be read."""
+
+
+def touches_nothing(target: str, params: Any, whose: Whose) -> None:
+    """For kinds that change nothing others could want to."""
+
+
+def to_anyone(target: str, params: Any, whose: Whose) -> None:
+    """For kinds that may be done without a person's yes, as far as policy lets them."""
+
+
+class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
+    """One row. Where a function takes `params`, they are those of the row's `params`, without trouble, except in `trouble` itself.
+
+    `about` says to people and models what it does, and what its target is. `hand` names the module of the actuator that does it.
+    `risk` is the least the kind can have; `grade` what this one has, never less, where the target or parameters tell (None: `risk`).
+    `idempotency`: `fenced` (can be inquired about and fenced off), `key` (the target is given an idempotency key, and may or may not
+    heed it), `free` (doing it twice is doing it once).
+    `timeout_ms`: after it, the action must no longer begin to have its effect. `output_bytes`: the most that is read of what it answers.
+    `trouble` is what is wrong with target or parameters. `touches`: what it shares with others, where anything (`targets`).
+    `exclusive`: nobody else may be at that at the same time, so it is held. `alone`: why it may not be done without a person's yes,
+    whatever the policy said. `dry_run` tells in a sentence what would be done, without doing it.
+    """
+
+    about: str
+    hand: str
+    params: type[Params]
+    schema_version: int = 1
+    risk: Risk
+    grade: Callable[[str, Any, Whose], Risk] | None = None
+    reversible: bool
+    blast_radius: Literal["none", "workspace", "outside"]
+    idempotency: Literal["fenced", "key", "free"]
+    timeout_ms: int
+    output_bytes: int = 0
+    trouble: Callable[[str, Any], Problem | None] = no_trouble
+    touches: Callable[[str, Any, Whose], Touched | None] = touches_nothing
+    exclusive: bool = False
+    alone: Callable[[str, Any, Whose], Problem | None] = to_anyone
+    dry_run: Callable[[str, Any], str]
+
+
+def size_trouble(text: str) -> Problem | None:
+    """What is too large for an action, or no text at all."""
+    size = utf8_bytes(text)
+    if size is not None and size <= MAX_CONTENT_BYTES:
+        return None
+    return Problem(code="bad_params", detail=f"content has {size} bytes of UTF-8, the limit is {MAX_CONTENT_BYTES}")
+
+
+def utf8_bytes(text: str) -> int | None:
+    """The length in UTF-8, or None for text that has none (lone surrogates)."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return None
