@@ -74,15 +74,6 @@ def lots_boundary(swarm: str) -> Boundary:
     return Boundary(reads=(f"persona.*.{swarm}.>", granted, f"budget.limited.{swarm}.{EVERYONE}"), guards=(granted,))
 
 
-def _answers(recorded: Recorded) -> Boundary | None:
-    """What was answered to this very request for a persona, if anything; for no other request is a refusal said."""
-    event = recorded.event
-    if not isinstance(event, SpawnRequested):
-        return None
-    whose = f"{event.swarm}.{event.persona}"
-    return Boundary(reads=(f"persona.spawned.{whose}", f"spawn.refused.{whose}"), guards=(), opens=True)
-
-
 class Governor(msgspec.Struct, frozen=True, kw_only=True):
     """A `shared.decider.Decider` under these limits. A tick with `ExpiredGrants` is the ledger's, any other the lineage's."""
 
@@ -95,9 +86,11 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(message, Tick):
             of = ledger_boundary if isinstance(message.facts, ExpiredGrants) else lineage_boundary
             return of(message.swarm)
-        if message.crowd:
-            return _answers(message.recorded)
         match message.recorded.event:
+            case SpawnRequested() as event if message.crowd:
+                return lifecycle.answers(event)
+            case _ if message.crowd:  # for no other request is a refusal said
+                return None
             case SpawnRequested(swarm=swarm) | ReapRequested(swarm=swarm) | SnapshotCompressed(swarm=swarm, final=True):
                 return lineage_boundary(swarm)
             case GrantRequested(swarm=swarm):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import msgspec
 
 from services.governor import lineage, sharing
-from services.governor.lifecycle import is_answered, newborn, no_child, no_start, refused, room_in_s
+from services.governor.lifecycle import answers, crowded, is_answered, newborn, no_child, no_start, refused, room_in_s
 from services.governor.limits import Limits
 from services.governor.lineage import Lineage, Member
 from services.governor.sharing import Shares
@@ -57,6 +57,8 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(message, Tick) or not isinstance(message.recorded.event, SwarmRequested):
             return None
         event = message.recorded.event
+        if message.crowd:
+            return answers(event)
         both = (event.parent_swarm, event.swarm) if event.parent_swarm != event.swarm else (event.swarm,)
         personas = tuple(f"persona.*.{swarm}.>" for swarm in both)
         refused = tuple(f"spawn.refused.{swarm}.>" for swarm in both)
@@ -71,6 +73,8 @@ class Founding(msgspec.Struct, frozen=True, kw_only=True):
             return NOTHING
         request, request_id = message.recorded.event, message.recorded.id
         above, below = state.of(request.parent_swarm), state.of(request.swarm)
+        if message.crowd:
+            return crowded(below, message, request)
         if is_answered(below, request.persona, request_id):
             return NOTHING
         parent = above.members.get(request.parent_id)

@@ -25,7 +25,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256, clamp
-from shared.decider import NOTHING, Decision, Delivered, Result, Tick
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Result, Tick
 
 RATE_WINDOW = timedelta(seconds=60)
 CROWDED_FOR_S = 2
@@ -105,7 +105,13 @@ def refused(request: SpawnRequested | SwarmRequested, reason: str, detail: str, 
     )
 
 
-def crowded(lineage: Lineage, delivered: Delivered, request: SpawnRequested) -> Decision:
+def answers(request: SpawnRequested | SwarmRequested) -> Boundary:
+    """What was answered to this very request for a persona, if anything."""
+    whose = f"{request.swarm}.{request.persona}"
+    return Boundary(reads=(f"persona.spawned.{whose}", f"spawn.refused.{whose}"), guards=(), opens=True)
+
+
+def crowded(lineage: Lineage, delivered: Delivered, request: SpawnRequested | SwarmRequested) -> Decision:
     """No persona, at once, unless this very request was answered before. It rests on no limit, so nothing is guarded."""
     if is_answered(lineage, request.persona, delivered.recorded.id):
         return NOTHING

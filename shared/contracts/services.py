@@ -95,7 +95,7 @@ _ROWS = (
             "limits.changed",
             "budget.limited",
         ),
-        refused_when_crowded=("spawn.requested", "grant.requested", "lot.requested"),
+        refused_when_crowded=("spawn.requested", "swarm.requested", "grant.requested", "lot.requested"),
         durables=(("SWARM", "governor"), ("SWARM", "governor-shares"), ("SWARM", "governor-swarms")),
     ),
     ServiceRow(

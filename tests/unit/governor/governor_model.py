@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
 
 import msgspec
 
-from services.governor.decider import Governor, Limits, State
+from services.governor.decider import Governor, Limits
 from shared.contracts.catalog import matches, subject_of
 from shared.contracts.envelope import Envelope, Message, Recorded, decode
 from shared.contracts.events import AnyEvent, BudgetLimited, Credits
 from shared.contracts.ids import EVERYONE, caused_id
-from shared.decider import Boundary, Decision, Delivered, Tick
+from shared.decider import Boundary, Decider, Decision, Delivered, Tick
 from tests.examples import on_the_wire
 
 T0 = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -79,14 +80,17 @@ class MiniLog:
         ]
 
 
-class Replica:
+S = TypeVar("S")
+
+
+class Replica(Generic[S]):
     """One governor with its cached folds, which it brings up to date before every decision."""
 
-    def __init__(self, log: MiniLog, limits: Limits) -> None:
-        self.log, self.governor = log, Governor(limits=limits)
-        self.cache: dict[tuple[str, ...], tuple[State, int]] = {}
+    def __init__(self, log: MiniLog, decider: Decider[S]) -> None:
+        self.log, self.governor = log, decider
+        self.cache: dict[tuple[str, ...], tuple[S, int]] = {}
 
-    def state(self, boundary: Boundary) -> State:
+    def state(self, boundary: Boundary) -> S:
         state, position = self.cache.get(boundary.reads) or (self.governor.initial(), 0)
         for recorded in self.log.read(boundary.reads, position):
             state = self.governor.evolve(state, recorded)
@@ -118,7 +122,7 @@ class Swarm:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.log = MiniLog()
-        self.replica = Replica(self.log, limits or Limits())
+        self.replica = Replica(self.log, Governor(limits=limits or Limits()))
         self.log.append(share("s", (limits or Limits()).swarm_per_minute), now=T0, event_id="share")
 
     def record(self, event: AnyEvent, second: float = 0, event_id: str | None = None) -> Recorded:

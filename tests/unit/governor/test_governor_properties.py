@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from services.governor.decider import ExpiredGrants, LastThoughts, Limits
+from services.governor.decider import ExpiredGrants, Governor, LastThoughts, Limits
 from services.governor.limits import RESOURCES
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -167,7 +167,7 @@ class Governors(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.log = MiniLog()
-        self.replicas = [Replica(self.log, LIMITS), Replica(self.log, LIMITS)]
+        self.replicas = [Replica(self.log, Governor(limits=LIMITS)), Replica(self.log, Governor(limits=LIMITS))]
         self.held: list[Undecided | None] = [None, None]
         self.second, self.ticks, self.audited = 0.0, 0, 0
         self.asked: list[Recorded] = []
@@ -331,7 +331,7 @@ class Governors(RuleBasedStateMachine):
                 assert all(audit.phase[above] == "live" for above in audit.above(name)), f"{name} is an orphan"
         assert "draining" not in audit.phase.values()
         assert all(f"settled {grant_id}" in audit.answers for grant_id in audit.granted)
-        fresh = Replica(self.log, LIMITS)
+        fresh = Replica(self.log, Governor(limits=LIMITS))
         for message in (self.ticked(LastThoughts()), self.ticked(ExpiredGrants())):
             boundary = first.governor.boundary(message)
             assert boundary is not None
