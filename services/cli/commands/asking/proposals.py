@@ -21,6 +21,8 @@ Digest = Annotated[
 ]
 SHOWN = 16
 """So many hex digits of a digest are shown, and are enough to say it by: 64 bits, of one proposal's few requests."""
+SIDES = 6
+"""So many sides of a conflict are told; `swarm conflicts show` has all."""
 
 
 def proposals(
@@ -77,9 +79,21 @@ def _besides(target: Target) -> None:
             say(
                 f"conflict over {safe(one['target'], 60)} until {until}: swarm conflicts show {name}, then rule {name} PROPOSAL"
             )
+            sides = one["sides"] if isinstance(one["sides"], list) else []
+            for side in sides[:SIDES]:
+                say(f"  {_named(side)}, {safe(side['risk'])} risk: {safe(side['title'], 80)}")
+            if len(sides) > SIDES:
+                say(f"  and {len(sides) - SIDES} more")
     for one in ask_rows(target, "/v1/actions/unknown", {}):
-        name = safe(one["proposal_id"])
-        say(f"outcome unknown of {name}: look, then swarm conflicts resolve {name} success|failure --reason WHY")
+        name, holds = safe(one["proposal_id"]), ", and others wait for its target" if one["holds"] else ""
+        say(
+            f"outcome unknown of {_named(one)}{holds}: {safe(one['title'], 80)}; look, then"
+            f" swarm conflicts resolve {name} success|failure --reason WHY"
+        )
+
+
+def _named(one: Mapping[str, object]) -> str:
+    return f"{safe(one['proposal_id'])} of {safe(one['swarm_id'])}/{safe(one['persona_id'])}"
 
 
 def approve(
