@@ -23,7 +23,7 @@ from shared.contracts.events import (
     ReapRequested,
     SpawnRequested,
 )
-from shared.intent_invariants import IntentInvariants
+from shared.invariants.intents import IntentInvariants
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure

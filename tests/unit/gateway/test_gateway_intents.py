@@ -24,7 +24,7 @@ from shared.contracts.events import (
     IntentSubmitted,
 )
 from shared.contracts.ids import utc_now
-from shared.intent_invariants import IntentInvariants
+from shared.invariants.intents import IntentInvariants
 
 GOAL = {"goal": "why is it slow?", "swarm_id": "web"}
 

@@ -1,4 +1,4 @@
-"""What must hold of swarms that personas of other swarms begin; a part of `shared.invariants`."""
+"""What must hold of swarms that personas of other swarms begin; a part of the whole (`log`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold of intents in any log at every prefix; fed by `shared.invariants`, which has collected what runners said before.
+"""What must hold of intents in any log at every prefix; fed by `log`, which has collected what runners said before.
 
 An intent has at most one end; nobody is assigned after it, nor without budget, nor twice; what children, open routes and ended ones have
 is within its budget; whoever had it and did not answer is released; an answer counts once, from who had the route it names; a child
