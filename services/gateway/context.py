@@ -16,7 +16,7 @@ from services.gateway.commands.admission import Admission
 from services.gateway.commands.bus import Bus, Command
 from services.gateway.front.access import Caller
 from services.gateway.front.reading import Reader
-from services.gateway.front.stream import EventStream
+from services.gateway.front.streaming.stream import EventStream
 from services.gateway.projections.feed import Feed
 from services.gateway.projections.projection import Projection
 from services.gateway.projections.refusals import Refusals

@@ -14,7 +14,7 @@ import msgspec
 
 from services.gateway.front.front import OPEN
 from services.gateway.front.operations import OPERATIONS, TAGS, problems
-from services.gateway.front.stream import PATH
+from services.gateway.front.streaming.stream import PATH
 from services.gateway.wire.examples import EXAMPLES
 from services.gateway.wire.problems import MEDIA_TYPE
 from services.gateway.wire.views import ThoughtEvent

@@ -13,11 +13,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from services.gateway.front import stream
 from services.gateway.front.access import ANYONE_LOCAL, Buckets, Caller, Impatient, authenticate
 from services.gateway.front.asgi import App, Event, Receive, Scope, Send
 from services.gateway.front.origins import Origins, is_preflight
 from services.gateway.front.outgoing import Outgoing
+from services.gateway.front.streaming import stream
+from services.gateway.front.streaming.frames import later
 from services.gateway.settings import GatewaySettings
 from services.gateway.wire.problems import RETRY_AFTER_S, Problem
 from shared.metrics.table import HTTP_REQUESTS, HTTP_SECONDS
@@ -166,7 +167,7 @@ async def _later(problem: Problem, send: Send) -> None:
         await respond(problem, send)
         return
     headers = {"Content-Type": "text/event-stream; charset=utf-8", **stream.HEADERS}
-    await _send(200, headers, stream.later(problem.details.detail, problem.retry_after_s), send)
+    await _send(200, headers, later(problem.details.detail, problem.retry_after_s), send)
 
 
 async def _send(status: int, headers: dict[str, str], body: bytes, send: Send) -> None:

@@ -16,7 +16,8 @@ from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.front.access import Caller
 from services.gateway.front.reading import Reader
-from services.gateway.front.stream import HEADERS, PATH, parse_filter, parse_position
+from services.gateway.front.streaming.asked import parse_filter, parse_position
+from services.gateway.front.streaming.stream import HEADERS, PATH
 from services.gateway.projections.beliefs import by_confidence
 from services.gateway.projections.knowledge import by_urgency
 from services.gateway.projections.proposals import by_age, by_outcome

@@ -15,7 +15,7 @@ from gateway_model import NOW, Mesh, asked, created, executed, key, mesh, raised
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from services.gateway.front.operations import OPERATIONS, TAGS
-from services.gateway.front.stream import frame
+from services.gateway.front.streaming.frames import frame
 from services.gateway.settings import GatewaySettings
 from shared.contracts.events import BeliefAsserted, BudgetGranted, Credits, IntentSubmitted
 

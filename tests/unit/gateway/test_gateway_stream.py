@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from gateway_model import NOW, Mesh, created, executed, key, mesh, message, recorded, spawned, thought
 
-from services.gateway.front.stream import WORKSPACE_S, EventStream, Filter, Place, Telling, everything
+from services.gateway.front.streaming.asked import WORKSPACE_S, Filter, Place
+from services.gateway.front.streaming.stream import EventStream, Telling, everything
 from services.gateway.projections.feed import Feed, Subscription
 from services.gateway.projections.projection import Projection
 from services.gateway.settings import GatewaySettings
@@ -331,7 +332,7 @@ async def test_a_stream_that_waits_for_the_past_ends_with_the_gateway() -> None:
 async def test_the_bus_away_while_a_client_resumes_is_a_comment_and_then_it_gets_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.gateway.front.stream.AWAY_RETRY_S", 0.01)
+    monkeypatch.setattr("services.gateway.front.streaming.stream.AWAY_RETRY_S", 0.01)
     async with mesh() as up, EventSource(f"{up.url}{PATH}?from=beginning") as source:
         await up.put(thought("p", 1))
         await source.has(1)

@@ -18,21 +18,30 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from services.gateway.front.streaming.asked import ANYTHING, ATTENTION, SHOWN, WORKSPACE, WORKSPACE_S, Filter, Place
+from services.gateway.front.streaming.frames import (
+    AWAY,
+    CATCHING_UP,
+    GOODBYE,
+    HEARTBEAT,
+    OPEN,
+    at,
+    beside,
+    event_id,
+    frame,
+    later,
+    of_another_log,
+)
 from services.gateway.projections.feed import Feed, Subscription
-from services.gateway.wire.ids import as_given, shown, token
 from services.gateway.wire.problems import Problem
-from services.gateway.wire.views import ThoughtEvent
-from shared.contracts.catalog import LOG_CLASSES, about, class_filter, class_of
+from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import PersonaSpawned
-from shared.contracts.ids import caused_id
 from shared.log.port import Log, LogUnavailable
 from shared.metrics.table import STREAM_CLIENTS
 
@@ -40,29 +49,8 @@ PAGE = 500
 PATH = "/v1/cognition/stream"
 HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 """A proxy that compresses, or buffers, would hold events back for good."""
-OPEN = b": open\n\n"
-CATCHING_UP = b": the log is still being read\n\n"
-AWAY = b": the event bus is away, what is missing follows\n\n"
-HEARTBEAT = b": heartbeat\n\n"
-GOODBYE = b"retry: 500\n\n"
 AWAY_RETRY_S = 1.0
 FULL_RETRY_S = 5
-ANYTHING = "*.*.*.>"
-NAMES = {
-    "belief.asserted": "belief_extracted",
-    "belief.confirmed": "belief_revalidated",
-    "belief.contested": "belief_contested",
-    "belief.revised": "belief_revalidated",
-}
-"""What clients of the base contract wait for; any other class is called as it is, with `_`."""
-ATTENTION = "attention_created"
-OPENING = ("action.executed", "belief.contested", "belief.revised", "check.result", "proposal.rejected")
-"""What may open an attention item, told beside the event itself."""
-WORKSPACE, WORKSPACE_S = "workspace_updated", 5.0
-"""At most once in so many seconds."""
-SHOWN = ("action", "belief", "check", "hypothesis", "persona", "proposal")
-"""What changes the workspace."""
-ID = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 
 class Sees(Protocol):
@@ -81,136 +69,6 @@ class Everything:
 async def everything() -> Sees:
     """For who may see all."""
     return Everything()
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client wants to see; None is no limit."""
-
-    swarm: str | None = None
-    persona: str | None = None
-    types: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    """Of what is told beside events; without `types` all of it is."""
-
-    def shows(self, recorded: Recorded) -> bool:
-        """Whether the event itself is told."""
-        return not (self.types or self.also) or class_of(recorded.event) in self.types
-
-    def tells(self, name: str) -> bool:
-        """Whether this is told beside events."""
-        return not (self.types or self.also) or name in self.also
-
-    def wants(self, recorded: Recorded) -> bool:
-        event = recorded.event
-        return (
-            self.swarm in (None, event.swarm)
-            and self.persona in (None, event.persona)
-            and (self.shows(recorded) or self._also(class_of(event)))
-        )
-
-    def _also(self, event_class: str) -> bool:
-        if ATTENTION in self.also and event_class in OPENING:
-            return True
-        return WORKSPACE in self.also and event_class.partition(".")[0] in SHOWN
-
-    def subjects(self) -> tuple[str, ...]:
-        swarm, persona = self.swarm or "*", self.persona or "*"
-        if self.types and not self.also:
-            return tuple(class_filter(t, swarm, persona) for t in self.types)
-        return about(swarm, persona) if self.swarm or self.persona else (ANYTHING,)
-
-
-def parse_filter(swarm: str | None, persona: str | None, types: str | None) -> Filter:
-    """`types` is a comma-separated list of event classes, with `.` or `_`. Raises `Problem` (422)."""
-    swarm = None if swarm is None else token("swarm", swarm)
-    persona = None if persona is None else token("persona", persona)
-    by_name: dict[str, tuple[str, ...]] = {name.replace(".", "_"): (name,) for name in LOG_CLASSES}
-    for called in dict.fromkeys(NAMES.values()):
-        by_name.setdefault(called, tuple(name for name, other in NAMES.items() if other == called))
-    beside = (ATTENTION, WORKSPACE)
-    wanted = [t.strip().replace(".", "_") for t in (types or "").split(",") if t.strip()]
-    unknown = [t for t in wanted if t not in by_name and t not in beside]
-    if unknown:
-        known = ", ".join((*by_name, *beside))
-        raise Problem(422, f"type: {unknown[0][:60]!r} is none of {known}", reason="unknown_type")
-    classes = dict.fromkeys(name for t in wanted if t in by_name for name in by_name[t])
-    return Filter(swarm=swarm, persona=persona, types=tuple(classes), also=tuple(t for t in beside if t in wanted))
-
-
-class Place(msgspec.Struct, frozen=True):
-    """The sequence to go on after, and the epoch its id was of; None of one that is in every epoch, the beginning."""
-
-    seq: int
-    epoch: int | None = None
-
-
-def parse_position(last_event_id: str | None, start: str | None) -> Place | None:
-    """The place to go on after; None is only what comes from now on. `Last-Event-ID` wins over `from`. Raises `Problem` (422)."""
-    if last_event_id:
-        if not ID.fullmatch(last_event_id):
-            raise Problem(
-                422, "Last-Event-ID: it is the id of an event of this stream, a number", reason="bad_event_id"
-            )
-        seq, _, epoch = last_event_id.partition(".")
-        return Place(int(seq), int(epoch or 0) if int(seq) else None)
-    if start not in (None, "beginning", "now"):
-        raise Problem(422, f"from: {str(start)[:60]!r} is neither 'beginning' nor 'now'", reason="bad_from")
-    return Place(0) if start == "beginning" else None
-
-
-def event_id(seq: int, epoch: int) -> bytes:
-    return b"%d.%d" % (seq, epoch) if epoch else b"%d" % seq
-
-
-def frame(recorded: Recorded, epoch: int = 0) -> bytes:
-    """One event as it goes over the wire."""
-    event = recorded.event
-    body = msgspec.to_builtins(event)
-    payload = {k: v for k, v in body.items() if k not in ("type", "swarm", "persona")}
-    if isinstance(event, PersonaSpawned):
-        payload["identity"] = msgspec.to_builtins(shown(event.identity))
-    for name in ("proposal_id", "parent_id"):
-        if isinstance(payload.get(name), str):
-            payload[name] = as_given(payload[name])
-    shaped = ThoughtEvent(
-        id=recorded.id,
-        event_type=NAMES.get(class_of(event)) or class_of(event).replace(".", "_"),
-        persona_id=as_given(event.persona),
-        swarm_id=as_given(event.swarm),
-        timestamp=recorded.envelope.time,
-        payload=msgspec.Raw(msgspec.json.encode(payload)),
-    )
-    data = msgspec.json.encode(shaped)
-    return b"id: %b\nevent: cognition\ndata: %b\n\n" % (event_id(recorded.seq, epoch), data)
-
-
-def beside(recorded: Recorded, name: str, payload: object, persona: str | None) -> bytes:
-    """What is told beside an event has no id: a client that resumes after the event has seen it."""
-    shaped = ThoughtEvent(
-        id=caused_id(recorded.id, name),
-        event_type=name,
-        persona_id=persona,
-        swarm_id=as_given(recorded.event.swarm),
-        timestamp=recorded.envelope.time,
-        payload=msgspec.Raw(msgspec.json.encode(payload)),
-    )
-    return b"event: cognition\ndata: %b\n\n" % msgspec.json.encode(shaped)
-
-
-def at(position: int, epoch: int) -> bytes:
-    """Sets the client's last event id and brings no event."""
-    return b"id: %b\n\n" % event_id(position, epoch)
-
-
-def of_another_log(why: str) -> bytes:
-    """Tells a client that what it has seen is of a log that is no more; it resumes from the beginning of the one there is."""
-    note = msgspec.json.encode({"why": f"the log is another one: {why}", "first_event_id": 0, "resumed_after": 0})
-    return b"id: 0\nevent: gap\ndata: %b\n\n" % note
-
-
-def later(why: str, retry_after_s: int) -> bytes:
-    """A whole stream that says when to come back; `why` has one line."""
-    return b": %b\nretry: %d\n\n" % (why.encode(), retry_after_s * 1000)
 
 
 async def _once(chunk: bytes) -> AsyncIterator[bytes]:

@@ -1,0 +1,1 @@
+"""The event stream: Server-Sent Events of what is in the log."""
