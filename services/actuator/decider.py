@@ -41,6 +41,7 @@ import msgspec
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import KINDS, held, not_alone, read
 from shared.contracts.boundaries import hold, life
+from shared.contracts.capabilities import Reach
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionClaimed,
@@ -87,6 +88,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     created: ProposalCreated | None = None
     verified: bool = False
+    scope: Reach = "unstated"
     authorized: ProposalAuthorized | None = None
     authorized_seq: int = 0
     authorized_at: Instant = LONG_AGO
@@ -206,8 +208,8 @@ def evolve(state: State, recorded: Recorded) -> State:
     match recorded.event:
         case ProposalCreated() as event:
             return state if state.created else replace(state, created=event)
-        case ProposalVerified(proposal=ProposalCreated() as event) if not state.verified:
-            return replace(state, created=event, verified=True)
+        case ProposalVerified(proposal=ProposalCreated() as event, scope=scope) if not state.verified:
+            return replace(state, created=event, verified=True, scope=scope)
         case ProposalAuthorized() as event:
             if state.authorized:
                 return state
@@ -247,7 +249,7 @@ def decide(state: State, message: Input) -> Decision:
                 return Decision(retry_s=HALTED_S)
             if checked.lost:
                 return _record(created, LOST, None)
-            refused = _refused(created, authorized, checked, message.now)
+            refused = _refused(state, created, authorized, checked, message.now)
             if refused is not None:
                 return refused
             if checked.holder:
@@ -276,7 +278,7 @@ def decide(state: State, message: Input) -> Decision:
 
 
 def _refused(
-    created: ProposalCreated, authorized: ProposalAuthorized, checked: Checked, now: datetime
+    state: State, created: ProposalCreated, authorized: ProposalAuthorized, checked: Checked, now: datetime
 ) -> Decision | None:
     """The outcome of what may not be claimed; None when it may."""
     problems, whose = list(checked.problems), (created.swarm, created.persona)
@@ -287,7 +289,11 @@ def _refused(
     action = read(created.action)
     if isinstance(action, Problem):
         problems.append(("kind_unknown" if action.code == "unknown_kind" else action.code, action.detail))
-    elif not authorized.approvals and (unasked := not_alone(created.action, *whose)) is not None:
+    elif (
+        not authorized.approvals
+        and state.scope != "free"
+        and (unasked := not_alone(created.action, *whose)) is not None
+    ):
         problems.append((unasked.code, unasked.detail))
     if now >= authorized.expires_at:
         problems.append(_expired(authorized))

@@ -150,7 +150,7 @@ def _refusal(
         if above.was_given(name):
             return "parent_not_live", f"{name} is reaped, and nobody is born below it", 0
         return "parent_missing", f"swarm {request.parent_swarm} has no persona {name}", 0
-    found = no_child(above, name, parent, limits) or no_start(above, policy, message.now, limits)
+    found = no_child(above, name, parent, request.policy, limits) or no_start(above, policy, message.now, limits)
     if found is not None:
         return *found, room_in_s(above, message.now, limits) if found[0] == "spawn_rate" else 0
     for ancestor, member in above.ancestors(name):

@@ -11,6 +11,7 @@ import msgspec
 
 from services.governor.limits import Limits
 from services.governor.lineage import Daughter, Lineage, Member
+from shared.contracts.capabilities import excess, flaws
 from shared.contracts.events import (
     PersonaDraining,
     PersonaParted,
@@ -25,12 +26,14 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256, clamp
+from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Result, Tick
 
 RATE_WINDOW = timedelta(seconds=60)
 CROWDED_FOR_S = 2
 WITHOUT_SNAPSHOT = "_without_snapshot"
 MAX_REASON = 300
+NAMED = 8
 DAUGHTERS_AT_ONCE = 64
 """Asked to be reaped in one commit with their parents; the next tick finds the others."""
 
@@ -142,15 +145,17 @@ def _refusal(
             return "parent_missing", f"swarm {request.swarm} has no persona {request.parent_id}"
         if lineage.live_roots >= limits.max_roots:
             return "root_limit", f"{lineage.live_roots} root personas live, the limit is {limits.max_roots}"
-    elif (refusal := no_child(lineage, request.parent_id or "", parent, limits)) is not None:
+    elif (refusal := no_child(lineage, request.parent_id or "", parent, request.policy, limits)) is not None:
         return refusal
     if lineage.live >= limits.max_personas:
         return "swarm_limit", f"{lineage.live} personas live in {request.swarm}, the limit is {limits.max_personas}"
     return no_start(lineage, policy, now, limits)
 
 
-def no_child(lineage: Lineage, name: str, parent: Member, limits: Limits) -> tuple[str, str] | None:
-    """Why the parent may have no further child, in whatever swarm: reason code and detail."""
+def no_child(
+    lineage: Lineage, name: str, parent: Member, wanted: PersonaPolicy | None, limits: Limits
+) -> tuple[str, str] | None:
+    """Why the parent may have no further child of that policy, in whatever swarm: reason code and detail."""
     for above, member in lineage.ancestors(name):
         if member.phase != "live":
             return "parent_not_live", f"{above} is {member.phase}, and nobody is born below it"
@@ -162,11 +167,21 @@ def no_child(lineage: Lineage, name: str, parent: Member, limits: Limits) -> tup
     if parent.had_children >= limits.max_lifetime_children:
         cap = limits.max_lifetime_children
         return "lifetime_limit", f"{name} has had {parent.had_children} children, the limit is {cap}"
+    beyond = excess(wanted.capabilities, parent.policy.capabilities) if wanted is not None else ()
+    if beyond:
+        return "beyond_parent", plain(f"{name} may not do itself: {_named(beyond)}", 1000)
     return None
+
+
+def _named(sentences: tuple[str, ...]) -> str:
+    more = f"; and {len(sentences) - NAMED} more" if len(sentences) > NAMED else ""
+    return "; ".join(sentences[:NAMED]) + more
 
 
 def no_start(lineage: Lineage, policy: PersonaPolicy, now: datetime, limits: Limits) -> tuple[str, str] | None:
     """Why nobody of that policy begins now: it could never think, or too many were spawned of late in this lineage."""
+    if wrong := flaws(policy.capabilities):
+        return "bad_capabilities", plain(_named(wrong), 1000)
     if policy.token_budget_per_minute == 0 and policy.compute_ms_per_minute == 0:
         return "no_budget", "0 tokens and 0 ms of compute a minute: it could never think"
     if (again_s := room_in_s(lineage, now, limits)) > 0:

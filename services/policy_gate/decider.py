@@ -31,6 +31,7 @@ import msgspec
 from shared.contracts.action import Action, action_digest
 from shared.contracts.approvals import answered
 from shared.contracts.boundaries import life
+from shared.contracts.capabilities import Reach
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ApprovalDenied,
@@ -89,6 +90,7 @@ class Evaluate(Effect, frozen=True, kw_only=True):
     digest: Sha256
     risk: Risk
     tainted: bool
+    scope: Reach = "unstated"
     proposed_seq: int = 0
     grants: tuple[Grant, ...] = ()
     request_id: EventId | None = None
@@ -271,6 +273,7 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
         digest=created.digest,
         risk=verified.risk,
         tainted=verified.tainted,
+        scope=verified.scope,
         proposed_seq=state.created_seq,
         grants=state.grants,
         request_id=state.request_id,

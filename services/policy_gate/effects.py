@@ -18,6 +18,7 @@ from shared.contracts.events import Risk
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
 from shared.looking import look
+from shared.policy.asking import told
 from shared.policy.types import QUORUM, PolicyRequest
 from shared.runtime.halting import Halting
 
@@ -71,6 +72,8 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             digest=effect.digest,
             risk=effect.risk,
             tainted=effect.tainted,
+            scope=effect.scope,
+            params=told(effect.action),
             environment=self.environment,
             approvals=len(counted),
             quorum=quorum,

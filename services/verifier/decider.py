@@ -18,6 +18,7 @@ import msgspec
 from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import RISKS, classify, read
 from shared.contracts.boundaries import life
+from shared.contracts.capabilities import Capabilities
 from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
 from shared.contracts.events import (
     CheckRequested,
@@ -34,6 +35,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import Instant, Sha256, Token
 from shared.contracts.kinds.kind import Problem
+from shared.contracts.reach import reach_of
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
@@ -72,6 +74,7 @@ class Resolved(Result, frozen=True, kw_only=True):
     live: bool = False
     charter: Sha256 | None = None
     allowed_tools: tuple[str, ...] = ()
+    capabilities: Capabilities | None = None
     open: int = 0
 
 
@@ -229,6 +232,7 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         findings=(f"{len(facts.found)} cited events are in the log, {facts.independent} of them independent",),
         evidence=facts.found,
         tainted=tainted,
+        scope=reach_of(facts.capabilities, proposal.action, proposal.swarm, proposal.persona),
         proposal=proposal,
         proposed_seq=seq,
     )

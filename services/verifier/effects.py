@@ -100,6 +100,7 @@ async def resolve(log: Log, effect: Resolve, library: Library) -> Resolved:
         live=spawned is not None and not ended,
         charter=None if spawned is None else charter_sha256(spawned.identity),
         allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
+        capabilities=None if spawned is None else spawned.policy.capabilities,
     )
 
 

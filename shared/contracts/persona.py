@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from shared.contracts.capabilities import Capabilities
 from shared.contracts.ids import Instant, Token
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
@@ -32,7 +33,8 @@ class PersonaPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Hard limits of one persona; a child's are clamped to its parent's.
 
     `idle_ttl_secs`: so long without useful progress a persona lives; 0: for ever. `allowed_tools` narrows which action kinds the
-    persona may propose; empty narrows nothing (the policy gate still decides).
+    persona may propose; empty narrows nothing (the policy gate still decides). `capabilities` None: none are stated; a child's are
+    never wider than its parent's: a wish for more is refused, not clamped.
     """
 
     max_spawn_depth: Annotated[int, msgspec.Meta(ge=0, le=64)] = 4
@@ -42,6 +44,7 @@ class PersonaPolicy(msgspec.Struct, frozen=True, kw_only=True):
     idle_ttl_secs: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 3600
     share_memory: bool = False
     allowed_tools: Tags = ()
+    capabilities: Capabilities | None = None
 
 
 NEVER = 2**63
@@ -54,7 +57,7 @@ def charter_sha256(identity: Identity) -> str:
 
 
 def clamp(child: PersonaPolicy, parent: PersonaPolicy) -> PersonaPolicy:
-    """The child's policy with no limit wider than its parent's."""
+    """The child's policy with no limit wider than its parent's, where its capabilities are not (`capabilities.excess`)."""
     tools = child.allowed_tools
     if parent.allowed_tools:
         tools = tuple(t for t in child.allowed_tools if t in parent.allowed_tools) or parent.allowed_tools
@@ -66,4 +69,5 @@ def clamp(child: PersonaPolicy, parent: PersonaPolicy) -> PersonaPolicy:
         idle_ttl_secs=min((child.idle_ttl_secs, parent.idle_ttl_secs), key=lambda ttl: ttl or NEVER),
         share_memory=child.share_memory and parent.share_memory,
         allowed_tools=tools,
+        capabilities=parent.capabilities if child.capabilities is None else child.capabilities,
     )

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
+_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 
@@ -43,13 +44,27 @@ def a_file(target: str) -> Touched:
 
 def a_url(target: str) -> Touched:
     """What a request that changes something is sent to, by host, port, path and query, whatever the method (RFC 3986, section 6.2)."""
-    parts = urlsplit(target)
-    host = (parts.hostname or "").rstrip(".")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    name = f"url:{host}:{port}{_no_dots(_escaped(parts.path)) or '/'}"
-    if parts.query:
-        name += f"?{_escaped(parts.query)}"
+    host, port, rest = _address(target)
+    name = f"url:{host}:{port}{rest}"
     return Touched(name=name, exact=name)
+
+
+def scoped_url(target: str) -> str | None:
+    """A URL as patterns of scopes spell it, without the port its scheme implies; None where servers may read its path in several ways."""
+    host, port, rest = _address(target)
+    scheme = urlsplit(target).scheme
+    if re.search("%2F|%5C|%00|//", rest.partition("?")[0]):
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}{'' if port == _PORTS[scheme] else f':{port}'}{rest}"
+
+
+def _address(target: str) -> tuple[str, int, str]:
+    """Host, port, and path with query."""
+    parts = urlsplit(target)
+    query = f"?{_escaped(parts.query)}" if parts.query else ""
+    path = _no_dots(_escaped(parts.path)) or "/"
+    return (parts.hostname or "").rstrip("."), parts.port or _PORTS[parts.scheme], path + query
 
 
 def _escaped(text: str) -> str:

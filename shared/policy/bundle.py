@@ -23,8 +23,7 @@ from pathlib import Path
 import cedarpy
 import msgspec
 
-from shared.contracts.kinds.files import is_own
-from shared.contracts.kinds.http import endpoint, url_trouble
+from shared.policy.asking import Asked, of_action, of_read
 from shared.policy.types import PolicyDecision, PolicyRequest, ReadRequest
 
 DEFAULT_BUNDLE = Path(__file__).with_name("default")
@@ -33,8 +32,6 @@ GOLDEN_FILE = "golden.json"
 OPTIONS_FILE = "bundle.json"
 MAX_BYTES = 512 * 1024
 _OF_MEMORY = re.compile(r'^\s*action[^;{}]*"memory\.read"', re.MULTILINE)
-_Asked = tuple[dict[str, object], list[dict[str, object]]]
-"""The request and its entities in Cedar's JSON."""
 Contents = Mapping[str, bytes]
 """The files of a bundle by name."""
 
@@ -113,15 +110,15 @@ class Bundle:
 
     def decide(self, request: PolicyRequest) -> PolicyDecision:
         """The decision; a deny whenever anything at all is in doubt. Never raises."""
-        return self._decide(lambda: _cedar(request))
+        return self._decide(lambda: of_action(request))
 
     def read(self, request: ReadRequest) -> PolicyDecision:
         """As `decide`, of a read of memory. A bundle whose schema does not speak of memory leaves it private."""
         if not self._of_memory:
             return private(request, self.version)
-        return self._decide(lambda: _cedar_of_read(request))
+        return self._decide(lambda: of_read(request))
 
-    def _decide(self, asked: Callable[[], _Asked]) -> PolicyDecision:
+    def _decide(self, asked: Callable[[], Asked]) -> PolicyDecision:
         try:
             query, entities = asked()
             known = cedarpy.Entities.from_json_str(json.dumps(entities), self._schema)
@@ -214,69 +211,3 @@ def _policy_ids(text: str) -> dict[str, str]:
             raise ValueError(f"{position} needs an @id of its own; it has {name!r}")
         ids[position] = name
     return ids
-
-
-def _cedar(request: PolicyRequest) -> _Asked:
-    """The request and its entities in Cedar's JSON; entities are few and per request."""
-    persona = {"type": "Persona", "id": f"{request.swarm}/{request.persona}"}
-    match request.action:
-        case "file.write":
-            own = is_own(request.target, request.swarm, request.persona)
-            kind, attributes = "File", {"path": request.target, "own": own}
-        case "http.request":
-            if url_trouble(request.target):
-                raise ValueError("the target is no URL")
-            kind, attributes = "Endpoint", {"url": request.target, "host": endpoint(request.target)}
-        case _:
-            kind, attributes = "Nothing", {"name": request.target}
-    resource = {"type": kind, "id": request.target}
-    query: dict[str, object] = {
-        "principal": persona,
-        "action": {"type": "Action", "id": request.action},
-        "resource": resource,
-        "context": {
-            "risk": request.risk,
-            "tainted": request.tainted,
-            "environment": request.environment,
-            "approvals": request.approvals,
-            "quorum": request.quorum,
-            "kill_switch": request.kill_switch,
-            "digest": request.digest,
-            "allowed_hosts": list(request.allowed_hosts),
-        },
-    }
-    entities: list[dict[str, object]] = [
-        {
-            "uid": persona,
-            "attrs": {"swarm": request.swarm, "name": request.persona},
-            "parents": [{"type": "Swarm", "id": request.swarm}],
-        },
-        {"uid": {"type": "Swarm", "id": request.swarm}, "attrs": {}, "parents": []},
-        {"uid": resource, "attrs": attributes, "parents": []},
-    ]
-    return query, entities
-
-
-def _cedar_of_read(request: ReadRequest) -> _Asked:
-    swarm: dict[str, object] = {"type": "Swarm", "id": request.swarm}
-    entities: list[dict[str, object]] = []
-    if request.action == "memory.merge":
-        reader = swarm
-    elif request.person:
-        reader = {"type": "Person", "id": request.person}
-        entities.append({"uid": reader, "attrs": {"scopes": list(request.scopes)}, "parents": []})
-    else:
-        reader = {"type": "Persona", "id": f"{request.swarm}/{request.persona}"}
-        attributes = {"swarm": request.swarm, "name": request.persona}
-        entities.append({"uid": reader, "attrs": attributes, "parents": [swarm]})
-    resource = {"type": "Namespace", "id": f"{request.namespace}:{request.owner_swarm}/{request.owner_persona}"}
-    owner = {"swarm": request.owner_swarm, "persona": request.owner_persona}
-    attrs = {"kind": request.namespace, "shared": request.shared, **owner}
-    entities += [{"uid": swarm, "attrs": {}, "parents": []}, {"uid": resource, "attrs": attrs, "parents": []}]
-    query: dict[str, object] = {
-        "principal": reader,
-        "action": {"type": "Action", "id": request.action},
-        "resource": resource,
-        "context": {},
-    }
-    return query, entities

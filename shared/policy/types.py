@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from shared.contracts.capabilities import Given, Reach
 from shared.contracts.events import Risk
 
 QUORUM: Mapping[Risk, int] = {"low": 1, "medium": 1, "high": 1, "critical": 2}
@@ -17,7 +18,8 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """May `persona` of `swarm` do `action` to `target`, under these circumstances?
 
     `approvals` counts different people who said yes to exactly `digest`; `quorum` is how many the risk asks for.
-    `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
+    `scope` is where the action stands to the persona's capabilities; `params` are those of its typed parameters that policies speak of
+    (`asking.told`). `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
     """
 
     swarm: str
@@ -28,6 +30,8 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     risk: Risk
     tainted: bool
     environment: str
+    scope: Reach = "unstated"
+    params: Mapping[str, Given] = {}
     approvals: int = 0
     quorum: int = 1
     kill_switch: bool = False

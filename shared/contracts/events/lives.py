@@ -44,8 +44,8 @@ class SwarmRequested(Event, frozen=True, kw_only=True, tag="swarm.requested"):
 
 class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
     """No persona, and why. Reasons: reserved_id, duplicate_id, parent_missing, parent_not_live, root_limit, depth_limit,
-    branching_limit, lifetime_limit, swarm_limit, no_budget, spawn_rate, too_many_waiting; and of who would begin a swarm:
-    swarm_exists, too_many_swarms, no_share, lent_limit.
+    branching_limit, lifetime_limit, beyond_parent, bad_capabilities, swarm_limit, no_budget, spawn_rate, too_many_waiting;
+    and of who would begin a swarm: swarm_exists, too_many_swarms, no_share, lent_limit.
 
     `retry_after_s`: when there may be room again; 0 when waiting brings nothing.
     """

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.contracts.action import Action
+from shared.contracts.capabilities import Reach
 from shared.contracts.events.common import MAX_REFS, Count, EvidenceRef, Lines, ProposalEvent, Reason, Risk, Short, Word
 from shared.contracts.ids import CORE, EventId, Instant, Sha256, Slot, Token
 from shared.contracts.persona import Name
@@ -31,6 +32,7 @@ class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.cr
 class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.verified"):
     """Passed. `risk` comes from the action, never from the persona; `tainted` when all evidence came from outside.
 
+    `scope`: where the action stands to the persona's capabilities.
     `proposal` is what was verified, created at `proposed_seq`: who comes after the verifier need not ask what runners said.
     """
 
@@ -39,6 +41,7 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     findings: Lines = ()
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
+    scope: Reach = "unstated"
     proposal: ProposalCreated | None = None
     proposed_seq: Count = 0
 

@@ -43,7 +43,7 @@ RUNTIME_STATE = {
 IDENTITY = {"id", "name", "role", "charter", "swarm_id", "parent_id", "depth", "created_at", "tags"}
 POLICY = {
     "max_spawn_depth": 4, "max_branching_factor": 4, "token_budget_per_minute": 20000, "compute_ms_per_minute": 10000,
-    "idle_ttl_secs": 3600, "share_memory": False, "allowed_tools": [],
+    "idle_ttl_secs": 3600, "share_memory": False, "allowed_tools": [], "capabilities": None,
 }  # fmt: skip
 SNAPSHOT = {
     "id", "generated_at", "swarm_id", "persona_scope", "summary", "hot_event_count", "warm_fact_count",

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from services.governor.decider import Governor, LastThoughts, Limits, State, lineage_boundary
+from shared.contracts.capabilities import Capabilities, Scope
 from shared.contracts.events import (
     AnyEvent,
     PersonaDraining,
@@ -153,6 +154,29 @@ def test_depth_and_branching_are_the_parents_limits() -> None:
     assert refusal(swarm.ask(wish("c", "a"))) == "depth_limit"
     swarm.ask(reap("a"))
     assert subjects(swarm.ask(wish("d", "root"))) == ["persona.spawned.s.d"]
+
+
+def test_a_childs_capabilities_are_its_parents_or_within_them_and_else_it_is_refused_with_the_difference() -> None:
+    notes = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/**",)),))
+    today = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/today/*",)),))
+    swarm = Swarm()
+    swarm.ask(wish("root", policy=PersonaPolicy(capabilities=notes)))
+    swarm.ask(wish("same", "root"))
+    swarm.ask(wish("less", "same", policy=PersonaPolicy(capabilities=today)))
+    swarm.ask(wish("unsaid", "less", policy=PersonaPolicy()))
+    members = swarm.replica.state(lineage_boundary("s")).lineage.members
+    assert [notes, notes, today, today] == [members[n].policy.capabilities for n in ("root", "same", "less", "unsaid")]
+    (refused,) = swarm.ask(wish("more", "less", policy=PersonaPolicy(capabilities=notes)))
+    assert isinstance(refused, SpawnRefused)
+    assert ("beyond_parent", "less may not do itself: file.write at notes/** without people") == (
+        refused.reason,
+        refused.detail,
+    )
+
+
+def test_scopes_that_are_no_patterns_are_refused() -> None:
+    bad = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("a**",)),))
+    assert "bad_capabilities" == refusal(Swarm().ask(wish("root", policy=PersonaPolicy(capabilities=bad))))
 
 
 def test_lifetime_children_roots_and_personas_are_capped() -> None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
+import msgspec
 from cyclopts import App, Parameter
+from cyclopts.types import ExistingFile
 
 from services.cli.terminal.ask import ask, ask_rows, inner
 from services.cli.terminal.output import emit, say, table
-from services.cli.terminal.target import HERE, OK, SWARM, Swarm, Target
+from services.cli.terminal.target import HERE, OK, SWARM, USAGE, Stop, Swarm, Target
+from shared.contracts.capabilities import Capabilities
 
 persona = App(name="persona", help="Create, spawn, reap, list and show personas.")
 
 Name = Annotated[str, Parameter(help="What people call it.")]
 Role = Annotated[str, Parameter(help="Its part in the swarm, such as 'reviewer'.")]
 Charter = Annotated[str, Parameter(help="What it is for, in a sentence or two.")]
+Scopes = Annotated[
+    ExistingFile | None,
+    Parameter(help='JSON file of what it may do: {"scopes": […]}; default: what the policies let anybody do.'),
+]
 NewId = Annotated[str | None, Parameter(help="Its id; default: one is made.")]
 Id = Annotated[str, Parameter(help="Id of the persona; `swarm persona list` has them.")]
 
@@ -36,13 +44,16 @@ def create(
             help="Seconds without useful progress after which it is reaped, 0 for never; default: it hibernates."
         ),
     ] = None,
+    capabilities: Scopes = None,
     target: Target = HERE,
 ) -> int:
     """Create a root persona."""
     body: dict[str, object] = {"persona_id": id, "name": name, "role": role, "charter": charter, "swarm_id": swarm}
     body["tags"] = list(tag)
-    if idle_ttl is not None:
-        body["policy"] = {"idle_ttl_secs": idle_ttl}
+    policy: dict[str, object] = {} if idle_ttl is None else {"idle_ttl_secs": idle_ttl}
+    policy |= _stated(capabilities)
+    if policy:
+        body["policy"] = policy
     return _show_persona(target, ask(target, "POST", "/v1/swarm/personas", body))
 
 
@@ -58,10 +69,13 @@ def spawn(
         str | None,
         Parameter(help="A new swarm that it begins, with credits of its parent's swarm; default: its parent's."),
     ] = None,
+    capabilities: Scopes = None,
     target: Target = HERE,
 ) -> int:
     """Spawn a child of a persona, within its parent's limits."""
-    body = {"persona_id": id, "name": name, "role": role, "charter": charter, "swarm_id": swarm}
+    body: dict[str, object] = {"persona_id": id, "name": name, "role": role, "charter": charter, "swarm_id": swarm}
+    if capabilities is not None:
+        body["policy"] = _stated(capabilities)
     return _show_persona(target, ask(target, "POST", f"/v1/swarm/personas/{quote(parent, safe='')}/spawn", body))
 
 
@@ -105,6 +119,16 @@ def list_(
 def show(id: Id, *, target: Target = HERE) -> int:
     """One persona: identity, policy, state."""
     return _show_persona(target, ask(target, "GET", f"/v1/cognition/personas/{quote(id, safe='')}"))
+
+
+def _stated(file: Path | None) -> dict[str, object]:
+    """A policy that states what the file says. Raises `Stop`."""
+    if file is None:
+        return {}
+    try:
+        return {"capabilities": msgspec.to_builtins(msgspec.json.decode(file.read_bytes(), type=Capabilities))}
+    except (msgspec.MsgspecError, OSError) as error:
+        raise Stop(f"{file}: {error}", USAGE) from error
 
 
 def _show_persona(target: Target, state: Mapping[str, object]) -> int:

@@ -41,6 +41,7 @@ from tests.unit.gate.given import (
     proposed,
     record,
     replaced,
+    verified,
 )
 
 CREATED = proposed(FINDING)
@@ -185,6 +186,10 @@ def test_without_people_nothing_is_written_outside_the_personas_own_folder_whoev
     approved = replaced(verdict, approvals=("g1",))
     decision = after(folded(decider, created, approved), Check(authorized=approved), FIT)
     assert isinstance(decision.effect, Allot)
+    for scope, may in (("free", True), ("ask", False), ("unstated", False), ("beyond", False)):
+        said = verified(created, scope=scope)
+        decision = after(folded(decider, said, verdict), Check(authorized=verdict), FIT)
+        assert may == isinstance(decision.effect, Allot), scope
 
 
 @pytest.mark.parametrize(

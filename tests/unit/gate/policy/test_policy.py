@@ -72,6 +72,10 @@ def test_what_nothing_speaks_for_is_denied() -> None:
         {"target": "\ud800"},
         {"swarm": 7},
         {"digest": object()},
+        {"scope": None},
+        {"params": {"mode": 7}},
+        {"params": {"bytes": "many"}},
+        {"params": None},
         {"action": "command.run"},
         {"action": 'x" || true'},
         {"action": None},
@@ -101,6 +105,13 @@ def test_high_impact_is_never_permitted_without_people_or_on_tainted_evidence(**
     assert not (decision.allow and (decision.errors or not decision.policy_ids))
     stopped = DEFAULT.decide(replaced(BASE, **fields, kill_switch=True))
     assert not stopped.allow
+
+
+def test_what_is_beyond_its_capabilities_no_approval_permits_and_what_they_ask_about_is_asked() -> None:
+    note = replaced(BASE, target="notes/a.md", risk="medium", approvals=1)
+    assert DEFAULT.decide(note).allow and DEFAULT.decide(replaced(note, scope="ask")).allow
+    assert ("beyond-capabilities",) == DEFAULT.decide(replaced(note, scope="beyond")).policy_ids
+    assert ("people-by-scope",) == DEFAULT.decide(replaced(note, scope="ask", approvals=0)).policy_ids
 
 
 FAIL_OPEN = {

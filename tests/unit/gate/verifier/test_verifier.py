@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.verifier import decider
 from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
+from shared.contracts.capabilities import Capabilities, Scope
 from shared.contracts.events import (
     CheckRequested,
     CheckResult,
@@ -111,6 +112,14 @@ def test_what_the_log_shows_wrong_is_rejected(changed: dict[str, Any], reason: s
 
 def test_an_allowed_tool_is_allowed() -> None:
     assert isinstance(judged(proposed(), replaced(GOOD, allowed_tools=("file.write",))), ProposalVerified)
+
+
+def test_where_the_action_stands_to_the_personas_capabilities_is_said() -> None:
+    notes = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/**",)),))
+    cases = ((NOTE, notes, "free"), (NOTE, None, "unstated"), (NOTE, Capabilities(), "beyond"), (FINDING, notes, "own"))
+    for action, can, scope in cases:
+        event = judged(proposed(action), replaced(GOOD, capabilities=can))
+        assert isinstance(event, ProposalVerified) and scope == event.scope
 
 
 def test_high_risk_on_outsiders_word_alone_is_rejected_but_a_finding_is_only_marked() -> None:

@@ -1,0 +1,168 @@
+"""Scopes: what is within one, and what is within another's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.contracts.action import Action
+from shared.contracts.capabilities import Capabilities, Reach, Scope, Values, excess, flaws, matches, narrower
+from shared.contracts.reach import reach_of
+
+LITERAL = st.text("ab/-", min_size=1, max_size=4)
+
+
+@st.composite
+def patterns(draw: st.DrawFn) -> str:
+    segments = draw(st.lists(st.sampled_from(["a", "b", "ab", "*", "a*", "*b", "a*b"]), min_size=1, max_size=3))
+    stem = "/".join(segments)
+    return stem + draw(st.sampled_from(["", "/**", "?q=*", "?q=a"]))
+
+
+@st.composite
+def texts(draw: st.DrawFn, pattern: str) -> str:
+    """Something the pattern matches."""
+    stem = pattern.removesuffix("**")
+    text = "".join(draw(st.text("ab", min_size=1, max_size=3)) if c == "*" else c for c in stem)
+    below = st.lists(st.text("ab*", min_size=1, max_size=3), min_size=1, max_size=3).map("/".join)
+    return text + (draw(below) if stem != pattern else "")
+
+
+@given(data=st.data(), child=patterns(), parent=patterns())
+def test_what_is_narrower_matches_nothing_that_the_wider_does_not(data: st.DataObject, child: str, parent: str) -> None:
+    text = data.draw(texts(child))
+    assert matches(child, text)
+    assert narrower(child, child) and narrower(child, "**") == ("?" not in child)
+    if narrower(child, parent):
+        assert matches(parent, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("notes/**", "notes/a/b.md", True),
+        ("notes/**", "notes/", False),
+        ("notes/**", "notes-old/a", False),
+        ("notes/*.md", "notes/a.md", True),
+        ("notes/*.md", "notes/a/b.md", False),
+        ("notes/a.md", "notes/aXmd", False),
+        ("https://api.example.org/v1/*", "https://api.example.org/v1/status", True),
+        ("https://api.example.org/v1/*", "https://api.example.org/v1/status?leak=all", False),
+        ("https://api.example.org/**", "https://api.example.org/a/b?leak=all", False),
+        ("https://api.example.org/**", "https://api.example.org.evil.net/a", False),
+        ("https://api.example.org/v1?since=*", "https://api.example.org/v1?since=5m", True),
+        ("https://api.example.org/v1?since=*", "https://api.example.org/v1?since=5m&leak=all", False),
+        ("https://api.example.org/v1/*", "https://api.example.org/v1/a%2Fb", False),
+    ],
+)
+def test_a_pattern_matches_the_whole_text_and_no_further(pattern: str, text: str, expected: bool) -> None:
+    assert expected == matches(pattern, text)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["a**", "**/a", "a/**/b", "a*b*c", "a\x01", "https://*.example.org/", "https://A.org/", "https://a.org:443/x",
+     "https://a.org", "http://a.org:80/x", "https://u@a.org/x"],
+)  # fmt: skip
+def test_what_is_no_pattern_is_told_and_matches_nothing(pattern: str) -> None:
+    can = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("fine/*", pattern)),))
+    (said,) = flaws(can)
+    assert repr(pattern)[:20] in said and not matches(pattern, pattern) and excess(can, ALL)
+
+
+HTTP = Scope(kinds=("http.request",), targets=("https://api.example.org/v1/**",))
+FILES = Scope(kinds=("file.write",), targets=("notes/**",))
+ASKED = Scope(kinds=("file.write",), targets=("shared/**",), ask=True)
+ALL = Capabilities(scopes=(HTTP, FILES, ASKED))
+
+
+def write(target: str, **params: Any) -> Action:
+    return Action(kind="file.write", target=target, params={"content": "x", **params})
+
+
+def get(target: str, method: str = "GET") -> Action:
+    return Action(kind="http.request", target=target, params={"method": method})
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (write("findings/alpha/p01/a.md"), "own"),
+        (write("findings/alpha/p02/a.md"), "beyond"),
+        (write("notes/a.md"), "free"),
+        (write("shared/a.md"), "ask"),
+        (write("notes/../a.md"), "beyond"),
+        (get("https://api.example.org/v1/x"), "free"),
+        (get("https://API.example.org:443/v1/x"), "free"),
+        (get("https://api.example.org/v1/x", "POST"), "beyond"),
+        (get("https://api.example.org/v1/../admin"), "beyond"),
+        (get("https://api.example.org/v1/%2e%2e/admin"), "beyond"),
+        (get("https://api.example.org/v1/..%2Fadmin"), "beyond"),
+        (get("https://api.example.org/v1//x"), "beyond"),
+        (get("https://api.example.org:8443/v1/x"), "beyond"),
+        (get("http://api.example.org/v1/x"), "beyond"),
+        (Action(kind="test.noop", target="x"), "beyond"),
+    ],
+)
+def test_where_an_action_stands(action: Action, expected: Reach) -> None:
+    assert expected == reach_of(ALL, action, "alpha", "p01")
+    assert ("own" if expected == "own" else "unstated") == reach_of(None, action, "alpha", "p01")
+    assert ("own" if expected == "own" else "beyond") == reach_of(Capabilities(), action, "alpha", "p01")
+
+
+def test_a_parameter_that_is_narrowed_must_be_there_and_be_so() -> None:
+    once = msgspec.structs.replace(FILES, params=(Values(name="mode", one_of=("create",)),))
+    can = Capabilities(scopes=(once,))
+    assert "free" == reach_of(can, write("notes/a", mode="create"), "alpha", "p01")
+    assert "beyond" == reach_of(can, write("notes/a"), "alpha", "p01"), "its default is another"
+    limit = Values(name="n", least=2, most=5)
+    assert [False, True, True, False, False] == [limit.admits(n) for n in (1, 2, 5, 6, True)]
+    assert not limit.admits("3") and Values(name="n", one_of=("true",)).admits(True)
+    assert not once.covers("file.write", "notes/a", {}), "not said is not admitted"
+
+
+@pytest.mark.parametrize(
+    ("child", "beyond"),
+    [
+        (None, False),
+        (Capabilities(), False),
+        (ALL, False),
+        (Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/today/**",)),)), False),
+        (Capabilities(scopes=(msgspec.structs.replace(FILES, ask=True),)), False),
+        (Capabilities(scopes=(msgspec.structs.replace(ASKED, ask=False),)), True),
+        (Capabilities(scopes=(msgspec.structs.replace(HTTP, methods=("GET", "POST")),)), True),
+        (Capabilities(scopes=(Scope(kinds=("file.write", "file.patch"), targets=("notes/**",)),)), True),
+        (Capabilities(scopes=(Scope(kinds=("file.write",), targets=("**",)),)), True),
+    ],
+)
+def test_what_of_a_childs_is_beyond_its_parents_is_said(child: Capabilities | None, beyond: bool) -> None:
+    assert beyond == bool(excess(child, ALL))
+
+
+def test_of_a_parent_of_which_nothing_is_said_a_child_has_nothing_that_people_are_not_asked_about() -> None:
+    assert excess(ALL, None) == (
+        "http.request at https://api.example.org/v1/** without people",
+        "file.write at notes/** without people",
+    )
+    assert () == excess(Capabilities(scopes=(ASKED,)), None)
+
+
+VALUES = st.builds(
+    Values,
+    name=st.just("n"),
+    one_of=st.lists(st.sampled_from(["1", "2", "3", "a"]), max_size=2).map(tuple),
+    least=st.none() | st.integers(0, 3),
+    most=st.none() | st.integers(0, 3),
+    like=st.none() | st.sampled_from(["a", "*", "a*"]),
+)
+
+
+@given(child=VALUES, parent=VALUES, value=st.integers(0, 4) | st.sampled_from(["a", "ab", "1", True]))
+def test_values_within_others_are_admitted_by_them(child: Values, parent: Values, value: Any) -> None:
+    assert child.within(child)
+    if child.within(parent) and child.admits(value):
+        assert parent.admits(value)
