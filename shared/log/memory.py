@@ -28,6 +28,7 @@ class Store:
 
     def __init__(self, clock: Callable[[], datetime] = utc_now, dedup_window: timedelta = DEDUP_WINDOW) -> None:
         self.messages: list[Stored] = []
+        self._events: list[Recorded] = []
         self._clock = clock
         self._window = dedup_window
         self._by_id: dict[tuple[str, str], Recorded] = {}
@@ -39,7 +40,7 @@ class Store:
     @property
     def records(self) -> list[Recorded]:
         """Every event, in order."""
-        return [m for m in self.messages if isinstance(m, Recorded)]
+        return self._events.copy()
 
     def last_seq(self, subject_filter: str) -> int:
         """The last sequence on a filter, 0 when there is none."""
@@ -110,6 +111,8 @@ class Store:
 
     def _add(self, message: Stored) -> int:
         self.messages.append(message)
+        if isinstance(message, Recorded):
+            self._events.append(message)
         whose = owner(message.subject)
         self._about.setdefault(whose, []).append(message)
         by_subject = self._routes.setdefault(whose, {})

@@ -21,7 +21,8 @@ from shared.contracts.ids import EVERYONE
 from shared.decider import Delivered, Tick
 from shared.placement import NOT_THE_HOLDER, Placements
 from shared.runtime.handling import Dead, Verdict
-from tests.simulation.world import SWARM, Replica, Runner, World
+from tests.simulation.processes import Replica, Runner
+from tests.simulation.world import SWARM, World
 
 THIEF = "r3"
 STEPS = 330
