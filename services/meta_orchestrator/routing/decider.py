@@ -27,7 +27,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.meta_orchestrator.routing.merging import merged
+from services.meta_orchestrator.routing.closing import closed, ends, of_life
 from shared.contracts import boundaries
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -40,10 +40,8 @@ from shared.contracts.events import (
     IntentAnswered,
     IntentAssigned,
     IntentCancelled,
-    IntentClosed,
     IntentDelayed,
     IntentDissented,
-    IntentReleased,
     IntentReturned,
     IntentRouted,
     IntentSubmitted,
@@ -51,14 +49,13 @@ from shared.contracts.events import (
 from shared.contracts.ids import EVERYONE, LifeId, Token, caused_id
 from shared.contracts.text import lines, plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
-from shared.intents import Life, Route, Said, Whose, applied, part, thinks, total
+from shared.intents import Life, Said, Whose, applied, part, thinks
 from shared.intents import evolve as evolve_life
 
 MAX_EVIDENCE = 64
 """Of one answer, that is looked up."""
 FIRST_DELAY_S, MAX_DELAY_S = 5.0, 3600.0
 """How soon somebody is looked for again; twice as long each time."""
-MAX_REASONS = 64
 
 State = Life
 
@@ -109,7 +106,7 @@ class Gone(Result, frozen=True, kw_only=True):
 
 
 class Look(Result, frozen=True, kw_only=True):
-    """A tick's fact: somebody may be suitable now, or the intent is waited for by nobody."""
+    """A tick's fact: somebody may be suitable now, or what was to happen to it by now has not happened."""
 
     intent_id: LifeId
 
@@ -155,7 +152,7 @@ def decide(state: State, message: Input) -> Decision:
     event = cause.recorded.event if isinstance(cause, Delivered) else None
     if state.ended:
         if state.cancelled is not None:
-            return Decision(events=_ends(state, submitted, state.open, "cancelled")) if state.open else NOTHING
+            return Decision(events=ends(submitted, state.open, "cancelled")) if state.open else NOTHING
         return _dissent(state, submitted, cause) or NOTHING
     match message:
         case Performed(result=Chosen() as chosen):
@@ -164,7 +161,10 @@ def decide(state: State, message: Input) -> Decision:
             return _accept(state, submitted, recorded, heard, message)
         case Tick(facts=Gone() as gone):
             routes = tuple(route for route in state.open if route.whose == gone.whose)
-            return _go_on(state, submitted, _ends(state, submitted, routes, gone.reason), message.now, cause)
+            return _go_on(state, submitted, ends(submitted, routes, gone.reason), message.now, cause)
+        case Tick():
+            routes = tuple(route for route in state.open if route.until <= message.now)
+            return _go_on(state, submitted, ends(submitted, routes, "expired"), message.now, cause)
         case Delivered(recorded=recorded) if isinstance(event, IntentAnswered):
             return _answered(state, submitted, event, message)
         case Delivered() if isinstance(event, IntentRouted):
@@ -184,7 +184,7 @@ def _timer(state: State, submitted: IntentSubmitted, event: IntentRouted, messag
     routes = tuple(route for route in state.open if route.number == event.route)
     if routes and now < event.until:
         return Decision(retry_s=_seconds(event.until - now))
-    return _go_on(state, submitted, _ends(state, submitted, routes, "expired"), now, message)
+    return _go_on(state, submitted, ends(submitted, routes, "expired"), now, message)
 
 
 def _answered(state: State, submitted: IntentSubmitted, event: IntentAnswered, message: Delivered) -> Decision:
@@ -194,7 +194,7 @@ def _answered(state: State, submitted: IntentSubmitted, event: IntentAnswered, m
     if not event.declined:
         return Decision(effect=Hear(swarm=event.swarm, persona=event.persona, evidence=_cited(event)))
     returned = IntentReturned(
-        **_life(submitted),
+        **of_life(submitted),
         of_swarm=event.swarm,
         of_persona=event.persona,
         route=event.route,
@@ -210,7 +210,7 @@ def _accept(state: State, submitted: IntentSubmitted, recorded: Recorded, heard:
     if not isinstance(event, IntentAnswered) or state.route_of((event.swarm, event.persona), event.route) is None:
         return NOTHING
     accepted = IntentAccepted(
-        **_life(submitted),
+        **of_life(submitted),
         by=_contribution(recorded, event),
         route=event.route,
         answer=lines(event.answer, 8000),
@@ -231,39 +231,7 @@ def _dissent(state: State, submitted: IntentSubmitted, cause: Delivered | Tick) 
     if event.declined or heard or (whose, event.route) not in state.past:
         return None
     late = _contribution(cause.recorded, event)
-    return Decision(events=(IntentDissented(**_life(submitted), late=late, route=event.route),))
-
-
-def _ends(
-    state: State, submitted: IntentSubmitted, routes: tuple[Route, ...], reason: str
-) -> tuple[IntentReturned | IntentReleased, ...]:
-    """Routes that end without the persona's word, charged in full; whoever has one is told."""
-    returned = tuple(
-        IntentReturned(
-            **_life(submitted),
-            of_swarm=route.whose[0],
-            of_persona=route.whose[1],
-            route=route.number,
-            reason=reason,
-            spent=route.budget,
-        )
-        for route in routes
-    )
-    return (*returned, *_released(submitted, routes, reason))
-
-
-def _released(submitted: IntentSubmitted, routes: tuple[Route, ...], reason: str) -> tuple[IntentReleased, ...]:
-    return tuple(
-        IntentReleased(
-            swarm=route.whose[0],
-            persona=route.whose[1],
-            intent_id=submitted.intent_id,
-            home=submitted.swarm,
-            route=route.number,
-            reason=reason,
-        )
-        for route in routes
-    )
+    return Decision(events=(IntentDissented(**of_life(submitted), late=late, route=event.route),))
 
 
 # -- what comes next --------------------------------------------------------------------------------------------------
@@ -281,14 +249,14 @@ def _go_on(
     for event in events:
         after = applied(after, event) if isinstance(event, Said) else after
     if len(after.answers) >= (1 if submitted.merge == "first" else submitted.fan_out):
-        return Decision(events=(*events, *_closed(after, submitted)))
+        return Decision(events=(*events, *closed(after, submitted)))
     if now >= submitted.deadline:
-        return Decision(events=(*events, *_closed(after, submitted, "deadline")))
+        return Decision(events=(*events, *closed(after, submitted, "deadline")))
     waits = after.delayed is not None and now < after.delayed.until and not isinstance(cause, Tick)
     if not after.wanted or waits or _drove(state, submitted, cause):
         return Decision(events=events) if events else NOTHING
     if (why := _spent_up(after, submitted)) is not None:
-        return Decision(events=(*events, *(() if after.open else _closed(after, submitted, why))))
+        return Decision(events=(*events, *(() if after.open else closed(after, submitted, why))))
     effect = Choose(
         home=submitted.swarm,
         goal=submitted.goal,
@@ -335,7 +303,7 @@ def _route(
     until = min(submitted.deadline, now + timedelta(seconds=chosen.lease_s))
     number, budget = state.rounds + 1, _share(state, submitted, len(best))
     routed = IntentRouted(
-        **_life(submitted),
+        **of_life(submitted),
         to=best,
         until=until,
         route=number,
@@ -369,12 +337,12 @@ def _nobody(state: State, submitted: IntentSubmitted, chosen: Chosen, now: datet
     if state.open:
         return NOTHING  # whoever has it is waited for; the end of that route asks again
     if state.answers:
-        return Decision(events=_closed(state, submitted))
+        return Decision(events=closed(state, submitted))
     if state.delayed is not None and now < state.delayed.until:
         return NOTHING
     pause_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** min(state.delays, 20))
     delayed = IntentDelayed(
-        **_life(submitted),
+        **of_life(submitted),
         reason="nobody_suitable",
         detail=plain(chosen.nobody, 1000),
         until=min(submitted.deadline, now + timedelta(seconds=pause_s)),
@@ -382,49 +350,7 @@ def _nobody(state: State, submitted: IntentSubmitted, chosen: Chosen, now: datet
     return Decision(events=(delayed,))
 
 
-def _closed(life: Life, submitted: IntentSubmitted, why: str = "partial") -> tuple[AnyEvent, ...]:
-    """The end: merged from the answers there are, or failed; whoever still has it is told."""
-    reasons = life.reasons[-MAX_REASONS:]
-    spent = total((life.spent, *(route.budget for route in life.open)))
-    released = _released(submitted, life.open, "closed" if life.answers else why)
-    if not life.answers:
-        failed = IntentClosed(
-            swarm=submitted.swarm,
-            persona=EVERYONE,
-            intent_id=submitted.intent_id,
-            outcome="failed",
-            reason=why,
-            reasons=reasons,
-            spent=spent,
-            tainted=submitted.tainted,
-        )
-        return (failed, *released)
-    one = merged(submitted.merge, life.answers, submitted.options)
-    complete = submitted.merge == "first" or len(life.answers) >= submitted.fan_out
-    closed = IntentClosed(
-        swarm=submitted.swarm,
-        persona=EVERYONE,
-        intent_id=submitted.intent_id,
-        outcome="answered",
-        result=one.result,
-        choice=one.choice,
-        confidence=one.confidence,
-        evidence=one.evidence,
-        contributors=one.contributors,
-        dissent=one.dissent,
-        reasons=reasons,
-        reason=one.reason if complete or one.reason != "merged" else "partial",
-        spent=spent,
-        tainted=one.tainted or submitted.tainted,
-    )
-    return (closed, *released)
-
-
 # -- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _life(submitted: IntentSubmitted) -> dict[str, str]:
-    return {"swarm": submitted.swarm, "persona": EVERYONE, "intent_id": submitted.intent_id}
 
 
 def _cited(event: IntentAnswered) -> tuple[EvidenceRef, ...]:

@@ -2,14 +2,15 @@
 
 A fold of the open intents beside the roster; each thing it finds is a tick of routing, of which the intent's boundary lets one take
 effect, however many replicas tick. At the start everything open is looked at once, so a process that died between the finding and the
-tick is made up for. Nothing here runs by the clock.
+tick is made up for. What should have happened by its time and did not, for the message that brings it about ended in the dead letters, is
+found by `sweep`, so no intent depends on one delivery.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import structlog
@@ -20,6 +21,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,
     IntentAccepted,
+    IntentSubmitted,
     PersonaDraining,
     PersonaReaped,
     PersonaSpawned,
@@ -44,6 +46,8 @@ LIVES = (
     "intent.closed",
 )
 AGAIN_S = 1.0
+OVERDUE = timedelta(seconds=5)
+"""So long after its time nobody else is believed to be at it."""
 Key = tuple[str, str]
 """Home and id of an intent."""
 Fact = Gone | Look
@@ -59,6 +63,7 @@ class Reconciling:
         self._wanted: dict[tuple[Key, Fact], str] = {}
         self._found = asyncio.Event()
         self.lives: dict[Key, Life] = {}
+        self._moved: dict[Key, datetime] = {}
         self._had: dict[Whose, set[Key]] = {}
 
     def apply(self, recorded: Recorded) -> None:
@@ -96,8 +101,10 @@ class Reconciling:
             self._roster.answered(recorded.event)
         if after.ended and not after.open:
             self.lives.pop(key, None)
+            self._moved.pop(key, None)
         else:
             self.lives[key] = after
+            self._moved[key] = recorded.stored_at
 
     def _gone(
         self,
@@ -120,6 +127,12 @@ class Reconciling:
                 if not self._roster.lives(route.whose):
                     self._want(key, Gone(intent_id=key[1], whose=route.whose, reason="reaped"), f"{key}@{life.seq}")
             if not life.open and life.delayed is None:
+                self._want(key, Look(intent_id=key[1]), f"{key}@{life.seq}")
+
+    def sweep(self, now: datetime) -> None:
+        """Look at what is overdue; an id for what it finds is the same until something has happened."""
+        for key, life in self.lives.items():
+            if life.submitted is not None and _due(life.submitted, life, self._moved[key]) + OVERDUE <= now:
                 self._want(key, Look(intent_id=key[1]), f"{key}@{life.seq}")
 
     def _want(self, key: Key, fact: Fact, cause: str) -> None:
@@ -151,3 +164,11 @@ class Reconciling:
                 except LogUnavailable as error:
                     log.warning("log_unavailable", work="reconciling intents", why=str(error))
                     await ended(stopping, AGAIN_S)
+
+
+def _due(submitted: IntentSubmitted, life: Life, moved: datetime) -> datetime:
+    """When something should happen to it next; at once where nobody has it and nothing is waited for, or it has ended."""
+    if life.ended or (life.delayed is None and not life.open):
+        return moved
+    waits = () if life.delayed is None else (life.delayed.until,)
+    return min(submitted.deadline, *waits, *(route.until for route in life.open))

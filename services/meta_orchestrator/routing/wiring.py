@@ -7,11 +7,13 @@ from services.meta_orchestrator.routing import decider
 from services.meta_orchestrator.routing.effects import RoutingEffects
 from services.meta_orchestrator.routing.reconciling import LIVES, Reconciling
 from services.meta_orchestrator.routing.roster import CLASSES, Roster
+from shared.contracts.ids import utc_now
 from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.runtime.service import Service
 
 DECIDES = ("intent.submitted", "intent.answered", "intent.cancelled")
 READ_EVERY_S = 5.0
+SWEEP_EVERY_S = 5.0
 TIMERS = ("intent.routed", "intent.delayed")
 
 
@@ -31,4 +33,9 @@ def wire_routing(service: Service, following: Following) -> None:
     timers = service.shell(decider, perform=effects.perform)
     service.consume(timers, classes=TIMERS, suffix="-routing-timers", max_ack_pending=100_000)
     service.every(READ_EVERY_S, roster.read_ahead, "roster")
+
+    async def sweep() -> None:
+        reconciling.sweep(utc_now())
+
+    service.every(SWEEP_EVERY_S, sweep, "overdue intents")
     service.background("intents", lambda: reconciling.run(service.stopping))
