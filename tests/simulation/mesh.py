@@ -18,6 +18,7 @@ from services.meta_orchestrator.allocation.decider import Allocator, Claims
 from services.meta_orchestrator.allocation.measuring import CLASSES as MEASURED
 from services.meta_orchestrator.allocation.measuring import Measures
 from services.meta_orchestrator.arbitration import decider as arbitration
+from services.meta_orchestrator.arbitration.overdue import Overdue
 from services.meta_orchestrator.arbitration.wiring import DECIDES
 from services.meta_orchestrator.routing import decider as routing
 from services.meta_orchestrator.routing.wiring import DECIDES as ROUTED
@@ -93,11 +94,18 @@ class Mesh:
             "memory_compactor", compactor.Compactor(every_thoughts=3), self.hands.remember, 1
         )
         arbitrating = Consumer(frozenset(DECIDES))
-        self.replicas += [
+        self.arbitration = [
             Replica("meta_orchestrator", arbitration, arbitrating, self.hands.arbitrator()) for _ in range(2)
         ]
+        self.replicas += self.arbitration
+        self.overdue = Overdue(self._never, lambda: self.now)
+        self.overdue.begin()
+        self._overdue_at = 0
         self.asks = 0.05
         """How often it is intents that something happens to."""
+        self.buries: dict[str, float] = {}
+        """By class, how often what a meta-orchestrator is delivered ends in the dead letters instead."""
+        self.buried = 0
         self.lies = False
         """Whether runners also answer what they were not asked, twice, or too late."""
         self.intents = Intents(self.store, self.random)
@@ -149,6 +157,11 @@ class Mesh:
             return True
         if boundary.reads in replica.running:
             return False
+        often = self.buries.get(class_of(message.recorded.event), 0.0)
+        if often and replica.name == "meta_orchestrator" and self.random.random() < often:
+            del consumer.pending[seq]
+            self.buried += 1
+            return True
         self._start(replica, message, lambda verdict: self._verdict(consumer, seq, verdict))
         return True
 
@@ -239,6 +252,21 @@ class Mesh:
             self._start(replica, tick, lambda verdict: None)
         return True
 
+    def sweep_overdue(self) -> None:
+        """What should have happened by now to intents and conflicts, and has not."""
+        self.intents.sweep(self.now)
+        for recorded in self.store.records[self._overdue_at :]:
+            self.overdue.apply(recorded)
+        self._overdue_at = len(self.store.records)
+        replica = self.random.choice(self.arbitration)
+        for tick in self.overdue.due(self.now):
+            boundary = replica.decider.boundary(tick)
+            if boundary is not None and boundary.reads not in replica.running:
+                self._start(replica, tick, lambda verdict: None)
+
+    async def _never(self, tick: Tick) -> None:
+        raise AssertionError
+
     def tick(self) -> None:
         """The clock of a governor or a meta-orchestrator, at one of its replicas."""
         last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
@@ -326,6 +354,7 @@ class Mesh:
             while runner.running:
                 self.advance(runner)
         self.tick()
+        self.sweep_overdue()
         while self.look():
             pass
         while any(r.running for r in self.replicas):

@@ -130,6 +130,11 @@ class Intents:
         follower.read()
         return follower.reconciling.next(now)
 
+    def sweep(self, now: datetime) -> None:
+        """Both look for what is overdue, in what they have read."""
+        for follower in self.followers:
+            follower.reconciling.sweep(now)
+
     def said(self, now: datetime, *, lies: bool) -> Guarded | None:
         """What somebody outside says next, new work or an answer of their own, and what guards it; or nothing."""
         if self._dice.random() < 0.35 or not lies:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from services.meta_orchestrator.routing import decider as routing
+from services.meta_orchestrator.routing.wiring import DECIDES, TIMERS
 from shared.contracts.events import IntentClosed, IntentReleased, IntentReturned, ReapRequested
 from shared.decider import Boundary, Decision, Delivered, Input, Tick
 from tests.simulation.world import World
@@ -16,9 +17,10 @@ STEPS = 70
 ROUNDS = 12
 
 
-def busy(seed: int) -> World:
+def busy(seed: int, *, buries: dict[str, float] | None = None) -> World:
     """A life with much work for the swarm: in chaos, then without faults while people and personas go on, then rest."""
     world = World(seed)
+    world.buries = buries or {}
     world.asks, world.lies = 0.4, True
     world.chaos(STEPS)
     for number in range(ROUNDS):
@@ -41,6 +43,16 @@ def broken(world: World) -> list[str]:
 def test_every_intent_has_one_end_and_its_budget_is_conserved_whatever_dies(chunk: int) -> None:
     for seed in range(chunk, 400, 8):
         assert broken(busy(seed)) == [], seed
+
+
+def test_no_intent_depends_on_one_delivery() -> None:
+    """Half of what a meta-orchestrator is delivered ends in the dead letters: the ends of routes, submissions, cancellations."""
+    buried = 0
+    for seed in range(16):
+        world = busy(seed, buries=dict.fromkeys((*DECIDES, *TIMERS), 0.5))
+        buried += world.buried
+        assert broken(world) == [], seed
+    assert buried > 100
 
 
 def test_whole_lives_of_intents_are_in_it() -> None:

@@ -124,9 +124,10 @@ def test_exclusive_actions_on_one_target_meet_in_the_simulation_and_none_overlap
     assert waited > 10 and met > 50
 
 
-def quarrelled(seed: int) -> World:
+def quarrelled(seed: int, *, buries: dict[str, float] | None = None) -> World:
     """A life in which many want to change the same few things."""
     world = World(seed)
+    world.buries = buries or {}
     world.quarrel(10, 300)
     return world
 
@@ -150,6 +151,19 @@ def test_conflicts_are_raised_once_joined_ruled_and_nobody_who_has_lost_is_autho
                     pass
     wanted = {"order", "merge", "combine", "person", "standing", "too_often", "lapsed", "extended", "rejected"}
     assert wanted <= set(ways), ways
+
+
+def test_a_conflict_is_ruled_though_what_was_to_rule_it_is_in_the_dead_letters() -> None:
+    buried = lost = 0
+    for seed in range(30):
+        world = quarrelled(seed, buries=dict.fromkeys(("conflict.raised", "conflict.ruled", "intent.closed"), 1.0))
+        buried += world.buried
+        world.settle()
+        assert world.check() == [], seed
+        lost += sum(
+            isinstance(r.event, ProposalRejected) and "conflict_lost" in r.event.reasons for r in world.store.records
+        )
+    assert buried > 20 and lost > 15, (buried, lost)
 
 
 @pytest.mark.parametrize("blind", ["joined", "lost"])

@@ -92,6 +92,7 @@ class World(Outside):
                 self.now += timedelta(seconds=self.random.choice((0.3, 0.6, 1.0, 2.0, 6.0, 25.0)))
             elif dice < 0.91:
                 self.tick()
+                self.sweep_overdue()
                 self.look()
             elif dice < 0.96:
                 self.people()

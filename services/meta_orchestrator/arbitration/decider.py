@@ -15,7 +15,8 @@ decides, and however often. What an effect has read comes with the sequences it 
 
 Who has won stands: who comes later loses at once, and the winner hears nothing of it. So a proposal is stopped once at its target, for
 as long as a ruling takes, whatever others propose. Where effects differ and a person or a vote is wanted, that is waited
-for: `conflict.raised` comes back as its own timer, and at `until` the order rules. A vote is an intent to personas of the swarms
+for: `conflict.raised` comes back as its own timer, and at `until` the order rules; a tick makes up for one that
+was lost (`overdue.py`). A vote is an intent to personas of the swarms
 concerned, in the batch that raises the conflict (`voting.py`); its end rules, without a winner by order. All else is ruled at once.
 
 Invariants: a proposal is joined at most once at a target; of those that would change one thing exactly one goes on; nothing is said in
@@ -54,6 +55,7 @@ from shared.contracts.events import (
     Strategy,
 )
 from shared.contracts.events.conflicts import MAX_SIDES
+from shared.contracts.ids import LifeId
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
@@ -115,6 +117,13 @@ class Gathered(Result, frozen=True, kw_only=True):
     standings: tuple[Standing, ...]
 
 
+class Due(Result, frozen=True, kw_only=True):
+    """A tick's fact: it should be ruled by now."""
+
+    target_id: LifeId
+    generation: int
+
+
 def initial() -> State:
     """No conflict."""
     return Conflict()
@@ -123,7 +132,7 @@ def initial() -> State:
 def boundary(message: Delivered | Tick) -> Boundary | None:
     """A verified proposal rests on what `Look` reads; a conflict on what was said of its target."""
     if isinstance(message, Tick):
-        return None
+        return _of(message.facts.target_id) if isinstance(message.facts, Due) else None
     match message.recorded.event:
         case ProposalVerified(proposal=created) as event if created is not None:
             found = touched(created.action, event.swarm, event.persona)
@@ -148,7 +157,7 @@ def decide(state: State, message: Input) -> Decision:
     """See the module's theory of operation."""
     cause = message.cause if isinstance(message, Performed) else message
     if isinstance(cause, Tick):
-        return NOTHING
+        return _overdue(state, message, cause)
     match message, cause.recorded.event:
         case Delivered(), ProposalVerified() as event:
             return Decision(effect=Look(verified=event, seq=cause.recorded.seq))
@@ -275,6 +284,17 @@ def _due(state: State, recorded: Recorded, now: datetime) -> Decision:
     ):
         waits = isinstance(event, ConflictRaised)
         return Decision(retry_s=max(0.01, (state.until - now).total_seconds())) if waits else NOTHING
+    return Decision(effect=Gather(sides=tuple(key_of(side) for side in state.sides)))
+
+
+def _overdue(state: State, message: Input, tick: Tick) -> Decision:
+    """Whoever should have ruled has not."""
+    due = tick.facts
+    late = state.until is None or state.until <= tick.now
+    if not isinstance(due, Due) or not state.open or due.generation != state.generation or not late:
+        return NOTHING
+    if isinstance(message, Performed) and isinstance(message.result, Gathered):
+        return _resolve(state, message.result.standings, {})
     return Decision(effect=Gather(sides=tuple(key_of(side) for side in state.sides)))
 
 

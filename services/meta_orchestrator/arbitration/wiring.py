@@ -8,12 +8,16 @@ from services.meta_orchestrator.arbitration import decider
 from services.meta_orchestrator.arbitration.decider import Rules
 from services.meta_orchestrator.arbitration.effects import ArbitrationEffects
 from services.meta_orchestrator.arbitration.meeting import CLASSES, Meeting
+from services.meta_orchestrator.arbitration.overdue import CLASSES as OPEN
+from services.meta_orchestrator.arbitration.overdue import Overdue
 from services.meta_orchestrator.following import Following
 from shared.contracts.events import Strategy
 from shared.runtime.service import Service
 from shared.settings import Arbitration, SettingsError
 
 DECIDES = ("proposal.verified", "conflict.raised", "conflict.ruled", "intent.closed")
+
+LOOK_EVERY_S = 1.0
 
 
 def wire_arbitration(service: Service, following: Following) -> None:
@@ -24,6 +28,10 @@ def wire_arbitration(service: Service, following: Following) -> None:
     effects = ArbitrationEffects(service.log, following, meeting, rules)
     shell = service.shell(decider, perform=effects.perform)
     service.consume(shell, classes=DECIDES, suffix="-arbitration")
+    overdue = Overdue(shell.tick)
+    following.follow(OPEN, overdue.apply)
+    following.when_caught_up(overdue.begin)
+    service.every(LOOK_EVERY_S, overdue.look, "overdue conflicts")
 
 
 def rules_of(settings: Arbitration) -> Rules:
