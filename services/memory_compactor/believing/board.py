@@ -23,6 +23,7 @@ from shared.memory.dedup import exact_key
 
 KEPT_CAUSES = 4096
 KEPT_MEMBERS = 20_000
+"""Who was born before them is looked up."""
 MAX_NAMES = 64
 OVER = ("invalidated", "archived")
 
@@ -58,8 +59,8 @@ class Belief(msgspec.Struct, kw_only=True):
 
 
 class Board(msgspec.Struct, kw_only=True):
-    """By id, in the order they were asserted. `members`: whether a persona shares; `causes`: what was taken into account; `ends`: where
-    the last belief with these words on this topic ended."""
+    """By id, in the order they were asserted. `members`: whether a persona shares, of those who were born last; `causes`: what was taken
+    into account; `ends`: where the last belief with these words on this topic ended."""
 
     beliefs: dict[str, Belief] = {}
     members: dict[str, bool] = {}

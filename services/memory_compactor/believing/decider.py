@@ -40,17 +40,20 @@ CONSUMED = ("check.result",)
 
 
 class Look(Effect, frozen=True, kw_only=True):
-    """Find the hypothesis a persona had checked, said before `seq`, and what it and the check rest on in the end."""
+    """Find the hypothesis a persona had checked, said before `seq`, and what it and the check rest on in the end. `born`: whether it
+    shares is to be found too, for the board has forgotten."""
 
     swarm: str
     persona: str
     check: Recorded
+    born: bool = False
 
 
 class Looked(Result, frozen=True, kw_only=True):
     """The hypothesis as the log holds it, or None where it holds none that counts. `grounds` as in `events.beliefs`; `tainted`: any of
-    what it rests on is an outsider's word, or was not there to be looked at."""
+    what it rests on is an outsider's word, or was not there to be looked at. `shares`: whether its persona does, where that was asked."""
 
+    shares: bool = False
     hypothesis: HypothesisRaised | None = None
     grounds: tuple[str, ...] = ()
     tainted: bool = True
@@ -97,13 +100,14 @@ class Believer(msgspec.Struct, frozen=True, kw_only=True):
             return NOTHING
         if recorded.envelope.time + timedelta(seconds=self.review_s + self.archive_s) <= message.now:
             return NOTHING
-        return Decision(effect=Look(swarm=check.swarm, persona=check.persona, check=recorded))
+        is_unknown = check.persona not in board.members
+        return Decision(effect=Look(swarm=check.swarm, persona=check.persona, check=recorded, born=is_unknown))
 
     def _looked(self, board: Board, cause: Delivered, looked: Looked) -> Decision:
         recorded, said = cause.recorded, looked.hypothesis
         check = recorded.event
         # private, unless it is known to share; its id is taken meanwhile where the same check was delivered twice at once
-        if said is None or not isinstance(check, CheckResult) or not board.members.get(check.persona, False):
+        if said is None or not isinstance(check, CheckResult) or not board.members.get(check.persona, looked.shares):
             return NOTHING
         if recorded.id in board.causes:
             return NOTHING

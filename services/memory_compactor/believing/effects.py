@@ -13,7 +13,7 @@ from services.memory_compactor.believing.decider import Look, Looked
 from services.memory_compactor.believing.grounds import Cited, first, measured, weigh
 from services.memory_compactor.believing.merging import Permit, Permitted
 from shared.contracts import boundaries
-from shared.contracts.events import CheckResult, EvidenceRef, HypothesisRaised
+from shared.contracts.events import CheckResult, EvidenceRef, HypothesisRaised, PersonaSpawned
 from shared.contracts.ids import EVERYONE
 from shared.decider import Effect, Result
 from shared.log.port import Log
@@ -36,13 +36,19 @@ class BelievingEffects(msgspec.Struct, frozen=True, kw_only=True):
             raise TypeError(f"who keeps beliefs only looks, it was asked for {type(effect).__name__}")
         check = effect.check.event
         assert isinstance(check, CheckResult)
-        said = await self._hypothesis(effect, check.hypothesis_id)
+        shares = effect.born and await self._shares(effect.swarm, effect.persona)
+        said = None if effect.born and not shares else await self._hypothesis(effect, check.hypothesis_id)
         if said is None:
             return Looked()
         cited = await self._cited(first((*said.evidence, *check.evidence)))
         cited += await self._cited(measured(cited, effect.swarm))
         grounds, tainted = weigh(cited, effect.swarm, effect.persona)
-        return Looked(hypothesis=said, grounds=grounds, tainted=tainted)
+        return Looked(shares=shares, hypothesis=said, grounds=grounds, tainted=tainted)
+
+    async def _shares(self, swarm: str, persona: str) -> bool:
+        """As it was born; nobody is born twice, but anything may be stored there."""
+        born = await self.log.read((f"persona.spawned.{swarm}.{persona}",))
+        return bool(born) and isinstance(event := born[0].event, PersonaSpawned) and event.policy.share_memory
 
     async def _hypothesis(self, effect: Look, hypothesis_id: str) -> HypothesisRaised | None:
         """Most were raised a moment before; only for an old one the log is read further back."""

@@ -7,8 +7,8 @@ that is only declared gains nothing. A floor that was lent is recalled by the fi
 
 A swarm that a persona of another began is of that one's family as long as anybody lives there; `target.py` says what follows.
 
-Memory: of each swarm that ever was a row; in it names of live personas, those in line, grants that are open (at most `MOST_OPEN`), a few
-minutes.
+Memory: a row of each swarm in which somebody lives, that still has a share, of which a person said what it may have, or from which such a
+one descends; in it names of live personas, those in line, grants that are open (at most `MOST_OPEN`), a few minutes.
 """
 
 from __future__ import annotations
@@ -100,6 +100,9 @@ class Measures:
         event = recorded.event
         if event.swarm == EVERYONE:
             return
+        begins = isinstance(event, PersonaSpawned | LimitsChanged | BudgetLimited)
+        if event.swarm not in self.swarms and not begins:
+            return  # what ends after its swarm
         self.changed += 1
         swarm = self.swarms.setdefault(event.swarm, Swarm())
         match event:
@@ -138,6 +141,18 @@ class Measures:
                 swarm.limits, swarm.limits_seq = event, recorded.seq
             case _:
                 pass
+        if isinstance(event, PersonaDraining | PersonaReaped | BudgetLimited):
+            self._forget(event.swarm)
+
+    def _forget(self, name: str | None) -> None:
+        """A swarm of which nothing is left, and those that were kept for it."""
+        while name is not None and (row := self.swarms.get(name)) is not None:
+            if row.live or row.limits is not None or row.written != Credits():
+                return
+            if any(other.mother == name for other in self.swarms.values()):
+                return
+            del self.swarms[name]
+            name = row.mother
 
     def _refused(self, swarm: Swarm, event: BudgetExhausted, now: datetime) -> None:
         swarm.waiting.pop(event.persona, None)

@@ -11,6 +11,7 @@ from believing_model import ARCHIVE_S, BELIEVER, REVIEW_S, START, Swarm, is_wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.memory_compactor.believing import board as boards
 from services.memory_compactor.believing.grounds import ground_of
 from shared.contracts.catalog import subject_of
 from shared.contracts.envelope import Message, Recorded, decode
@@ -56,6 +57,15 @@ async def test_what_is_private_unconfirmed_or_unsaid_becomes_none() -> None:
     assert isinstance(stray.event, CheckResult)
     unsaid = await swarm.say(msgspec.structs.replace(stray.event, hypothesis_id="h-none"))
     assert await swarm.deliver(unsaid) == []
+
+
+async def test_who_shares_is_known_of_more_than_the_board_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "KEPT_MEMBERS", 2)
+    swarm = await Swarm("ada", "eve", private=("bob", "cyd", "dan")).born()
+    assert list((await swarm.board()).members) == ["cyd", "dan"]
+    assert kinds(await swarm.claims("ada", FULL, await swarm.observe("no space left"))) == ["asserted"]
+    assert kinds(await swarm.claims("eve", FULL, await swarm.observe("write failed"))) == ["confirmed"]
+    assert await swarm.claims("bob", FULL, await swarm.observe("still no space")) == []
 
 
 async def test_who_was_not_heard_raised_no_hypothesis() -> None:

@@ -38,6 +38,7 @@ from shared.log.port import Expect, StaleBoundary
 from shared.runtime.handling import Fold, matches_one
 from tests.examples import on_the_wire
 from tests.unit.contracts.test_survival import history
+from tests.unit.gate.given import record
 from tests.unit.governor.governor_model import at
 from tests.unit.governor.test_shares import Mesh, spawned
 
@@ -274,3 +275,37 @@ def test_whatever_decodes_is_measured_shared_and_written(seed: int) -> None:
         message_ = Message(event=event, envelope=history(seed)[-1].envelope)
         decode(*on_the_wire(message_), seq=1, stored_at=tick.now)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(shares), type=Shares) == shares
+
+
+def test_of_a_swarm_nobody_lives_in_nothing_is_kept_but_what_a_person_said_and_whom_the_living_descend_from() -> None:
+    measures, seq = Measures(), 0
+
+    def hear(*events: AnyEvent) -> set[str]:
+        nonlocal seq
+        for event in events:
+            seq += 1
+            measures.apply(record(event, seq))
+        return set(measures.swarms)
+
+    def ends(swarm: str) -> tuple[AnyEvent, ...]:
+        return (
+            PersonaDraining(swarm=swarm, persona="p", reason="done", deadline=at(9)),
+            BudgetLimited(swarm=swarm, persona=EVERYONE, credits=Credits(), window=0),
+        )
+
+    some = BudgetLimited(swarm="s00", persona=EVERYONE, credits=TOTAL, window=0)
+    for n in range(1000):
+        name = f"w{n}"
+        hear(spawned(name, 0), msgspec.structs.replace(some, swarm=name), *ends(name))
+        hear(BudgetSettled(swarm=name, persona="p", grant_id="g", window=0, credits=TOTAL))
+    assert set() == hear()
+    born = [
+        msgspec.structs.replace(spawned(name, 0), parent_swarm=mother) for name, mother in (("a", None), ("b", "a"))
+    ]
+    hear(*born, msgspec.structs.replace(spawned("c", 0), parent_swarm="b"))
+    assert {"a", "b", "c"} == hear(*ends("b"), *ends("a"))
+    assert ["a"] == [claim.family for claim in measures.claims(at(9), TOTAL)]
+    assert set() == hear(*ends("c"))
+    assert {"k"} == hear(
+        LimitsChanged(swarm="k", persona=EVERYONE, version=1, principal="op"), spawned("k", 0), *ends("k")
+    )
