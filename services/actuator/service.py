@@ -42,7 +42,7 @@ async def wire(service: Service) -> None:
         journal.close()
 
     async def prune() -> None:
-        await asyncio.to_thread(workspace.prune)
+        await asyncio.to_thread(workspace.receipts.prune)
 
     journal = await asyncio.to_thread(Journal, Path(settings.data_dir) / f"claims-{service.instance}.jsonl", utc_now())
     lost = await say_lost(service.log, journal, source=service.name)
@@ -53,7 +53,7 @@ async def wire(service: Service) -> None:
     effects = ActuatorEffects(
         log=service.log,
         hands=hands(workspace, outbound),
-        site=workspace.identity,
+        site=workspace.receipts.identity,
         lots=lots,
         journal=journal,
         halting=service.obeys_halts(),

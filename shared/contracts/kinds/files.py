@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from shared.contracts.events.common import Risk
+from shared.contracts.ids import Sha256
 from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose, size_trouble, utf8_bytes
 from shared.contracts.targets import Touched, a_file
 from shared.contracts.text import trouble as hidden_trouble
@@ -30,6 +33,36 @@ class FileWrite(Params, frozen=True, kw_only=True):
 
     content: str
     mode: Literal["create", "create_or_replace"] = "create_or_replace"
+
+
+class FilePatch(Params, frozen=True, kw_only=True):
+    """Replace one passage of a text file of the workspace, whole or not at all, if its SHA-256 is still `base`. `find` must occur once."""
+
+    base: Sha256
+    find: Annotated[str, msgspec.Meta(min_length=1)]
+    replace: str
+
+
+class FileDelete(Params, frozen=True, kw_only=True):
+    """Take a file of the workspace away, if its SHA-256 is still `base`. It is kept for a month, so a person can bring it back."""
+
+    base: Sha256
+
+
+def patched(old: bytes, params: FilePatch) -> bytes | str:
+    """What is there afterwards, or in a sentence why the passage is not found."""
+    try:
+        text = old.decode()
+    except UnicodeDecodeError:
+        return "what is there is no UTF-8 text"
+    if (times := text.count(params.find)) != 1:
+        return f"the passage to replace is there {times} times, and must be there once"
+    return text.replace(params.find, params.replace).encode()
+
+
+def text_trouble(target: str, text: str) -> str | None:
+    """What may not be shown to people as it is, of a file so called."""
+    return hidden_trouble(text, is_markdown=target.lower().endswith(MARKDOWN))
 
 
 def own_folder(swarm: str, persona: str) -> str:
@@ -71,25 +104,37 @@ def path_trouble(target: str) -> str:
     return ""
 
 
-def _trouble(target: str, params: FileWrite) -> Problem | None:
-    if hidden := hidden_trouble(params.content, is_markdown=target.lower().endswith(MARKDOWN)):
-        return Problem(code="bad_params", detail=hidden)
-    if too_large := size_trouble(params.content):
-        return too_large
+def _bad_target(target: str) -> Problem | None:
     trouble = path_trouble(target)
     return Problem(code="bad_target", detail=trouble) if trouble else None
 
 
-def _grade(target: str, params: FileWrite, whose: Whose) -> Risk:
+def _trouble(target: str, params: FileWrite) -> Problem | None:
+    if hidden := text_trouble(target, params.content):
+        return Problem(code="bad_params", detail=hidden)
+    return size_trouble(params.content) or _bad_target(target)
+
+
+def _trouble_of_patch(target: str, params: FilePatch) -> Problem | None:
+    if hidden := text_trouble(target, params.replace):
+        return Problem(code="bad_params", detail=hidden)
+    return size_trouble(params.find + params.replace) or _bad_target(target)
+
+
+def _trouble_of_delete(target: str, params: FileDelete) -> Problem | None:
+    return _bad_target(target)
+
+
+def _grade(target: str, params: Params, whose: Whose) -> Risk:
     return "low" if is_own(target, whose.swarm, whose.persona) else "medium"
 
 
-def _touches(target: str, params: FileWrite, whose: Whose) -> Touched | None:
+def _touches(target: str, params: Params, whose: Whose) -> Touched | None:
     """Nobody else writes to a persona's own folder unless people say so, and then they see whose it is."""
     return None if is_own(target, whose.swarm, whose.persona) else a_file(target)
 
 
-def _alone(target: str, params: FileWrite, whose: Whose) -> Problem | None:
+def _alone(target: str, params: Params, whose: Whose) -> Problem | None:
     if is_own(target, whose.swarm, whose.persona):
         return None
     where = f"{own_folder(whose.swarm, whose.persona)} and files named {', '.join(REPORTS)}"
@@ -100,6 +145,14 @@ def _alone(target: str, params: FileWrite, whose: Whose) -> Problem | None:
 def _dry_run(target: str, params: FileWrite) -> str:
     how = ", unless there is a file" if params.mode == "create" else ", over what is there"
     return f"would write {len(params.content.encode())} bytes to {target}{how}"
+
+
+def _dry_run_of_patch(target: str, params: FilePatch) -> str:
+    return f"would replace {len(params.find)} characters of {target} by {len(params.replace)}, if it is still {params.base[:12]}"
+
+
+def _dry_run_of_delete(target: str, params: FileDelete) -> str:
+    return f"would delete {target}, if it is still {params.base[:12]}, and keep it"
 
 
 KINDS: dict[str, ActionKind] = {
@@ -118,5 +171,37 @@ KINDS: dict[str, ActionKind] = {
         exclusive=True,
         alone=_alone,
         dry_run=_dry_run,
+    ),
+    "file.patch": ActionKind(
+        about="replace one passage of a text file of the workspace; the target is its path, `base` the SHA-256 it has now",
+        hand="workspace",
+        params=FilePatch,
+        risk="low",
+        grade=_grade,
+        reversible=True,
+        blast_radius="workspace",
+        idempotency="fenced",
+        timeout_ms=5_000,
+        trouble=_trouble_of_patch,
+        touches=_touches,
+        exclusive=True,
+        alone=_alone,
+        dry_run=_dry_run_of_patch,
+    ),
+    "file.delete": ActionKind(
+        about="take a file of the workspace away, keeping it for a month; the target is its path, `base` the SHA-256 it has now",
+        hand="workspace",
+        params=FileDelete,
+        risk="low",
+        grade=_grade,
+        reversible=True,
+        blast_radius="workspace",
+        idempotency="fenced",
+        timeout_ms=5_000,
+        trouble=_trouble_of_delete,
+        touches=_touches,
+        exclusive=True,
+        alone=_alone,
+        dry_run=_dry_run_of_delete,
     ),
 }

@@ -49,7 +49,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
             ActuatorEffects(
                 log=mesh.log,
                 hands=hands(workspace, Outbound()),
-                site=workspace.identity,
+                site=workspace.receipts.identity,
                 lots=Plenty(),
                 journal=Journal(tmp_path / "claims.jsonl", mesh.now),
                 halting=Halting(mesh.log),

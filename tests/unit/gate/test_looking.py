@@ -90,7 +90,7 @@ async def test_a_proposal_without_conflict_that_changes_nothing_costs_gate_and_a
     effects = ActuatorEffects(
         log=log,
         hands=hands(workspace, Outbound()),
-        site=workspace.identity,
+        site=workspace.receipts.identity,
         lots=Plenty(),  # type: ignore[arg-type]
         journal=Journal(tmp_path / "claims.jsonl", mesh.now),
         halting=Halting(log),

@@ -73,7 +73,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
         effects = ActuatorEffects(
             log=log,
             hands=hands(workspace, Outbound()),
-            site=workspace.identity,
+            site=workspace.receipts.identity,
             lots=Plenty(),
             journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
             halting=Halting(log),

@@ -14,8 +14,9 @@ from services.actuator import decider
 from services.actuator.decider import Check, Execute, Inquire
 from services.actuator.effects import ActuatorEffects
 from services.actuator.hands.outbound import Outbound
+from services.actuator.hands.receipts import RECEIPTS
 from services.actuator.hands.table import hands
-from services.actuator.hands.workspace import RECEIPTS, Workspace
+from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
 from shared.contracts.action import Action
 from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated, Signer
@@ -70,7 +71,7 @@ class Act(Mesh):
         settings: dict[str, Any] = {
             "log": self.log,
             "hands": hands(workspace, outbound or Outbound()),
-            "site": workspace.identity,
+            "site": workspace.receipts.identity,
             "lots": Plenty(),
             "journal": Journal(self.root.parent / f"claims-{name}.jsonl", self.now),
             "halting": Halting(self.log),

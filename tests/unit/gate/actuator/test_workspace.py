@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,11 @@ from typing import Any
 import pytest
 
 from services.actuator.decider import Outcome
+from services.actuator.hands import filing, receipts
 from services.actuator.hands import workspace as module
-from services.actuator.hands.workspace import IDENTITY, RECEIPTS, Workspace
-from shared.contracts.kinds.files import FileWrite
+from services.actuator.hands.receipts import IDENTITY, RECEIPTS
+from services.actuator.hands.workspace import Workspace
+from shared.contracts.kinds.files import FileDelete, FilePatch, FileWrite
 
 KEY, CLAIM, TARGET = "alpha.p01.p-1", "claim-1", "findings/deep/report.md"
 NEW = FileWrite(content="new\n")
@@ -34,12 +38,24 @@ def workspace(root: Path) -> Iterator[Workspace]:
     workspace.close()
 
 
-def write(workspace: Workspace, target: str = TARGET, params: FileWrite = NEW, **changed: Any) -> Outcome:
-    return workspace.write(target, params, **{"key": KEY, "claim": CLAIM, "hindered": lambda: None, **changed})
+def write(workspace: Workspace, target: str = TARGET, params: Any = NEW, **changed: Any) -> Outcome:
+    do = {FileWrite: workspace.write, FilePatch: workspace.patch, FileDelete: workspace.delete}[type(params)]
+    return do(target, params, **{"key": KEY, "claim": CLAIM, "hindered": lambda: None, **changed})  # type: ignore[operator]
 
 
-def inquire(workspace: Workspace, target: str = TARGET, params: FileWrite = NEW, **changed: Any) -> Outcome:
-    return workspace.inquire(target, params, **{"key": KEY, "claim": CLAIM, **changed})
+def inquire(workspace: Workspace, target: str = TARGET, params: Any = NEW, **changed: Any) -> Outcome:
+    ask = {FileWrite: workspace.inquire, FilePatch: workspace.inquire_patch, FileDelete: workspace.inquire_delete}
+    return ask[type(params)](target, params, **{"key": KEY, "claim": CLAIM, **changed})  # type: ignore[operator]
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, double: object) -> None:
+    """Everything the workspace asks of the operating system goes through `double`."""
+    for each in (module, receipts, filing):
+        monkeypatch.setattr(each, "os", double)
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def files(root: Path) -> list[str]:
@@ -80,7 +96,7 @@ def test_a_workspace_keeps_its_identity_and_two_have_two(root: Path, tmp_path: P
     names = []
     for folder in (root, root, tmp_path / "other"):
         workspace = Workspace(folder)
-        names.append(workspace.identity)
+        names.append(workspace.receipts.identity)
         workspace.close()
     assert names[0] == names[1] != names[2]
 
@@ -205,74 +221,86 @@ def die() -> None:
 
 
 def every_step(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: Any, before: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, params: Any, before: str | None
 ) -> Iterator[tuple[Any, ...]]:
-    """A fresh workspace per step of a write; how many steps there are is found by counting."""
+    """A fresh workspace per step; how many steps there are is found by counting."""
     at, last = 1, 10**9
     while at <= last:
-        root = tmp_path / f"{mode}-{at}"
+        root = tmp_path / str(at)
         workspace = Workspace(root)
         if before is not None:
-            (root / TARGET).parent.mkdir(parents=True)
-            (root / TARGET).write_text(before)
-        yield root, workspace, FileWrite(content="new\n", mode=mode), at
+            for target in (TARGET, "count/deep/it.md"):
+                (root / target).parent.mkdir(parents=True)
+                (root / target).write_text(before)
         if last == 10**9:
             counter = Steps(0, die)
-            monkeypatch.setattr(module, "os", counter)
-            write(workspace, "count/deep/it.md", key="x.y.z", claim="other")
+            pretend(monkeypatch, counter)
+            write(workspace, "count/deep/it.md", params, key="x.y.z", claim="other")
             monkeypatch.undo()
             last = counter.count
+        shutil.rmtree(root / "count", ignore_errors=True)
+        yield root, workspace, at
         workspace.close()
         at += 1
-    assert last > 10
+    assert last > 9
 
 
-CASES = [("create_or_replace", None), ("create_or_replace", "old\n"), ("create", None)]
+PATCH = FilePatch(base=sha256("old\n"), find="old", replace="new")
+CASES = [
+    pytest.param(NEW, None, "new\n", id="write"),
+    pytest.param(NEW, "old\n", "new\n", id="replace"),
+    pytest.param(FileWrite(content="new\n", mode="create"), None, "new\n", id="create"),
+    pytest.param(PATCH, "old\n", "new\n", id="patch"),
+    pytest.param(FileDelete(base=sha256("old\n")), "old\n", None, id="delete"),
+]
 
 
-@pytest.mark.parametrize(("mode", "before"), CASES)
+def there(root: Path) -> str | None:
+    return (root / TARGET).read_text() if (root / TARGET).exists() else None
+
+
+@pytest.mark.parametrize(("params", "before", "after"), CASES)
 def test_after_a_crash_before_any_step_the_inquiry_tells_the_truth(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: Any, before: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, params: Any, before: str | None, after: str | None
 ) -> None:
     seen = set()
-    for root, workspace, params, at in every_step(monkeypatch, tmp_path, mode, before):
-        monkeypatch.setattr(module, "os", Steps(at, die))
+    for root, workspace, at in every_step(monkeypatch, tmp_path, params, before):
+        pretend(monkeypatch, Steps(at, die))
         with suppress(Crash):
             write(workspace, params=params)
         monkeypatch.undo()
         outcome = inquire(workspace, params=params)
-        there = (root / TARGET).read_text() if (root / TARGET).exists() else None
         assert outcome.outcome in ("success", "failure"), (at, outcome)
-        assert ("new\n" if outcome.outcome == "success" else before) == there, (at, outcome)
-        assert ([TARGET] if there is not None else []) == files(root), "nothing temporary is left"
+        assert (after if outcome.outcome == "success" else before) == there(root), (at, outcome)
+        assert ([TARGET] if there(root) is not None else []) == files(root), "nothing temporary is left"
         assert outcome.outcome == inquire(workspace, params=params).outcome, "asked again, the same answer"
+        kept = root / RECEIPTS / f"{KEY}.before"
+        assert outcome.outcome == "failure" or before is None or kept.read_text() == before
         seen.add(outcome.outcome)
     assert {"success", "failure"} == seen
 
 
-@pytest.mark.parametrize(("mode", "before"), CASES)
+@pytest.mark.parametrize(("params", "before", "after"), CASES)
 def test_an_inquiry_between_any_two_steps_of_a_slow_writer_stays_true(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: Any, before: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, params: Any, before: str | None, after: str | None
 ) -> None:
     answers: list[Outcome] = []
     seen = set()
-    for root, workspace, params, at in every_step(monkeypatch, tmp_path, mode, before):
+    for root, workspace, at in every_step(monkeypatch, tmp_path, params, before):
         other = Workspace(root)
 
-        def ask(other: Workspace = other, params: FileWrite = params) -> None:
+        def ask(other: Workspace = other) -> None:
             answers.append(inquire(other, params=params))
 
-        steps = Steps(at, ask)
-        monkeypatch.setattr(module, "os", steps)
+        pretend(monkeypatch, Steps(at, ask))
         writer = write(workspace, params=params)
         monkeypatch.undo()
         other.close()
-        there = (root / TARGET).read_text() if (root / TARGET).exists() else None
         if answers:
             said = answers.pop().outcome
             seen.add(said)
             assert "unknown" != said
-            assert ("new\n" if said == "success" else before) == there, (at, said, writer)
+            assert (after if said == "success" else before) == there(root), (at, said, writer)
             assert (said == "success") == (writer.outcome == "success"), (at, said, writer)
     assert {"success", "failure"} <= seen
 
@@ -313,7 +341,7 @@ def test_what_a_dead_writer_left_unsynced_is_synced_before_it_counts(
 ) -> None:
     write(workspace)
     synced = Synced()
-    monkeypatch.setattr(module, "os", synced)
+    pretend(monkeypatch, synced)
     assert "success" == inquire(workspace).outcome
     assert str((root / TARGET).parent) in synced.paths
     assert "success" == write(workspace, "findings/deep/other.md", key="a.b.c").outcome
@@ -334,8 +362,43 @@ def test_a_receipt_of_another_claim_is_unknown(workspace: Workspace) -> None:
 
 def test_old_receipts_go_but_never_the_identity(workspace: Workspace, root: Path) -> None:
     write(workspace)
-    assert 0 == workspace.prune()
+    assert 0 == workspace.receipts.prune()
     for name in (KEY, IDENTITY):
-        os.utime(root / RECEIPTS / name, (0, 0))
-    assert 1 == workspace.prune()
+        assert (root / RECEIPTS / name).exists()
+    assert 1 == workspace.receipts.prune(-1.0)
     assert [IDENTITY] == [p.name for p in (root / RECEIPTS).iterdir()]
+
+
+def test_a_patch_fits_what_it_was_made_for_or_is_refused(workspace: Workspace, root: Path) -> None:
+    (root / TARGET).parent.mkdir(parents=True)
+    for text, params, error in [
+        ("old\n", PATCH, None),
+        ("older\n", PATCH, "changed_since"),
+        ("a a", FilePatch(base=sha256("a a"), find="a", replace="b"), "bad_params"),
+        ("a b", FilePatch(base=sha256("a b"), find="c", replace="b"), "bad_params"),
+        ("[a", FilePatch(base=sha256("[a"), find="a", replace="b](http://x.example)"), "bad_params"),
+    ]:
+        (root / TARGET).write_text(text)
+        outcome = write(workspace, params=params, key=f"k.{sha256(text + str(params))[:8]}")
+        assert error == outcome.error, outcome
+        assert ("new\n" if error is None else text) == (root / TARGET).read_text()
+    assert "io_error" == write(workspace, "findings/none.md", PATCH, key="a.b.c").error
+
+
+def test_what_is_deleted_can_be_brought_back_by_hand_and_another_files_is_not_deleted(
+    workspace: Workspace, root: Path
+) -> None:
+    write(workspace, params=FileWrite(content="old\n"), key="a.b.c")
+    changed = write(workspace, params=FileDelete(base=sha256("other\n")), key="a.b.d")
+    assert "changed_since" == changed.error and "old\n" == (root / TARGET).read_text()
+    done = write(workspace, params=FileDelete(base=sha256("old\n")))
+    assert "success" == done.outcome and not (root / TARGET).exists()
+    assert f"{RECEIPTS}/{KEY}.before" in done.summary and "old\n" == (root / RECEIPTS / f"{KEY}.before").read_text()
+    assert 0 == workspace.receipts.prune(), "it was written long before, and kept now"
+
+
+def test_what_an_old_file_was_is_kept_as_long_as_any(workspace: Workspace, root: Path) -> None:
+    write(workspace, params=FileWrite(content="old\n"), key="a.b.c")
+    os.utime(root / TARGET, (0, 0))
+    write(workspace)
+    assert 0 == workspace.receipts.prune() and "old\n" == (root / RECEIPTS / f"{KEY}.before").read_text()
