@@ -13,15 +13,15 @@ from shared.policy.types import PolicyRequest, ReadRequest
 Asked = tuple[dict[str, object], list[dict[str, object]]]
 """The request and its entities."""
 _MODE = "create_or_replace"
-_TEXTS = {"file.write": "content", "http.request": "body"}
+_TEXTS = {"file.write": ("content",), "file.patch": ("find", "replace"), "http.request": ("body",)}
 
 
 def told(action: Action) -> dict[str, Given]:
     """Its parameters as policies are told them: a text by its length in bytes of UTF-8 alone, so that requests stay small."""
-    text = _TEXTS.get(action.kind, "")
-    params: dict[str, Given] = {name: value for name, value in action.params.items() if name != text}
-    value = action.params.get(text)
-    return {**params, "bytes": len(value.encode(errors="replace"))} if isinstance(value, str) else params
+    texts = _TEXTS.get(action.kind, ())
+    params: dict[str, Given] = {name: value for name, value in action.params.items() if name not in texts}
+    given = [value for name in texts if isinstance(value := action.params.get(name), str)]
+    return {**params, "bytes": sum(len(text.encode(errors="replace")) for text in given)} if given else params
 
 
 def of_action(request: PolicyRequest) -> Asked:
@@ -31,10 +31,10 @@ def of_action(request: PolicyRequest) -> Asked:
     kind: str
     attributes: dict[str, object]
     match request.action:
-        case "file.write":
+        case "file.write" | "file.patch" | "file.delete" as action:
             own = is_own(request.target, request.swarm, request.persona)
-            kind = "File"
-            attributes = {"path": request.target, "own": own, "mode": given.get("mode", _MODE), "bytes": size}
+            mode = given.get("mode", _MODE) if action == "file.write" else action.removeprefix("file.")
+            kind, attributes = "File", {"path": request.target, "own": own, "mode": mode, "bytes": size}
         case "http.request":
             if url_trouble(request.target):
                 raise ValueError("the target is no URL")

@@ -28,6 +28,13 @@ def http(target: str = "https://api.example.org/x", **params: Scalar) -> Action:
     return Action(kind="http.request", target=target, params=params)
 
 
+BASE = "0" * 64
+
+
+def patch(target: str = "findings/a.md", **params: Scalar) -> Action:
+    return Action(kind="file.patch", target=target, params={"base": BASE, "find": "a", "replace": "b", **params})
+
+
 def test_declared_actions_are_read_into_their_parameters() -> None:
     assert read(write(mode="create")) == FileWrite(content="x", mode="create")
     assert read(http(method="POST", body="{}")) == HttpRequest(method="POST", body="{}")
@@ -50,6 +57,13 @@ def test_declared_actions_are_read_into_their_parameters() -> None:
         (write("notes.txt", content="a\x1b[31m"), "bad_params"),
         (write("notes.txt", content="\u202eexe.txt"), "bad_params"),
         (Action(kind="file.write", schema_version=2, target="a", params={"content": ""}), "bad_params"),
+        (patch(base="abc"), "bad_params"),
+        (patch(find=""), "bad_params"),
+        (patch(target="a.md", replace="<script>"), "bad_params"),
+        (patch(find="x" * MAX_CONTENT_BYTES, replace="y"), "bad_params"),
+        (patch("../a"), "bad_target"),
+        (Action(kind="file.delete", target="a"), "bad_params"),
+        (Action(kind="file.delete", target="/a", params={"base": BASE}), "bad_target"),
         (http(method="TRACE"), "bad_params"),
         (http(content_type="text/plain\r\nX-Evil: 1"), "bad_params"),
         (http(target="ftp://example.org/"), "bad_target"),
@@ -89,6 +103,10 @@ def test_content_may_be_as_large_as_the_limit() -> None:
         (write("findings-old/alpha/p01/a.md"), "medium"),
         (write("findings"), "medium"),
         (write("notes/findings/a.md"), "medium"),
+        (patch("findings/alpha/p01/a.md"), "low"),
+        (patch("notes/a.md"), "medium"),
+        (Action(kind="file.delete", target="findings/alpha/p01/a.md", params={"base": BASE}), "low"),
+        (Action(kind="file.delete", target="findings/alpha/p02/a.md", params={"base": BASE}), "medium"),
         (http(), "medium"),
         (http(method="HEAD"), "medium"),
         (http(method="POST"), "high"),
@@ -170,6 +188,7 @@ def test_every_row_has_its_hand_and_no_hand_is_nobodys(tmp_path: Path) -> None:
     ("action", "told"),
     [
         (write("a.md", content="é", mode="create"), "would write 2 bytes to a.md, unless there is a file"),
+        (patch("a.md"), "would replace 1 characters of a.md by 1, if it is still 000000000000"),
         (http(method="POST", body="{}"), "would send POST https://api.example.org/x with 2 bytes of application/json"),
     ],
 )
