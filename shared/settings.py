@@ -316,8 +316,13 @@ class Intents(Section, frozen=True, kw_only=True):
 class Policy(Section, frozen=True, kw_only=True):
     """What is permitted."""
 
+    bundle: str = "reports"
+    """Which of the built-in policies: `observe-only`, `reports`, `operator` or `developer`."""
     dir: str = ""
-    """Folder of Cedar policies; empty is the built-in one. Looked at every 5 s."""
+    """Folder of Cedar policies, in place of `bundle`. Looked at every 5 s."""
+    shadow: str = ""
+    """Name or folder of policies that are asked beside those in force, and whose differences are counted; never in force. A folder that is
+    not there is none."""
     environment: str = "local"
     """What policies see as `context.environment`."""
 
@@ -476,7 +481,7 @@ READS: dict[str, tuple[str, ...]] = {
     "bootstrap": ("nats", "store", "verdict.signers"),
     "bucket": ("s3",),
     "keys": ("store.bytes", "placement.groups"),
-    "supervisor": ("up", "store", "kill_switch", "http.keys", "http.keys_file"),
+    "supervisor": ("up", "store", "kill_switch", "policy", "http.keys", "http.keys_file"),
 }
 """What each process is told: settings and whole sections. All the services of the catalog, what declares the streams, what makes
 memory's bucket and everybody's keys in containers, and `swarm up`."""

@@ -32,6 +32,7 @@ from services.cli.commands.running import up as up_
 from services.cli.commands.running.backup import backup, restore
 from services.cli.commands.running.config import config as config_
 from services.cli.commands.running.keys import keys as keys_
+from services.cli.commands.running.policies import policy as policy_
 from services.cli.commands.running.scale import counts, scale
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
@@ -61,6 +62,7 @@ app.command(conflicts)
 app.command(budget)
 app.command(config_)
 app.command(keys_)
+app.command(policy_)
 for command in (beliefs, proposals, approve, deny, halt, resume, scale, slo, backup, restore, top):
     app.command(command)
 
@@ -117,6 +119,13 @@ Brokers = Annotated[
 PolicyDir = Annotated[
     ExistingDirectory | None, Parameter(help="Folder of Cedar policies, in place of the built-in ones.")
 ]
+PolicyName = Annotated[
+    str | None,
+    Parameter(
+        name="--policy",
+        help="Which policies: observe-only, reports, operator, developer. Default: those of the last run, or reports.",
+    ),
+]
 HttpAllow = Annotated[str, Parameter(help="host:port,… the actuator may ask over HTTP.")]
 Config = Annotated[ExistingFile | None, Parameter(help="TOML file of settings for all services.")]
 Wait = Annotated[
@@ -135,6 +144,7 @@ def _options(
     nats_port: int | None,
     runners: int,
     sync_always: bool,
+    policy: str | None,
     policy_dir: Path | None,
     http_allow: str,
     http_keys: Path | None,
@@ -149,6 +159,8 @@ def _options(
         raise Stop(
             "with --isolate every runner serves named swarms: name them, such as --serve alpha,beta --serve gamma"
         )
+    if policy and policy_dir:
+        raise Stop("--policy names built-in policies, --policy-dir a folder: say one of them", USAGE)
     ports = {name: port for name, port in (("api", api_port), ("nats", nats_port)) if port is not None}
     options = Options(
         host=host,
@@ -158,6 +170,7 @@ def _options(
         serve=tuple(listed(swarms) for swarms in serve),
         brokers=brokers,
         sync_always=sync_always,
+        policy=policy,
         policy_dir=str(policy_dir.resolve()) if policy_dir else None,
         http_allow=http_allow,
         http_keys_file=str(http_keys.resolve()) if http_keys else None,
@@ -183,6 +196,7 @@ def up(
     isolate: Isolate = False,
     brokers: Brokers = 1,
     sync_always: Annotated[bool, Parameter(help="Acknowledge only what is on disk.")] = True,
+    policy: PolicyName = None,
     policy_dir: PolicyDir = None,
     http_allow: HttpAllow = "",
     http_keys: Annotated[ExistingFile | None, Parameter(help="TOML file of API keys.")] = None,
@@ -203,6 +217,7 @@ def up(
         serve=serve,
         isolate=isolate,
         sync_always=sync_always,
+        policy=policy,
         policy_dir=policy_dir,
         http_allow=http_allow,
         http_keys=http_keys,
@@ -234,6 +249,7 @@ def run(
     runners: Runners = 1,
     api_port: Port = None,
     nats_port: Port = None,
+    policy: PolicyName = None,
     policy_dir: PolicyDir = None,
     http_allow: HttpAllow = "",
     config: Config = None,
@@ -248,6 +264,7 @@ def run(
         nats_port=nats_port,
         runners=runners,
         sync_always=True,
+        policy=policy,
         policy_dir=policy_dir,
         http_allow=http_allow,
         http_keys=None,

@@ -12,6 +12,7 @@ import msgspec
 
 from services.policy_gate.decider import Evaluate, Evaluated, Grant, Sign, Signed, eligible
 from services.policy_gate.policies import Policies
+from services.policy_gate.shadow import Shadow, outcome
 from services.policy_gate.sides import Sides
 from services.policy_gate.signing import Signing
 from shared.contracts.events import Risk
@@ -34,6 +35,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     halting: Halting
     policies: Policies
     signing: Signing
+    shadow: Shadow = msgspec.field(default_factory=lambda: Shadow(None))
     environment: str = "local"
     allowed_hosts: tuple[str, ...] = ()
     kill_switch: Path | None = None
@@ -82,9 +84,11 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
         )
         as_is = bundle.decide(request)
         agreed = msgspec.structs.replace(request, approvals=max(quorum, len(counted)))
+        with_people = as_is if as_is.allow else bundle.decide(agreed)
+        self.shadow.compare(request, agreed, outcome(as_is, with_people))
         return Evaluated(
             as_is=as_is,
-            with_people=as_is if as_is.allow else bundle.decide(agreed),
+            with_people=with_people,
             approvals=tuple(grant.event_id for grant in counted),
             quorum=quorum,
             authorization_ttl_s=self.authorization_ttl_s,

@@ -22,7 +22,7 @@ from types import TracebackType
 import msgspec
 
 import services as services_package
-from services.supervisor import plan
+from services.supervisor import plan, policies
 from services.supervisor.plan import Options, Places
 from services.supervisor.running import scaling
 from services.supervisor.running.coming import Coming, NotReady
@@ -47,6 +47,7 @@ from services.supervisor.stores import copies, object_store
 from shared.broker import BrokerConfig
 from shared.configuration import VARIABLES, load
 from shared.placement import groups_of
+from shared.policy.bundle import BadBundle
 from shared.settings import reads
 
 BOOTSTRAP_ATTEMPTS = 3
@@ -231,6 +232,10 @@ class Mesh:
         keys = keyring.make(self.places.keys, plan.users(self.options), keyring.LOCAL)
         self._store_bytes = max(self.settings.store.bytes, before.store_bytes if before else 0)
         self._write_config(keys)
+        try:
+            self.options = policies.picked(self.options, self.data, self.settings.policy)
+        except BadBundle as error:
+            raise MeshFailed(str(error)) from error
         for spec in plan.nats(self.options, self.places, self.ports):
             await self._start(spec)
         await self.wait_ready(*self.brokers)

@@ -67,7 +67,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str | None = None
     http_allow: str = ""
     http_keys_file: str | None = None
+    policy: str | None = None
     policy_dir: str | None = None
+    policy_shadow: str | None = None
     qdrant_url: str = ""
     config: str | None = None
     log_format: str = "json"
@@ -323,12 +325,12 @@ def _special(instance: str, options: Options, places: Places, ports: Mapping[str
             "SWARM_S3_BUCKET": BUCKET,
         }
     if service == GATE:
-        policy = {"SWARM_POLICY_DIR": options.policy_dir} if options.policy_dir else {}
+        policy = {"SWARM_POLICY_DIR": options.policy_dir, "SWARM_POLICY_SHADOW": options.policy_shadow}
         return {
             "SWARM_VERDICT_SEED_FILE": str(places.keys / GATE / "verdict-seed"),
             **_root(service, places),
             "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
-            **policy,
+            **{name: folder for name, folder in policy.items() if folder},
             **_hosts(options),
         }
     if service == ACTUATOR:

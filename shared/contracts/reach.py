@@ -17,7 +17,7 @@ def reach_of(capabilities: Capabilities | None, action: Action, swarm: str, pers
     typed = read(action)
     if isinstance(typed, Problem):
         return "unstated" if capabilities is None else "beyond"
-    if action.kind == "file.write" and is_own(action.target, swarm, persona):
+    if action.kind.startswith("file.") and is_own(action.target, swarm, persona):
         return "own"
     if capabilities is None:
         return "unstated"

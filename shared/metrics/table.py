@@ -26,6 +26,7 @@ BURIED = (*UNREADABLE, "max_deliver", "handler_failed", "not_taken", "not_the_ho
 """Why something is in the dead letters."""
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
 S3_CALLS = ("put", "get", "exists", "keys", "bucket_exists")
+_OUTCOMES = ("permitted", "asked", "refused")
 NAMESPACES = ("own", "descendants", "blackboard", "mesh")
 ACTION_KINDS = (*KINDS, "other")
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -88,6 +89,14 @@ MODEL_SECONDS = Spread(
 MEMORY_BEHIND = Level("swarm_memory_behind", "events in the log that memory has not taken in yet", by=COMPACTOR)
 MEMORY_BEHIND_S = Level("swarm_memory_behind_seconds", "how long the oldest of them has waited", by=COMPACTOR)
 RECALL_SECONDS = Spread("swarm_recall_seconds", "recalls, without the way there and back", bounds=FAST, by=COMPACTOR)
+POLICY_SHADOW = Tally(
+    "swarm_policy_shadow_total",
+    "what the policies in the shadow would have said of proposals: the same, or what was said and what they would have",
+    {
+        "difference": ("same", *(f"{a}_{b}" for a in _OUTCOMES for b in _OUTCOMES if a != b)),
+    },
+    by=("policy_gate",),
+)
 MEMORY_DENIED = Tally(
     "swarm_memory_denied_total",
     "reads of memory that policy denied, or its owner does not share, by whose memory it is",

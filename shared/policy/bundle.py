@@ -4,8 +4,8 @@ Theory of operation. Cedar evaluates every policy; a `forbid` whose evaluation e
 value of the wrong type or an unknown entity can turn a deny into an Allow. Hence the rule here: permit only when Cedar says Allow
 **and** reports no errors **and** names at least one policy that has an `@id`. Everything else is a deny.
 
-A bundle is a folder: `*.cedar` (each policy with a unique `@id`), `schema.cedarschema`, `golden.json`, and perhaps `bundle.json`
-(`{"revoke": true}`). Loading parses once
+A bundle is a folder: `*.cedar` (each policy with a unique `@id`), `schema.cedarschema`, `golden.json` and `golden-*.json`, and perhaps
+`bundle.json` (`{"revoke": true}`). Those of `BUNDLES` are picked by name; what they have in common is a link. Loading parses once
 (handles are kept: 0.1 ms a decision against 1.4 ms when text is parsed again), validates the policies strictly against
 the schema, and runs the golden decisions: a bundle that decides one of them differently is refused. `version` is SHA-256 over all of it.
 
@@ -18,17 +18,24 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cedarpy
 import msgspec
 
 from shared.policy.asking import Asked, of_action, of_read
 from shared.policy.types import PolicyDecision, PolicyRequest, ReadRequest
 
-DEFAULT_BUNDLE = Path(__file__).with_name("default")
+if TYPE_CHECKING:  # a command that only names a bundle should not load Cedar, which takes 0.1 s
+    import cedarpy
+
+BUNDLES = Path(__file__).with_name("bundles")
+DEFAULT = "reports"
+DEFAULT_BUNDLE = BUNDLES / DEFAULT
 SCHEMA_FILE = "schema.cedarschema"
 GOLDEN_FILE = "golden.json"
+MORE_GOLDEN = "golden-*.json"
 OPTIONS_FILE = "bundle.json"
 MAX_BYTES = 512 * 1024
 _OF_MEMORY = re.compile(r'^\s*action[^;{}]*"memory\.read"', re.MULTILINE)
@@ -56,6 +63,9 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     policy_ids: tuple[str, ...] | None = None
 
 
+_GOLDEN = msgspec.json.Decoder(tuple[Golden, ...])
+
+
 class Bundle:
     """One loaded, validated, immutable version of the policies."""
 
@@ -68,8 +78,10 @@ class Bundle:
         *,
         revokes: bool,
         of_memory: bool,
+        golden: int,
     ) -> None:
         self.version = version
+        self.golden = golden
         self.revokes = revokes
         self._of_memory = of_memory
         self._policies = policies
@@ -84,18 +96,22 @@ class Bundle:
     @classmethod
     def of(cls, contents: Contents, where: str) -> Bundle:
         """Validate and prove these files. Raises `BadBundle`, nothing else; `where` is for its message."""
+        import cedarpy
+
         size = sum(map(len, contents.values()))
         if size > MAX_BYTES:
             raise BadBundle(f"{where}: {size} bytes, a bundle may have {MAX_BYTES}")
         try:
-            text = "\n".join(contents[name].decode() for name in sorted(contents) if name.endswith(".cedar"))
-            golden = msgspec.json.decode(contents[GOLDEN_FILE], type=tuple[Golden, ...])
+            cedar = "\n".join(contents[name].decode() for name in sorted(contents) if name.endswith(".cedar"))
+            more = [contents[name] for name in sorted(contents) if fnmatch(name, MORE_GOLDEN)]
+            golden = _GOLDEN.decode(contents[GOLDEN_FILE])
+            more_golden = [case for text in more for case in _GOLDEN.decode(text)]
             options = msgspec.json.decode(contents.get(OPTIONS_FILE, b"{}"), type=BundleOptions)
             schema_text = contents[SCHEMA_FILE].decode()
             schema = cedarpy.Schema.from_str(schema_text)
-            policies = cedarpy.PolicySet.from_str(text)
-            validation = cedarpy.validate_policies(text, schema)
-            ids = _policy_ids(text)
+            policies = cedarpy.PolicySet.from_str(cedar)
+            validation = cedarpy.validate_policies(cedar, schema)
+            ids = _policy_ids(cedar)
         except (KeyError, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
             raise BadBundle(f"{where}: {error}") from error
         if not validation.validation_passed:
@@ -103,8 +119,10 @@ class Bundle:
         if not golden:
             raise BadBundle(f"{where}: there are no golden decisions in {GOLDEN_FILE}, so nothing proves the bundle")
         of_memory = _OF_MEMORY.search(schema_text) is not None
-        bundle = cls(version_of(contents), policies, schema, ids, revokes=options.revoke, of_memory=of_memory)
-        for case in golden:
+        bundle = cls(
+            version_of(contents), policies, schema, ids, revokes=options.revoke, of_memory=of_memory, golden=len(golden)
+        )
+        for case in (*golden, *more_golden):
             bundle._prove(case, where)
         return bundle
 
@@ -119,6 +137,8 @@ class Bundle:
         return self._decide(lambda: of_read(request))
 
     def _decide(self, asked: Callable[[], Asked]) -> PolicyDecision:
+        import cedarpy
+
         try:
             query, entities = asked()
             known = cedarpy.Entities.from_json_str(json.dumps(entities), self._schema)
@@ -166,13 +186,34 @@ def private(request: ReadRequest, version: str = "") -> PolicyDecision:
 
 def read_folder(folder: Path) -> Contents:
     """Every file of the bundle in the folder, by name. Raises `BadBundle`."""
-    files = [*folder.glob("*.cedar"), folder / SCHEMA_FILE, folder / GOLDEN_FILE]
+    files = [*folder.glob("*.cedar"), *folder.glob(MORE_GOLDEN), folder / SCHEMA_FILE, folder / GOLDEN_FILE]
     if (folder / OPTIONS_FILE).exists():
         files.append(folder / OPTIONS_FILE)
     try:
         return {file.name: file.read_bytes() for file in files}
     except OSError as error:
         raise BadBundle(f"{folder}: {error}") from error
+
+
+def found(wanted: str) -> Path:
+    """The folder of a bundle: a name among `BUNDLES`, or a path. Raises `BadBundle`, which says what there is."""
+    if "/" not in wanted and (BUNDLES / wanted / SCHEMA_FILE).is_file():
+        return BUNDLES / wanted
+    if wanted and Path(wanted).is_dir():
+        return Path(wanted)
+    raise BadBundle(f"{wanted!r} is no folder and no bundle; there are {', '.join(names())}")
+
+
+def beside(wanted: str) -> Path | None:
+    """The folder of a shadow; what is written as a path may come and go. Raises `BadBundle` for a name nobody knows."""
+    if not wanted:
+        return None
+    return Path(wanted) if "/" in wanted else found(wanted)
+
+
+def names() -> tuple[str, ...]:
+    """The bundles that can be picked by name."""
+    return tuple(sorted(folder.name for folder in BUNDLES.iterdir() if (folder / SCHEMA_FILE).is_file()))
 
 
 def version_of(contents: Contents) -> str:
@@ -201,6 +242,8 @@ def unpacked(stored: bytes, version: str) -> Contents:
 
 def _policy_ids(text: str) -> dict[str, str]:
     """Cedar's positional policy id → the `@id` annotation. Raises `ValueError` for templates, and ids missing or doubled."""
+    import cedarpy
+
     parsed = json.loads(cedarpy.policies_to_json_str(text))
     if parsed["templates"] or parsed.get("templateLinks"):
         raise ValueError("policy templates are not supported: write the policy out")

@@ -1,0 +1,102 @@
+"""The bundles a person can pick: each is good, says what its page says, and shares with the others what all forbid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.policy_gate.shadow import Shadow, outcome
+from shared.metrics.table import POLICY_SHADOW
+from shared.policy.bundle import BUNDLES, DEFAULT, BadBundle, Bundle, beside, found, names, read_folder
+from tests.unit.gate.given import replaced
+from tests.unit.gate.policy.test_policy import BASE
+
+LOADED = {name: Bundle.load(found(name)) for name in names()}
+GUARDS = read_folder(found(DEFAULT))["guards.cedar"].decode()
+FILE = replaced(BASE, target="notes/a.md", risk="medium")
+READ = replaced(
+    BASE, action="http.request", target="https://a.org/x", risk="medium", tainted=False, allowed_hosts=("a.org:443",)
+)
+SEND = replaced(READ, risk="high", params={"method": "POST"})
+NOOP = replaced(BASE, action="test.noop", target="nothing")
+
+
+def test_there_are_four_and_at_least_a_hundred_golden_decisions() -> None:
+    assert ("developer", "observe-only", "operator", "reports") == names()
+    files = {file.resolve() for file in BUNDLES.rglob("golden*.json")}
+    assert sum(len(json.loads(file.read_text())) for file in files) >= 100
+
+
+def test_all_forbid_the_same_and_every_guard_has_a_golden_no() -> None:
+    for name in names():
+        contents = read_folder(found(name))
+        assert GUARDS == contents["guards.cedar"].decode() and "forbid (" not in contents["gate.cedar"].decode()
+    golden = json.loads(read_folder(found(DEFAULT))["golden-guards.json"])
+    denied = {policy for case in golden if not case["allow"] for policy in case["policy_ids"]}
+    assert denied == {line.split('"')[1] for line in GUARDS.splitlines() if line.startswith("@id(")}
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (BASE, {"observe-only": "refused", "reports": "permitted", "operator": "permitted", "developer": "permitted"}),
+        (FILE, {"observe-only": "refused", "reports": "asked", "operator": "asked", "developer": "asked"}),
+        (
+            replaced(FILE, scope="free"),
+            {"observe-only": "refused", "reports": "asked", "operator": "permitted", "developer": "permitted"},
+        ),
+        (READ, {"observe-only": "refused", "reports": "permitted", "operator": "asked", "developer": "permitted"}),
+        (
+            replaced(READ, tainted=True),
+            {"observe-only": "refused", "reports": "asked", "operator": "asked", "developer": "asked"},
+        ),
+        (
+            replaced(READ, tainted=True, scope="free"),
+            {"observe-only": "refused", "reports": "permitted", "operator": "permitted", "developer": "permitted"},
+        ),
+        (
+            replaced(SEND, scope="free", tainted=True),
+            {"observe-only": "refused", "reports": "asked", "operator": "asked", "developer": "asked"},
+        ),
+        (NOOP, {"observe-only": "refused", "reports": "refused", "operator": "refused", "developer": "permitted"}),
+    ],
+)
+def test_what_each_says(request_: object, expected: dict[str, str]) -> None:
+    agreed = replaced(request_, approvals=1)
+    assert expected == {n: outcome(bundle.decide(request_), bundle.decide(agreed)) for n, bundle in LOADED.items()}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wanted", ["", "nobody", "../bundles/nobody", "/nowhere"])
+def test_what_is_no_bundle_is_refused_and_those_there_are_are_named(wanted: str) -> None:
+    with pytest.raises(BadBundle, match="observe-only, operator"):
+        found(wanted)
+
+
+async def test_a_shadow_is_asked_the_same_counted_where_it_differs_and_follows_its_folder(tmp_path: Path) -> None:
+    link = tmp_path / "policy-shadow"
+    assert (None, link, found("operator")) == (beside(""), beside(str(link)), beside("operator"))
+    shadow = Shadow(link)
+    before = dict(POLICY_SHADOW.by)
+
+    async def counted(name: str | None) -> dict[str, float]:
+        link.unlink(missing_ok=True)
+        if name is not None:
+            link.symlink_to(found(name))
+        await shadow.look()
+        for request in (replaced(FILE, scope="free"), BASE):
+            agreed = replaced(request, approvals=1)
+            said = outcome(LOADED["reports"].decide(request), LOADED["reports"].decide(agreed))
+            shadow.compare(request, agreed, said)
+        return {str(key): n - before[key] for key, n in POLICY_SHADOW.by.items() if n != before[key]}
+
+    assert {} == await counted(None)
+    assert {"asked_permitted": 1, "same": 1} == await counted("operator")
+    assert {"asked_permitted": 1, "same": 1, "asked_refused": 1, "permitted_refused": 1} == await counted(
+        "observe-only"
+    )
+    link.unlink()
+    link.mkdir()
+    await shadow.look()
+    assert shadow.bundle is None and shadow.trouble
