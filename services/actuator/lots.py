@@ -2,7 +2,8 @@
 
 All that wait for an action of one swarm ask together, a little ahead; while one request is out, those who come wait for the next.
 Only answers to this process's own requests count, so two processes of one name never spend the same lot. What is not spent
-lapses with its minute. Whoever gets no answer gets no action: without a governor nothing is done.
+lapses with its minute. Whoever gets no answer gets no action: without a governor nothing is done. An action that asks again, for its
+claim was refused, gets what it got before: an action is claimed once, so it spends one.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ class _Purse(msgspec.Struct):
 
 
 class _Desk:
-    """One swarm's: what is left, who waits, what is held until when, and what waits for a next minute."""
+    """One swarm's: what is left, what actions have taken (no more than lots have), who waits, what is held until when, and what waits for
+    a next minute."""
 
     def __init__(self) -> None:
         self.purses: dict[str, _Purse] = {}
+        self.taken: dict[str, _Purse] = {}
         self.held: dict[str, tuple[str, datetime]] = {}
-        self.waiting: list[tuple[str, asyncio.Future[Allotted]]] = []
+        self.waiting: list[tuple[str, str, asyncio.Future[Allotted]]] = []
         self.asking: asyncio.Task[None] | None = None
         self.delayed: dict[str, datetime] = {}
 
@@ -67,10 +70,10 @@ class Lots:
     async def take(self, swarm: str, persona: str, key: str) -> Allotted:
         """One action of the persona, or why there is none now. `key` names the action. Never raises but for cancellation."""
         desk = self._desks.setdefault(swarm, _Desk())
-        taken = self._spend(desk, persona)
+        taken = self._spend(desk, persona, key)
         if taken is None:
             future: asyncio.Future[Allotted] = asyncio.get_running_loop().create_future()
-            desk.waiting.append((persona, future))
+            desk.waiting.append((persona, key, future))
             if desk.asking is None:
                 desk.asking = asyncio.create_task(self._ask(swarm, desk), name=f"lots-{swarm}")
             taken = await future
@@ -82,15 +85,19 @@ class Lots:
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-        for _, future in [waiting for desk in self._desks.values() for waiting in desk.waiting]:
+        for *_, future in [waiting for desk in self._desks.values() for waiting in desk.waiting]:
             future.cancel()
 
-    def _spend(self, desk: _Desk, persona: str) -> Allotted | None:
-        """From a lot at hand; or what is known to be held. None: nobody has asked yet."""
+    def _spend(self, desk: _Desk, persona: str, key: str) -> Allotted | None:
+        """From a lot at hand, once for an action; or what is known to be held. None: nobody has asked yet."""
         now = self._clock()
+        purse = desk.taken.get(key)
+        if purse is not None and now < purse.expires_at:
+            return Allotted(lot_id=purse.lot_id)
         purse = desk.purses.get(persona)
         if purse is not None and purse.left > 0 and now < purse.expires_at:
             purse.left -= 1
+            desk.taken[key] = purse
             return Allotted(lot_id=purse.lot_id)
         scope, until = desk.held.get(persona, ("", now))
         return Allotted(scope=scope, until=until) if now < until else None
@@ -107,18 +114,18 @@ class Lots:
 
     async def _ask(self, swarm: str, desk: _Desk) -> None:
         """Ask as long as somebody waits; each gets what came, or that none came."""
-        batch: list[tuple[str, asyncio.Future[Allotted]]] = []
+        batch: list[tuple[str, str, asyncio.Future[Allotted]]] = []
         try:
             while desk.waiting:
                 batch, desk.waiting = desk.waiting, []
                 with contextlib.suppress(LogUnavailable):  # nobody gets anything, as if there were no governor
-                    await self._request(swarm, desk, [persona for persona, _ in batch])
-                for persona, future in batch:
+                    await self._request(swarm, desk, [persona for persona, *_ in batch])
+                for persona, key, future in batch:
                     if not future.done():
-                        future.set_result(self._spend(desk, persona) or Allotted())
+                        future.set_result(self._spend(desk, persona, key) or Allotted())
         finally:
             desk.asking = None
-            for _, future in batch:
+            for *_, future in batch:
                 future.cancel()  # does nothing to those who were answered
 
     async def _request(self, swarm: str, desk: _Desk, personas: list[str]) -> None:
@@ -145,6 +152,7 @@ class Lots:
     def _receive(self, desk: _Desk, lot: LotGranted) -> None:
         now = self._clock()
         desk.purses = {name: purse for name, purse in desk.purses.items() if purse.left > 0 and now < purse.expires_at}
+        desk.taken = {key: purse for key, purse in desk.taken.items() if now < purse.expires_at}
         desk.held = {name: (scope, until) for name, (scope, until) in desk.held.items() if now < until}
         for share in lot.shares:
             desk.purses[share.persona] = _Purse(lot_id=lot.lot_id, left=share.actions, expires_at=lot.expires_at)

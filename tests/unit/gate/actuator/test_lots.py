@@ -58,7 +58,8 @@ async def mesh() -> AsyncIterator[Mesh]:
 
 
 async def take(lots: Lots, persona: str, count: int) -> list[Allotted]:
-    return list(await asyncio.gather(*(lots.take("alpha", persona, f"{persona}-{n}") for n in range(count))))
+    """For as many actions of the persona."""
+    return list(await asyncio.gather(*(lots.take("alpha", persona, fresh_id()) for _ in range(count))))
 
 
 async def test_no_more_is_done_in_a_minute_than_the_limit_whoever_does_it(mesh: Mesh) -> None:
@@ -122,3 +123,17 @@ async def test_who_waits_is_let_go_when_the_process_ends(mesh: Mesh) -> None:
     await lots.close()
     (ended,) = await asyncio.gather(waiting, return_exceptions=True)
     assert isinstance(ended, asyncio.CancelledError)
+
+
+async def test_an_action_whose_claim_was_refused_spends_one_however_often_it_asks_while_its_lot_is_good(
+    mesh: Mesh,
+) -> None:
+    lots = mesh.lots()
+    first = await lots.take("alpha", "ada", "k-1")
+    again = [await lots.take("alpha", "ada", "k-1") for _ in range(5)]
+    assert first.lot_id is not None and [first] * 5 == again
+    others = await take(lots, "ada", 5)
+    assert sum(a.lot_id is not None for a in others) == 2  # three a minute, and it has had one
+    mesh.now += timedelta(minutes=1)
+    later = await lots.take("alpha", "ada", "k-1")
+    assert later.lot_id not in (None, first.lot_id)
