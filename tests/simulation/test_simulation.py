@@ -27,9 +27,12 @@ from shared.contracts.events import (
     ActionDelayed,
     ActionExecuted,
     ConflictExtended,
+    ConflictRaised,
     ConflictResolved,
     ConflictSettled,
+    IntentClosed,
     ProposalRejected,
+    SpawnRequested,
     TargetHeld,
 )
 from shared.decider import Boundary, Decision, Delivered, Input, Tick
@@ -151,6 +154,58 @@ def test_conflicts_are_raised_once_joined_ruled_and_nobody_who_has_lost_is_autho
                     pass
     wanted = {"order", "merge", "combine", "person", "standing", "too_often", "lapsed", "extended", "rejected"}
     assert wanted <= set(ways), ways
+
+
+def voted(seed: int) -> World:
+    """A life in which several live who are asked whose proposal is to go first, while whatever is at work dies now and then."""
+    world = World(seed)
+    for name in ("v1", "v2"):
+        whose = {"swarm": "alpha", "persona": name, "name": name, "parent_id": "root"}
+        world.client(SpawnRequested(**whose, role="r", charter="c"))
+    world.live(20, every_s=5)
+    for _ in range(5):
+        world.propose(shared=True)
+    for _ in range(70):
+        world.faults = True
+        for _ in range(4):
+            replica = world.random.choice(world.replicas)
+            world.deliver(replica)
+            world.advance(replica)
+        if world.random.random() < 0.2:
+            world.random.choice([*world.replicas, *world.runners]).crash()
+        world.live(0.5, every_s=0.5)
+    world.settle()
+    return world
+
+
+def test_a_vote_elects_who_goes_first_and_a_tie_or_silence_leaves_it_to_the_order() -> None:
+    """What personas chose, counted here anew from the end of the vote, and what was ruled."""
+    ways: Counter[str] = Counter()
+    for seed in range(70):
+        if World(seed).hands.rules.strategy != "vote":
+            continue
+        world = voted(seed)
+        assert world.check() == [], seed
+        raised, closed = {}, {}
+        for recorded in world.store.records:
+            match recorded.event:
+                case ConflictRaised() as event if event.strategy == "vote":
+                    raised[event.target_id, event.generation] = event
+                case IntentClosed() as event if event.intent_id.startswith("vote-"):
+                    closed[event.intent_id] = event
+                case ConflictResolved() as event if asked := raised.get((event.target_id, event.generation)):
+                    end = closed.get(f"vote-{event.target_id.removeprefix('t-')}-{event.generation}")
+                    chosen = Counter(v.choice for v in (*end.contributors, *end.dissent)) if end else Counter()
+                    if event.resolution == "vote":
+                        (best, most), *others = chosen.most_common()
+                        assert all(votes < most for _, votes in others), seed
+                        first = asked.sides[int(best.partition(":")[0]) - 1]
+                        assert first.proposal_id in {one.proposal_id for one in event.kept}, seed
+                        assert first.proposal_id not in {one.proposal_id for one in event.lost}, seed
+                    ways[event.resolution] += 1
+                case _:
+                    pass
+    assert ways["vote"] > 3 and ways["order"] > 0, ways
 
 
 def test_a_conflict_is_ruled_though_what_was_to_rule_it_is_in_the_dead_letters() -> None:

@@ -54,7 +54,10 @@ def think(effect: Effect, dice: random.Random) -> Result:
         hypotheses = (HypothesisDraft(topic=goal.text, claim=goal.text, confidence=0.5, evidence=(goal.ref,)),)
         if dice.random() < 0.5:
             evidence = tuple(ref for ref, _ in samples[-1:])
-            answer = AnswerDraft(text=f"{dice.random()}", declined=dice.random() < 0.2, evidence=evidence)
+            chosen = dice.choice(goal.options) if goal.options else ""
+            answer = AnswerDraft(
+                text=f"{dice.random()}", declined=dice.random() < 0.2, choice=chosen, evidence=evidence
+            )
     text = f"{context.phase} {context.step} {dice.random()}"
     thought = Thought(text=text, hypotheses=hypotheses, checks=checks, proposals=proposals, answer=answer, usage=usage)
     return Thoughtful(thought=thought, worst=WORST)

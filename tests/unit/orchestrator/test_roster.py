@@ -254,3 +254,57 @@ async def test_what_is_found_out_is_read_though_nobody_ever_chooses_and_what_wai
     assert not told.roster._unread and not told.roster._unread_charters
     told.tell(*(thought("a", "again") for _ in range(MAX_UNREAD + 10)))
     assert MAX_UNREAD == len(told.roster._unread)
+
+
+def of(*swarms: str, count: int = 1, past: tuple[tuple[str, str], ...] = ()) -> Choose:
+    """A vote's wish: personas of these swarms."""
+    return Choose(home="alpha", goal="why is postgres slow", among=swarms, count=count, past=past)
+
+
+async def test_among_swarms_the_best_of_each_come_before_the_second_of_any(embedder: WordLlamaEmbedder) -> None:
+    told = Told(embedder)
+    for name in ("d1", "d2", "d3"):
+        told.spawn(name, DBA, swarm="beta")
+    for name, charter in (("a1", DBA), ("a2", WEB)):
+        told.spawn(name, charter)
+    chosen = await told.choose(of("alpha", "beta"))
+    assert ["a1", "d1", "a2", "d2", "d3"] == [one.persona for one in chosen.best]
+    assert "it was wanted" == chosen.reason
+
+
+async def test_among_swarms_nobody_else_is_chosen_though_they_suit_better_and_who_suits_badly_votes_too(
+    embedder: WordLlamaEmbedder,
+) -> None:
+    told = Told(embedder)
+    told.spawn("dba", DBA, swarm="gamma")
+    told.spawn("web", WEB, swarm="beta")
+    assert ["web"] == await told.names(of("alpha", "beta"))
+
+
+async def test_among_swarms_who_had_it_drains_or_has_no_credits_is_left_out(embedder: WordLlamaEmbedder) -> None:
+    told = Told(embedder)
+    for name in ("had", "drains", "poor", "fit"):
+        told.spawn(name, DBA)
+    told.tell(
+        PersonaDraining(swarm="alpha", persona="drains", reason="asked", deadline=NOW),
+        BudgetExhausted(
+            swarm="alpha", persona="poor", resource="tokens", scope="persona", retry_at=NOW + timedelta(seconds=9)
+        ),
+    )
+    assert ["fit"] == await told.names(of("alpha", past=(("alpha", "had"),)))
+
+
+async def test_among_swarms_in_which_nobody_lives_there_is_nobody(embedder: WordLlamaEmbedder) -> None:
+    told = Told(embedder)
+    told.spawn("dba", DBA)
+    chosen = await told.choose(of("beta"))
+    assert () == chosen.best and "no persona could have it" in chosen.nobody
+
+
+async def test_among_many_as_many_of_each_swarm_are_chosen_as_were_asked_for(embedder: WordLlamaEmbedder) -> None:
+    told = Told(embedder)
+    for n in range(60):
+        told.spawn(f"a{n:02}", DBA)
+    told.spawn("only", WEB, swarm="beta")
+    best = (await told.choose(of("alpha", "beta", count=8))).best[:8]
+    assert 1 == sum(one.swarm == "beta" for one in best) and "only" == best[1].persona
