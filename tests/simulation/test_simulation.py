@@ -163,9 +163,9 @@ def voted(seed: int) -> World:
         whose = {"swarm": "alpha", "persona": name, "name": name, "parent_id": "root"}
         world.client(SpawnRequested(**whose, role="r", charter="c"))
     world.live(20, every_s=5)
-    for _ in range(5):
+    for _ in range(9):
         world.propose(shared=True)
-    for _ in range(70):
+    for _ in range(60):
         world.faults = True
         for _ in range(4):
             replica = world.random.choice(world.replicas)
@@ -181,7 +181,7 @@ def voted(seed: int) -> World:
 def test_a_vote_elects_who_goes_first_and_a_tie_or_silence_leaves_it_to_the_order() -> None:
     """What personas chose, counted here anew from the end of the vote, and what was ruled."""
     ways: Counter[str] = Counter()
-    for seed in range(70):
+    for seed in range(60):
         if World(seed).hands.rules.strategy != "vote":
             continue
         world = voted(seed)
