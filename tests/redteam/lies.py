@@ -31,6 +31,7 @@ from tests.redteam.report import Row
 from tests.redteam.siege import HOME, Persona, Siege
 
 COPIES = 8
+SYBILS, SYBILS_COPIES = 7, 3
 NOBODY = "0" * 64
 NO_USAGE = Usage()
 
@@ -47,6 +48,7 @@ async def lies(siege: Siege) -> list[Row]:
         proposing_for_another,
         proposing_twice,
         copying_a_target,
+        copying_as_several,
         asking_twice,
         garbage_in_the_way,
     )
@@ -165,30 +167,44 @@ async def proposing_twice(siege: Siege) -> Row:
 
 async def copying_a_target(siege: Siege) -> Row:
     """Proposes to write another's file itself, again and again, while people are asked about the other's proposal."""
-    name, victim, own = siege.proposal_id("copied"), siege.victim, siege.own
+    return await _copied(siege, [siege.own] * COPIES, f"copy another's target {COPIES} times")
+
+
+async def copying_as_several(siege: Siege) -> Row:
+    """The same by many personas at once, none of which loses often: together more than one conflict has sides."""
+    sybils = [await siege.persona(f"sybil{n}") for n in range(SYBILS)]
+    return await _copied(siege, sybils * SYBILS_COPIES, f"copy another's target as {SYBILS} personas at once")
+
+
+async def _copied(siege: Siege, copiers: Sequence[Persona], attack: str) -> Row:
+    """Each copy is said by the copier in its turn, all without waiting; a person says yes to what was there before."""
+    name, victim = siege.proposal_id("copied"), siege.victim
     wanted = siege.proposal(victim, name, elsewhere=True)
     await siege.honest.commit([siege.message(wanted, charter=victim.charter, slot="r1")])
     life_of = f"{HOME}.{victim.id}.{name}"
     asked = await siege.first([f"approval.requested.{life_of}"])
     copies = []
-    for n in range(COPIES):
-        event = siege.proposal(own, f"{name}-{n}", elsewhere=True, text="mine")
+    for n, copier in enumerate(copiers):
+        event = siege.proposal(copier, f"{name}-{n}", elsewhere=True, text="mine")
         action = msgspec.structs.replace(event.action, target=wanted.action.target)
-        digest = action_digest(swarm=HOME, persona=own.id, charter=own.charter, action=action)
-        copies.append(msgspec.structs.replace(event, action=action, digest=digest))
-        await siege.attacker.commit(siege.message(copies[-1], charter=own.charter))
-    ends = [await siege.life(own, copy.proposal_id) for copy in copies]
+        digest = action_digest(swarm=HOME, persona=copier.id, charter=copier.charter, action=action)
+        copies.append((copier, msgspec.structs.replace(event, action=action, digest=digest)))
+    await asyncio.gather(*(siege.attacker.commit(siege.message(e, charter=c.charter)) for c, e in copies))
+    ends = await asyncio.gather(*(siege.life(copier, event.proposal_id) for copier, event in copies))
     yes = {"decision": "grant", "digest": wanted.digest, "reason": "it is hers"}
     answer = await siege.api.post(f"/v1/approvals/{name}", params={"swarm": HOME, "persona": victim.id}, json=yes)
     done = await siege.life(victim, name)
     stopped = len(await siege.judge.read((f"conflict.joined.{life_of}",)))
-    lost = sum(end is not None and isinstance(end.event, ProposalRejected) for end in ends)
+    lost = sum(
+        end is not None and isinstance(end.event, ProposalRejected) and "conflict_lost" in end.event.reasons
+        for end in ends
+    )
     went = done is not None and isinstance(done.event, ActionExecuted) and done.event.outcome == "success"
     return Row(
-        name=f"copy another's target {COPIES} times",
-        refused=asked is not None and answer.status_code == 200 and went and lost == COPIES and stopped <= 1,
+        name=attack,
+        refused=asked is not None and answer.status_code == 200 and went and lost == len(copies) and stopped <= 1,
         by="arbitration, gate",
-        seen=f"{lost} lost, the other stood still {stopped} times and was {'done' if went else 'NOT done'}",
+        seen=f"{lost} of {len(copies)} lost, the other stood still {stopped} times and was {'done' if went else 'NOT done'}",
     )
 
 

@@ -85,6 +85,10 @@ class Siege:
         """The log's last sequence."""
         return max(await self.judge.ends(EVERYTHING))
 
+    async def persona(self, prefix: str) -> Persona:
+        """A new one, which the stolen slot holds."""
+        return await _persona(self, prefix, STOLEN)
+
     async def life(self, persona: Persona, proposal_id: str) -> Recorded | None:
         """How a proposal's life ended: executed or rejected."""
         whose = f"{HOME}.{persona.id}.{proposal_id}"
