@@ -22,7 +22,7 @@ import pytest_asyncio
 from services.supervisor.running.ports import free_port
 from services.supervisor.running.state import MeshRecord, read_record
 from services.supervisor.secrets.keys import seed_file
-from shared.contracts.events import ThoughtGenerated
+from shared.contracts.events import BudgetLimited, ThoughtGenerated
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.policy.bundle import DEFAULT_BUNDLE, Bundle
@@ -278,6 +278,12 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
     about = ("--role", "r", "--charter", "c", "--id")
     await say("persona", "create", "far", *about, "far", "--swarm", "far")
     await say("persona", "spawn", "far", "kid", *about, "far-kid")
+    while not await log.read(("budget.limited.far.all",)):  # of which a new swarm gets a part
+        await asyncio.sleep(0.05)
+    _, born = await say("persona", "spawn", "far", "scout", *about, "scout", "--swarm", "farther")
+    assert ("farther", "far", 1) == tuple(born["identity"][name] for name in ("swarm_id", "parent_id", "depth"))
+    (given,) = [r.event for r in await log.read(("budget.limited.farther.all",))]
+    assert isinstance(given, BudgetLimited) and "far" == given.source
     await say("persona", "reap", "far-kid")
     _, found = await say("persona", "list", "--swarm", "far")
     assert {"far", "far-kid"} == {one["identity"]["id"] for one in found}
