@@ -36,6 +36,7 @@ from shared.contracts.events import (
     SnapshotCounts,
     SnapshotDelayed,
     ThoughtGenerated,
+    Wanted,
 )
 from shared.contracts.ids import CORE, caused_id
 from shared.contracts.persona import charter_sha256
@@ -76,7 +77,7 @@ class TakeSnapshot(Effect, frozen=True, kw_only=True):
 
 
 class Recall(Effect, frozen=True, kw_only=True):
-    """Search the memory of one persona, for itself, or for a `person`."""
+    """Search the memory of one persona, for itself, or for a `person`; `wanted` as in `recall.requested`."""
 
     swarm: str
     persona: str
@@ -84,6 +85,7 @@ class Recall(Effect, frozen=True, kw_only=True):
     query: str
     limit: int
     now: datetime
+    wanted: Wanted = "all"
 
 
 class Written(Result, frozen=True, kw_only=True):
@@ -154,7 +156,13 @@ class Compactor(msgspec.Struct, frozen=True, kw_only=True):
             case RecallRequested() as e:
                 person = e.principal if _is_of_people(recorded, e) else ""
                 recall = Recall(
-                    swarm=e.swarm, persona=e.persona, person=person, query=e.query, limit=e.limit, now=message.now
+                    swarm=e.swarm,
+                    persona=e.persona,
+                    person=person,
+                    query=e.query,
+                    limit=e.limit,
+                    now=message.now,
+                    wanted=e.wanted,
                 )
                 return Decision(effect=recall)
             case PersonaDraining() as e if _pending(state, recorded) and message.now < e.deadline:

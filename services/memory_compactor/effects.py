@@ -88,11 +88,15 @@ class MemoryEffects(msgspec.Struct, frozen=True, kw_only=True):
                 counted=owner_swarm == swarm,
             )
 
-        own = may("own", swarm, persona, shared=self.society.shares(swarm, persona))
-        if effect.person:
+        boards: list[str] = []
+        if not effect.person and effect.wanted != "own":
+            boards = [name for name in self.society.boards() if may("mesh" if name == EVERYONE else "blackboard", name)]
+        if effect.wanted == "beliefs":
+            return self.society.believed(boards, effect.query, also_surest=True)
+        own = may("own", swarm, persona, shared=await self.society.shares(swarm, persona))
+        if effect.person or effect.wanted == "own":
             return await self.fabric.recall(swarm, persona, effect.query, effect.limit, effect.now) if own else []
         below = [name for name in self.society.descendants(swarm, persona) if may("descendants", swarm, name)]
-        boards = [name for name in self.society.boards() if may("mesh" if name == EVERYONE else "blackboard", name)]
         found: list[Memory] = []
         if own or below:
             found = await self.fabric.recall(

@@ -55,7 +55,7 @@ class Opening:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._log, self._cold, self._ports, self._clock = log, cold, ports, clock
-        self._readings, self._society = readings, Society()
+        self._readings, self._society = readings, Society(log)
         self._embedder: Embedder | None = None
         self._index: VectorIndex | None = None
         self._effects: asyncio.Future[MemoryEffects | None] = asyncio.get_running_loop().create_future()
@@ -133,7 +133,7 @@ class Opening:
             _log.info("memory_empty", restored=restored, then="the log is replayed from the beginning")
         fabric.ended(await self._log.read(("persona.reaped.*.*",), upto=fabric.cursor))
         self._placements = Placements(await self._log.read((PLACEMENT,), upto=fabric.cursor))
-        self._society = Society()
+        self._society = Society(self._log)
         for recorded in await self._log.read(BORN, upto=fabric.cursor):
             self._society.add(recorded)
         return fabric

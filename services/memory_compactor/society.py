@@ -6,37 +6,51 @@ A projection beside memory, fed by the same tail. What it answers is put to the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
 from services.memory_compactor.believing.board import Belief, Board, evolve
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import BeliefEvent, Memory, PersonaSpawned
+from shared.contracts.events import BeliefEvent, Memory, PersonaReaped, PersonaSpawned
 from shared.contracts.text import plain
+from shared.log.port import Log
 from shared.memory.dedup import Said
 from shared.memory.score import score
 
 MAX_DESCENDANTS = 64
 """Whose summaries one recall looks through, the nearest first."""
+MAX_LOOKED_AT = 16 * MAX_DESCENDANTS
+MAX_DEAD = 50_000
+"""Reaped personas below living ones that are known."""
 MAX_BELIEFS = 4
-BORN = ("persona.spawned.*.*", "belief.>")
+BORN = ("persona.spawned.*.*", "persona.reaped.*.*", "belief.>")
 """What it is to be told of, from the beginning."""
 MAX_TEXT = 2400
 Name = tuple[str, str]
 
 
-class Born(msgspec.Struct, frozen=True):
-    """`children` are in the order they were born."""
+class Born(msgspec.Struct):
+    """`children` are in the order they came below it; `parent` is whom it is below, while that one is known."""
 
     shares: bool
-    children: list[str]
+    parent: str | None
+    children: dict[str, None] = {}
+    dead: bool = False
 
 
 class Society:
-    """By swarm and persona; as large as lineages are."""
+    """By swarm and persona; as large as the number of those who live, and `MAX_DEAD`.
 
-    def __init__(self) -> None:
+    Who is reaped with nobody above it leaves: nobody alive will ask for it as an ancestor. Below the living the dead stay, for what
+    they distilled is read; when there are too many, who died first leaves, those below it are its parent's, and what it had distilled
+    is searched for itself alone. Whether one shares who has left, the log says.
+    """
+
+    def __init__(self, log: Log | None = None) -> None:
+        self._log = log
         self._born: dict[Name, Born] = {}
+        self._dead: dict[Name, None] = {}
         self._boards: dict[str, Board] = {}
         self._words: dict[str, frozenset[str]] = {}
         self._seq = 0
@@ -44,7 +58,7 @@ class Society:
     def add(self, recorded: Recorded) -> None:
         """Take an event in, in stream order; what is known already changes nothing."""
         event = recorded.event
-        if recorded.seq <= self._seq or not isinstance(event, PersonaSpawned | BeliefEvent):
+        if recorded.seq <= self._seq or not isinstance(event, PersonaSpawned | PersonaReaped | BeliefEvent):
             return
         self._seq = recorded.seq
         if isinstance(event, BeliefEvent):
@@ -52,46 +66,79 @@ class Society:
             evolve(board, recorded)
             if event.belief_id not in board.beliefs:
                 self._words.pop(event.belief_id, None)
-            return
-        identity = event.identity
-        if (event.swarm, event.persona) in self._born:
-            return
-        self._born[event.swarm, event.persona] = Born(event.policy.share_memory, [])
-        if identity.parent_id is not None and event.parent_swarm is None:
-            self._born.setdefault((event.swarm, identity.parent_id), Born(False, [])).children.append(event.persona)
+        elif isinstance(event, PersonaReaped):
+            self._end(event.swarm, event.persona)
+        elif (event.swarm, event.persona) not in self._born:
+            parent = event.identity.parent_id if event.parent_swarm is None else None
+            above = self._born.get((event.swarm, parent)) if parent is not None else None
+            if above is not None:
+                above.children[event.persona] = None
+            born = Born(event.policy.share_memory, parent if above is not None else None)
+            self._born[event.swarm, event.persona] = born
 
-    def shares(self, swarm: str, persona: str) -> bool:
-        """Whether the persona shares its memory; who is not known does not."""
+    def _end(self, swarm: str, persona: str) -> None:
         born = self._born.get((swarm, persona))
-        return born is not None and born.shares
+        if born is None or born.dead:
+            return
+        born.dead = True
+        self._dead[swarm, persona] = None
+        if born.parent is None:
+            self._leave(swarm, persona)
+        elif len(self._dead) > MAX_DEAD:
+            self._leave(*next(iter(self._dead)))
+
+    def _leave(self, swarm: str, persona: str) -> None:
+        """Those below are its parent's now; where there is none, the dead among them leave too."""
+        leaving = [persona]
+        for name in leaving:
+            born = self._born.pop((swarm, name))
+            del self._dead[swarm, name]
+            above = self._born[swarm, born.parent] if born.parent is not None else None
+            if above is not None:
+                del above.children[name]
+                above.children.update(born.children)
+            for child in born.children:
+                below = self._born[swarm, child]
+                below.parent = born.parent
+                if above is None and below.dead:
+                    leaving.append(child)
+
+    async def shares(self, swarm: str, persona: str) -> bool:
+        """Whether the persona shares its memory; who was never born does not. Raises `LogUnavailable`."""
+        if (born := self._born.get((swarm, persona))) is not None:
+            return born.shares
+        found = [] if self._log is None else await self._log.last([f"persona.spawned.{swarm}.{persona}"])
+        return any(isinstance(r.event, PersonaSpawned) and r.event.policy.share_memory for r in found)
 
     def descendants(self, swarm: str, persona: str) -> list[str]:
         """Those that share among the nearest it spawned, or who descend from them."""
         found: list[str] = []
-        queue, seen = [persona], {persona}
+        queue = [persona]
         for name in queue:
-            for child in getattr(self._born.get((swarm, name)), "children", ()):
-                if child not in seen and len(seen) <= 16 * MAX_DESCENDANTS:
-                    seen.add(child)
-                    queue.append(child)
-                    if self.shares(swarm, child):
-                        found.append(child)
+            born = self._born.get((swarm, name))
+            children = () if born is None else islice(born.children, MAX_LOOKED_AT - len(queue))
+            for child in children:
+                queue.append(child)
+                if self._born[swarm, child].shares:
+                    found.append(child)
         return found[:MAX_DESCENDANTS]
 
     def boards(self) -> list[str]:
         """Which swarms believe anything."""
         return [swarm for swarm, board in self._boards.items() if board.beliefs]
 
-    def believed(self, swarms: Iterable[str], query: str) -> list[Memory]:
-        """What these believe that shares most words with the query, told with how sure that is and what speaks against it."""
+    def believed(self, swarms: Iterable[str], query: str, *, also_surest: bool = False) -> list[Memory]:
+        """What these believe that shares most words with the query, told with how sure that is and what speaks against it; where there
+        are fewer, `also_surest` of the others that are not stale."""
         asked = _words(query)
         found: list[tuple[float, str, str, Belief]] = []
         for swarm in swarms:
             for belief in self._boards.get(swarm, Board()).beliefs.values():
                 if (words := self._words.get(belief.id)) is None:
                     words = self._words[belief.id] = _words(f"{belief.key.replace('-', ' ')} {belief.claim}")
-                if common := len(asked & words):
-                    found.append((common / len(asked), belief.id, swarm, belief))
+                common = len(asked & words)
+                if common or (also_surest and not belief.stale):
+                    found.append((common / max(1, len(asked)), belief.id, swarm, belief))
         found.sort(key=lambda f: (-f[0], -f[3].confidence, f[1]))
         return [_memory(belief, swarm, near) for near, _, swarm, belief in found[:MAX_BELIEFS]]
 

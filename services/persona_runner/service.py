@@ -64,7 +64,13 @@ async def wire(service: Service) -> None:
         )
     except ValueError as error:
         raise SettingsError(f"SWARM_INSTANCE: {error}") from error
-    recaller = Recaller(service.log, source=SOURCE, slot=host.slot, serves=host.serves)
+    recaller = Recaller(
+        service.log,
+        source=SOURCE,
+        slot=host.slot,
+        serves=host.serves,
+        always_beliefs=settings.thinker != "rules",
+    )
     lease = Lease(service.bucket("leases"), service.instance, ttl_s=settings.placement.lease_ttl_s)
     checkpoint = CheckpointFile(
         checkpoint_path(settings, service.instance), Hosted, services.persona_runner, shared.thinker, shared.contracts

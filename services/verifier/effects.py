@@ -180,7 +180,9 @@ async def recall(
 
     A check that is delivered again asks anew, under a new id: the answer to the first question may have passed unseen.
     """
-    question = RecallRequested(swarm=effect.swarm, persona=effect.persona, query=probe.query, limit=1, principal=source)
+    question = RecallRequested(
+        swarm=effect.swarm, persona=effect.persona, query=probe.query, limit=1, principal=source, wanted="own"
+    )
     request_id = fresh_id()
     envelope = Envelope(
         id=request_id,

@@ -3,8 +3,10 @@
 Memory is a help, not a need: when it does not answer in time, or refuses, a thought is made without it, and when it keeps doing so it
 is left alone for a while.
 
-What its swarm believes comes in the same answer, beside what the persona remembers, wherever policy lets it read that. It is asked of
-what somebody asked or of what stands out, never of nothing: a quiet step makes no request, and has nothing that beliefs could be of.
+What its swarm believes comes in the same answer, beside what the persona remembers, wherever policy lets it read that. Memory is asked of
+what somebody asked or of what stands out, never of nothing. A model that is asked nothing, and before which nothing stands out, finds for
+itself what matters in what it sees: it is told what is believed all the same, what is about that first. Rules would do nothing with it,
+so for them a quiet step makes no request.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import structlog
 
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Message, Unreadable, enveloped
-from shared.contracts.events import Memory, RecallAnswered, RecallRequested
+from shared.contracts.events import Memory, RecallAnswered, RecallRequested, Wanted
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.port import DuplicateEvent, Log, LogUnavailable, StaleBoundary
 from shared.thinker.asking.questions import topic_of
@@ -29,16 +31,20 @@ SILENT_AFTER, SILENT_S = 3, 30.0
 LIMIT = 4
 BELIEF, BELIEFS = "belief", 4
 """Of what its swarm believes, beside what the persona remembers."""
+MOST_SEEN = 8
 MAX_WAITING = 256
 
 
 class Recaller:
-    """One process's questions to memory. `follow` must run for answers to come."""
+    """One process's questions to memory. `follow` must run for answers to come. `always_beliefs`: also in a quiet step."""
 
-    def __init__(self, log_: Log, *, source: str, slot: str, serves: Sequence[str] = ()) -> None:
+    def __init__(
+        self, log_: Log, *, source: str, slot: str, serves: Sequence[str] = (), always_beliefs: bool = False
+    ) -> None:
         self._log = log_
         self._slot = slot
         self._source = source
+        self._always_beliefs = always_beliefs
         answers = [class_filter("recall.answered", swarm) for swarm in serves or ("*",)]
         self._tail = log_.tail(answers, stream="RECALL")
         self._waiting: dict[str, asyncio.Future[tuple[Memory, ...]]] = {}
@@ -62,10 +68,13 @@ class Recaller:
         await self._tail.stop()
 
     async def recall(self, context: Context) -> tuple[Memory, ...]:
-        """What the persona remembers of what it was asked, or of what stands out now; nothing when there is neither, or when memory is
-        silent."""
+        """What the persona remembers of what it was asked, or of what stands out now, and what its swarm believes; nothing of the former
+        when there is neither, and nothing at all when memory is silent."""
         loop = asyncio.get_running_loop()
         query = _query(context)
+        wanted: Wanted = "all"
+        if not query and self._always_beliefs:
+            query, wanted = _seen(context), "beliefs"
         if not query or loop.time() < self._silent_until or len(self._waiting) >= MAX_WAITING:
             return ()
         event_id = fresh_id()
@@ -73,7 +82,7 @@ class Recaller:
         self._waiting[event_id] = answer
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await self._ask(event_id, context, query)
+                await self._ask(event_id, context, query, wanted)
                 memories = await answer
         except (TimeoutError, LogUnavailable, StaleBoundary, DuplicateEvent):
             self._unanswered += 1
@@ -88,10 +97,15 @@ class Recaller:
         believed = [memory for memory in memories if memory.kind == BELIEF]
         return (*own[:LIMIT], *believed[:BELIEFS])
 
-    async def _ask(self, event_id: str, context: Context, query: str) -> None:
+    async def _ask(self, event_id: str, context: Context, query: str, wanted: Wanted) -> None:
         identity = context.identity
         request = RecallRequested(
-            swarm=identity.swarm_id, persona=identity.id, query=query[:2000], limit=LIMIT, slot=self._slot
+            swarm=identity.swarm_id,
+            persona=identity.id,
+            query=query[:2000],
+            limit=LIMIT,
+            slot=self._slot,
+            wanted=wanted,
         )
         envelope = enveloped(event_id, source=self._source, time=utc_now())
         await self._log.commit([Message(event=request, envelope=envelope)])
@@ -102,3 +116,9 @@ def _query(context: Context) -> str:
         return topic_of(context.goal)
     findings = context.percept.findings
     return findings[-1].claim if findings else ""
+
+
+def _seen(context: Context) -> str:
+    """The newest lines it sees, and what it is for."""
+    newest = [text[:200] for _, text in context.percept.samples[-MOST_SEEN:]]
+    return "\n".join((*newest, context.identity.charter))

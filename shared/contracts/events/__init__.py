@@ -87,6 +87,7 @@ from shared.contracts.events.knowledge import (
     Memory,
     RecallAnswered,
     RecallRequested,
+    Wanted,
 )
 from shared.contracts.events.lives import (
     PersonaDraining,
@@ -327,6 +328,7 @@ __all__ = [
     "ThoughtGenerated",
     "ThoughtSealed",
     "Usage",
+    "Wanted",
     "Window",
     "Word",
 ]

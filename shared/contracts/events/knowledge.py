@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -27,13 +27,18 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     tainted: bool = False
 
 
+Wanted = Literal["all", "own", "beliefs"]
+
+
 class RecallRequested(Event, frozen=True, kw_only=True, tag="recall.requested"):
-    """A question to the memory of `persona`."""
+    """A question to the memory of `persona`. `wanted`: all it may read; its own memory alone, however close another's is; or only what
+    is believed, what shares most words with the query first, and then the surest."""
 
     query: Annotated[str, Meta(min_length=1, max_length=2000)]
     limit: Annotated[int, Meta(ge=1, le=100)] = 8
     principal: Short = ""
     slot: Slot = CORE
+    wanted: Wanted = "all"
 
 
 class RecallAnswered(Event, frozen=True, kw_only=True, tag="recall.answered"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,12 +18,29 @@ from services.memory_compactor.decider import Compactor, Recall, Recalled
 from services.memory_compactor.effects import MemoryEffects
 from services.memory_compactor.feed import Feed
 from services.memory_compactor.society import Society
+from services.verifier.answers import Answers
+from services.verifier.decider import Measured, RunProbe
+from services.verifier.effects import EVIDENCE_KEPT, VerifierEffects
 from services.verifier.library import Library
 from shared.contracts.envelope import Message, Recorded
-from shared.contracts.events import AnyEvent, BeliefAsserted, PersonaSpawned, RecallRequested, ThoughtGenerated
+from shared.contracts.events import (
+    AnyEvent,
+    BeliefAsserted,
+    EvidenceRef,
+    LogCount,
+    LogResolve,
+    LogSearch,
+    MemoryRecall,
+    ObservationRecorded,
+    PersonaSpawned,
+    Probe,
+    RecallRequested,
+    ThoughtGenerated,
+    Wanted,
+)
 from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity, PersonaPolicy
-from shared.decider import Delivered
+from shared.decider import Boundary, Delivered
 from shared.log.memory import MemoryLog
 from shared.memory.fabric import Fabric
 from shared.memory.index.edge import EdgeIndex
@@ -31,6 +49,8 @@ from shared.metrics.table import MEMORY_DENIED
 from shared.policy.bundle import DEFAULT_BUNDLE, Bundle
 from shared.policy.reading import Verdicts
 from shared.policy.types import ReadRequest
+from shared.runtime.driving import drive
+from shared.runtime.handling import Fold, handle
 from tests.policies import GOLDEN, InForce
 
 PEOPLE = ("ann",)
@@ -81,8 +101,12 @@ def believed(swarm: str, name: str) -> BeliefAsserted:
     )
 
 
+def seen(swarm: str, name: str) -> ObservationRecorded:
+    return ObservationRecorded(swarm=swarm, persona=name, text=f"{SECRET}, seen by {name} of {swarm}", source="test")
+
+
 class Mesh:
-    """Two families, what they thought, and what three blackboards say."""
+    """Two families, what they saw and thought, and what three blackboards say; memory answers checks."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.log = MemoryLog()
@@ -97,6 +121,7 @@ class Mesh:
             said += [born(swarm, name, parent, shares=shares) for name, (parent, shares) in FAMILY.items()]
             for name in FAMILY:
                 said += [thought(swarm, name, "reflect", 1), thought(swarm, name, "compress", 2)]
+            said += [seen(swarm, name) for name in (*FAMILY, EVERYONE)]
         said += [believed("alpha", "bob"), believed("beta", "bob"), believed(EVERYONE, "alpha")]
         embedder = WordLlamaEmbedder()
         self._index = await EdgeIndex.open(self._path / "index", embedder.dim)
@@ -114,14 +139,39 @@ class Mesh:
             society=self.society,
             readings=self.policies.readings,
         )
+        self.library = Library(self.log, self.policies.readings)
+        self._answers = Answers(self.log)
+        self._asked = self.log.tail(("recall.requested.>",), stream="RECALL")
+        self._at_work = [asyncio.create_task(self._answers.follow()), asyncio.create_task(self._answering())]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._answers.stop()
+        await self._asked.stop()
+        await asyncio.gather(*self._at_work)
         await self._index.close()
 
-    async def recall(self, swarm: str, persona: str, person: str = "") -> set[tuple[str, str]]:
+    async def _answering(self) -> None:
+        async for recorded in self._asked:
+            assert isinstance(recorded, Recorded)
+            fold = Fold(Compactor(), Boundary(reads=(), guards=()))
+            await drive(
+                self.log, handle(fold, Delivered(recorded=recorded, now=at(60)), source="memory"), self.effects.perform
+            )
+
+    async def check(self, swarm: str, persona: str, probe: Probe) -> tuple[int, set[str]]:
+        """What a check of this persona measures, and the events it names."""
+        effect = RunProbe(
+            swarm=swarm, persona=persona, probe=probe, check_event_id="c", correlation="c", asked_at=at(60)
+        )
+        effects = VerifierEffects(log=self.log, answers=self._answers, library=self.library)
+        found = await effects.perform(effect)
+        assert isinstance(found, Measured) and found.complete, found
+        return found.value, {ref.id for ref in found.evidence}
+
+    async def recall(self, swarm: str, persona: str, person: str = "", wanted: Wanted = "all") -> set[tuple[str, str]]:
         """(whose, what kind) of everything that came out."""
-        effect = Recall(swarm=swarm, persona=persona, person=person, query=SECRET, limit=100, now=at(60))
+        effect = Recall(swarm=swarm, persona=persona, person=person, query=SECRET, limit=100, now=at(60), wanted=wanted)
         found = await self.effects.perform(effect)
         assert isinstance(found, Recalled)
         by_id = {r.id: r.event for r in self.events}
@@ -161,7 +211,7 @@ async def test_a_new_bundle_counts_from_the_next_read_on_and_a_denied_read_is_co
         before = MEMORY_DENIED.by["blackboard"], MEMORY_DENIED.by["own"]
         await mesh.policies.put(
             {
-                "memory.cedar": '@id("none") forbid (principal, action == Action::"memory.read", resource);',
+                "memory.cedar": NOTHING,
                 "golden.json": GOLDEN,
             }
         )
@@ -233,7 +283,6 @@ async def no_leaks(tmp_path: Path, policy: str) -> None:
 
     async with Mesh(tmp_path) as mesh:
         await mesh.policies.put({"memory.cedar": policy, "golden.json": GOLDEN})
-        library = Library(mesh.log, mesh.policies.readings)
         for swarm, persona in itertools.product(("alpha", "beta"), FAMILY):
             for person in ("", *PEOPLE):
                 for whose, kind in await mesh.recall(swarm, persona, person):
@@ -246,17 +295,93 @@ async def no_leaks(tmp_path: Path, policy: str) -> None:
                         owner, _, name = whose.partition("/")
                         assert (owner, kind, person) == (swarm, "compress", "")
                         assert persona in ancestors(name) and may(swarm, persona, "descendants", swarm, name), policy
-            for recorded in mesh.events:
-                event = recorded.event
-                if not await library.may_cite(event, swarm, persona):
-                    continue
-                if isinstance(event, BeliefAsserted):
-                    assert may(swarm, persona, "mesh" if event.swarm == EVERYONE else "blackboard", event.swarm), policy
-                elif event.persona != persona or event.swarm != swarm:
-                    assert event.swarm == swarm and isinstance(event, ThoughtGenerated) and event.phase == "compress"
-                    assert may(swarm, persona, "descendants", swarm, event.persona), policy
+            boards = {(r.event.swarm, "belief") for r in mesh.events if isinstance(r.event, BeliefAsserted)}
+            believed = {
+                (board, kind)
+                for board, kind in boards
+                if may(swarm, persona, "mesh" if board == EVERYONE else "blackboard", board)
+            }
+            assert believed == await mesh.recall(swarm, persona, wanted="beliefs"), policy
+            assert set() == await mesh.recall(swarm, persona, PEOPLE[0], wanted="beliefs")
+            citable = {r.id for r in mesh.events if may_cite(may, r.event, swarm, persona)}
+            library = {r.id for r in mesh.events if await mesh.library.may_cite(r.event, swarm, persona)}
+            assert library == citable, policy
+            await checks_leak_nothing(mesh, swarm, persona, citable, own=may(swarm, persona, "own", swarm, persona))
             captured = await mesh.fabric.snapshot(swarm, persona)
             assert {(item.swarm, item.persona) for item in captured.snapshot.items} == {(swarm, persona)}
+
+
+def may_cite(may: Callable[..., bool], event: AnyEvent, swarm: str, persona: str) -> bool:
+    """What the persona may cite, by what a bundle permits."""
+    if isinstance(event, BeliefAsserted):
+        return may(swarm, persona, "mesh" if event.swarm == EVERYONE else "blackboard", event.swarm)
+    if event.swarm != swarm or event.persona in (persona, EVERYONE):
+        return event.swarm == swarm
+    distilled = isinstance(event, ThoughtGenerated) and event.phase == "compress"
+    return (
+        distilled and persona in ancestors(event.persona) and may(swarm, persona, "descendants", swarm, event.persona)
+    )
+
+
+async def checks_leak_nothing(mesh: Mesh, swarm: str, persona: str, citable: set[str], *, own: bool) -> None:
+    """Every probe over the whole log; `own`: whether it may read its own memory."""
+    by_id = {r.id: r.event for r in mesh.events}
+    refs = [EvidenceRef(id=r.id, seq=r.seq) for r in mesh.events]
+    for n in range(0, len(refs), EVIDENCE_KEPT):  # so many a result names
+        some = refs[n : n + EVIDENCE_KEPT]
+        readable = citable & {ref.id for ref in some}
+        assert (len(readable), readable) == await mesh.check(swarm, persona, LogResolve(evidence=tuple(some)))
+    told = {r.id for r in mesh.events if r.event in (seen(swarm, persona), seen(swarm, EVERYONE))}
+    search = LogSearch(text=SECRET, first_seq=1, last_seq=10**6)
+    count = LogCount(template=f"{SECRET}, seen by <*> of <*>", first_seq=1, last_seq=10**6)
+    assert (len(told), told) == await mesh.check(swarm, persona, search) == await mesh.check(swarm, persona, count)
+    close, named = await mesh.check(swarm, persona, MemoryRecall(query=SECRET))
+    assert {(swarm, persona)} >= {(by_id[name].swarm, by_id[name].persona) for name in named}
+    assert own == (close > 0) == bool(named)
+
+
+@pytest.mark.parametrize("unasked", ["", "cited", "recalled"])
+async def test_a_check_that_does_not_ask_the_policies_is_found_out(
+    unasked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Mesh(tmp_path) as mesh:
+        forbidding, permitting = Fixed(NOTHING), Fixed(EVERYTHING)
+        mesh.library = Library(mesh.log, permitting if unasked == "cited" else forbidding)  # type: ignore[arg-type]
+        answering = permitting if unasked == "recalled" else forbidding
+        mesh.effects = msgspec.structs.replace(mesh.effects, readings=answering)
+        citable = {r.id for r in mesh.events if may_cite(lambda *_: False, r.event, "alpha", "ada")}
+        if not unasked:
+            await checks_leak_nothing(mesh, "alpha", "ada", citable, own=False)
+            return
+        with pytest.raises(AssertionError):
+            await checks_leak_nothing(mesh, "alpha", "ada", citable, own=False)
+
+
+async def test_a_check_of_ones_own_memory_is_not_crowded_out_by_what_a_child_remembers(tmp_path: Path) -> None:
+    async with Mesh(tmp_path) as mesh:
+        await mesh.policies.put()
+        question = f"{SECRET}, compress by kid of alpha"
+        assert ("alpha/kid", "compress") in await mesh.recall("alpha", "ada")
+        close, named = await mesh.check("alpha", "ada", MemoryRecall(query=question))
+        assert close > 0 and {"ada"} == {r.event.persona for r in mesh.events if r.id in named}
+
+
+NOTHING = '@id("none") forbid (principal, action == Action::"memory.read", resource);'
+EVERYTHING = '@id("all") permit (principal, action == Action::"memory.read", resource);'
+
+
+class Fixed:
+    """Readings by one policy, whatever is in force."""
+
+    def __init__(self, policy: str) -> None:
+        contents = {
+            f.name: f.read_bytes() for f in DEFAULT_BUNDLE.iterdir() if f.name in ("gate.cedar", "schema.cedarschema")
+        }
+        told = {**contents, "memory.cedar": policy.encode(), "golden.json": GOLDEN.encode()}
+        self.verdicts = Verdicts(Bundle.of(told, "here"))
+
+    async def current(self) -> Verdicts:
+        return self.verdicts
 
 
 def ancestors(name: str) -> set[str]:
@@ -269,11 +394,7 @@ def ancestors(name: str) -> set[str]:
 
 @pytest.mark.parametrize("namespace", ["descendants", "blackboard", "mesh"])
 def test_what_is_not_shared_no_policy_can_open_to_a_persona(namespace: str) -> None:
-    everything = b'@id("all") permit (principal, action == Action::"memory.read", resource);'
-    contents = {
-        f.name: f.read_bytes() for f in DEFAULT_BUNDLE.iterdir() if f.name in ("gate.cedar", "schema.cedarschema")
-    }
-    verdicts = Verdicts(Bundle.of({**contents, "memory.cedar": everything, "golden.json": GOLDEN.encode()}, "here"))
+    verdicts = Fixed(EVERYTHING).verdicts
     asked = {"swarm": "a", "persona": "p", "namespace": namespace, "owner_swarm": "a", "owner_persona": "q"}
     assert verdicts.may(msgspec.convert({**asked, "shared": True}, ReadRequest))
     assert not verdicts.may(msgspec.convert({**asked, "shared": False}, ReadRequest))

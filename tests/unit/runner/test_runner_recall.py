@@ -15,6 +15,7 @@ from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import BeliefAsserted, EvidenceRef, Memory, RecallAnswered, RecallRequested
 from shared.contracts.ids import fresh_id
 from shared.log.memory import MemoryLog
+from shared.thinker.models.prompt import compose
 from shared.thinker.port import Context, Goal, Percept
 from shared.thinker.rules import RuleThinker
 from tests.unit.runner.runner_model import IDENTITY, PERSONA, START, SWARM, finding
@@ -77,9 +78,11 @@ async def test_memory_is_asked_about_the_matter_and_its_answer_comes_back(
 
 
 @asynccontextmanager
-async def asked(log: MemoryLog, answer: Callable[[str], tuple[Memory, ...]]) -> AsyncIterator[Recaller]:
+async def asked(
+    log: MemoryLog, answer: Callable[[str], tuple[Memory, ...]], *, always_beliefs: bool = False
+) -> AsyncIterator[Recaller]:
     """One who asks, where memory answers a query so."""
-    recaller = Recaller(log, source="persona_runner", slot="r1")
+    recaller = Recaller(log, source="persona_runner", slot="r1", always_beliefs=always_beliefs)
 
     async def remember() -> None:
         async for recorded in log.tail(["recall.requested.*.*.*"], stream="RECALL"):
@@ -128,6 +131,36 @@ async def test_who_is_asked_what_it_knows_answers_with_what_its_swarm_believes(
     if says:
         assert belief.claim in thought.answer.text and "believed by 1 of alpha" in thought.answer.text
         assert thought.answer.evidence == (EvidenceRef(id="e-7", seq=7),)
+
+
+@pytest.mark.parametrize("lines", [(), ("replica lags by 3 s", "replica lags by 9 s")])
+async def test_a_model_before_which_nothing_stands_out_is_told_what_is_believed_what_is_about_what_it_sees_first(
+    lines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.persona_runner.hosting.recall.TIMEOUT_S", 30)
+    log, society = MemoryLog(), Society()
+    claims = {"disks": ("the disk is full", 0.9), "replica": ("the replica lags", 0.4), "logins": ("logins fail", 0.2)}
+    for seq, (key, (claim, confidence)) in enumerate(claims.items(), 1):
+        belief = BeliefAsserted(
+            swarm=SWARM, persona="bob", by="bob", key_id=key, belief_id=f"b-{key}", belief_key=key, claim=claim,
+            confidence=confidence, valid_from=START, review_after=START,
+        )  # fmt: skip
+        envelope = enveloped(f"e-{seq}", source="memory_compactor", time=START)
+        society.add(Recorded(event=belief, envelope=envelope, seq=seq, stored_at=START, subject=""))
+    samples = tuple((EvidenceRef(id=f"o-{n}", seq=n), line) for n, line in enumerate(lines, 1))
+    given = msgspec.structs.replace(context(), percept=Percept(new=len(lines), samples=samples))
+
+    def answer(query: str) -> tuple[Memory, ...]:
+        return tuple(society.believed((SWARM,), query, also_surest=True))
+
+    async with asked(log, answer, always_beliefs=True) as recaller:
+        found = await recaller.recall(given)
+    question = await anext(aiter(log.tail(["recall.requested.>"], stream="RECALL")))
+    assert isinstance(question, Recorded) and isinstance(question.event, RecallRequested)
+    assert "beliefs" == question.event.wanted
+    assert ([2, 1, 3] if lines else [1, 2, 3]) == [memory.seq for memory in found]
+    prompt = compose(msgspec.structs.replace(given, memories=found))
+    assert all(claim in prompt.user for claim, _ in claims.values())
 
 
 async def test_without_a_question_or_a_finding_memory_is_left_alone() -> None:
