@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shared.contracts.text import plain
+
 
 def is_on(switch: Path | None) -> bool:
     """Whether it was thrown. Only "nothing there" is off: what nobody can look at is on, and so is a link to nowhere."""
@@ -16,3 +18,8 @@ def is_on(switch: Path | None) -> bool:
     except OSError:
         return True
     return True
+
+
+def thrown(switch: Path | None) -> str | None:
+    """What to say while it is on; None while it is off."""
+    return f"the kill switch is on: remove {plain(str(switch), 500)} to have actions go on" if is_on(switch) else None

@@ -463,6 +463,7 @@ READS: dict[str, tuple[str, ...]] = {
     "gateway": (
         *_CORE,
         "http",
+        "kill_switch",
         "traces",
         "cognition",
         "approval",

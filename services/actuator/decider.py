@@ -24,8 +24,10 @@ What touches something that others may want too is *exclusive* (`action_kinds`):
 middle of it is inquired about first, and an outcome nobody can tell keeps the hold until a person resolves it. Who finds the target
 held waits, which is said once (that it waits, not for what next), until it is free or its authorisation has expired.
 
-While the mesh is halted nothing is claimed; it waits. What was authorised before the log went back is void, a failure. What this or
-another actuator has claimed in a part of the log that is gone (`journal.py`, `mesh.halted`) is `unknown`, whoever authorises it.
+While the mesh is halted nothing is claimed; it waits. A claim that was on its way may be stored behind a halt: it is looked again after
+the claim, so that is never carried out, and its outcome is failure. What was authorised before the log went back is void, a failure.
+What this or another actuator has claimed in a part of the log that is gone (`journal.py`, `mesh.halted`) is `unknown`, whoever
+authorises it.
 
 Invariants: no execution without a claim in the log that bears this attempt's mark; at most one outcome; never a second execution;
 of two exclusive actions on one target the second is claimed after the outcome of the first.

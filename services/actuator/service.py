@@ -50,16 +50,17 @@ async def wire(service: Service) -> None:
         log.error("claims_lost", count=lost)
     outbound = Outbound(frozenset(listed(settings.outbound.allow)), frozenset(listed(settings.outbound.allow_private)))
     lots = Lots(service.log, service.instance)
+    kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None
     effects = ActuatorEffects(
         log=service.log,
         hands=hands(workspace, outbound),
         site=workspace.receipts.identity,
         lots=lots,
         journal=journal,
-        halting=service.obeys_halts(),
+        halting=service.obeys_halts(kill_switch),
         signers=signers,
         policies=Followed(service.log),
-        kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,
+        kill_switch=kill_switch,
         instance=service.instance,
     )
     service.consume(

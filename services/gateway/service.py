@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -19,6 +20,7 @@ from services.gateway.projections.projection import State
 from services.gateway.settings import GatewaySettings, Key, Unsafe
 from shared import contracts
 from shared.contracts.events import Credits
+from shared.killswitch import thrown
 from shared.metrics.table import CONFLICTS_OPEN, HOLDS, INTENTS_OPEN, LIVES, POSITION
 from shared.policy.reading import Readings
 from shared.policy.sides import LOCAL
@@ -59,6 +61,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
         cognition_enabled=settings.cognition.enabled,
         four_eyes=settings.approval.four_eyes,
         approval_ttl_s=settings.approval.ttl_s,
+        kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,
         rate_per_s=settings.http.rate_per_s,
         burst=settings.http.burst,
         swarm_open_requests=settings.swarm.open_requests,
@@ -164,6 +167,7 @@ async def wire(service: Service) -> None:
     service.every(EVERY_S, save, "checkpoint")
     service.ready("projection", behind)
     service.health.warn("halted", lambda: gateway.projection.halts.why)
+    service.health.warn("kill_switch", lambda: thrown(settings.kill_switch))
     service.health.progress = lambda: gateway.feed.position
     service.on_stop(stop)
     log.info("http_listening", host=settings.host, port=settings.port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -33,7 +34,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     spawns (asked for, whatever becomes of them) of a swarm.
     `swarm_ceiling` is what a swarm may spend a minute where nobody set another; `global_budget` what all may; `max_swarms` may have a
     part of it.
-    `four_eyes` and `approval_ttl_s` must be what the policy gate is told.
+    `four_eyes`, `approval_ttl_s` and `kill_switch` must be what the policy gate is told.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +46,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     four_eyes: bool = True
     loop_interval_ms: int = 2000
     approval_ttl_s: float = 3600.0
+    kill_switch: Path | None = None
     rate_per_s: float = 200.0
     burst: int = 400
     max_body_bytes: int = 256 * 1024

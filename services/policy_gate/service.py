@@ -37,15 +37,16 @@ async def wire(service: Service) -> None:
     service.health.warn("policies", lambda: policies.trouble)
     service.health.warn("policy_shadow", lambda: shadow.trouble)
 
+    kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None
     effects = PolicyGateEffects(
         sides=Sides(service.log),
-        halting=service.obeys_halts(),
+        halting=service.obeys_halts(kill_switch),
         policies=policies,
         shadow=shadow,
         signing=signing,
         environment=settings.policy.environment,
         allowed_hosts=listed(settings.outbound.allow),
-        kill_switch=Path(settings.kill_switch.file) if settings.kill_switch.file else None,
+        kill_switch=kill_switch,
         four_eyes=settings.approval.four_eyes,
         authorization_ttl_s=settings.authorization.ttl_s,
         approval_ttl_s=settings.approval.ttl_s,

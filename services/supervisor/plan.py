@@ -311,6 +311,7 @@ def _special(instance: str, options: Options, places: Places, ports: Mapping[str
         return {
             "SWARM_HTTP_HOST": options.host,
             "SWARM_HTTP_PORT": str(ports[_api(instance)]),
+            "SWARM_KILL_SWITCH_FILE": str(places.kill_switch),
             **_root(service, places),
             **file,
         }

@@ -16,6 +16,8 @@ from shared.contracts.events import (
     IntentAnswered,
     IntentAssigned,
     LotGranted,
+    MeshHalted,
+    MeshResumed,
     ObservationRecorded,
     PersonaDraining,
     PersonaReaped,
@@ -126,6 +128,8 @@ class Invariants:
                 self._beliefs.believe(recorded, event)
             case SignersChanged():
                 self._proposals.sign(recorded, event)
+            case MeshHalted() | MeshResumed():
+                self._proposals.halt(is_halted=isinstance(event, MeshHalted))
             case IntentAssigned():
                 self._routes.setdefault((event.swarm, event.persona, event.intent_id, event.route), False)
             case IntentAnswered():

@@ -57,6 +57,9 @@ class ProposalInvariants:
         self._broken, self._roots, self._credits = broken, roots, credits
         self._signers = Signers()
         self.lives: dict[str, Life] = {}
+        self._halted = False
+        self._behind_a_halt: set[str] = set()
+        """What was claimed since the halt that is in force: its claim may have been on its way already, its effect may not."""
         self.owes: Owed | None = None
         """What must be said next, in the same batch."""
 
@@ -64,6 +67,12 @@ class ProposalInvariants:
         """Who signs from now on."""
         self._roots = self._roots or (event.root,)
         self._signers.apply(recorded, self._roots)
+
+    def halt(self, *, is_halted: bool) -> None:
+        """Whether actions are halted from now on."""
+        self._halted = is_halted
+        if not is_halted:
+            self._behind_a_halt.clear()
 
     def resolved(self, proposal_id: str) -> bool:
         """Whether a person has said what became of it."""
@@ -122,6 +131,8 @@ class ProposalInvariants:
             case ActionClaimed():
                 self._credits.take(recorded, event)
                 self._signed(recorded, life.verdict)
+                if self._halted:
+                    self._behind_a_halt.add(key_of(event))
                 life.claims += 1
                 if life.claims > 1 or "authorized" not in life.stages or life.outcomes:
                     self._broken(recorded, "a claim that is not the first, or without an authorisation")
@@ -133,6 +144,8 @@ class ProposalInvariants:
                 gone = event.error == "claim_lost"  # with the part of the log that had its claim and authorisation
                 if life.outcomes > 1 or ("authorized" not in life.stages and not gone):
                     self._broken(recorded, "an outcome that is not the first, or without an authorisation")
+                if event.outcome == "success" and key_of(event) in self._behind_a_halt:
+                    self._broken(recorded, "done, though it was claimed when the mesh was halted already")
                 if event.outcome != "failure" and life.claims != 1 and not gone:
                     self._broken(recorded, "executed without a claim")
                 if life.hold and event.outcome != "unknown" and not gone:

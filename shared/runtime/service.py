@@ -27,6 +27,7 @@ from shared.contracts.catalog import SHORT_LIVED, class_filter
 from shared.contracts.services import SERVICES
 from shared.decider import Decider
 from shared.ending import ended
+from shared.killswitch import thrown
 from shared.log.client.connection import Connection
 from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
@@ -125,10 +126,12 @@ class Service:
         """Whether ticks may do anything now: those of who obeys halts go on, for they act on nothing outside."""
         return self.probe.clock_off is None and self.identity.another is None
 
-    def obeys_halts(self) -> Halting:
-        """Have this service take no work while the mesh is halted, and say so in readiness."""
+    def obeys_halts(self, kill_switch: Path | None = None) -> Halting:
+        """Have this service take no work while the mesh is halted, and say so in readiness, and that the switch is on, which it obeys
+        itself."""
         halting = self._halting = Halting(self.log)
         self.health.warn("halted", lambda: halting.why)
+        self.health.warn("kill_switch", lambda: thrown(kill_switch))
         self.background("halts", lambda: halting.follow(self.stopping))
         return halting
 

@@ -307,6 +307,11 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
     await say("halt", "--reason", "a look")
     _, checks = await swarm_doctor(tmp_path, env, "--nats-context", "far")
     assert ["actions"] == [c["name"] for c in checks if c["ok"] is False], checks
+    assert "halted since" in (await say("top", "--count", "1"))[1]["mesh"][0]["actions"]
+    (mesh.data / "STOP").touch()
+    assert (1, True) == ((still := await swarm("resume", "--yes", cwd=tmp_path, env=env | {"SWARM_TOKEN": TOKEN}))[0],
+                         still[1]["after"]["kill_switch"])  # fmt: skip
+    (mesh.data / "STOP").unlink()
     await say("resume", "--yes")
     for name in ("yes", "no"):
         await propose(api, log, "far", "far", name, f"asked/{name}.md")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shared.killswitch import is_on
+from shared.killswitch import is_on, thrown
 
 
 def test_a_kill_switch_nobody_can_look_at_is_on(tmp_path: Path) -> None:
@@ -22,4 +22,4 @@ def test_a_kill_switch_nobody_can_look_at_is_on(tmp_path: Path) -> None:
         (loop, True),
         (file / "below", True),
     ):
-        assert on == is_on(switch), switch
+        assert on == is_on(switch) == (thrown(switch) is not None), switch

@@ -14,8 +14,8 @@ from shared.halts import Halts
 SHOWN = 100
 
 
-def view(halts: Halts, proposals: Proposals) -> HaltState:
-    """The state of halts as it is shown."""
+def view(halts: Halts, proposals: Proposals, thrown: str | None = None) -> HaltState:
+    """The state of halts as it is shown. `thrown`: what the kill switch's file says, where it is on."""
     open_ = [life for life in proposals.lives.values() if not life.done]
     void = [held for life in open_ if (held := _void(life, halts.epoch))]
     lost = [_lost(halts.lost[key], proposals) for key in halts.unseen if key in halts.lost]
@@ -24,9 +24,10 @@ def view(halts: Halts, proposals: Proposals) -> HaltState:
     unknown = [*lost, *(h for h in claimed if (h.swarm_id, h.persona_id, h.proposal_id) not in listed)]
     halt = halts.halt
     return HaltState(
-        halted=halt is not None,
-        cause=None if halt is None else halt.event.cause,
-        reason="" if halt is None else halt.event.reason,
+        halted=halt is not None or thrown is not None,
+        kill_switch=thrown is not None,
+        cause=halt.event.cause if halt is not None else "kill_switch" if thrown is not None else None,
+        reason=halt.event.reason if halt is not None else thrown or "",
         principal="" if halt is None else halt.event.principal,
         since=None if halt is None else halt.at,
         seq=0 if halt is None else halt.seq,

@@ -14,12 +14,13 @@ from services.gateway.projections.halted import view
 from services.gateway.projections.slo import views
 from services.gateway.wire.mesh import HaltState, SloView
 from services.gateway.wire.requests import HaltMesh, ResumeMesh
+from shared.killswitch import thrown
 
 READ, CONTROL, APPROVE = [needs("read")], [needs("control")], [needs("approve")]
 
 
 def _state(gateway: Gateway) -> HaltState:
-    return view(gateway.projection.halts, gateway.projection.proposals)
+    return view(gateway.projection.halts, gateway.projection.proposals, thrown(gateway.settings.kill_switch))
 
 
 @get("/v1/halt", guards=READ)
@@ -41,7 +42,9 @@ async def halt(
 async def resume(
     gateway: NamedDependency[Gateway], command: NamedDependency[Command], data: JSONBody[ResumeMesh | None] = None
 ) -> HaltState:
-    """Have actions go on. Only who may approve may resume; look at `GET /v1/halt` first, and give its `seq`."""
+    """Have actions go on, unless the kill switch's file is there, which only who may remove it lifts.
+
+    Only who may approve may resume; look at `GET /v1/halt` first, and give its `seq`."""
     await halting.resume(gateway.bus, command, data or ResumeMesh())
     return _state(gateway)
 

@@ -90,7 +90,8 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     ),
     _HELD,
     mesh.HaltState(
-        halted=True, cause="log_went_back", reason="the log went back: it ends at 812, and had reached 1204", principal="",
+        halted=True, kill_switch=False, cause="log_went_back", reason="the log went back: it ends at 812, and had reached 1204",
+        principal="",
         since=NOW, seq=813, epoch=813, void=(), void_total=0, unknown=(_HELD,), unknown_total=1,
     ),
     requests.RuleConflict(winner="p-0123456789abcdef01234567", reason="the other would undo what was agreed"),

@@ -43,11 +43,14 @@ class HeldAction(View, frozen=True, kw_only=True):
 class HaltState(View, frozen=True, kw_only=True):
     """Whether actions are halted, and what is void or unknown since the log went back; at most 100 of each, and how many in all.
 
-    `seq` is the sequence of the halt in force, `epoch` that from which on authorisations and approvals count.
+    They are while the log says so, or the kill switch's file is there: `kill_switch`, as far as this gateway sees. `cause`, `reason`,
+    `principal` and `since` are the log's where it says so. `seq` is the sequence of the halt in force in the log, 0 where there is
+    none, `epoch` that from which on authorisations and approvals count.
     """
 
     halted: bool
-    cause: Literal["person", "log_went_back"] | None
+    kill_switch: bool
+    cause: Literal["person", "log_went_back", "kill_switch"] | None
     reason: str
     principal: str
     since: Instant | None

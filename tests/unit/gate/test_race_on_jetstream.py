@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
-from shared.contracts.events import ActionClaimed, ActionExecuted
-from shared.contracts.ids import utc_now
+from shared.contracts.action import Action, action_digest
+from shared.contracts.events import ActionClaimed, ActionExecuted, MeshHalted
+from shared.contracts.ids import EVERYONE, utc_now
 from shared.crypto import sign_verdict
 from shared.decider import Delivered
 from shared.log.client.connection import Connection
@@ -29,8 +31,10 @@ from shared.runtime.halting import Halting
 from shared.runtime.handling import Fold, handle
 from tests.broker import Broker
 from tests.unit.gate.given import (
+    CHARTER,
     PROPOSAL,
     SEED,
+    WHOSE,
     Plenty,
     activated,
     authorized,
@@ -111,3 +115,66 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
     life = [r.event for r in await log.read([f"*.*.alpha.p01.{PROPOSAL}"])]
     assert 1 == sum(isinstance(e, ActionClaimed) for e in life) == sum(isinstance(e, ActionExecuted) for e in life)
     workspace.close()
+
+
+MANY = 60
+
+
+async def test_of_actions_under_way_those_claimed_behind_a_halt_are_not_done(log: JetStreamLog, tmp_path: Path) -> None:
+    """Two actuators take all of them at once; the halt is stored while they claim."""
+    await log.commit([message_of(activated(), id="b1", time=utc_now())])
+    messages = [await _authorized(log, f"p-{number}") for number in range(MANY)]
+    workspace = Workspace(tmp_path / "workspace")
+    actuators = [
+        ActuatorEffects(
+            log=log,
+            hands=hands(workspace, Outbound()),
+            site=workspace.identity,
+            lots=Plenty(),
+            journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
+            halting=Halting(log),
+            signers=believing(log),
+            policies=Followed(log),
+            instance=name,
+        )
+        for name in ("one", "two")
+    ]
+
+    at_once = asyncio.Semaphore(16)
+
+    async def deliver(message: Delivered, effects: ActuatorEffects) -> None:
+        boundary = decider.boundary(message)
+        assert boundary is not None
+        async with at_once:
+            await drive(log, handle(Fold(decider, boundary), message, source="test"), effects.perform)
+
+    async def halt() -> int:
+        while not await log.read(["action.claimed.>"], limit=1):
+            pass
+        halted = MeshHalted(swarm=EVERYONE, persona=EVERYONE, cause="person", reason="now", principal="ann")
+        (seq,) = await log.commit([message_of(halted, id="halt", time=utc_now())])
+        return seq
+
+    halted, *_ = await asyncio.gather(halt(), *(deliver(m, effects) for m in messages for effects in actuators))
+    workspace.close()
+    claimed = {r.event.proposal_id: r.seq for r in await log.read(["action.claimed.>"])}  # type: ignore[union-attr]
+    ended = {r.event.proposal_id: r.event for r in await log.read(["action.executed.>"])}  # type: ignore[union-attr]
+    late = {name for name, seq in claimed.items() if seq > halted}
+    assert {("failure", "halted")} >= {(ended[name].outcome, ended[name].error) for name in late}  # type: ignore[union-attr]
+    done = {name for name, event in ended.items() if event.outcome == "success"}  # type: ignore[union-attr]
+    assert done == {path.stem for path in (tmp_path / "workspace/findings/alpha/p01").glob("*.md")}
+    assert set(claimed) == set(ended) and len(claimed) < MANY, "it came too late to be a race"
+
+
+async def _authorized(log: JetStreamLog, name: str) -> Delivered:
+    action = Action(kind="file.write", target=f"findings/alpha/p01/{name}.md", params={"content": "x"})
+    digest = action_digest(**WHOSE, charter=CHARTER, action=action)
+    deadline = utc_now().replace(year=2100)
+    created = proposed(action, proposal_id=name, digest=digest, deadline=deadline)
+    await log.commit([message_of(created, id=f"c-{name}", time=utc_now())])
+    await log.commit([message_of(verified(created, proposal_id=name), id=f"v-{name}", time=utc_now())])
+    draft = authorized(created, proposal_id=name, key="", expires_at=deadline)
+    key, signature = sign_verdict(SEED, draft)
+    verdict = replaced(draft, key=key, signature=signature)
+    (seq,) = await log.commit([message_of(verdict, id=f"a-{name}", time=utc_now())])
+    return Delivered(recorded=await log.get(seq), now=utc_now())  # type: ignore[arg-type]

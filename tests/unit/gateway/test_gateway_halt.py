@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from gateway_model import Mesh, asked, authorized, claimed, created, executed, key, mesh, verified
@@ -113,6 +114,27 @@ async def test_who_may_control_halts_and_only_who_may_approve_resumes() -> None:
             assert 200 == (await approver.post("/v1/resume", json={"reason": "seen"})).status_code
             assert 403 == (await approver.post("/v1/halt")).status_code
         assert ["carl", "ann"] == [r.event.principal for r in await up.log.read((BOUNDARY,))]  # type: ignore[union-attr]
+
+
+async def test_it_is_halted_while_the_file_or_the_log_says_so_and_a_resume_leaves_the_file(tmp_path: Path) -> None:
+    switch = tmp_path / "STOP"
+    async with mesh(GatewaySettings(kill_switch=switch)) as up, up.client() as client:
+        for by_file, by_log in (
+            (True, False),
+            (True, True),
+            (False, True),
+            (True, True),
+            (True, False),
+            (False, False),
+        ):
+            switch.touch() if by_file else switch.unlink(missing_ok=True)
+            asked = await client.post("/v1/halt" if by_log else "/v1/resume", json={"reason": "a look"})
+            for state in (asked.json(), (await client.get("/v1/halt")).json()):
+                assert (by_file or by_log, by_file) == (state["halted"], state["kill_switch"])
+                cause = "person" if by_log else "kill_switch" if by_file else None
+                assert (cause, bool(state["seq"])) == (state["cause"], by_log)
+                assert (str(switch) in state["reason"]) == (by_file and not by_log)
+        assert [MeshHalted, MeshResumed] == await said(up)
 
 
 async def test_nothing_is_answered_from_a_log_that_is_no_more(up: Mesh) -> None:

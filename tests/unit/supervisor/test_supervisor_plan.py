@@ -88,7 +88,7 @@ def test_a_secret_reaches_the_one_service_that_needs_it() -> None:
     assert holders("SWARM_CORE_SECRET_FILE") == {f"{row.name}-1" for row in SERVICES.values() if row.trusted}
     assert holders("SWARM_VERDICT_SEED_FILE") == {"policy_gate-1"}
     assert holders("SWARM_WORKSPACE") == {"actuator-1"}
-    assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "policy_gate-1"}
+    assert holders("SWARM_KILL_SWITCH_FILE") == {"actuator-1", "gateway-1", "policy_gate-1"}
     assert holders("SWARM_TOKEN") == holders("SECRET_OF_THE_SHELL") == set()
     assert holders("SWARM_GOVERNOR_DRAIN_S") == {"governor-1"}
     assert holders("SWARM_VERDICT_ROOT_FILE") == {"actuator-1", "gateway-1", "policy_gate-1"}

@@ -31,29 +31,38 @@ def resume(
     reason: Reason = "",
     target: Target = HERE,
 ) -> int:
-    """Have actions go on. First lists what is void since the log went back, and of what nobody can tell whether it was done."""
+    """Have actions go on. First lists what is void since the log went back, and of what nobody can tell whether it was done.
+
+    The kill switch's file is not lifted: who put it there removes it.
+    """
     state = ask(target, "GET", "/v1/halt")
     if not target.json:
         _list(state)
-    if state["halted"] and not yes and not _agreed(target):
+    by_log = bool(state["seq"])
+    if by_log and not yes and not _agreed(target):
         raise Stop("still halted; nothing was changed", FAILED)
-    after = ask(target, "POST", "/v1/resume", {"reason": reason, "seq": state["seq"]}) if state["halted"] else state
+    after = ask(target, "POST", "/v1/resume", {"reason": reason, "seq": state["seq"]}) if by_log else state
     if target.json:
         emit({"before": state, "after": after})
+    elif after["halted"]:
+        raise Stop(f"still {sentence(after)}", FAILED)
     else:
-        say("actions go on" if state["halted"] else "the mesh is not halted")
-    return OK
+        say("actions go on" if by_log else "the mesh is not halted")
+    return FAILED if after["halted"] else OK
 
 
 def sentence(state: dict[str, object]) -> str:
     """Whether it is halted, since when, by whom and why."""
     if not state["halted"]:
         return "not halted"
+    if not state["seq"]:
+        return safe(f"halted: {state['reason']}")
     who = f" by {state['principal']}" if state["principal"] else ""
     held = [f"{state[f'{name}_total']} {name}" for name in ("void", "unknown") if state[f"{name}_total"]]
     about = f" ({', '.join(held)})" if held else ""
+    also = ", once the kill switch is off too" if state["kill_switch"] else ""
     return safe(
-        f"halted since {state['since']}{who}: {state['reason'] or state['cause']}{about}; `swarm resume` goes on"
+        f"halted since {state['since']}{who}: {state['reason'] or state['cause']}{about}; `swarm resume` goes on{also}"
     )
 
 

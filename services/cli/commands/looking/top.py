@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from services.cli.commands.asking.halting import sentence
 from services.cli.terminal.ask import inner, span, wait
 from services.cli.terminal.output import emit_line, safe, table
 from services.cli.terminal.target import HERE, OK, Target, call, rows
@@ -94,9 +95,10 @@ async def look(client: httpx.AsyncClient, swarm: str | None) -> list[Part]:
         rows(client, "/v1/conflicts", {"state": "open"}),
         rows(client, "/v1/approvals", {"state": "pending"}),
     )
+    halted = await call(client, "GET", "/v1/halt")
     living = [p for p in personas if p["status"] not in GONE]
     return [
-        Part(title="mesh", rows=[_mesh(status, living, waiting)], columns=_MESH),
+        Part(title="mesh", rows=[_mesh(status, halted, living, waiting)], columns=_MESH),
         Part(
             title="swarms",
             rows=_swarms(living, [b for b in budgets if swarm in (None, b["swarm_id"])]),
@@ -112,10 +114,11 @@ async def look(client: httpx.AsyncClient, swarm: str | None) -> list[Part]:
     ]
 
 
-def _mesh(status: object, living: Sequence[Row], waiting: Sequence[Row]) -> Row:
+def _mesh(status: object, halted: object, living: Sequence[Row], waiting: Sequence[Row]) -> Row:
     known = msgspec.convert(status, dict[str, object])
     return {
         "thinking": "yes" if known.get("running") else "no",
+        "actions": sentence(msgspec.convert(halted, dict[str, object])),
         "personas": len(living),
         "active": sum(p["status"] == "active" for p in living),
         "waiting": len(waiting),
@@ -194,7 +197,13 @@ def _list(row: Row, key: str) -> Sequence[object]:
     return value if isinstance(value, list) else ()
 
 
-_MESH = {"thinking": "THINKING", "personas": "PERSONAS", "active": "ACTIVE", "waiting": "WAIT FOR PEOPLE"}
+_MESH = {
+    "thinking": "THINKING",
+    "personas": "PERSONAS",
+    "active": "ACTIVE",
+    "waiting": "WAIT FOR PEOPLE",
+    "actions": "ACTIONS",
+}
 _SWARMS = {
     "swarm_id": "SWARM",
     "personas": "PERSONAS",
@@ -213,7 +222,7 @@ _PERSONAS = {
     "compute_ms": "MS",
 }
 _INTENTS = {"id": "ID", "state": "STATE", "swarm_id": "SWARM", "with": "WITH", "goal": "GOAL"}
-_LONG = ("GOAL", "TARGET", "SIDES", "WITH")
+_LONG = ("GOAL", "TARGET", "SIDES", "WITH", "ACTIONS")
 _CONFLICTS = {"id": "ID", "target": "TARGET", "sides": "SIDES", "strategy": "RULED BY", "until": "UNTIL"}
 
 
