@@ -8,7 +8,12 @@ from shared.contracts.events import (
     CheckResult,
     ObservationRecorded,
 )
-from shared.contracts.ids import EVERYONE
+from shared.contracts.ids import CORE, EVERYONE
+
+
+def is_tainted(event: AnyEvent) -> bool:
+    """Whether an outsider's words are in it, as far as it says itself; that they are not, is believed of CORE alone."""
+    return getattr(event, "tainted", True) or getattr(event, "slot", CORE) != CORE
 
 
 def readable(event: AnyEvent, swarm: str, persona: str) -> bool:
@@ -26,10 +31,10 @@ def is_independent(event: AnyEvent, persona: str | None = None) -> bool:
     somebody else than `persona` believes and no outsider's word is in. Of nobody's in particular no belief is."""
     match event:
         case ObservationRecorded():
-            return not event.tainted
+            return not is_tainted(event)
         case CheckResult():
-            return event.outcome == "confirmed" and not event.tainted
+            return event.outcome == "confirmed" and not is_tainted(event)
         case BeliefEvent():
-            return not event.tainted and event.by != (persona or event.by)
+            return not is_tainted(event) and event.by != (persona or event.by)
         case _:  # its own words, or what follows from its merely asking: a grant, an outcome of its action
             return False

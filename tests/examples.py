@@ -68,6 +68,7 @@ from shared.contracts.events import (
     MeshResumed,
     Most,
     ObservationRecorded,
+    ObservationVouched,
     PersonaDraining,
     PersonaFounded,
     PersonaParted,
@@ -139,9 +140,8 @@ PROBES = (
 )
 
 _PERCEPTION: tuple[AnyEvent, ...] = (
-    ObservationRecorded(
-        **OF, text="db failed", source="syslog", tags=("db",), observed_at=NOW, tainted=True, principal="ada"
-    ),
+    ObservationRecorded(**OF, text="db failed", source="syslog", tags=("db",), observed_at=NOW, principal="ada"),
+    ObservationVouched(**OF, text="We deploy at noon.", source="api", tags=("db",), observed_at=NOW, principal="ada"),
     ThoughtGenerated(
         **OF,
         step=3,

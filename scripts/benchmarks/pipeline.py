@@ -24,7 +24,7 @@ from scripts.benchmarks.measure import ROOT, CannotMeasure
 from services.supervisor.running.processes import die_with_parent
 from shared.contracts.action import Action, action_digest
 from shared.contracts.envelope import Envelope, Message, encode
-from shared.contracts.events import EvidenceRef, ObservationRecorded, PersonaSpawned, ProposalCreated
+from shared.contracts.events import EvidenceRef, ObservationVouched, PersonaSpawned, ProposalCreated
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
 from shared.log.client.connection import Connection
@@ -211,7 +211,7 @@ def proposal(name: str, evidence: EvidenceRef) -> Message:
 async def grounds(log: JetStreamLog) -> EvidenceRef:
     """Puts the persona and one observation into the log: what the proposals rest on."""
     spawned = PersonaSpawned(swarm="bench", persona="ada", identity=ADA, policy=PersonaPolicy())
-    observed = ObservationRecorded(swarm="bench", persona="all", text="41 errors a minute", tainted=False)
+    observed = ObservationVouched(swarm="bench", persona="all", text="41 errors a minute")
     seq = 0
     for event in (spawned, observed):
         event_id = fresh_id()

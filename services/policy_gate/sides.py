@@ -55,7 +55,7 @@ class Sides:
             self._fed.popitem(last=False)
         async with fed.reading:
             while fed.position < before:
-                page = await self._log.read([f"observation.recorded.{whose}"], fed.position, upto=before, limit=PAGE)
+                page = await self._log.read([f"observation.*.{whose}"], fed.position, upto=before, limit=PAGE)
                 for recorded in page:
                     fed.feeders.apply(recorded)
                 fed.position = page[-1].seq if len(page) == PAGE else before

@@ -125,7 +125,7 @@ async def count(
 ) -> Measured:
     """Count matching observations between two sequences, page by page, reading at most `max_events`."""
     counts = _test(probe)
-    filters = [f"observation.recorded.{swarm}.{EVERYONE}", f"observation.recorded.{swarm}.{persona}"]
+    filters = [f"observation.*.{swarm}.{EVERYONE}", f"observation.*.{swarm}.{persona}"]
     first: list[EvidenceRef] = []
     last: list[EvidenceRef] = []
     position, read, value, tainted = probe.first_seq - 1, 0, 0, True

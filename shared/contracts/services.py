@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from shared.contracts.catalog import CLASSES
+from shared.contracts.catalog import CLASSES, has_slot
 
 Replicas = Literal["shared", "sharded", "each", "one"]
 SLOTS = 16
@@ -231,6 +231,7 @@ _ROWS = (
         job="HTTP: control API, event stream, approvals inbox",
         emits=(
             "observation.recorded",
+            "observation.vouched",
             "spawn.requested",
             "swarm.requested",
             "reap.requested",
@@ -269,6 +270,7 @@ _ROWS = (
         ),
         consumes=(
             "observation.recorded",
+            "observation.vouched",
             "thought.generated",
             "hypothesis.raised",
             "check.requested",
@@ -302,3 +304,13 @@ BOOTSTRAP_EMITS = ("signers.changed",)
 
 SERVICES: dict[str, ServiceRow] = {row.name: row for row in _ROWS}
 """Every service by its name, in the order they are told in."""
+
+
+def speakers(event_class: str) -> frozenset[str]:
+    """The services that may say a class as CORE does: in its slot, where the class has slots."""
+    may = (row for row in _ROWS if event_class in row.emits)
+    return frozenset(row.name for row in may if row.trusted or not has_slot(event_class))
+
+
+OF_PEOPLE = tuple(name for name in CLASSES if speakers(name) == {"gateway"})
+"""What only a gateway may say, and so only people or who holds their keys: `principal` in it is who said it."""

@@ -10,6 +10,7 @@ import msgspec
 
 from shared.contracts import events as ev
 from shared.contracts.envelope import Recorded
+from shared.evidence import is_tainted
 from shared.memory.port import Edge, Kind, MemoryItem
 
 REMEMBERED = (
@@ -57,7 +58,7 @@ def draft(recorded: Recorded) -> Draft | None:
             found = Edge("refutes" if e.outcome == "refuted" else "because", e.hypothesis_id)
             confirmed = e.outcome == "confirmed"
             checked = _draft(recorded, "check", text, 0.6, e.evidence, about=e.check_id, pinned=confirmed, edge=found)
-            return msgspec.structs.replace(checked, tainted=e.tainted)
+            return msgspec.structs.replace(checked, tainted=is_tainted(e))
         case ev.ProposalCreated() as e:
             text = f"{e.title}\n{e.rationale}\n{e.action.kind} {e.action.target}"
             edge = Edge("because", e.hypothesis_id) if e.hypothesis_id else None

@@ -1,7 +1,7 @@
 """Four eyes: who is on the side of a proposal and so does not approve it.
 
 On its side are those who spawned the persona or one of its ancestors, and those who fed it: whoever, before the proposal,
-recorded an observation from outside for the whole swarm, for the persona, or for one of its ancestors. What was delivered
+recorded an observation for the whole swarm, for the persona, or for one of its ancestors, vouched for or not. What was delivered
 counts, cited or not: words that turned a persona need not be the words it cites.
 """
 
@@ -20,13 +20,13 @@ LOCAL = "local"
 
 
 class Feeders(msgspec.Struct, kw_only=True):
-    """By `<swarm>.<persona>` (`all`: the whole swarm): who recorded what is tainted, each with the sequence of the first."""
+    """By `<swarm>.<persona>` (`all`: the whole swarm): who recorded anything, each with the sequence of the first."""
 
     first: dict[str, dict[str, int]] = {}
 
     def apply(self, recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, ObservationRecorded) and event.tainted:
+        if isinstance(event, ObservationRecorded):
             self.first.setdefault(f"{event.swarm}.{event.persona}", {}).setdefault(event.principal, recorded.seq)
 
     def of(self, swarm: str, family: Iterable[str], before: int) -> frozenset[str]:

@@ -17,7 +17,7 @@ from shared.contracts.events import (
     CheckResult,
     EvidenceRef,
     HypothesisRaised,
-    ObservationRecorded,
+    ObservationVouched,
     PersonaSpawned,
 )
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
@@ -52,7 +52,7 @@ class Swarm:
     async def checked(self, persona: str, claim: str, line: str) -> None:
         """A persona had a claim confirmed, on a line of its own."""
         self._serial += 1
-        seen = await self.say(ObservationRecorded(swarm="alpha", persona=EVERYONE, text=line, tainted=False))
+        seen = await self.say(ObservationVouched(swarm="alpha", persona=EVERYONE, text=line))
         whose = {"swarm": "alpha", "persona": persona, "hypothesis_id": f"h-{self._serial}"}
         await self.say(HypothesisRaised(**whose, topic="db", claim=claim, confidence=0.8, evidence=(seen,)))
         check = f"c-{self._serial}"

@@ -17,6 +17,7 @@ from shared.contracts.events import (
     HypothesisRaised,
     LogResolve,
     ObservationRecorded,
+    ObservationVouched,
     PersonaSpawned,
     SpawnRequested,
 )
@@ -95,7 +96,8 @@ class Pondering:
         lines = []
         for _ in range(self.dice.choice((1, 1, 2))):
             text, tainted = f"line {self.dice.randrange(LINES)}", self.dice.random() < 0.3
-            world.client(ObservationRecorded(swarm=swarm, persona=EVERYONE, text=text, tainted=tainted))
+            said = ObservationRecorded if tainted else ObservationVouched
+            world.client(said(swarm=swarm, persona=EVERYONE, text=text))
             lines.append(world.store.records[-1])
         seen, evidence = lines[-1], tuple(EvidenceRef(id=line.id, seq=line.seq) for line in lines)
         claim = self.dice.choice(CLAIMS)

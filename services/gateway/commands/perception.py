@@ -12,7 +12,7 @@ from services.gateway.wire.ids import as_given, as_token, token
 from services.gateway.wire.lives import ObservationsRecorded, Recalled, RecalledMemory
 from services.gateway.wire.problems import Problem
 from services.gateway.wire.requests import Observation, RecordObservations
-from shared.contracts.events import ObservationRecorded, RecallAnswered, RecallRequested
+from shared.contracts.events import ObservationRecorded, ObservationVouched, RecallAnswered, RecallRequested
 from shared.contracts.ids import EVERYONE, fresh_id
 
 MAX_QUERY_CHARS = 2000
@@ -20,9 +20,15 @@ HELD_RETRY_S, CROWDED_RETRY_S = 10, 5
 
 
 async def record(
-    bus: Bus, command: Command, swarm: str, request: RecordObservations, since: int | None = None
+    bus: Bus,
+    command: Command,
+    swarm: str,
+    request: RecordObservations,
+    since: int | None = None,
+    may_vouch: bool = False,
 ) -> ObservationsRecorded:
-    """All of them in one commit, or none; durable when this returns. Raises `Problem` (507) while the store has no room for more."""
+    """All of them in one commit, or none; durable when this returns. Raises `Problem`: 507 while the store has no room for more, 403 for
+    words that are vouched for by who may not."""
     if (why := bus.held()) is not None:
         raise Problem(507, why, reason="held_back", retry_after_s=HELD_RETRY_S)
     swarm = token("swarm", swarm)
@@ -31,6 +37,9 @@ async def record(
         events = [_event(swarm, command.principal, o) for o in observations]
     except ValueError as error:
         raise Problem(422, str(error), reason="bad_observations") from None
+    if not may_vouch and any(isinstance(event, ObservationVouched) for event in events):
+        detail = f"the key of {command.principal} lacks the scope 'approve', which vouching for an observation needs"
+        raise Problem(403, detail, reason="missing_scope")
     ids = [command.event_id("observation.recorded", i) for i in range(len(events))]
     if (
         command.key is not None
@@ -44,7 +53,8 @@ async def record(
 
 
 def _event(swarm: str, principal: str, observation: Observation) -> ObservationRecorded:
-    return ObservationRecorded(
+    said = ObservationVouched if observation.vouched else ObservationRecorded
+    return said(
         swarm=swarm,
         persona=token("persona", observation.persona or EVERYONE),
         text=observation.text,

@@ -47,6 +47,7 @@ from shared.contracts.events import (
     SwarmRequested,
     ThoughtGenerated,
 )
+from shared.contracts.ids import CORE
 from shared.contracts.text import plain
 
 KEEP = 1000
@@ -100,8 +101,8 @@ class Journal:
 
 
 def principal_of(event: AnyEvent) -> str | None:
-    """Who caused it, where a principal did."""
-    return getattr(event, "principal", None) or None
+    """Who caused it, where a principal did; what runners say of that counts for nothing."""
+    return getattr(event, "principal", None) or None if getattr(event, "slot", CORE) == CORE else None
 
 
 def outcome_of(event: AnyEvent) -> Outcome:

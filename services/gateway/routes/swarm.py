@@ -16,6 +16,7 @@ from services.gateway.commands import lifecycle, perception, votes
 from services.gateway.commands.bus import Command
 from services.gateway.commands.perception import MAX_QUERY_CHARS
 from services.gateway.context import Gateway, needs
+from services.gateway.front.access import Caller
 from services.gateway.projections.personas import by_name
 from services.gateway.projections.personas import lineage as graph
 from services.gateway.projections.proposals import by_age
@@ -124,6 +125,7 @@ async def lineage(gateway: NamedDependency[Gateway]) -> LineageGraph:
 async def observe(
     gateway: NamedDependency[Gateway],
     command: NamedDependency[Command],
+    caller: NamedDependency[Caller],
     swarm: FromPath[str],
     data: JSONBody[RecordObservations],
     since: Annotated[
@@ -134,8 +136,10 @@ async def observe(
         ),
     ] = None,
 ) -> ObservationsRecorded:
-    """What the swarm is to think about; all are stored, or none."""
-    return await perception.record(gateway.bus, command, swarm, data, None if since is None else int(since))
+    """What the swarm is to think about; all are stored, or none. With `vouched` they are the caller's own words, for which it needs the
+    scope `approve`: words of outsiders are not to be passed on so."""
+    may_vouch = caller.may("approve")
+    return await perception.record(gateway.bus, command, swarm, data, None if since is None else int(since), may_vouch)
 
 
 @get("/v1/proposals/{proposal_id:str}", guards=READ)

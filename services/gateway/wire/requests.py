@@ -124,13 +124,17 @@ class CancelIntent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """`persona` narrows it to one persona; by default all of the swarm perceive it."""
+    """`persona` narrows it to one persona; by default all of the swarm perceive it.
+
+    `vouched`: these are words of yours that you stand by, and no outsider's. It needs the scope `approve`.
+    """
 
     text: Annotated[str, Meta(min_length=1, max_length=8192)]
     source: Annotated[str, Meta(max_length=200)] | None = "api"
     tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
     persona: Id | None = EVERYONE
     observed_at: Instant | None = None
+    vouched: bool | None = False
 
 
 class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +146,7 @@ class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
     tags: Annotated[tuple[Tag, ...], Meta(max_length=64)] | None = ()
     persona: Id | None = EVERYONE
     observed_at: Instant | None = None
+    vouched: bool | None = False
 
     def each(self) -> tuple[Observation, ...]:
         """Raises `ValueError` when there is none, or one in both forms."""
@@ -150,7 +155,12 @@ class RecordObservations(msgspec.Struct, frozen=True, kw_only=True):
         if self.text is None:
             return self.observations or ()
         one = Observation(
-            text=self.text, source=self.source, tags=self.tags, persona=self.persona, observed_at=self.observed_at
+            text=self.text,
+            source=self.source,
+            tags=self.tags,
+            persona=self.persona,
+            observed_at=self.observed_at,
+            vouched=self.vouched,
         )
         return (one,)
 

@@ -19,6 +19,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.events.beliefs import MAX_GROUNDS
 from shared.contracts.ids import EVERYONE
+from shared.evidence import is_tainted
 from shared.memory.dedup import normalise
 
 MAX_CITED = 64
@@ -48,9 +49,9 @@ def weigh(cited: Iterable[Cited], swarm: str, persona: str) -> tuple[tuple[str, 
         match found.event:
             case ObservationRecorded(text=text) as event if event.persona in (EVERYONE, persona):
                 grounds[ground_of(text)] = None
-                tainted = tainted or event.tainted
+                tainted = tainted or is_tainted(event)
             case CheckResult() | BeliefEvent() as event:
-                tainted = tainted or event.tainted
+                tainted = tainted or is_tainted(event)
             case _:
                 tainted = True
     return tuple(grounds)[:MAX_GROUNDS], tainted

@@ -137,12 +137,14 @@ from shared.contracts.events.thinking import (
     LogSearch,
     MemoryRecall,
     ObservationRecorded,
+    ObservationVouched,
     Probe,
     ThoughtGenerated,
 )
 
 AnyEvent = (
     ObservationRecorded
+    | ObservationVouched
     | ThoughtGenerated
     | HypothesisRaised
     | CheckRequested
@@ -285,6 +287,7 @@ __all__ = [
     "MeshResumed",
     "Most",
     "ObservationRecorded",
+    "ObservationVouched",
     "PersonaDraining",
     "PersonaFounded",
     "PersonaParted",

@@ -13,14 +13,29 @@ from shared.contracts.persona import Tags
 
 
 class ObservationRecorded(Event, frozen=True, kw_only=True, tag="observation.recorded"):
-    """What personas perceive; `persona` is `all` when it is for the whole swarm. `observed_at` is the source's own time."""
+    """What personas perceive; `persona` is `all` when it is for the whole swarm. `observed_at` is the source's own time.
+
+    It is an outsider's word, whoever hands it in: nothing in a body says otherwise, for whoever may say a class writes any body.
+    """
 
     text: Annotated[str, Meta(min_length=1, max_length=8192)]
     source: Annotated[str, Meta(max_length=200)] = "api"
     tags: Tags = ()
     observed_at: Instant | None = None
-    tainted: bool = True
     principal: Short = ""
+
+    @property
+    def tainted(self) -> bool:
+        """Whether these are an outsider's words."""
+        return True
+
+
+class ObservationVouched(ObservationRecorded, frozen=True, kw_only=True, tag="observation.vouched"):
+    """What personas perceive, in the words of the person `principal`: not tainted. Only a gateway may say it."""
+
+    @property
+    def tainted(self) -> bool:
+        return False
 
 
 class ThoughtGenerated(Event, frozen=True, kw_only=True, tag="thought.generated"):

@@ -16,6 +16,7 @@ from shared.contracts.events import (
     ApprovalRequested,
     EvidenceRef,
     ObservationRecorded,
+    ObservationVouched,
     PersonaSpawned,
     PolicyActivated,
     ProposalAuthorized,
@@ -100,9 +101,8 @@ def observed(
     principal: str = "",
     source: str = "syslog",
 ) -> AnyEvent:
-    return ObservationRecorded(
-        swarm=swarm, persona=persona, text=text, source=source, tainted=tainted, principal=principal
-    )
+    said = ObservationRecorded if tainted else ObservationVouched
+    return said(swarm=swarm, persona=persona, text=text, source=source, principal=principal)
 
 
 def proposed(action: Action = FINDING, **changed: Any) -> ProposalCreated:

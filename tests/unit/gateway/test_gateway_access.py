@@ -22,6 +22,7 @@ from services.gateway.projections.projection import Projection
 from services.gateway.service import gateway_settings
 from services.gateway.settings import GatewaySettings, Key, Scope, Unsafe
 from services.gateway.wire.requests import Observation, RecordObservations
+from shared.contracts.envelope import Recorded
 from shared.log.memory import DEDUP_WINDOW, MemoryLog
 from shared.policy.sides import LOCAL
 from shared.settings import Http, HttpKey, Settings, SettingsError
@@ -380,3 +381,28 @@ async def test_repeated_reaps_starts_and_votes_answer_the_same() -> None:
         assert len(await up.log.read(("approval.granted.*.*.*",))) == 1
         denied = await client.post("/v1/approvals/p-1", json={"decision": "deny", "digest": c.digest})
         assert denied.status_code == 409
+
+
+async def test_only_who_may_approve_vouches_for_an_observation_and_it_is_their_word() -> None:
+    settings = GatewaySettings(keys=(key("c", "carl", "control"), key("a", "ann", "control", "approve")))
+    async with mesh(settings) as up:
+        path, own = "/v1/swarm/alpha/observations", {"text": "We deploy at noon.", "vouched": True}
+        several = {"observations": [{"text": "seen"}, {"text": "mine", "vouched": True, "persona": "p1"}]}
+        async with up.client("c") as carl:
+            for body in (own, several):
+                refused = await carl.post(path, json=body)
+                assert (403, "missing_scope") == (refused.status_code, refused.json()["reason"])
+            assert (
+                200 == (await carl.post(path, json={"text": "a line", "vouched": False, "tainted": False})).status_code
+            )
+        async with up.client("a") as ann:
+            assert 200 == (await ann.post(path, json=own)).status_code
+            assert 200 == (await ann.post(path, json=several)).status_code
+        found = [r.event for r in await up.log.read(("observation.>",)) if isinstance(r, Recorded)]
+        told = [(type(e).__name__, e.text, e.principal, e.tainted) for e in found]  # type: ignore[union-attr]
+        assert [
+            ("ObservationRecorded", "a line", "carl", True),
+            ("ObservationVouched", "We deploy at noon.", "ann", False),
+            ("ObservationRecorded", "seen", "ann", True),
+            ("ObservationVouched", "mine", "ann", False),
+        ] == told

@@ -14,6 +14,7 @@ from shared.contracts.events import (
     EvidenceRef,
     HypothesisRaised,
     ObservationRecorded,
+    ObservationVouched,
     PersonaSpawned,
 )
 from shared.contracts.ids import EVERYONE, caused_id
@@ -61,7 +62,8 @@ class Swarm:
         return found
 
     async def observe(self, text: str, *, tainted: bool = False, persona: str = EVERYONE) -> EvidenceRef:
-        said = await self.say(ObservationRecorded(swarm=self.swarm, persona=persona, text=text, tainted=tainted))
+        cls = ObservationRecorded if tainted else ObservationVouched
+        said = await self.say(cls(swarm=self.swarm, persona=persona, text=text))
         return EvidenceRef(id=said.id, seq=said.seq)
 
     async def check(

@@ -251,7 +251,7 @@ async def test_the_side_goes_up_to_the_root_and_an_unreadable_lineage_approves_n
     assert frozenset({"ann", "persona:p01"}) == await sides.of("alpha", "c01", 9)
 
 
-async def test_the_side_has_all_who_fed_it_or_one_above_it_from_outside_before_it_proposed(
+async def test_the_side_has_all_who_fed_it_or_one_above_it_before_it_proposed_vouched_for_or_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sides_module, "PAGE", 2)
@@ -265,10 +265,10 @@ async def test_the_side_has_all_who_fed_it_or_one_above_it_from_outside_before_i
     ]  # fmt: skip
     for n, (persona, principal) in enumerate(fed):
         await mesh.say(observed(persona=persona, principal=principal), f"o{n}")
-    await mesh.say(observed(persona="all", principal="trusted", tainted=False), "o8")
+    await mesh.say(observed(persona="all", principal="vouches", tainted=False), "o8")
     await mesh.say(observed(persona="all", principal="elsewhere", swarm="beta"), "o9")
     proposed_at = await mesh.say(proposed(NOTE), "p1")
-    before = {"ann", "everyone", "parent", "own", "one", "two"}
+    before = {"ann", "everyone", "parent", "own", "one", "two", "vouches"}
     assert before == await sides.of("alpha", "c01", proposed_at.seq)
     assert before - {"own"} == await sides.of("alpha", "p01", proposed_at.seq)
     late = await mesh.say(observed(persona="all", principal="late"), "o10")
