@@ -28,8 +28,8 @@ async def thinking(siege: Siege) -> Row:
     own = class_filter("thought.generated", HOME, victim.id, slot="r1")
     before = await siege.end()
     await think(siege, victim, final=True, text=WORDS)
-    first = await siege.first([own], after=before)
-    after = None if first is None else await siege.first([own], after=first.seq)
+    first = await siege.thinks(victim, before)
+    after = None if first is None else await siege.thinks(victim, first.seq)
     thoughts = [r.event for r in await siege.judge.read((own,)) if isinstance(r.event, ThoughtGenerated)]
     whole = [t.step for t in thoughts] == list(range(1, len(thoughts) + 1))
     answer = await siege.api.get(f"/v1/swarm/personas/{victim.id}/memory", params={"q": WORDS})

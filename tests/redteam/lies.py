@@ -243,7 +243,7 @@ async def garbage_in_the_way(siege: Siege) -> Row:
     await siege.attacker.ask(proposal.subject)
     end = await siege.life(victim, name)
     done = end is not None and isinstance(end.event, ActionExecuted)
-    goes_on = await siege.first([class_filter("thought.generated", HOME, victim.id, slot="r1")], after=before)
+    goes_on = await siege.thinks(victim, before)
     seen = f"proposal {'executed' if done else 'stuck'}, thoughts {'go on' if goes_on else 'stand'}"
     return Row(
         name="unreadable bodies on a victim's boundaries",

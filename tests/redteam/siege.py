@@ -81,6 +81,12 @@ class Siege:
                 return None
             await asyncio.sleep(0.1)
 
+    async def thinks(self, persona: Persona, after: int) -> Recorded | None:
+        """Its next thought by the honest runner; something new is there to be seen, for who saw nothing new backs off."""
+        lines = [{"text": f"request served in {after % 7} ms", "source": "app"}]
+        await _post(self, f"/v1/swarm/{HOME}/observations", {"observations": lines})
+        return await self.first([class_filter("thought.generated", HOME, persona.id, slot="r1")], after=after)
+
     async def end(self) -> int:
         """The log's last sequence."""
         return max(await self.judge.ends(EVERYTHING))
