@@ -13,6 +13,7 @@ from shared.contracts.events import (
     ConflictExtended,
     ConflictRaised,
     ConflictResolved,
+    GrantRequested,
     IntentAnswered,
     IntentAssigned,
     LotGranted,
@@ -86,8 +87,9 @@ class Invariants:
         self._placements.add(recorded)
         if self._placements.why_not(recorded) is not None:
             return  # it is stored, and counts for nobody
-        if recorded.id in self._ids and not isinstance(recorded.event, SpawnRefused):
-            # a refusal rests on the lineage and is guarded by it, so two governors may say the same one twice
+        if recorded.id in self._ids and not isinstance(recorded.event, SpawnRefused | GrantRequested):
+            # a refusal rests on the lineage and is guarded by it, so two governors may say the same one twice; a request for credits
+            # rests on the history and does not move it, so one on its way may come after the dedup window, and is granted once
             self._broken(recorded, f"its id is already at sequence {self._ids[recorded.id]}")
         self._ids[recorded.id] = recorded.seq
         event = recorded.event

@@ -269,26 +269,28 @@ class Mesh:
 
     def tick(self) -> None:
         """The clock of a governor or a meta-orchestrator, at one of its replicas."""
-        last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
-        facts, swarm = self.random.choice(
-            (
-                (LastThoughts(useful_at=last, running_since=self.running_since or self.now), self._some_swarm(SWARM)),
-                (ExpiredGrants(), self._some_swarm(SWARM, OTHER)),
-                (self._living() if self.founds else Living(swarms=(SWARM, OTHER)), EVERYONE),
-                (self._claims(), EVERYONE),
-            )
-        )
-        self._tick(facts, swarm)
+        thinking, granted = self._some_swarm(SWARM), self._some_swarm(SWARM, OTHER)
+        lived, claimed = self._somewhere() if self.founds else 0, self._somewhere()
+        match self.random.randrange(4):
+            case 0:
+                self._tick(self._last_thoughts(self.running_since or self.now), thinking)
+            case 1:
+                self._tick(ExpiredGrants(), granted)
+            case 2:
+                self._tick(self._living(lived) if self.founds else Living(swarms=(SWARM, OTHER)), EVERYONE)
+            case _:
+                self._tick(self._claims(claimed), EVERYONE)
 
     def sweep(self) -> None:
         """Every tick of a governor and a meta-orchestrator, for every swarm, and what follows; then a minute passes."""
-        last = {r.event.persona: r.event.useful_at for r in self.store.records if isinstance(r.event, ThoughtGenerated)}
+        last = self._last_thoughts(self.now)
         for swarm in (SWARM, OTHER, *self.begun()):
-            self._tick(LastThoughts(useful_at=last, running_since=self.now), swarm)
+            self._tick(last, swarm)
             self._work()
             self._tick(ExpiredGrants(), swarm)
             self._work()
-        for facts in (self._claims(), self._living()):
+        end = len(self.store.records)
+        for facts in (self._claims(end), self._living(end)):
             self._tick(facts, EVERYONE)
             self._work()
         self.now += timedelta(seconds=60)
@@ -302,6 +304,10 @@ class Mesh:
         if boundary is not None and boundary.reads not in replica.running:
             self._start(replica, message, lambda verdict: None)
 
+    def _last_thoughts(self, running_since: datetime) -> LastThoughts:
+        thoughts = (r.event for r in self.store.records if isinstance(r.event, ThoughtGenerated))
+        return LastThoughts(useful_at={e.persona: e.useful_at for e in thoughts}, running_since=running_since)
+
     def _some_swarm(self, *first: str) -> str:
         """One of these, or of those that were begun."""
         begun = self.begun() if self.founds else []
@@ -312,11 +318,13 @@ class Mesh:
         spawned = (r.event for r in self.store.read(("persona.spawned.*.*",)))
         return [e.swarm for e in spawned if isinstance(e, PersonaSpawned) and e.parent_swarm is not None]
 
-    def _living(self) -> Living:
-        """As a governor that has followed the log up to somewhere knows who lives."""
+    def _somewhere(self) -> int:
+        """Up to which sequence somebody has followed the log."""
         end = len(self.store.records)
-        if self.faults:
-            end = self.random.randrange(end + 1)
+        return self.random.randrange(end + 1) if self.faults else end
+
+    def _living(self, end: int) -> Living:
+        """As a governor that has followed the log up to there knows who lives."""
         live: dict[str, set[str]] = {}
         for recorded in self.store.records[:end]:
             match recorded.event:
@@ -328,11 +336,9 @@ class Mesh:
                     pass
         return Living(swarms=tuple(sorted(swarm for swarm, personas in live.items() if personas)), seq=end)
 
-    def _claims(self) -> Claims:
-        """As one that has followed the log up to somewhere measures them."""
-        measures, end = Measures(), len(self.store.records)
-        if self.faults:
-            end = self.random.randrange(end + 1)
+    def _claims(self, end: int) -> Claims:
+        """As one that has followed the log up to there measures them."""
+        measures = Measures()
         for recorded in self.store.records[:end]:
             if class_of(recorded.event) in MEASURED:
                 measures.apply(recorded)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import msgspec
@@ -20,27 +19,25 @@ from shared.contracts.events import AnyEvent, BeliefContested, BeliefEvent, Beli
 from shared.contracts.ids import EVERYONE
 from shared.decider import Boundary, Delivered, Effect, Result, Tick
 from tests.simulation.believing import STEPS, pondered
+from tests.simulation.seeds import seeds
 
-
-def seeds() -> range:
-    first, _, last = os.environ.get("SWARM_SEEDS", "0-149").partition("-")
-    return range(int(first), int(last or first) + 1)
+SEEDS = seeds(60)
 
 
 @pytest.mark.timeout(900)
 def test_no_seed_breaks_what_holds_of_beliefs_and_every_kind_of_them_is_in_it() -> None:
     kinds: Counter[str] = Counter()
-    for seed in seeds():
+    for seed in SEEDS:
         world = pondered(seed)
         assert world.check() == [], f"seed {seed}; replay with SWARM_SEEDS={seed}"
         kinds.update(_kind(r.event) for r in world.store.records if isinstance(r.event, BeliefEvent))
-    told = {kind: round(count / len(seeds()) * 1000 / STEPS, 1) for kind, count in sorted(kinds.items())}
+    told = {kind: round(count / len(SEEDS) * 1000 / STEPS, 1) for kind, count in sorted(kinds.items())}
     print(f"per 1000 steps: {told}")
-    if len(seeds()) < 50:
+    if len(SEEDS) < 50:
         return
-    rare = {kind for kind in KINDS if kinds[kind] < len(seeds()) / 5}
+    rare = {kind for kind in KINDS if kinds[kind] < len(SEEDS) / 5}
     assert rare == set(), told
-    assert sum(kinds.values()) > 25 * len(seeds()), told
+    assert sum(kinds.values()) > 25 * len(SEEDS), told
 
 
 KINDS = {

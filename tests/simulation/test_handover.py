@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import pytest
 
 from shared.contracts.catalog import about
 from shared.contracts.envelope import Recorded
@@ -22,11 +23,12 @@ from shared.decider import Delivered, Tick
 from shared.placement import NOT_THE_HOLDER, Placements
 from shared.runtime.handling import Dead, Verdict
 from tests.simulation.processes import Replica, Runner
+from tests.simulation.seeds import seeds
 from tests.simulation.world import SWARM, World
 
 THIEF = "r3"
 STEPS = 330
-SEEDS = range(400)
+SEEDS = seeds(120)
 SAID = (ThoughtGenerated, HypothesisRaised, CheckRequested, ProposalCreated, GrantRequested)
 
 
@@ -109,28 +111,23 @@ class Moving(World):
         return self.store.records[seq - 1]
 
 
-def test_no_hand_over_and_no_forgery_breaks_an_invariant() -> None:
+@pytest.mark.timeout(900)
+def test_no_hand_over_and_no_forgery_breaks_an_invariant_and_lives_go_on() -> None:
+    handed = late = forged = executed = 0
     for seed in SEEDS:
         world = Moving(seed)
         world.chaos(STEPS)
         world.place()
         world.settle()
-        assert [] == world.check(), f"seed {seed}"
-
-
-def test_there_are_hand_overs_and_forgeries_in_it_and_lives_go_on() -> None:
-    handed = late = forged = executed = 0
-    for seed in range(100):
-        world = Moving(seed)
-        world.chaos(STEPS)
-        world.place()
-        world.settle()
+        assert [] == world.check(), f"seed {seed}; replay with SWARM_SEEDS={seed}"
         thoughts = [r for r in world.store.records if isinstance(r.event, ThoughtGenerated)]
         honest = [r for r in thoughts if r.event.slot in ("r1", "r2")]  # type: ignore[union-attr]
         handed += len({r.event.slot for r in honest if world.counts(r)}) == 2  # type: ignore[union-attr]
         late += any(not world.counts(r) for r in honest)
         forged += any(not world.counts(r) for r in world.store.records if getattr(r.event, "slot", "") == THIEF)
         executed += bool(world.hands.done)
+    if len(SEEDS) < 100:
+        return
     assert min(handed, late) > 2 and min(forged, executed) > 20, (handed, late, forged, executed)
 
 

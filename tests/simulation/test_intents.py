@@ -11,10 +11,12 @@ from services.meta_orchestrator.routing import decider as routing
 from services.meta_orchestrator.routing.wiring import DECIDES, TIMERS
 from shared.contracts.events import IntentClosed, IntentReleased, IntentReturned, ReapRequested
 from shared.decider import Boundary, Decision, Delivered, Input, Tick
+from tests.simulation.seeds import seeds
 from tests.simulation.world import World
 
 STEPS = 70
 ROUNDS = 12
+SEEDS = seeds(160)
 
 
 def busy(seed: int, *, buries: dict[str, float] | None = None) -> World:
@@ -39,27 +41,13 @@ def broken(world: World) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("chunk", range(8))
-def test_every_intent_has_one_end_and_its_budget_is_conserved_whatever_dies(chunk: int) -> None:
-    for seed in range(chunk, 400, 8):
-        assert broken(busy(seed)) == [], seed
-
-
-def test_no_intent_depends_on_one_delivery() -> None:
-    """Half of what a meta-orchestrator is delivered ends in the dead letters: the ends of routes, submissions, cancellations."""
-    buried = 0
-    for seed in range(16):
-        world = busy(seed, buries=dict.fromkeys((*DECIDES, *TIMERS), 0.5))
-        buried += world.buried
-        assert broken(world) == [], seed
-    assert buried > 100
-
-
-def test_whole_lives_of_intents_are_in_it() -> None:
-    """Chaos that nothing survives would prove nothing."""
+def test_every_intent_has_one_end_and_its_budget_is_conserved_whatever_dies() -> None:
+    """And whole lives of intents are in it: chaos that nothing survives would prove nothing."""
     said: Counter[str] = Counter()
-    for seed in range(140):
-        for recorded in busy(seed).store.records:
+    for seed in SEEDS:
+        world = busy(seed)
+        assert broken(world) == [], f"seed {seed}; replay with SWARM_SEEDS={seed}"
+        for recorded in world.store.records:
             event = recorded.event
             said[".".join(recorded.subject.split(".")[:2])] += 1
             if isinstance(event, IntentClosed):
@@ -71,7 +59,18 @@ def test_whole_lives_of_intents_are_in_it() -> None:
         "answered partial", "answered tie", "failed deadline", "failed no_budget", "failed routes_used_up", "declined", "expired",
         "cancelled", "draining",
     }  # fmt: skip
-    assert wanted <= said.keys(), wanted - said.keys()
+    print({what: said[what] for what in sorted(wanted)})
+    assert len(SEEDS) < 100 or wanted <= said.keys(), wanted - said.keys()
+
+
+def test_no_intent_depends_on_one_delivery() -> None:
+    """Half of what a meta-orchestrator is delivered ends in the dead letters: the ends of routes, submissions, cancellations."""
+    buried = 0
+    for seed in range(16):
+        world = busy(seed, buries=dict.fromkeys((*DECIDES, *TIMERS), 0.5))
+        buried += world.buried
+        assert broken(world) == [], seed
+    assert buried > 100
 
 
 def test_routing_that_does_not_guard_the_life_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Twenty thousand lives of the whole mesh, each with its own bad luck. A failing seed is printed and replays:
+"""Six thousand lives of the whole mesh, each with its own bad luck. A failing seed is printed and replays:
 
     SWARM_SEEDS=1234 scripts/test tests/simulation
 
@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import msgspec
@@ -39,15 +39,11 @@ from shared.decider import Boundary, Decision, Delivered, Input, Tick
 from shared.invariants import BEHIND_THE_SEAL
 from shared.log.memory import Store
 from shared.log.port import Expect
+from tests.simulation.seeds import seeds
 from tests.simulation.world import World
 
 STEPS = 110
 CHUNKS = 16
-
-
-def seeds() -> range:
-    first, _, last = os.environ.get("SWARM_SEEDS", "0-19999").partition("-")
-    return range(int(first), int(last or first) + 1)
 
 
 def violations(seed: int, steps: int = STEPS) -> list[str]:
@@ -61,7 +57,7 @@ def violations(seed: int, steps: int = STEPS) -> list[str]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_seed_breaks_an_invariant(chunk: int) -> None:
-    for seed in seeds()[chunk::CHUNKS]:
+    for seed in seeds(6000)[chunk::CHUNKS]:
         try:
             found = violations(seed)
         except Exception as error:
@@ -106,13 +102,14 @@ def test_an_actuator_that_does_not_guard_its_claim_is_found_out(monkeypatch: pyt
         return boundary and Boundary(reads=boundary.reads, guards=())
 
     monkeypatch.setattr(actuator, "boundary", unguarded)
-    assert any(_found(seed) for seed in range(1500))
+    found = [violation for seed in range(60) for violation in _rested(pressed(seed))]
+    assert any(".claimed." in violation or ".executed." in violation for violation in found)
 
 
 def test_exclusive_actions_on_one_target_meet_in_the_simulation_and_none_overlaps() -> None:
     """Some wait for another's hold; and whoever acted before has its outcome before the next is claimed."""
     waited = met = 0
-    for seed in range(150):
+    for seed in range(100):
         world = pressed(seed)
         world.settle()
         assert world.check() == [], seed
@@ -138,7 +135,7 @@ def quarrelled(seed: int, *, buries: dict[str, float] | None = None) -> World:
 def test_conflicts_are_raised_once_joined_ruled_and_nobody_who_has_lost_is_authorised() -> None:
     """With two orchestrators, faults and crashes between any two steps; and each way to rule is in it."""
     ways: Counter[str] = Counter()
-    for seed in range(200):
+    for seed in range(100):
         world = quarrelled(seed)
         world.settle()
         assert world.check() == [], seed
@@ -309,6 +306,13 @@ def _found(seed: int) -> bool:
         return bool(violations(seed))
     except AssertionError:
         return True
+
+
+def _rested(world: World) -> list[str]:
+    """What is broken once it is at rest; that it never is counts for nothing."""
+    with suppress(AssertionError):
+        world.settle()
+    return world.check()
 
 
 def test_each_boundary_is_one_filter_string_carried_by_every_writer_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
