@@ -1,4 +1,7 @@
-"""The `swarm` command line: what can be said, and what it means. Each command's work is in a file of its own."""
+"""The `swarm` command line: what can be said, and what it means. Each command's work is in a file of its own.
+
+What takes long to import (broker, object store, numpy) is imported by the command that needs it: the others answer three times as soon.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from cyclopts import App, CycloptsError, Parameter
@@ -20,30 +23,20 @@ from services.cli.commands.asking.halting import halt, resume, sentence
 from services.cli.commands.asking.intents import intent
 from services.cli.commands.asking.personas import persona
 from services.cli.commands.asking.proposals import approve, deny, proposals
-from services.cli.commands.looking import doctor as doctor_
-from services.cli.commands.looking import far as far_
-from services.cli.commands.looking import tap as tap_
 from services.cli.commands.looking.objectives import slo
 from services.cli.commands.looking.quotas import Told, lines
-from services.cli.commands.looking.top import top
-from services.cli.commands.running import demo as demo_
-from services.cli.commands.running import run as run_
-from services.cli.commands.running import up as up_
-from services.cli.commands.running.backup import backup, restore
 from services.cli.commands.running.config import config as config_
-from services.cli.commands.running.keys import keys as keys_
-from services.cli.commands.running.policies import policy as policy_
-from services.cli.commands.running.scale import counts, scale
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
 from services.cli.terminal.ask import ask, ask_rows, span, wait
 from services.cli.terminal.bus import LOCAL, Bus
 from services.cli.terminal.output import emit, say, table
 from services.cli.terminal.target import FAILED, HERE, NEAR, OK, SWARM, USAGE, Place, Stop, Swarm, Target, Token
-from services.supervisor import declaring
-from services.supervisor.plan import Options, scaled
 from shared.runtime.process.first import ENDED, obey
 from shared.settings import listed
+
+if TYPE_CHECKING:
+    from services.supervisor.plan import Options
 
 VERSION = "0.1.0"
 
@@ -61,16 +54,26 @@ app.command(intent)
 app.command(conflicts)
 app.command(budget)
 app.command(config_)
-app.command(keys_)
-app.command(policy_)
-for command in (beliefs, proposals, approve, deny, halt, resume, scale, slo, backup, restore, top):
+for command in (beliefs, proposals, approve, deny, halt, resume, slo):
     app.command(command)
+for path in (
+    "looking.top:top",
+    "running.backup:backup",
+    "running.backup:restore",
+    "running.keys:keys",
+    "running.policies:policy",
+    "running.scale:scale",
+):
+    app.command(f"services.cli.commands.{path}")
 
 
 def main() -> None:
     """Entry point. Ends the process with the exit code."""
     if sys.argv[1:2] == ["bootstrap"]:
         obey(ENDED)  # it may be the first process of a container, which hears no signal by itself
+    if sys.argv[1:2] in ([], ["-h"], ["--help"]):
+        for name in app:
+            app[name]  # its line in the list of commands is beside it
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a letter the terminal has not is no reason to end
     try:
@@ -155,6 +158,9 @@ def _options(
     scale: tuple[str, ...] = (),
     brokers: int = 1,
 ) -> Options:
+    from services.cli.commands.running.scale import counts
+    from services.supervisor.plan import Options, scaled
+
     if isolate and not serve:
         raise Stop(
             "with --isolate every runner serves named swarms: name them, such as --serve alpha,beta --serve gamma"
@@ -226,7 +232,9 @@ def up(
         scale=scale,
         brokers=brokers,
     )
-    return wait(up_.up(place.data, options, as_json=place.json, quiet=quiet))
+    from services.cli.commands.running.up import up as keep
+
+    return wait(keep(place.data, options, as_json=place.json, quiet=quiet))
 
 
 @app.command
@@ -277,9 +285,13 @@ def run(
     loop_interval_ms = max(100, round(span(loop_interval) * 1000))
     target = Target(data=place.data, json=place.json, token=token)
     if demo is not None:
+        from services.cli.commands.running import demo as demo_
+
         if len(observe) not in (0, 2):
             raise Stop("the demonstration of two swarms observes two logs: say --observe twice, or not at all", USAGE)
         return wait(demo_.swarms(demo_.fresh(target), options, observe, loop_interval_ms))
+    from services.cli.commands.running import run as run_
+
     return wait(
         run_.run(
             target,
@@ -357,6 +369,8 @@ def tap(
     target: Target = HERE,
 ) -> int:
     """Print the mesh's events from its log as they come."""
+    from services.cli.commands.looking import tap as tap_
+
     wait(tap_.tap(target, bus, subject, since=since, count=count))
     return OK
 
@@ -408,19 +422,22 @@ def bootstrap(
     nats_seed: Annotated[Path | None, Parameter(help="Key file of the user bootstrap; default: as set.")] = None,
     config: Config = None,
     wait_s: Annotated[
-        float, Parameter(name="--wait", validator=Number(gt=0), help="Patience for the broker, in s.")
-    ] = declaring.WAIT_S,
+        float | None,
+        Parameter(name="--wait", validator=Number(gt=0), help="Patience for the broker, in s. Default: 60."),
+    ] = None,
 ) -> int:
     """Declare the streams on a broker, and say in the log who signs verdicts, as often as one likes.
 
     Exit codes: 1 refused, 2 settings, 3 no broker that knows the key in time, 143 ended by a signal.
     """
+    from services.supervisor import declaring
+
     told = {
         **({"SWARM_NATS_URL": nats_url} if nats_url else {}),
         **({"SWARM_NATS_SEED_FILE": str(nats_seed)} if nats_seed else {}),
         **({"SWARM_CONFIG": str(config)} if config else {}),
     }
-    return declaring.main({**os.environ, **told}, wait_s=wait_s)
+    return declaring.main({**os.environ, **told}, wait_s=declaring.WAIT_S if wait_s is None else wait_s)
 
 
 @app.command
@@ -429,6 +446,9 @@ def doctor(*, bus: Bus = LOCAL, target: Target = HERE) -> int:
 
     With --url, --nats-url or --nats-context: of a mesh elsewhere, as far as its API and its broker tell.
     """
+    from services.cli.commands.looking import doctor as doctor_
+    from services.cli.commands.looking import far as far_
+
     far = target.url is not None or bus.named
     checks = wait(far_.examine(target, bus) if far else doctor_.examine(target))
     if target.json:

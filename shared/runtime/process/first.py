@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -21,6 +22,7 @@ ENDED = 128 + signal.SIGTERM
 def main(name: str) -> None:
     """Entry point of `python -m services.<name>`. For its exit codes see `running.main`."""
     obey()
+    sys.modules["rich"] = None  # type: ignore[assignment]  # for terminals; structlog and httpx import it if they find it: 0.1 s
     wiring = importlib.import_module(f"services.{name}.service")
     importlib.import_module("shared.runtime.process.running").main(name, wiring.wire)
 

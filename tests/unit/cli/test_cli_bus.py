@@ -12,7 +12,8 @@ import structlog
 from cyclopts import App
 
 from services.cli.commands.looking.far import _Service, services
-from services.cli.terminal.bus import LOCAL, Bus, Login, connect, login
+from services.cli.terminal.bus import LOCAL, Bus
+from services.cli.terminal.login import Login, connect, login
 from services.cli.terminal.target import Stop, Target
 from services.supervisor.running.state import write_record
 from shared.contracts.services import SERVICES
@@ -51,7 +52,7 @@ AS_WRITTEN = {
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     """A folder in which no mesh has run, and no context is known."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr("services.cli.terminal.bus.CONNECT_S", 0.3)
+    monkeypatch.setattr("services.cli.terminal.login.CONNECT_S", 0.3)
     yield Target(data=tmp_path / "data")
     structlog.reset_defaults()
 

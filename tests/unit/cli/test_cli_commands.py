@@ -102,7 +102,7 @@ def test_a_data_folder_that_was_named_is_the_one_that_is_meant(tmp_path: Path, m
 def test_a_server_that_is_not_there_ends_a_tap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("services.cli.terminal.bus.CONNECT_S", 0.1)
+    monkeypatch.setattr("services.cli.terminal.login.CONNECT_S", 0.1)
     seed = tmp_path / "operator.nk"
     seed.write_text("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY")
     assert 3 == swarm(monkeypatch, "tap", "--nats-url", "nats://127.0.0.1:1", "--nats-seed", str(seed))
@@ -138,6 +138,11 @@ def test_an_id_is_shown_whole_on_a_narrow_terminal(
     row = {"id": "p-6b8697bf956d589385580d9e", "by": "root-thinker", "title": "a long title of many words " * 4}
     table([row], {"id": "ID", "by": "BY", "title": "TITLE"}, nothing="")
     assert row["id"] in capsys.readouterr().out
+
+
+def test_a_command_waits_for_no_import_that_it_has_no_use_for() -> None:
+    code = "import sys, services.cli.main; print(*{'nats', 'numpy', 'minio', 'services.supervisor.mesh'} & set(sys.modules))"
+    assert "\n" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
 def test_a_terminal_without_utf_8_gets_what_it_can_show_and_json_stays_utf_8() -> None:

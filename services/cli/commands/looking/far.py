@@ -9,7 +9,8 @@ import httpx
 import msgspec
 
 from services.cli.commands.looking.doctor import MAX_CLOCK_S, Check, told
-from services.cli.terminal.bus import Bus, connect, login
+from services.cli.terminal.bus import Bus
+from services.cli.terminal.login import connect, login
 from services.cli.terminal.target import Stop, Target
 from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from services.cli.terminal.bus import Bus, connect, login
+from services.cli.terminal.bus import Bus
 from services.cli.terminal.durations import moment
+from services.cli.terminal.login import connect, login
 from services.cli.terminal.output import emit_line, safe
 from services.cli.terminal.target import UNREACHABLE, USAGE, Stop, Target
 from shared.contracts.envelope import Recorded, Unreadable, structured

@@ -21,7 +21,8 @@ from services.cli.commands.running.run import start
 from services.cli.commands.running.up import where, with_mesh
 from services.cli.observe.command import Wanted, send
 from services.cli.observe.sending import MAX_BATCH
-from services.cli.terminal.bus import LOCAL, connect, login
+from services.cli.terminal.bus import LOCAL
+from services.cli.terminal.login import connect, login
 from services.cli.terminal.output import emit, safe, say
 from services.cli.terminal.target import FAILED, OK, Stop, Target, call, rows
 from services.supervisor.mesh import Mesh
