@@ -379,6 +379,13 @@ class Outbound(Section, frozen=True, kw_only=True):
     """Those among them that may have private addresses."""
 
 
+class Commands(Section, frozen=True, kw_only=True):
+    """Commands that personas may ask to run, in a sandbox."""
+
+    file: str = ""
+    """TOML with a row for each, which nobody else may write to; none: there are none."""
+
+
 class KillSwitch(Section, frozen=True, kw_only=True):
     """Stops everything acting."""
 
@@ -431,6 +438,7 @@ class Settings(Section, frozen=True, kw_only=True):
     approval: Approval = Approval()
     authorization: Authorization = Authorization()
     outbound: Outbound = Outbound()
+    commands: Commands = Commands()
     kill_switch: KillSwitch = KillSwitch()
 
     def instance_of(self, service: str) -> str:
@@ -476,7 +484,7 @@ READS: dict[str, tuple[str, ...]] = {
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
     "policy_gate": (*_CORE, "policy", *_SIGNS, "approval", "authorization", "outbound.allow", "kill_switch"),
-    "actuator": (*_CORE, "workspace", "verdict.root", "outbound", "kill_switch", "swarm.open_actions"),
+    "actuator": (*_CORE, "workspace", "verdict.root", "outbound", "commands", "kill_switch", "swarm.open_actions"),
     "meta_orchestrator": (*_CORE, "arbitration", "global", "intents", *_SWARM_BUDGET),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store", "verdict.signers"),

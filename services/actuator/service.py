@@ -9,6 +9,7 @@ import structlog
 
 from services.actuator import decider
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.commands import CommandHand, commands_of
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
@@ -49,11 +50,14 @@ async def wire(service: Service) -> None:
     if lost:
         log.error("claims_lost", count=lost)
     outbound = Outbound(frozenset(listed(settings.outbound.allow)), frozenset(listed(settings.outbound.allow_private)))
+    commands = CommandHand(await asyncio.to_thread(commands_of, settings.commands.file), workspace.receipts)
+    await commands.look()
+    service.health.warn("sandbox", lambda: commands.trouble)
     lots = Lots(service.log, service.instance)
     kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None
     effects = ActuatorEffects(
         log=service.log,
-        hands=hands(workspace, outbound),
+        hands=hands(workspace, outbound, commands),
         site=workspace.receipts.identity,
         lots=lots,
         journal=journal,

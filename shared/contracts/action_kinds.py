@@ -14,11 +14,11 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import Risk
-from shared.contracts.kinds import files, http, testing
+from shared.contracts.kinds import commands, files, http, testing
 from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
 from shared.contracts.targets import Touched
 
-KINDS: dict[str, ActionKind] = files.KINDS | http.KINDS | testing.KINDS
+KINDS: dict[str, ActionKind] = commands.KINDS | files.KINDS | http.KINDS | testing.KINDS
 RISKS: tuple[Risk, ...] = get_args(Risk)
 """From least to most."""
 
@@ -32,7 +32,7 @@ def read(action: Action) -> Params | Problem:
         detail = f"{action.kind} has schema version {kind.schema_version}, not {action.schema_version}"
         return Problem(code="bad_params", detail=detail)
     try:
-        params = msgspec.convert(action.params, kind.params)
+        params = kind.params.of(action.params)
     except msgspec.ValidationError as error:
         return Problem(code="bad_params", detail=f"{action.kind}: {error}"[:300])
     return kind.trouble(action.target, params) or params

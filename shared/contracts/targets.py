@@ -42,6 +42,11 @@ def a_file(target: str) -> Touched:
     return Touched(name=f"file:{folded}", exact=f"file:{target}")
 
 
+def a_command(name: str, arguments: str) -> Touched:
+    """A command that the operator named: no two of one name at once, and with the same arguments it is the same again."""
+    return Touched(name=f"command:{name}", exact=f"command:{name} {arguments}")
+
+
 def a_url(target: str) -> Touched:
     """What a request that changes something is sent to, by host, port, path and query, whatever the method (RFC 3986, section 6.2)."""
     host, port, rest = _address(target)

@@ -35,6 +35,8 @@ def of_action(request: PolicyRequest) -> Asked:
             own = is_own(request.target, request.swarm, request.persona)
             mode = given.get("mode", _MODE) if action == "file.write" else action.removeprefix("file.")
             kind, attributes = "File", {"path": request.target, "own": own, "mode": mode, "bytes": size}
+        case "command.run":
+            kind, attributes = "Command", {"name": request.target}
         case "http.request":
             if url_trouble(request.target):
                 raise ValueError("the target is no URL")

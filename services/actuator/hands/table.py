@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.hand import Hand
 from services.actuator.hands.nothing import NothingHand
 from services.actuator.hands.outbound import Outbound, OutboundHand
 from services.actuator.hands.workspace import Workspace, WorkspaceHand
 
 
-def hands(workspace: Workspace, outbound: Outbound) -> dict[str, Hand]:
+def hands(workspace: Workspace, outbound: Outbound, commands: CommandHand) -> dict[str, Hand]:
     """Every name that a row of `shared.contracts.action_kinds` has, but for what the actuator says itself."""
     return {
+        "commands": commands,
         "nothing": NothingHand(),
         "outbound": OutboundHand(outbound),
         "workspace": WorkspaceHand(workspace),

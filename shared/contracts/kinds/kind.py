@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
+from shared.contracts.action import Scalar
 from shared.contracts.events.common import Risk
 from shared.contracts.targets import Touched
 
@@ -16,6 +17,11 @@ MAX_CONTENT_BYTES = 48 * 1024
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The typed parameters of a kind. Unknown ones are refused."""
+
+    @classmethod
+    def of(cls, given: dict[str, Scalar]) -> Self:
+        """From an action's. Raises `msgspec.ValidationError`."""
+        return msgspec.convert(given, cls)
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.actuator import decider as actuator
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
@@ -48,7 +49,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
             actuator,
             ActuatorEffects(
                 log=mesh.log,
-                hands=hands(workspace, Outbound()),
+                hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
                 site=workspace.receipts.identity,
                 lots=Plenty(),
                 journal=Journal(tmp_path / "claims.jsonl", mesh.now),

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.actuator import decider as actuator
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
@@ -89,7 +90,7 @@ async def test_a_proposal_without_conflict_that_changes_nothing_costs_gate_and_a
     workspace = Workspace(tmp_path / "workspace")
     effects = ActuatorEffects(
         log=log,
-        hands=hands(workspace, Outbound()),
+        hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
         site=workspace.receipts.identity,
         lots=Plenty(),  # type: ignore[arg-type]
         journal=Journal(tmp_path / "claims.jsonl", mesh.now),

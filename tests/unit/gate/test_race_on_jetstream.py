@@ -12,6 +12,7 @@ import pytest
 from services.actuator import decider
 from services.actuator.decider import Check, Execute, Outcome
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
@@ -76,7 +77,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
     def actuator(name: str, meanwhile: Any = None) -> Any:
         effects = ActuatorEffects(
             log=log,
-            hands=hands(workspace, Outbound()),
+            hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
             site=workspace.receipts.identity,
             lots=Plenty(),
             journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),

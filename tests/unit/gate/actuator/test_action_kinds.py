@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
@@ -16,7 +17,7 @@ from shared.contracts.action import Action, Scalar
 from shared.contracts.action_kinds import KINDS, classify, not_alone, read
 from shared.contracts.kinds.files import FileWrite, path_trouble
 from shared.contracts.kinds.http import HttpRequest, endpoint, url_trouble
-from shared.contracts.kinds.kind import MAX_CONTENT_BYTES, Problem
+from shared.contracts.kinds.kind import MAX_CONTENT_BYTES, Params, Problem
 from shared.contracts.kinds.testing import Noop
 
 
@@ -44,7 +45,12 @@ def test_declared_actions_are_read_into_their_parameters() -> None:
 @pytest.mark.parametrize(
     ("action", "code"),
     [
-        (Action(kind="command.run", target="rm"), "unknown_kind"),
+        (Action(kind="process.start", target="rm"), "unknown_kind"),
+        (Action(kind="command.run", target="rm -rf /"), "bad_target"),
+        (Action(kind="command.run", target="rm", params={"A": 1}), "bad_params"),
+        (Action(kind="command.run", target="rm", params={"a": "x" * 1001}), "bad_params"),
+        (Action(kind="command.run", target="rm", params={"a": "b\nc"}), "bad_params"),
+        (Action(kind="command.run", target="rm", params={f"a{n}": n for n in range(33)}), "bad_params"),
         (Action(kind="file.write", target="findings/a.md"), "bad_params"),
         (write(extra="field"), "bad_params"),
         (write(content=7), "bad_params"),
@@ -112,6 +118,7 @@ def test_content_may_be_as_large_as_the_limit() -> None:
         (http(method="POST"), "high"),
         (http(method="DELETE"), "high"),
         (Action(kind="test.noop", target="nothing"), "low"),
+        (Action(kind="command.run", target="disk-usage", params={"path": "/srv"}), "high"),
     ],
 )
 def test_risk_comes_from_the_table_and_the_target(action: Action, risk: str) -> None:
@@ -166,7 +173,7 @@ def test_the_endpoint_is_host_and_port_however_the_url_writes_them(target: str, 
 
 
 @given(
-    kind=st.sampled_from([*KINDS, "command.run"]),
+    kind=st.sampled_from([*KINDS, "process.start"]),
     target=st.text(min_size=1, max_size=80),
     params=st.dictionaries(
         st.text(max_size=12), st.one_of(st.text(max_size=9), st.integers(), st.booleans(), st.none())
@@ -174,13 +181,15 @@ def test_the_endpoint_is_host_and_port_however_the_url_writes_them(target: str, 
 )
 def test_reading_and_classifying_are_total(kind: str, target: str, params: dict[str, Scalar]) -> None:
     action = Action(kind=kind, target=target, params=params)
-    assert isinstance(read(action), FileWrite | HttpRequest | Noop | Problem)
+    assert isinstance(read(action), Params | Problem)
     assert classify(action, "alpha", "p01") in ("low", "medium", "high", "critical")
 
 
 def test_every_row_has_its_hand_and_no_hand_is_nobodys(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    assert {row.hand for row in KINDS.values()} == set(hands(workspace, Outbound()))
+    assert {row.hand for row in KINDS.values()} == set(
+        hands(workspace, Outbound(), CommandHand({}, workspace.receipts))
+    )
     workspace.close()
 
 

@@ -195,7 +195,7 @@ def test_without_people_nothing_is_written_outside_the_personas_own_folder_whoev
 @pytest.mark.parametrize(
     ("action", "error"),
     [
-        (replaced(FINDING, kind="command.run"), "kind_unknown"),
+        (replaced(FINDING, kind="process.start"), "kind_unknown"),
         (replaced(FINDING, params={}), "bad_params"),
         (replaced(FINDING, target="../up"), "bad_target"),
     ],

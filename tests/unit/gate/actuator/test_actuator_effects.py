@@ -13,6 +13,7 @@ import pytest
 from services.actuator import decider
 from services.actuator.decider import Check, Execute, Inquire
 from services.actuator.effects import ActuatorEffects
+from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.receipts import RECEIPTS
 from services.actuator.hands.table import hands
@@ -70,7 +71,7 @@ class Act(Mesh):
         self.opened.append(workspace)
         settings: dict[str, Any] = {
             "log": self.log,
-            "hands": hands(workspace, outbound or Outbound()),
+            "hands": hands(workspace, outbound or Outbound(), CommandHand({}, workspace.receipts)),
             "site": workspace.receipts.identity,
             "lots": Plenty(),
             "journal": Journal(self.root.parent / f"claims-{name}.jsonl", self.now),

@@ -76,7 +76,7 @@ def test_what_nothing_speaks_for_is_denied() -> None:
         {"params": {"mode": 7}},
         {"params": {"bytes": "many"}},
         {"params": None},
-        {"action": "command.run"},
+        {"action": "process.start"},
         {"action": 'x" || true'},
         {"action": None},
         {"action": "http.request"},

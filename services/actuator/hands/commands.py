@@ -1,0 +1,212 @@
+"""Commands that the operator named, with arguments within their bounds, in a sandbox; none other, and none without it.
+
+A row of the operator's file (TOML, `[commands.<name>]`) is the whole argument vector, where `{name}` stands for an argument; no shell
+reads it, and no text argument may begin with a dash. What it may read, write and reach is the row's, and nothing by default.
+
+What can be told afterwards: a receipt is placed before the process is begun, so an inquiry fences off what was not. What was cut off
+by the clock or by a death is a failure where it could change nothing (no path to write, no network), and unknown where it could.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from services.actuator.decider import Outcome
+from services.actuator.hands.hand import Task, cannot_tell, failed
+from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
+from services.actuator.hands.sandbox import Confined, NoSandbox, available, run
+from shared.contracts.action import Scalar
+from shared.contracts.events import Receipt
+from shared.contracts.ids import Token
+from shared.contracts.kinds.commands import MAX_OUTPUT_BYTES, CommandRun
+from shared.settings import SettingsError
+
+_HOLE = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}")
+_MEGABYTE = 1024 * 1024
+Absolute = Annotated[str, Meta(pattern=r"^/[^\0]*$", max_length=1024)]
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one argument may be: one of some texts, a whole number in a range, or text that all of a pattern matches (`re`)."""
+
+    one_of: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
+    least: int | None = None
+    most: int | None = None
+    like: str | None = None
+
+    def trouble(self, value: Scalar) -> str:
+        """Why the value is none of them; empty when it is one."""
+        if self.least is not None and self.most is not None:
+            if isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most:
+                return ""
+            return f"is no number of {self.least} to {self.most}"
+        if not isinstance(value, str):
+            return "is no text"
+        if value.startswith("-"):
+            return "begins with a dash"
+        if self.one_of:
+            return "" if value in self.one_of else f"is none of {', '.join(self.one_of[:8])}"
+        return "" if self.like and re.fullmatch(self.like, value, re.ASCII) else "is not as its pattern says"
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One row. `about` is for people; the rest is what it runs, and what it may."""
+
+    about: str
+    argv: Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]
+    parameters: dict[str, Parameter] = {}
+    read: tuple[Absolute, ...] = ()
+    write: tuple[Absolute, ...] = ()
+    network: bool = False
+    timeout_s: Annotated[float, Meta(gt=0, le=110)] = 20.0
+    output_bytes: Annotated[int, Meta(ge=0, le=MAX_OUTPUT_BYTES)] = 16 * 1024
+    memory_mb: Annotated[int, Meta(ge=16, le=64 * 1024)] = 512
+    file_mb: Annotated[int, Meta(ge=0, le=64 * 1024)] = 16
+
+    @property
+    def changes(self) -> bool:
+        """Whether it could change anything outside."""
+        return bool(self.write) or self.network
+
+    def filled(self, arguments: dict[str, Scalar]) -> tuple[str, ...] | str:
+        """The argument vector, or in a sentence what is wrong with the arguments."""
+        if missing := sorted(self.parameters.keys() ^ arguments.keys()):
+            return (
+                f"its arguments are {', '.join(sorted(self.parameters)) or 'none'}; missing or too many: {missing[0]}"
+            )
+        for name, value in arguments.items():
+            if trouble := self.parameters[name].trouble(value):
+                return f"{name} {trouble}"
+        return tuple(_HOLE.sub(lambda hole: str(arguments[hole[1]]), part) for part in self.argv)
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    commands: dict[Token, Command] = {}
+
+
+def commands_of(path: str) -> dict[str, Command]:
+    """The rows of the operator's file; none where none is named. Raises `SettingsError`."""
+    if not path:
+        return {}
+    try:
+        rows = msgspec.convert(tomllib.loads(Path(path).read_text(encoding="utf-8")), _File).commands
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"commands.file={path}: {error}") from error
+    for name, row in rows.items():
+        if flaw := _flaw(row):
+            raise SettingsError(f"commands.file={path}: {name}: {flaw}")
+    return rows
+
+
+def _flaw(row: Command) -> str:
+    holes = {hole for part in row.argv for hole in _HOLE.findall(part)}
+    if not row.argv[0].startswith("/") or _HOLE.search(row.argv[0]):
+        return "argv begins with the whole path of a program"
+    if odd := sorted(holes ^ row.parameters.keys()):
+        return f"argv and parameters differ in {odd[0]}"
+    for name, parameter in row.parameters.items():
+        kinds = (bool(parameter.one_of), parameter.least is not None, parameter.like is not None)
+        if sum(kinds) != 1 or (parameter.least is None) != (parameter.most is None):
+            return f"{name} has one of one_of, least with most, like"
+        try:
+            re.compile(parameter.like or "")
+        except re.error as error:
+            return f"{name}: like is no pattern: {error}"
+    return ""
+
+
+class CommandHand:
+    """Runs the rows it has. `trouble` says why it runs none, if so; `look` finds out."""
+
+    def __init__(self, rows: dict[str, Command], receipts: Receipts) -> None:
+        self._rows, self._receipts = rows, receipts
+        self.trouble: str | None = None
+
+    async def look(self) -> None:
+        """Whether there is a sandbox, where there is anything to run."""
+        try:
+            if self._rows:
+                await available()
+            self.trouble = None
+        except (NoSandbox, OSError) as error:
+            self.trouble = f"no command is run: {error}"
+
+    async def act(self, task: Task) -> Outcome:
+        arguments, row = _arguments(task), self._rows.get(task.target)
+        if row is None:
+            return failed("unknown_command", f"the operator has named no command {task.target}")
+        argv = row.filled(arguments)
+        if isinstance(argv, str):
+            return failed("bad_params", f"{task.target}: {argv}")
+        await self.look()
+        if self.trouble is not None:
+            return failed("no_sandbox", self.trouble)
+        if (refused := task.hindered()) is not None:
+            return refused
+        try:
+            if not await asyncio.to_thread(self._receipts.begin, task.job.key, task.claim.id):
+                return failed("fenced", "there is a receipt already: an inquiry fenced it off")
+        except OSError as error:
+            return failed("io_error", f"the receipt cannot be written: {error.strerror}")
+        confined = Confined(
+            argv=argv,
+            read=row.read,
+            write=row.write,
+            network=row.network,
+            timeout_s=min(row.timeout_s, task.timeout_s),
+            output_bytes=row.output_bytes,
+            memory_bytes=row.memory_mb * _MEGABYTE,
+            file_bytes=row.file_mb * _MEGABYTE,
+        )
+        try:
+            ended = await run(confined)
+        except OSError as error:
+            return failed("not_begun", f"{task.target}: {error.strerror}")
+        digest = hashlib.sha256(ended.output).hexdigest()
+        receipt = Receipt(
+            target=task.target, sha256=None if ended.cut else digest, size_bytes=len(ended.output), status=ended.status
+        )
+        said = f"{task.target} said {len(ended.output)} bytes" + (", cut off there" if ended.cut else "")
+        if ended.status is None:
+            return _interrupted(row, f"{said}, and was ended after {confined.timeout_s:g} s", receipt)
+        said += f", and ended with {ended.status}"
+        if ended.status == 0:
+            return Outcome(outcome="success", summary=said, receipt=receipt)
+        return Outcome(outcome="failure", summary=said, error="exit_status", receipt=receipt)
+
+    async def inquire(self, task: Task) -> Outcome:
+        if f"/{self._receipts.identity}/" not in task.mark:
+            return cannot_tell(f"it was claimed elsewhere, by {task.mark}")
+        if task.age > timedelta(seconds=KEEP_RECEIPTS_S / 2):
+            return cannot_tell("the claim is older than receipts are kept")
+        try:
+            word = await asyncio.to_thread(self._receipts.fence, task.job.key, task.claim.id)
+        except OSError as error:
+            return cannot_tell(f"the receipts cannot be read: {error.strerror}")
+        if word == "fenced":
+            return failed("not_executed", "it had not begun, and is now fenced off")
+        row = self._rows.get(task.target)
+        if row is None:
+            return cannot_tell(f"it began, and the operator has no command {task.target} any more")
+        return _interrupted(row, f"{task.target} began, and nobody saw its end")
+
+
+def _interrupted(row: Command, said: str, receipt: Receipt | None = None) -> Outcome:
+    if row.changes:
+        return Outcome(outcome="unknown", summary=said, error="interrupted", receipt=receipt)
+    return Outcome(outcome="failure", summary=f"{said}; it could change nothing", error="interrupted", receipt=receipt)
+
+
+def _arguments(task: Task) -> dict[str, Scalar]:
+    if not isinstance(task.params, CommandRun):
+        raise TypeError(f"{type(task.params).__name__} is no command")
+    return task.params.arguments

@@ -1,0 +1,115 @@
+"""A process that sees no more than it is given: bubblewrap's namespaces, and limits of the kernel.
+
+It has no network unless asked, no capabilities, no environment, a `/proc` of its own processes, and of files `/usr` to read, what it
+is given, and a `/tmp` that is gone with it. A process that starts it as root starts it as nobody. When it ends, by itself or by the
+clock, all that it began ends with it. Source: bwrap(1) 0.8, prlimit(1), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+BWRAP, PRLIMIT = "bwrap", "/usr/bin/prlimit"
+NOBODY = 65534
+SCRATCH = "/tmp"  # noqa: S108 (its own, in the sandbox)
+MAX_PROCESSES = 64
+MAX_FILES = 256
+TRY_S = 10.0
+
+
+class Confined(msgspec.Struct, frozen=True, kw_only=True):
+    """One process to be: `argv` whole; `read` and `write` are paths outside that it may; sizes in bytes, times in seconds."""
+
+    argv: tuple[str, ...]
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    network: bool = False
+    timeout_s: float
+    output_bytes: int
+    memory_bytes: int
+    file_bytes: int
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it. `status` None: the clock ended it. `cut`: it said more than is kept; `output` is its standard output and error."""
+
+    status: int | None
+    output: bytes
+    cut: bool
+
+
+class NoSandbox(Exception):
+    """There is none here; the message says why, and what to do."""
+
+
+async def available() -> None:
+    """Whether a process can be confined here, by trying. Raises `NoSandbox`."""
+    if shutil.which(BWRAP) is None or shutil.which(PRLIMIT) is None:
+        raise NoSandbox("bwrap (bubblewrap) and prlimit (util-linux) are needed: apt-get install bubblewrap util-linux")
+    trial = Confined(argv=("/usr/bin/true",), timeout_s=TRY_S, output_bytes=1000, memory_bytes=2**28, file_bytes=2**20)
+    ended = await run(trial)
+    if ended.status != 0:
+        said = ended.output.decode(errors="replace").strip()[:300] or f"it ended with {ended.status}"
+        raise NoSandbox(f"bwrap cannot make user namespaces here: {said}")
+
+
+async def run(what: Confined) -> Ended:
+    """Run it to its end, or to its time-out. Raises `OSError` when it could not be begun."""
+    as_root = os.geteuid() == 0
+    process = await asyncio.create_subprocess_exec(
+        *_argv(what),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd="/",
+        env={},
+        start_new_session=True,
+        user=NOBODY if as_root else None,
+        group=NOBODY if as_root else None,
+        extra_groups=() if as_root else None,
+    )
+    output, status = bytearray(), None
+    assert process.stdout is not None
+    said = 0
+    try:
+        async with asyncio.timeout(what.timeout_s):
+            while chunk := await process.stdout.read(65536):
+                said += len(chunk)
+                output += chunk[: what.output_bytes - len(output)]
+            status = await process.wait()
+    except TimeoutError:
+        pass
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.shield(process.wait())
+    return Ended(status=status, output=bytes(output), cut=said > len(output))
+
+
+def _argv(what: Confined) -> list[str]:
+    argv = [shutil.which(BWRAP) or BWRAP, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"]
+    argv += ["--share-net"] if what.network else []
+    argv += ["--new-session", "--cap-drop", "ALL", "--clearenv", "--hostname", "sandbox"]
+    argv += ["--setenv", "PATH", "/usr/bin:/bin", "--setenv", "LANG", "C.UTF-8", "--setenv", "HOME", SCRATCH]
+    argv += ["--ro-bind", "/usr", "/usr"]
+    for name in ("/bin", "/sbin", "/lib", "/lib64"):
+        if os.path.islink(name):
+            argv += ["--symlink", os.readlink(name), name]
+        elif Path(name).is_dir():
+            argv += ["--ro-bind", name, name]
+    if what.network:
+        for name in ("/etc/resolv.conf", "/etc/ssl"):
+            argv += ["--ro-bind-try", os.path.realpath(name), name]
+    argv += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", SCRATCH, "--chdir", SCRATCH]
+    for flag, paths in (("--ro-bind", what.read), ("--bind", what.write)):
+        for path in paths:
+            argv += [flag, path, path]
+    argv += ["--", PRLIMIT, f"--as={what.memory_bytes}", f"--fsize={what.file_bytes}", f"--nproc={MAX_PROCESSES}"]
+    argv += [f"--nofile={MAX_FILES}", "--core=0", f"--cpu={max(1, round(what.timeout_s))}", "--", *what.argv]
+    return argv
