@@ -76,7 +76,7 @@ def test_a_proposal_with_real_evidence_is_verified() -> None:
         ({"digest": "0" * 64}, "digest_mismatch"),
         ({"action": NOTE, "digest": proposed(FINDING).digest}, "digest_mismatch"),
         ({"persona": "p02"}, "digest_mismatch"),
-        ({"action": replaced(FINDING, kind="command.run")}, "unknown_kind"),
+        ({"action": replaced(FINDING, kind="process.start")}, "unknown_kind"),
         ({"action": replaced(FINDING, params={})}, "bad_params"),
         ({"action": replaced(FINDING, params={"content": 2**60}), "digest": "0" * 64}, "bad_params"),
         ({"action": replaced(FINDING, target="../up")}, "bad_target"),
