@@ -57,8 +57,8 @@ class Contending:
             answer = await self._load.insist("POST", "/v1/intents", body)
             if answer.status_code == 200:  # else its parent has ended meanwhile, or has nothing left to give
                 self.submitted.append(answer.json()["id"])
-            if self.submitted and dice.random() < 0.2:
-                chosen = dice.choice(self.submitted[-5:])
+            if self.submitted and (dice.random() < 0.2 or not self.cancelled):  # until one is: a slow storm has few
+                chosen = dice.choice(self.submitted[-5:]) if self.cancelled else self.submitted[-1]
                 answer = await self._load.insist("POST", f"/v1/intents/{chosen}/cancel", {"reason": "chaos"})
                 if answer.status_code == 200:
                     self.cancelled.add(chosen)
