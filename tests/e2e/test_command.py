@@ -321,6 +321,7 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
         while len((await say("proposals", "--waiting"))[1]) < 2:
             pass
     digest = next(one["digest"] for one in (await say("proposals", "--waiting"))[1] if one["proposal_id"] == "yes")
+    assert "proposal.verified" in {one["type"] for one in (await say("why", "yes"))[1]["events"]}
     await say("approve", "yes", "--digest", digest, token=ANOTHERS)  # who made the persona may not
     await say("deny", "no")
     await until(api, "swarm=far&type=action_executed", "action_executed")

@@ -62,6 +62,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("post", "/v1/swarm/{swarm}/observations"): Operation("recordObservations", "perception", (507,)),
     ("get", "/v1/cognition/proposals"): Operation("listProposals", "proposals"),
     ("get", "/v1/proposals/{proposal_id}"): Operation("getProposalLife", "proposals", (404, 409)),
+    ("get", "/v1/decisions/{event}/why"): Operation("getDecisionStory", "proposals", (404, 409)),
     ("get", "/v1/cognition/receipts"): Operation("listReceipts", "proposals"),
     ("post", "/v1/cognition/proposals/{proposal_id}/approve"): Operation(
         "approveProposal", "approvals", (404, 409, 428)

@@ -15,6 +15,7 @@ from services.gateway.commands import budgets as commands
 from services.gateway.commands import lifecycle, perception, votes
 from services.gateway.commands.bus import Command
 from services.gateway.commands.perception import MAX_QUERY_CHARS
+from services.gateway.commands.why import why
 from services.gateway.context import Gateway, needs
 from services.gateway.front.access import Caller
 from services.gateway.projections.personas import by_name
@@ -23,7 +24,7 @@ from services.gateway.projections.proposals import by_age
 from services.gateway.projections.refusals import view
 from services.gateway.projections.signatures import signature_of
 from services.gateway.wire.ids import as_token
-from services.gateway.wire.lives import Approval, Decided, ObservationsRecorded, ProposalLife, Recalled
+from services.gateway.wire.lives import Approval, Decided, ObservationsRecorded, ProposalLife, Recalled, Story
 from services.gateway.wire.mesh import Health, QuotaView, Reconciliation, SwarmBudget
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest, Problem
@@ -155,6 +156,22 @@ async def proposal(
     return life.life_view(signature_of(life, await gateway.known_signers()))
 
 
+@get("/v1/decisions/{event:str}/why", guards=READ)
+async def story(
+    gateway: NamedDependency[Gateway],
+    caller: NamedDependency[Caller],
+    event: FromPath[str],
+    swarm: FromQuery[str | None] = None,
+    persona: FromQuery[str | None] = None,
+) -> Story:
+    """How a decision came about: the whole story in order, from what was observed to what came of it, signatures checked.
+
+    `event` is the id of a proposal, the id of an event, or its sequence.
+    """
+    reader, signers = await gateway.reader(caller), await gateway.known_signers()
+    return await why(gateway.bus, reader, signers, event, votes.which(event, swarm, persona))
+
+
 @get("/v1/approvals", guards=READ)
 async def approvals(
     gateway: NamedDependency[Gateway],
@@ -263,6 +280,7 @@ ROUTES: tuple[HTTPRouteHandler, ...] = (
     lineage,
     observe,
     proposal,
+    story,
     approvals,
     decide,
     budgets,

@@ -82,6 +82,11 @@ _SLO = mesh.SloWindow(
     window="24h", value=0.98, of=150.0, burn=0.4, met=True, figures=(mesh.SloFigure(name="p95_s", value=0.9),),
 )  # fmt: skip
 
+_STORY_EVENT = lives.StoryEvent(
+    id="e1", seq=17, type="observation.recorded", time=NOW, who="ada", is_person=True, said="db failed", because=(),
+    causation_id=None, signature=None,
+)  # fmt: skip
+
 EXAMPLES: tuple[msgspec.Struct, ...] = (
     _SLO, *_SLO.figures,
     mesh.SloView(
@@ -168,6 +173,11 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
         payload=msgspec.Raw(b'{"phase": "observe", "text": "60 of 1 177 lines are errors"}'),
     ),
     lives.ObservationsRecorded(sequences=(41,), ids=(EVENT,), count=1),
+    _STORY_EVENT,
+    lives.Story(
+        proposal_id="p-0123456789abcdef01234567", swarm_id="web", persona_id="watcher", title="Report the failures",
+        status="executed", outcome="success", events=(_STORY_EVENT,), missing=(), hidden=0, left_out=0,
+    ),
     lives.ProposalLife(
         proposal=_PROPOSAL, swarm_id="web", digest=DIGEST, action_kind="file.write",
         action_target="findings/web/watcher/a.md", policy_ids=("high-needs-people",), policy_version="1", events=(),

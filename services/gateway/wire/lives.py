@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from services.gateway.wire.views import ApprovalState, Proposal, View
+from services.gateway.wire.views import ApprovalState, Proposal, ProposalStatus, View
 from shared.contracts.action import Scalar
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
@@ -66,6 +66,41 @@ class ProposalLife(View, frozen=True, kw_only=True):
     policy_version: str
     signature: VerdictSignature | None
     events: tuple[LifeEvent, ...]
+
+
+class StoryEvent(View, frozen=True, kw_only=True):
+    """One event of a story. `who` is the person (`is_person`) or the service; `because` has the sequences, in this story, of what it
+    cites and of what caused it. `signature` is of an authorisation."""
+
+    id: str
+    seq: int
+    type: str
+    time: Instant
+    who: str
+    is_person: bool
+    said: str
+    because: tuple[int, ...]
+    causation_id: str | None
+    signature: VerdictSignature | None
+
+
+class Story(View, frozen=True, kw_only=True):
+    """How a decision came about and what came of it, in the order of the log; of an event of no proposal, what it rests on.
+
+    `missing` is cited and not in the log any more (or not under that id), `hidden` so many the caller's key may not read, `left_out`
+    so many beyond the bound of 200.
+    """
+
+    proposal_id: str | None
+    swarm_id: str
+    persona_id: str
+    title: str
+    status: ProposalStatus | None
+    outcome: str | None
+    events: tuple[StoryEvent, ...]
+    missing: tuple[str, ...]
+    hidden: int
+    left_out: int
 
 
 class Approval(View, frozen=True, kw_only=True):
