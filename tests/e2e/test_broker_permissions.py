@@ -10,6 +10,7 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
+import pytest_asyncio
 from nats.aio.client import Client
 from nats.micro import add_service
 from nats.micro.service import ServiceConfig
@@ -28,10 +29,22 @@ from shared.log.port import Expect, StaleBoundary
 from shared.log.streams import STREAMS
 from tests.e2e.users import NAMES, BareBroker, World, answers
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """An empty log."""
     async with BareBroker(tmp_path / "data", Options(services=(), s3=False)) as mesh:
+        one = World(mesh)
+        yield one
+        await one.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """For whoever does not look at what is stored."""
+    async with BareBroker(tmp_path_factory.mktemp("shared") / "data", Options(services=(), s3=False)) as mesh:
         one = World(mesh)
         yield one
         await one.close()
@@ -54,10 +67,10 @@ def asking(number: int) -> Message:
     return message(event, f"grant-{number}")
 
 
-async def test_every_service_publishes_its_own_classes_and_is_refused_all_others(world: World) -> None:
+async def test_every_service_publishes_its_own_classes_and_is_refused_all_others(shared: World) -> None:
     for service in SERVICES:
         name = f"{service}-1"
-        client = await world.client(name)
+        client = await shared.client(name)
         slot = "core" if SERVICES[service].trusted else "r1"
         for event_class in CLASSES:
             subject = class_filter(event_class, slot=slot).replace("*", "x")
@@ -65,16 +78,16 @@ async def test_every_service_publishes_its_own_classes_and_is_refused_all_others
                 ack = json.loads((await client.request(subject, b"{}", timeout=5)).data)
                 assert ack["stream"] == ("RECALL" if event_class in SHORT_LIVED else "SWARM")
             else:
-                assert await world.refused(name, subject), f"{service} must not publish {event_class}"
+                assert await shared.refused(name, subject), f"{service} must not publish {event_class}"
 
 
 @pytest.mark.parametrize("instance", [name for name in NAMES if name not in ROLES])
-async def test_nobody_speaks_in_anothers_slot(world: World, instance: str) -> None:
+async def test_nobody_speaks_in_anothers_slot(shared: World, instance: str) -> None:
     own = f"r{instance[-1]}" if instance.startswith("persona_runner") else "core"
     for event_class in filter(has_slot, CLASSES):
         for slot in {"r1", "r2", "r3", "core"} - {own}:
             subject = class_filter(event_class, "a", "p", slot=slot).replace("*", "x")
-            assert await world.refused(instance, subject), f"{instance} must not publish {subject}"
+            assert await shared.refused(instance, subject), f"{instance} must not publish {subject}"
 
 
 FORBIDDEN = [
@@ -92,25 +105,25 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_no_service_may_touch_a_stream_anothers_consumer_or_an_inbox(world: World, service: str) -> None:
+async def test_no_service_may_touch_a_stream_anothers_consumer_or_an_inbox(shared: World, service: str) -> None:
     name = f"{service}-1"
     for subject in FORBIDDEN:
         if subject != f"$JS.ACK.SWARM.{service}.1.1.1.1.0":
-            assert await world.refused(name, subject), subject
+            assert await shared.refused(name, subject), subject
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_no_service_may_listen_to_others(world: World, service: str) -> None:
+async def test_no_service_may_listen_to_others(shared: World, service: str) -> None:
     name = f"{service}-1"
-    client = await world.client(name)
+    client = await shared.client(name)
     other = "verifier" if service != "verifier" else "actuator"
     subjects = [">", "$SRV.>", "$JS.>", "$KV.>", "thought.generated.*.*.*", "proposal.>", "dead.>", "_INBOX.>"]
     for subject in (*subjects, f"_INBOX_{other}-1.>", f"$SRV.PING.{other}", f"$SRV.PING.{other}.*"):
-        before = len(world.violations.get(name, []))
+        before = len(shared.violations.get(name, []))
         await client.subscribe(subject)
         for _ in range(2):
             await client.flush()
-        assert before < len(world.violations.get(name, [])), subject
+        assert before < len(shared.violations.get(name, [])), subject
 
 
 async def test_a_runner_cannot_write_elsewhere_through_the_reply_field(world: World) -> None:
@@ -174,8 +187,8 @@ async def test_a_tail_that_asks_for_nothing_readable_is_refused(world: World) ->
         assert 400 == answer["error"]["code"]
 
 
-async def test_without_a_governor_a_runner_opens_no_tail(world: World) -> None:
-    runner = await world.client("persona_runner-1")
+async def test_without_a_governor_a_runner_opens_no_tail(shared: World) -> None:
+    runner = await shared.client("persona_runner-1")
     with pytest.raises(nats.errors.NoRespondersError):
         await runner.request("$JS.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1", b"{}")
 
@@ -225,30 +238,30 @@ async def test_a_runner_tails_the_log_through_its_own_consumer_only(world: World
     assert await world.refused("persona_runner-1", "$JS.API.STREAM.DELETE.SWARM")
 
 
-async def test_a_runner_writes_its_own_lease_alone_and_the_governor_reads_them(world: World) -> None:
+async def test_a_runner_writes_its_own_lease_alone_and_the_governor_reads_them(shared: World) -> None:
     for number in (1, 2):
-        connection = (await world.log(f"persona_runner-{number}")).connection
+        connection = (await shared.log(f"persona_runner-{number}")).connection
         await Lease(JetStreamKeyValue(connection, "leases"), f"persona_runner-{number}", ttl_s=60).renew()
-    leases = JetStreamKeyValue((await world.log("governor-1")).connection, "leases")
+    leases = JetStreamKeyValue((await shared.log("governor-1")).connection, "leases")
     assert ["runner.persona_runner-1", "runner.persona_runner-2"] == sorted(e.key for e in await leases.entries())
     for key in ("runner.persona_runner-2", "runner.persona_runner-9", "runner", "x"):
-        assert await world.refused("persona_runner-1", f"$KV.leases.{key}")
-        assert await world.refused("governor-1", f"$KV.leases.{key}")
-    checkpoints = JetStreamKeyValue((await world.log("verifier-1")).connection, "checkpoints")
+        assert await shared.refused("persona_runner-1", f"$KV.leases.{key}")
+        assert await shared.refused("governor-1", f"$KV.leases.{key}")
+    checkpoints = JetStreamKeyValue((await shared.log("verifier-1")).connection, "checkpoints")
     await checkpoints.put("verifier.x", b"1")
     assert (await checkpoints.get("verifier.x")) is not None
-    assert await world.refused("verifier-1", "$KV.leases.runner.persona_runner-1")
-    assert await world.refused("verifier-1", "$KV.checkpoints.policy_gate.x")
-    assert await world.refused("persona_runner-1", "$KV.checkpoints.policy_gate.x")
+    assert await shared.refused("verifier-1", "$KV.leases.runner.persona_runner-1")
+    assert await shared.refused("verifier-1", "$KV.checkpoints.policy_gate.x")
+    assert await shared.refused("persona_runner-1", "$KV.checkpoints.policy_gate.x")
 
 
-async def test_the_gate_alone_stores_policies(world: World) -> None:
-    policies = JetStreamKeyValue((await world.log("policy_gate-1")).connection, "policies")
+async def test_the_gate_alone_stores_policies(shared: World) -> None:
+    policies = JetStreamKeyValue((await shared.log("policy_gate-1")).connection, "policies")
     await policies.put("a" * 64, b"bundle")
     assert (await policies.get("a" * 64)) is not None
     await policies.delete("a" * 64)
     for other in ("actuator-1", "gateway-1", "verifier-1", "persona_runner-1", "operator"):
-        assert await world.refused(other, f"$KV.policies.{'a' * 64}")
+        assert await shared.refused(other, f"$KV.policies.{'a' * 64}")
 
 
 async def test_the_operator_reads_everything_discovers_every_service_and_says_nothing(world: World) -> None:
@@ -301,30 +314,30 @@ async def test_the_operator_acknowledges_what_was_delivered_to_it_and_nothing_of
     assert 1 == left["num_ack_pending"]
 
 
-async def test_the_operator_says_no_event_and_is_told_which_by_name(world: World) -> None:
+async def test_the_operator_says_no_event_and_is_told_which_by_name(shared: World) -> None:
     for event_class in CLASSES:
         subject = class_filter(event_class, slot="core").replace("*", "x")
-        assert await world.refused("operator", subject), subject
-        assert f'"{subject}"' in world.violations["operator"][-1]
+        assert await shared.refused("operator", subject), subject
+        assert f'"{subject}"' in shared.violations["operator"][-1]
 
 
-async def test_dead_letters_go_under_the_name_of_who_gave_up(world: World) -> None:
-    verifier = await world.client("verifier-1")
+async def test_dead_letters_go_under_the_name_of_who_gave_up(shared: World) -> None:
+    verifier = await shared.client("verifier-1")
     ack = await verifier.request("dead.verifier.proposal.created.a.p.q", b"{}")
     assert json.loads(ack.data)["stream"] == "DEAD"
-    runner = await world.client("persona_runner-1")
+    runner = await shared.client("persona_runner-1")
     ack = await runner.request("dead.persona_runner.observation.recorded.a.all", b"{}")
     assert json.loads(ack.data)["stream"] == "DEAD"
-    assert await world.refused("verifier-1", "dead.policy_gate.x")
+    assert await shared.refused("verifier-1", "dead.policy_gate.x")
 
 
-async def test_a_strangers_key_is_not_let_in(world: World, tmp_path: Path) -> None:
+async def test_a_strangers_key_is_not_let_in(shared: World, tmp_path: Path) -> None:
     ensure_keys(tmp_path / "other", ["verifier-1"])
     stranger = Client()
     try:
         with pytest.raises(nats.errors.Error):
             await stranger.connect(
-                world.mesh.nats_url,
+                shared.mesh.nats_url,
                 nkeys_seed=str(seed_file(tmp_path / "other", "verifier-1")),
                 allow_reconnect=False,
                 error_cb=ignore,

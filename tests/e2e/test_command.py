@@ -196,22 +196,6 @@ async def judged(api: httpx.AsyncClient, log: JetStreamLog, mesh: Up) -> None:
     assert ("success", ["/asked"]) == (executed["outcome"], mesh.outside.asked), executed
 
 
-async def test_up_with_all_its_flags_acts_as_they_say(api: httpx.AsyncClient, log: JetStreamLog, mesh: Up) -> None:
-    assert 401 == (await api.get("/v1/cognition/status", headers={"Authorization": ""})).status_code
-    jetstream = (await api.get(f"{mesh.record.monitor_url}/jsz")).json()
-    assert not jetstream["config"].get("sync_always")
-    assert {f"persona_runner-{n}" for n in (1, 2, 3)} == {n for n in mesh.record.processes if n.startswith("persona_r")}
-    assert "policy_gate-2" in mesh.record.processes
-    await judged(api, log, mesh)
-    await create(api, "served", SERVED)
-    await observe(api, SERVED, QUIET)
-    await observe(api, SERVED, BURST)
-    executed: Any = (await until(api, f"swarm={SERVED}&type=action_executed", "action_executed"))["payload"]
-    assert "success" == executed["outcome"]
-    thoughts = [r.event for r in await log.read((f"thought.generated.{SERVED}.>",))]
-    assert {"r3"} == {event.slot for event in thoughts if isinstance(event, ThoughtGenerated)}
-
-
 async def test_a_patience_that_is_too_short_ends_the_start_and_is_told(tmp_path: Path) -> None:
     code, said, _ = await swarm("up", "--wait", "0.001", "--quiet", "--data", str(tmp_path / "data"), cwd=tmp_path)
     assert 1 == code and "0.001 s" in said["error"]
@@ -251,6 +235,22 @@ async def test_run_on_this_machine_reads_it_as_often_and_as_long_as_it_was_told(
         report = json.loads(out)
         assert (0, True, {"success": 1}) == (at.returncode, report["ready"], report["actions_by_outcome"])
         assert report["observations"] > 8  # with the default of 2 s there would be 4
+
+
+async def test_up_with_all_its_flags_acts_as_they_say(api: httpx.AsyncClient, log: JetStreamLog, mesh: Up) -> None:
+    assert 401 == (await api.get("/v1/cognition/status", headers={"Authorization": ""})).status_code
+    jetstream = (await api.get(f"{mesh.record.monitor_url}/jsz")).json()
+    assert not jetstream["config"].get("sync_always")
+    assert {f"persona_runner-{n}" for n in (1, 2, 3)} == {n for n in mesh.record.processes if n.startswith("persona_r")}
+    assert "policy_gate-2" in mesh.record.processes
+    await judged(api, log, mesh)
+    await create(api, "served", SERVED)
+    await observe(api, SERVED, QUIET)
+    await observe(api, SERVED, BURST)
+    executed: Any = (await until(api, f"swarm={SERVED}&type=action_executed", "action_executed"))["payload"]
+    assert "success" == executed["outcome"]
+    thoughts = [r.event for r in await log.read((f"thought.generated.{SERVED}.>",))]
+    assert {"r3"} == {event.slot for event in thoughts if isinstance(event, ThoughtGenerated)}
 
 
 async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
@@ -60,8 +61,8 @@ async def put_back(data: Path, older: Path) -> None:
     await asyncio.to_thread(shutil.copytree, older, store)
 
 
-async def create(api: httpx.AsyncClient, persona: str) -> None:
-    body = {"persona_id": persona, "name": persona, "role": "watcher", "charter": "Watch.", "swarm_id": "alpha"}
+async def create(api: httpx.AsyncClient, persona: str, swarm: str = "alpha") -> None:
+    body = {"persona_id": persona, "name": persona, "role": "watcher", "charter": "Watch.", "swarm_id": swarm}
     answer = await api.post("/v1/swarm/personas", json=body)
     assert answer.status_code == 200, answer.text
 
@@ -102,13 +103,29 @@ async def memories_of(api: httpx.AsyncClient, persona: str, least: int = 1) -> d
                 return {memory["id"]: memory["seq"] for memory in found}
 
 
-async def test_under_a_living_mesh_everything_is_begun_anew_and_nothing_is_done_twice(tmp_path: Path) -> None:
-    data, older = tmp_path / "data", tmp_path / "older"
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a mesh that ended: one persona waits for people, one has acted. Each test goes on with a copy."""
+    data = tmp_path_factory.mktemp("begun") / "data"
     async with running(data) as (mesh, api, log):
         await create(api, "kept")
         await propose(api, log, "alpha", "kept", "asked", "asked/for.md")
+        await create(api, "doer", "beta")
+        await propose(api, log, "beta", "doer", "done", "findings/beta/doer/done.md")
         await until(api, "swarm=alpha&type=approval_requested", "approval_requested")
-    await asyncio.to_thread(shutil.copytree, data / "nats", older)
+        await until(api, "swarm=beta&type=action_executed", "action_executed")
+        await asyncio.gather(*(mesh.kill(name, signal.SIGTERM) for name in READERS))
+    return data
+
+
+async def copied(begun: Path, to: Path) -> Path:
+    return Path(await asyncio.to_thread(shutil.copytree, begun, to / "data", symlinks=True))
+
+
+async def test_under_a_living_mesh_everything_is_begun_anew_and_nothing_is_done_twice(
+    begun: Path, tmp_path: Path
+) -> None:
+    data, older = await copied(begun, tmp_path), begun / "nats"
     async with running(data) as (mesh, api, log):
         await create(api, "lost")
         await approve(api, "asked")
@@ -128,7 +145,7 @@ async def test_under_a_living_mesh_everything_is_begun_anew_and_nothing_is_done_
                 await mesh.wait_restarted(name)
         await mesh.wait_ready()
         assert {75} == {mesh.children[name].exit_code for name in (*READERS, "actuator-1")}
-        assert {"kept"} == await personas(api)
+        assert {"kept", "doer"} == await personas(api)
 
         state = (await api.get("/v1/halt")).json()
         assert state["halted"] and "log_went_back" == state["cause"]
@@ -144,23 +161,41 @@ async def test_under_a_living_mesh_everything_is_begun_anew_and_nothing_is_done_
         code, said = await swarm(mesh, "doctor")
         assert 1 == code and "halted since" in said, said
         assert 0 == (await swarm(mesh, "status"))[0]
-        assert not await log.read(("action.claimed.>",))
+        assert not await log.read(("action.claimed.alpha.>",))
         code, said = await swarm(mesh, "resume", "--yes")
         assert 0 == code and "actions go on" in said, said
         async with asyncio.timeout(60):
-            while len(await log.read(("action.executed.>",))) < 2:
+            while len(await log.read(("action.executed.alpha.>",))) < 2:
                 await asyncio.sleep(0.05)
-        outcomes = {r.event.proposal_id: r.event.outcome for r in await log.read(("action.executed.>",))}  # type: ignore[union-attr]
+        outcomes = {r.event.proposal_id: r.event.outcome for r in await log.read(("action.executed.alpha.>",))}  # type: ignore[union-attr]
         assert {"asked": "unknown", "held": "success"} == outcomes
         assert not written.exists()
+        await lost_under(mesh, api)
 
 
-async def test_at_a_start_it_is_noticed_also_when_the_log_has_grown_past_where_it_was(tmp_path: Path) -> None:
-    data, older = tmp_path / "data", tmp_path / "older"
-    lively = Options(env=OPTIONS.env, ready_timeout_s=120)
-    async with running(data) as (_, api, log):
-        await create(api, "kept")
-    await asyncio.to_thread(shutil.copytree, data / "nats", older)
+async def lost_under(mesh: Mesh, api: httpx.AsyncClient) -> None:
+    """A store that is lost under a living mesh is declared anew, and noticed."""
+    before = {name: mesh.children[name].restarts for name in READERS}
+    await asyncio.to_thread((mesh.data / "nats").rename, mesh.data / "lost altogether")
+    await mesh.kill("nats")
+    async with asyncio.timeout(90):
+        for name in READERS:
+            await mesh.wait_restarted(name, before[name] + 1)
+    await mesh.wait_ready()
+    state = (await api.get("/v1/halt")).json()
+    assert (True, "log_went_back") == (state["halted"], state["cause"])
+    assert (
+        "claimed in what is gone" in state["reason"] or "it was made at" in state["reason"]
+    )  # by who noticed it first
+    assert set() == await personas(api)
+    assert 0 == (await swarm(mesh, "resume", "--yes"))[0]
+    await create(api, "new")
+
+
+async def test_at_a_start_it_is_noticed_also_when_the_log_has_grown_past_where_it_was(
+    begun: Path, tmp_path: Path
+) -> None:
+    data, older = await copied(begun, tmp_path), begun / "nats"
     async with running(data) as (_, api, log):
         await create(api, "lost")
         await api.post("/v1/cognition/start", json={"loop_interval_ms": 200})
@@ -176,49 +211,28 @@ async def test_at_a_start_it_is_noticed_also_when_the_log_has_grown_past_where_i
     async with Mesh(data, BROKER_ONLY) as mesh, opened(mesh) as log:
         while (await log.commit([observation("it has grown again")]))[0] < 3 * end:
             pass
-    async with Mesh(data, lively) as mesh, httpx.AsyncClient(base_url=mesh.api_url, timeout=20, trust_env=False) as api:
+    async with running(data) as (mesh, api, log):
+        assert {"kept", "doer"} == await personas(api)
+        halts = [r.event for r in await log.read(("mesh.halted.all.all",))]
+        assert 1 == len(halts) and isinstance(halts[0], MeshHalted) and "another event" in halts[0].reason
+        assert (await api.get("/v1/halt")).json()["halted"]
+        now = await memories_of(api, "kept")
+        assert set() < set(old) & set(now) < set(old) and {(await log.get(seq)).id for seq in now.values()} == set(now)  # type: ignore[union-attr]
+        async with api.stream("GET", "/v1/cognition/stream", headers={"Last-Event-ID": str(end)}) as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith("event:"):
+                    assert "event: gap" == line
+                    break
+        await asyncio.gather(*(mesh.kill(name, signal.SIGTERM) for name in READERS))
+        for name in READERS:
+            await mesh.wait_restarted(name)
         await mesh.wait_ready()
-        async with opened(mesh) as log:
-            assert {"kept"} == await personas(api)
-            halts = [r.event for r in await log.read(("mesh.halted.all.all",))]
-            assert 1 == len(halts) and isinstance(halts[0], MeshHalted) and "another event" in halts[0].reason
-            assert (await api.get("/v1/halt")).json()["halted"]
-            now = await memories_of(api, "kept")
-            assert 1 == len(set(old) & set(now)) and {(await log.get(seq)).id for seq in now.values()} == set(now)  # type: ignore[union-attr]
-            async with api.stream("GET", "/v1/cognition/stream", headers={"Last-Event-ID": str(end)}) as answer:
-                async for line in answer.aiter_lines():
-                    if line.startswith("event:"):
-                        assert "event: gap" == line
-                        break
-    async with running(data) as (_, api, log):  # and it was said once
-        assert 1 == len(await log.read(("mesh.halted.all.all",)))
+        assert 1 == len(await log.read(("mesh.halted.all.all",)))  # it was said once
         assert (await api.get("/v1/halt")).json()["halted"]
 
 
-async def test_a_store_that_is_lost_under_a_living_mesh_is_declared_anew_and_noticed(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    async with running(data) as (mesh, api, _):
-        await create(api, "lost")
-        await asyncio.to_thread((data / "nats").rename, data / "lost")
-        await mesh.kill("nats")
-        async with asyncio.timeout(90):
-            for name in READERS:
-                await mesh.wait_restarted(name)
-        await mesh.wait_ready()
-        state = (await api.get("/v1/halt")).json()
-        assert state["halted"] and "it was made at" in state["reason"]
-        assert set() == await personas(api)
-        assert 0 == (await swarm(mesh, "resume", "--yes"))[0]
-        await create(api, "new")
-
-
-async def test_a_log_made_anew_begins_halted_and_goes_on_when_somebody_says_so(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    async with running(data) as (mesh, api, log):
-        await create(api, "lost")
-        await propose(api, log, "alpha", "lost", "done", "findings/alpha/lost/done.md")
-        await until(api, "swarm=alpha&type=action_executed", "action_executed")
-        await asyncio.gather(*(mesh.kill(name, signal.SIGTERM) for name in READERS))
+async def test_a_log_made_anew_begins_halted_and_goes_on_when_somebody_says_so(begun: Path, tmp_path: Path) -> None:
+    data = await copied(begun, tmp_path)
     await asyncio.to_thread(shutil.rmtree, data / "nats")
     async with running(data) as (mesh, api, log):
         assert set() == await personas(api)

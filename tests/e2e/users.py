@@ -31,6 +31,7 @@ class World:
         self.mesh = mesh
         self.violations: dict[str, list[str]] = {}
         self._clients: list[Client] = []
+        self._speakers: dict[str, Client] = {}
         self._connections: list[Connection] = []
 
     async def client(self, name: str) -> Client:
@@ -61,7 +62,8 @@ class World:
 
     async def refused(self, name: str, subject: str) -> bool:
         """Whether the broker refuses the publish; it says so before it answers a ping that came after."""
-        client = await self.client(name)
+        client = self._speakers.get(name) or await self.client(name)
+        self._speakers[name] = client
         before = len(self.violations.get(name, []))
         await client.publish(subject, b"{}")
         for _ in range(2):  # nats-py's first ping may overtake what is still in its buffer
