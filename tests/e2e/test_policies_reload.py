@@ -37,7 +37,8 @@ def forbid(folder: Path, name: str) -> str:
         f'when {{ resource.path == "{path}" }};\n'
     )
     cases = json.loads(golden.read_text())
-    request = {**cases[0]["request"], "target": path}
+    written = next(case["request"] for case in cases if case["request"]["action"] == "file.write")
+    request = {**written, "target": path}
     cases.append({"name": name, "request": request, "allow": False, "policy_ids": [f"no-{name}"]})
     golden.write_text(json.dumps(cases))
     return Bundle.load(folder).version

@@ -45,7 +45,7 @@ from tests.extremes import Extremes
 from tests.unit.gateway.gateway_model import mesh
 
 NOW = datetime(2026, 11, 22, 13, 0, tzinfo=UTC)
-SEEDS = range(12)
+SEEDS = range(6)
 SETTLED = msgspec.msgpack.Encoder(order="deterministic")
 """Sets have an order of their own in each process."""
 DECIDERS: dict[str, Decider[object]] = {

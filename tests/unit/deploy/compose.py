@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,12 @@ def variables(name: str) -> set[str]:
 
 
 def load(name: str) -> dict[str, Any]:
-    """One file with the defaults of its variables."""
+    """One file with the defaults of its variables; the caller's own."""
+    return deepcopy(_loaded(name))
+
+
+@cache
+def _loaded(name: str) -> dict[str, Any]:
     filled = _VARIABLE.sub(lambda m: m[2] or "", text(name)).replace("$$", "$")
     loaded = yaml.load(filled, _Loader)
     assert isinstance(loaded, dict)

@@ -194,7 +194,7 @@ async def no_leaks(up: Mesh, policies: InForce, policy: str, last: str) -> None:
         assert found["stream "] == may, policy
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(RULES)
 def test_what_random_policies_do_not_permit_a_key_leaks_at_no_route(
     rules: list[tuple[str, str, list[str], bool]],
