@@ -17,7 +17,6 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -25,7 +24,7 @@ from statistics import median
 from services.actuator import decider
 from services.actuator.decider import Allot, Allotted, Check, Checked, Execute, NotOurs, Outcome
 from shared.contracts.action import Action, action_digest
-from shared.contracts.events import ActionExecuted, ProposalCreated, TargetFreed, TargetHeld
+from shared.contracts.events import ActionExecuted, ProposalCreated, TargetHeld
 from shared.contracts.ids import fresh_id, utc_now
 from shared.decider import Delivered, Effect, Result
 from shared.holds import holder_of
@@ -152,7 +151,7 @@ async def race(folder: Path, actions: int, processes: int, targets: int) -> dict
             workers.append(worker.communicate(json.dumps(seqs[number::processes]).encode()))
         said = [json.loads(out) for out, _ in await asyncio.gather(*workers)]
         took_s = time.monotonic() - began
-        held = await log.read(("target.>",))
+        held = await log.read(("target.>", "action.executed.>"))
         executed = [r.event for r in await log.read(("action.executed.>",)) if isinstance(r.event, ActionExecuted)]
         costs = await cost(log, folder)
         await connection.close()
@@ -173,14 +172,15 @@ async def race(folder: Path, actions: int, processes: int, targets: int) -> dict
 
 def _overlaps(events: list[object]) -> int:
     """By the log: how often a target was taken that was not free."""
-    held: Counter[str] = Counter()
+    holder: dict[str, str] = {}
+    over: set[str] = set()
     found = 0
     for event in events:
         if isinstance(event, TargetHeld):
-            held[event.persona] += 1
-            found += held[event.persona] > 1
-        elif isinstance(event, TargetFreed):
-            held[event.persona] -= 1
+            found += holder.get(event.persona, "") not in over | {""}
+            holder[event.persona] = event.holder.proposal_id
+        elif isinstance(event, ActionExecuted):
+            over.add(event.proposal_id)
     return found
 
 

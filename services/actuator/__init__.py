@@ -1,4 +1,4 @@
 """Actuator: does what was authorised, once, and says how it went. The only service with hands.
 
-Consumes `proposal.authorized`. Emits `lot.requested`, `action.delayed`, `action.claimed`, `target.held`, `action.executed`, `target.freed`.
+Consumes `proposal.authorized`. Emits `lot.requested`, `action.delayed`, `action.claimed`, `target.held`, `action.executed`.
 """

@@ -20,7 +20,7 @@ whoever lost an answer and looks again finds "its" event in the log. So each att
 in fresh random digits), and `Execute` first reads from the log whose claim it is. The log's word counts, not the ack's.
 
 What touches something that others may want too is *exclusive* (`action_kinds`): its claim holds the target, in one batch
-(`target.held`), guarded by what is said of that target, and the outcome frees it, in one batch too. Never a clock: who died in the
+(`target.held`), guarded by what is said of that target, and the outcome itself frees it (`shared.holds`). Never a clock: who died in the
 middle of it is inquired about first, and an outcome nobody can tell keeps the hold until a person resolves it. Who finds the target
 held waits, which is said once (that it waits, not for what next), until it is free or its authorisation has expired.
 
@@ -54,7 +54,6 @@ from shared.contracts.events import (
     ProposalKey,
     ProposalVerified,
     Receipt,
-    TargetFreed,
     TargetHeld,
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
@@ -402,11 +401,7 @@ def _record(created: ProposalCreated, outcome: Outcome, claim: Claim | None) -> 
         receipt=outcome.receipt,
         duration_ms=outcome.duration_ms,
     )
-    if claim is None or claim.hold is None or outcome.outcome == "unknown":
-        return Decision(events=(executed,), charter=created.charter)
-    frees = TargetFreed(persona=claim.hold, holder=_key(created))
-    # the target is this action's until then, by its claim; whatever else was stored there, an outcome is never refused for it
-    return Decision(events=(executed, frees), charter=created.charter)
+    return Decision(events=(executed,), charter=created.charter)
 
 
 def _key(created: ProposalCreated) -> ProposalKey:

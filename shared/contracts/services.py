@@ -126,7 +126,6 @@ _ROWS = (
             "action.claimed",
             "target.held",
             "action.executed",
-            "target.freed",
             "mesh.halted",
         ),
         consumes=("proposal.authorized",),

@@ -59,8 +59,8 @@ class Invariants:
         self._families = FamilyInvariants(self._broken)
         self._personas = PersonaInvariants(self._broken, limits.lifetime_children)
         self._credits = CreditInvariants(self._broken, limits, self._personas, self._families)
-        self._proposals = ProposalInvariants(self._broken, roots, self._credits)
         self._targets = TargetInvariants(self._broken)
+        self._proposals = ProposalInvariants(self._broken, roots, self._credits, self._targets)
         self._beliefs = BeliefInvariants(self._broken)
 
     @property
@@ -101,8 +101,8 @@ class Invariants:
             self._broken(recorded, f"{owed} should have been said in one batch with what stands before it")
         match event:
             case TargetHeld() | TargetFreed():
-                is_resolved = self._proposals.resolved(event.holder.proposal_id)
-                self._targets.hold(recorded, event, is_owed=owed is not None, is_resolved=is_resolved)
+                is_over = self._proposals.over(event.holder.proposal_id)
+                self._targets.hold(recorded, event, is_owed=owed is not None, is_over=is_over)
             case ConflictRaised() | ConflictExtended() | ConflictResolved():
                 self._targets.conflict(recorded, event)
             case ThoughtSealed():

@@ -26,7 +26,7 @@ from shared.contracts.events import (
 )
 from shared.crypto import verify_verdict
 from shared.invariants.credits import CreditInvariants
-from shared.invariants.targets import Owed, key_of
+from shared.invariants.targets import Owed, TargetInvariants, key_of
 from shared.signers import Signers
 
 
@@ -41,6 +41,7 @@ class Life(msgspec.Struct):
     granted: set[str] = msgspec.field(default_factory=set)
     claims: int = 0
     outcomes: int = 0
+    is_known: bool = False
     hold: str = ""
     resolved: bool = False
     conflicts: set[str] = msgspec.field(default_factory=set)
@@ -52,9 +53,13 @@ class ProposalInvariants:
     there is. A log without one (of the simulation) has nothing to hold a signature against."""
 
     def __init__(
-        self, broken: Callable[[Recorded, str], None], roots: tuple[str, ...], credits: CreditInvariants
+        self,
+        broken: Callable[[Recorded, str], None],
+        roots: tuple[str, ...],
+        credits: CreditInvariants,
+        targets: TargetInvariants,
     ) -> None:
-        self._broken, self._roots, self._credits = broken, roots, credits
+        self._broken, self._roots, self._credits, self._targets = broken, roots, credits, targets
         self._signers = Signers()
         self.lives: dict[str, Life] = {}
         self._halted = False
@@ -74,10 +79,10 @@ class ProposalInvariants:
         if not is_halted:
             self._behind_a_halt.clear()
 
-    def resolved(self, proposal_id: str) -> bool:
-        """Whether a person has said what became of it."""
+    def over(self, proposal_id: str) -> bool:
+        """Whether it is known what became of it, by its outcome or a person's word."""
         life = self.lives.get(proposal_id)
-        return life is not None and life.resolved
+        return life is not None and (life.is_known or life.resolved)
 
     def unfinished(self) -> list[str]:
         """Those that have not reached their one terminal state."""
@@ -148,8 +153,9 @@ class ProposalInvariants:
                     self._broken(recorded, "done, though it was claimed when the mesh was halted already")
                 if event.outcome != "failure" and life.claims != 1 and not gone:
                     self._broken(recorded, "executed without a claim")
-                if life.hold and event.outcome != "unknown" and not gone:
-                    self.owes = ("target.freed", life.hold, key_of(event))
+                life.is_known |= event.outcome != "unknown"
+                if life.is_known:
+                    self._targets.free(life.hold, key_of(event))
             case ActionResolved():
                 if life.outcomes != 1 or life.resolved:
                     self._broken(recorded, "a person's word on what has no outcome, or the second one")

@@ -18,7 +18,6 @@ from shared.contracts.events import (
     TargetHeld,
 )
 
-_HOLDS = {TargetHeld: "target.held", TargetFreed: "target.freed"}
 Owed = tuple[str, str, str]
 """What the next event must be: class, target, proposal."""
 
@@ -41,8 +40,9 @@ class TargetInvariants:
         """Who has each target that is held."""
         self._conflicts: dict[str, _Conflict] = {}
 
-    def hold(self, recorded: Recorded, event: TargetHeld | TargetFreed, *, is_owed: bool, is_resolved: bool) -> None:
-        """Of two exclusive actions on one target the second is claimed after the outcome of the first."""
+    def hold(self, recorded: Recorded, event: TargetHeld | TargetFreed, *, is_owed: bool, is_over: bool) -> None:
+        """Of two exclusive actions on one target the second is claimed after the outcome of the first, which frees it; or after a person's
+        word on it. That it is free may also be said after an outcome, as it once was."""
         key, has = key_of(event.holder), self._holds.get(event.persona)
         if isinstance(event, TargetHeld):
             if has is not None:
@@ -51,11 +51,16 @@ class TargetInvariants:
                 self._broken(recorded, "a hold without its claim")
             self._holds[event.persona] = key
             return
-        if has != key:
-            self._broken(recorded, f"{key} frees what {has or 'nobody'} holds")
-        if not is_owed and not is_resolved:
+        if has not in (key, None):
+            self._broken(recorded, f"{key} frees what {has} holds")
+        if not is_over:
             self._broken(recorded, "freed without an outcome or a person's word")
         self._holds.pop(event.persona, None)
+
+    def free(self, target: str, key: str) -> None:
+        """An outcome that somebody knows."""
+        if self._holds.get(target) == key:
+            del self._holds[target]
 
     def conflict(self, recorded: Recorded, event: ConflictRaised | ConflictExtended | ConflictResolved) -> None:
         """One over a target at a time, ruled once; of those that would change one thing exactly one is kept."""
@@ -98,7 +103,5 @@ def key_of(of: ProposalEvent | ProposalKey) -> str:
 
 
 def hold_of(event: AnyEvent) -> Owed | None:
-    """Class, target and proposal of what is said of a hold."""
-    if not isinstance(event, TargetHeld | TargetFreed):
-        return None
-    return _HOLDS[type(event)], event.persona, key_of(event.holder)
+    """Class, target and proposal of a hold."""
+    return ("target.held", event.persona, key_of(event.holder)) if isinstance(event, TargetHeld) else None

@@ -240,7 +240,7 @@ def judge(
     report.unfinished_drains = len(_open_ends(records)[1])
     report.max_outage_s = round(max((b - a for a, b in zip(load.acks, load.acks[1:], strict=False)), default=0.0), 2)
     report.between = {name: classes[name] for name in BETWEEN} | {
-        name: classes[name] for name in ("intent.answered", "conflict.settled", "budget.limited", "target.freed")
+        name: classes[name] for name in ("intent.answered", "conflict.settled", "budget.limited")
     }
     report.open = [f"intent {name}" for name in invariants.open_intents()]
     report.open += [f"conflict {name}" for name in invariants.unruled()]

@@ -24,7 +24,6 @@ from services.meta_orchestrator.following import Following
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
 from shared.contracts.action_kinds import held
-from shared.contracts.boundaries import hold
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     LogResolve,
@@ -32,9 +31,9 @@ from shared.contracts.events import (
     LotRequested,
     LotShare,
     SnapshotCounts,
-    TargetHeld,
 )
 from shared.decider import Effect, Result
+from shared.holds import holder_of
 from shared.log.memory import MemoryLog, Store
 from shared.policy.types import PolicyDecision
 
@@ -122,12 +121,13 @@ class Hands:
         match effect:
             case actuator.Check():
                 self._attempts += 1
-                said = self._store.read((hold(effect.target),)) if effect.target else []
-                newest = said[-1].event if said else None
+                log = MemoryLog(self._now)
+                log.store = self._store
+                holder, seq = asyncio.run(holder_of(log, effect.target)) if effect.target else (None, 0)
                 return actuator.Checked(
                     actuator=f"attempt-{self._attempts}",
-                    holder=newest.holder.proposal_id if isinstance(newest, TargetHeld) else "",
-                    hold_seq=said[-1].seq if said else 0,
+                    holder=holder.proposal_id if holder else "",
+                    hold_seq=seq,
                 )
             case actuator.Allot(job=job):
                 return self._allot(job)

@@ -294,7 +294,7 @@ def test_a_step_that_the_seal_does_not_refuse_is_found_out(monkeypatch: pytest.M
     assert any(BEHIND_THE_SEAL in violation for violation in found)
 
 
-NEVER_REFUSED = ("thought.sealed.", "target.freed.")
+NEVER_REFUSED = ("thought.sealed.",)
 
 
 def _unsealed(swarm: str, persona: str) -> str:
@@ -318,7 +318,7 @@ def _rested(world: World) -> list[str]:
 def test_each_boundary_is_one_filter_string_carried_by_every_writer_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """On several brokers what is in flight is compared by that string alone: another one, or none, would not be seen.
 
-    But what nobody may hold up (`docs/decisions`): the seal of a history, and the letting go of a target, which only its holder can say.
+    But what nobody may hold up (`docs/decisions`): the seal of a history.
     """
     writes: set[tuple[str, frozenset[str]]] = set()
     append = Store.append

@@ -11,7 +11,14 @@ from services.gateway.wire.ids import as_given
 from services.gateway.wire.work import ConflictSide, ConflictView, Place
 from shared.conflicts import Conflict, evolve, key_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import ConflictEvent, ConflictResolved, ProposalKey, TargetFreed, TargetHeld
+from shared.contracts.events import (
+    ActionExecuted,
+    ConflictEvent,
+    ConflictResolved,
+    ProposalKey,
+    TargetFreed,
+    TargetHeld,
+)
 from shared.contracts.text import plain
 
 KEEP = 1000
@@ -57,6 +64,9 @@ class Conflicts:
             self.held[event.persona] = event.holder
         elif isinstance(event, TargetFreed):
             self.held.pop(event.persona, None)
+        elif isinstance(event, ActionExecuted) and event.outcome != "unknown" and self.held:
+            mine = ProposalKey(swarm=event.swarm, persona=event.persona, proposal_id=event.proposal_id)
+            self.held = {target: holder for target, holder in self.held.items() if holder != mine}
         if not isinstance(event, ConflictEvent):
             return
         known = self.by_key.get(self._newest.get(event.target_id, ("", 0)))

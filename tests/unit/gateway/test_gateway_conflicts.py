@@ -146,6 +146,13 @@ async def test_conflicts_and_holds_are_counted(up: Mesh, api: httpx.AsyncClient)
     await up.put(RAISED, *_holding())
     projection = up.gateway.projection
     assert (1, {"t-9"}) == (projection.conflicts.open, set(projection.conflicts.held))
+    k = created("known-1")
+    holder = ProposalKey(swarm=k.swarm, persona=k.persona, proposal_id=k.proposal_id)
+    await up.put(k, verified(k), msgspec.structs.replace(claimed(k), hold="t-8"))
+    await up.put(TargetHeld(persona="t-8", holder=holder, target="file:y"))
+    assert {"t-8", "t-9"} == set(projection.conflicts.held)
+    await up.put(executed(k))
+    assert {"t-9"} == set(projection.conflicts.held)
     await up.put(RESOLVED)
     c = created("late-1")
     lost = ConflictSettled(
