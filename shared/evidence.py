@@ -10,6 +10,9 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import CORE, EVERYONE
 
+ANSWER = "answer:"
+"""The source of a person's answer to a persona's question begins so, and its id follows. What was asked for grounds nothing else."""
+
 
 def is_tainted(event: AnyEvent) -> bool:
     """Whether an outsider's words are in it, as far as it says itself; that they are not, is believed of CORE alone."""
@@ -31,7 +34,7 @@ def is_independent(event: AnyEvent, persona: str | None = None) -> bool:
     somebody else than `persona` believes and no outsider's word is in. Of nobody's in particular no belief is."""
     match event:
         case ObservationRecorded():
-            return not is_tainted(event)
+            return not is_tainted(event) and not event.source.startswith(ANSWER)
         case CheckResult():
             return event.outcome == "confirmed" and not is_tainted(event)
         case BeliefEvent():

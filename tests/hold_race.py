@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from services.actuator import decider
-from services.actuator.decider import Allot, Allotted, Check, Checked, Execute, NotOurs, Outcome
+from services.actuator.terms import Allot, Allotted, Check, Checked, Execute, NotOurs, Outcome
 from shared.contracts.action import Action, action_digest
 from shared.contracts.events import ActionExecuted, ProposalCreated, TargetHeld
 from shared.contracts.ids import fresh_id, utc_now

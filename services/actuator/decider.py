@@ -24,6 +24,10 @@ What touches something that others may want too is *exclusive* (`action_kinds`):
 middle of it is inquired about first, and an outcome nobody can tell keeps the hold until a person resolves it. Who finds the target
 held waits, which is said once (that it waits, not for what next), until it is free or its authorisation has expired.
 
+What is said to the mesh (`saying.py`) needs no hand: claim, what is said, and mostly the outcome are one batch. Whether a child was born
+the governor says; its answer names the proposal, and is the outcome.
+Halts guard it too, so that none of it is stored behind one.
+
 While the mesh is halted nothing is claimed; it waits. A claim that was on its way may be stored behind a halt: it is looked again after
 the claim, so that is never carried out, and its outcome is failure. What was authorised before the log went back is void, a failure.
 What this or another actuator has claimed in a part of the log that is gone (`journal.py`, `mesh.halted`) is `unknown`, whoever
@@ -35,12 +39,25 @@ of two exclusive actions on one target the second is claimed after the outcome o
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Literal
+from datetime import datetime, timedelta
 
 import msgspec
 
-from shared.contracts.action import Action, action_digest
+from services.actuator import saying
+from services.actuator.terms import (
+    LONG_AGO,
+    LOST,
+    Allot,
+    Allotted,
+    Check,
+    Checked,
+    Claim,
+    Execute,
+    Inquire,
+    Job,
+    Outcome,
+)
+from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import KINDS, held, not_alone, read
 from shared.contracts.boundaries import hold, life
 from shared.contracts.capabilities import Reach
@@ -49,17 +66,20 @@ from shared.contracts.events import (
     ActionClaimed,
     ActionDelayed,
     ActionExecuted,
+    AnyEvent,
+    PersonaSpawned,
     ProposalAuthorized,
     ProposalCreated,
     ProposalKey,
     ProposalVerified,
-    Receipt,
+    SpawnRefused,
     TargetHeld,
 )
-from shared.contracts.ids import EventId, Instant, Sha256, Token
-from shared.contracts.kinds.kind import Problem
+from shared.contracts.ids import EventId, Instant, Sha256, Token, caused_id
+from shared.contracts.kinds.kind import MESH, Problem
 from shared.contracts.text import plain
-from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick
+from shared.halts import BOUNDARY as HALTS
 
 MARGIN_S = 2.0
 """Beyond a claim's time-out before anyone inquires: clock skew between machines, and the commit on its way."""
@@ -71,17 +91,6 @@ NO_LOT_S = 1.0
 HELD_S, HELD_LOOKS = 0.2, 64
 """A target that is held is looked at again after so long, then each time as much later, and at least so often in all while the
 authorisation lasts: each look is a delivery, and there are not many more of one message."""
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Who took it, and from when its time-out runs. `hold`: the token of the target it holds."""
-
-    id: EventId
-    hold: Token | None = None
-    actuator: str
-    at: Instant
-    timeout_ms: int
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +98,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     created: ProposalCreated | None = None
     verified: bool = False
+    tainted: bool = True
     scope: Reach = "unstated"
     authorized: ProposalAuthorized | None = None
     authorized_seq: int = 0
@@ -98,97 +108,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     executed: bool = False
 
 
-class Check(Effect, frozen=True, kw_only=True):
-    """Verify the signature against the keys that were good where and when it was stored, the policy version, that no kill switch is on
-    and the mesh not halted, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it."""
-
-    authorized: ProposalAuthorized
-    target: Token | None = None
-    seq: int = 0
-    at: Instant = LONG_AGO
-
-
-class Checked(Result, frozen=True, kw_only=True):
-    """What is wrong, as (reason code, sentence), and the mark under which to claim if nothing is. `lost`: it was claimed before, in a
-    part of the log that is gone. `holder` has the target, by what was said of it up to `hold_seq`."""
-
-    problems: tuple[tuple[str, str], ...] = ()
-    halted: bool = False
-    lost: bool = False
-    holder: str = ""
-    hold_seq: int = 0
-    actuator: str
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An action and whose it is. `key`, `<swarm>.<persona>.<proposal>`, names it for ever."""
-
-    swarm: Token
-    persona: Token
-    proposal_id: Token
-    action: Action
-
-    @property
-    def key(self) -> str:
-        return f"{self.swarm}.{self.persona}.{self.proposal_id}"
-
-
-class Allot(Effect, frozen=True, kw_only=True):
-    """Take one action of the persona from a lot. `hold_seq` as in `Checked`."""
-
-    job: Job
-    actuator: str
-    hold_seq: int = 0
-
-
-class Allotted(Result, frozen=True, kw_only=True):
-    """The lot it is taken from; else until when `scope` has none left; neither: nobody answered.
-
-    `too_many`: so many of the swarm wait already that this one may not.
-    """
-
-    lot_id: EventId | None = None
-    scope: str = ""
-    until: Instant | None = None
-    too_many: int = 0
-
-
-class Execute(Effect, frozen=True, kw_only=True):
-    """Do it, if the claim in the log bears `actuator`, and begin no effect after `deadline`."""
-
-    job: Job
-    actuator: str
-    deadline: Instant
-
-
-class Inquire(Effect, frozen=True, kw_only=True):
-    """Find out whether the claimed action happened; where possible, make sure that it no longer can."""
-
-    job: Job
-    claim: Claim
-
-
-class Outcome(Result, frozen=True, kw_only=True):
-    """How it went. `error` is a reason code unless it is a success."""
-
-    outcome: Literal["success", "failure", "unknown"]
-    summary: str
-    error: str | None = None
-    receipt: Receipt | None = None
-    duration_ms: int = 0
-
-
-LOST = Outcome(
-    outcome="unknown",
-    summary="it was claimed, and perhaps done, in a part of the log that is gone; a person decides",
-    error="claim_lost",
-)
-
-
-class NotOurs(Result, frozen=True, kw_only=True):
-    """The claim in the log is another attempt's; nothing was done."""
-
-
 def initial() -> State:
     """Nothing known."""
     return State()
@@ -196,10 +115,15 @@ def initial() -> State:
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
     """What CORE says in the proposal's life is read, and guards it; the proposal is in its verdict."""
-    if isinstance(message, Tick) or not isinstance(message.recorded.event, ProposalAuthorized):
+    if isinstance(message, Tick):
         return None
-    event = message.recorded.event
-    guard = life(event.swarm, event.persona, event.proposal_id)
+    match message.recorded.event:
+        case ProposalAuthorized() as event:
+            guard = life(event.swarm, event.persona, event.proposal_id)
+        case PersonaSpawned(proposal=ProposalKey() as key) | SpawnRefused(proposal=ProposalKey() as key):
+            guard = life(key.swarm, key.persona, key.proposal_id)
+        case _:
+            return None
     return Boundary(reads=(guard,), guards=(guard,))
 
 
@@ -209,8 +133,9 @@ def evolve(state: State, recorded: Recorded) -> State:
     match recorded.event:
         case ProposalCreated() as event:
             return state if state.created else replace(state, created=event)
-        case ProposalVerified(proposal=ProposalCreated() as event, scope=scope) if not state.verified:
-            return replace(state, created=event, verified=True, scope=scope)
+        case ProposalVerified(proposal=ProposalCreated() as event) if not state.verified:
+            verified = recorded.event
+            return replace(state, created=event, verified=True, tainted=verified.tainted, scope=verified.scope)
         case ProposalAuthorized() as event:
             if state.authorized:
                 return state
@@ -236,9 +161,13 @@ def evolve(state: State, recorded: Recorded) -> State:
 def decide(state: State, message: Input) -> Decision:
     """See the module's theory of operation."""
     cause = message.cause if isinstance(message, Performed) else message
-    if state.executed or isinstance(cause, Tick) or not isinstance(cause.recorded.event, ProposalAuthorized):
+    if state.executed or isinstance(cause, Tick):
         return NOTHING
-    created, authorized = state.created, state.authorized
+    created, authorized, event = state.created, state.authorized, cause.recorded.event
+    if isinstance(event, PersonaSpawned | SpawnRefused):
+        return _answered(state, event)
+    if not isinstance(event, ProposalAuthorized):
+        return NOTHING
     if created is None or authorized is None:
         # a replica that lags behind may not show them yet; the shell's delivery limit ends the waiting
         return Decision(retry_s=NOT_YET_READABLE_S)
@@ -255,13 +184,24 @@ def decide(state: State, message: Input) -> Decision:
                 return refused
             if checked.holder:
                 return _wait_for(state, created, authorized, checked.holder, cause, message.now)
-            return Decision(effect=Allot(job=_job(created), actuator=checked.actuator, hold_seq=checked.hold_seq))
+            allot = Allot(
+                job=_job(created),
+                actuator=checked.actuator,
+                hold_seq=checked.hold_seq,
+                facts=checked.facts,
+                halts_seq=checked.halts_seq,
+            )
+            return Decision(effect=allot)
         case Performed(effect=Allot() as allot, result=Allotted() as allotted) if state.claim is None:
             if message.now >= authorized.expires_at:
                 return _refuse(created, [_expired(authorized)])
             if allotted.lot_id is None:
                 return _delay(state, created, authorized, allotted, message.now)
+            if _is_said(created):
+                return _say(state, created, allot, allotted.lot_id, cause, message.now)
             return _claim(created, allot, allotted.lot_id, message.now)
+        case _ if state.claim is not None and _is_said(created):
+            return NOTHING  # it was said with its claim; who is asked answers
         case _ if state.claim is not None:
             return _wait_or_inquire(created, state.claim, message.now)
         case Delivered(crowd=crowd) if crowd:
@@ -272,6 +212,7 @@ def decide(state: State, message: Input) -> Decision:
             check = Check(
                 authorized=authorized,
                 target=target.id if target else None,
+                job=_job(created) if _is_said(created) else None,
                 seq=state.authorized_seq,
                 at=state.authorized_at,
             )
@@ -296,6 +237,8 @@ def _refused(
         and (unasked := not_alone(created.action, *whose)) is not None
     ):
         problems.append((unasked.code, unasked.detail))
+    elif checked.facts is not None and (why := saying.refusal(created, action, checked.facts, now)) is not None:
+        problems.append(why)
     if now >= authorized.expires_at:
         problems.append(_expired(authorized))
     return _refuse(created, problems) if problems else None
@@ -360,25 +303,61 @@ def _wait_for(
 
 def _claim(created: ProposalCreated, allot: Allot, lot_id: EventId, now: datetime) -> Decision:
     """Claim, hold what must be held, and execute."""
-    actuator, timeout_ms = allot.actuator, KINDS[created.action.kind].timeout_ms
     target = held(created.action, created.swarm, created.persona)
-    claimed = ActionClaimed(
-        swarm=created.swarm,
-        persona=created.persona,
-        proposal_id=created.proposal_id,
-        digest=created.digest,
-        actuator=actuator,
-        timeout_ms=timeout_ms,
-        lot_id=lot_id,
-        hold=target.id if target else None,
-    )
-    deadline = now + timedelta(milliseconds=timeout_ms)
-    execute = Execute(job=_job(created), actuator=actuator, deadline=deadline)
+    claimed = _claimed(created, allot, lot_id, target.id if target else None)
+    deadline = now + timedelta(milliseconds=claimed.timeout_ms)
+    execute = Execute(job=_job(created), actuator=allot.actuator, deadline=deadline)
     if target is None:
         return Decision(events=(claimed,), effect=execute, charter=created.charter)
     takes = TargetHeld(persona=target.id, holder=_key(created), target=target.name)
     expects = ((hold(target.id), allot.hold_seq),)
     return Decision(events=(claimed, takes), expects=expects, effect=execute, charter=created.charter)
+
+
+def _claimed(created: ProposalCreated, allot: Allot, lot_id: EventId, hold_: Token | None) -> ActionClaimed:
+    return ActionClaimed(
+        swarm=created.swarm,
+        persona=created.persona,
+        proposal_id=created.proposal_id,
+        digest=created.digest,
+        actuator=allot.actuator,
+        timeout_ms=KINDS[created.action.kind].timeout_ms,
+        lot_id=lot_id,
+        hold=hold_,
+    )
+
+
+def _is_said(created: ProposalCreated) -> bool:
+    """Whether the action is one that is said to the mesh."""
+    return created.action.kind in KINDS and KINDS[created.action.kind].hand == MESH
+
+
+def _say(
+    state: State, created: ProposalCreated, allot: Allot, lot_id: EventId, cause: Delivered, now: datetime
+) -> Decision:
+    """Claim it, say it, and where that is all, say that it is done: in one batch. What it rests on guards it."""
+    params = read(created.action)
+    if isinstance(params, Problem) or allot.facts is None:
+        return NOTHING  # refused before
+    claimed = _claimed(created, allot, lot_id, None)
+    said = saying.say(created, params, allot.facts, now, tainted=state.tainted)
+    events: tuple[AnyEvent, ...] = (claimed, *said.events)
+    if said.summary is not None:
+        claim_id = caused_id(cause.recorded.id, f"action.claimed.{allot.job.key}")
+        claim = Claim(id=claim_id, actuator=allot.actuator, at=now, timeout_ms=claimed.timeout_ms)
+        events += _record(created, Outcome(outcome="success", summary=said.summary), claim).events
+    expects = (*said.expects, (HALTS, allot.halts_seq))
+    return Decision(events=events, expects=expects, charter=created.charter)
+
+
+def _answered(state: State, answer: PersonaSpawned | SpawnRefused) -> Decision:
+    """Whether there is a child, as the governor says."""
+    created, claim = state.created, state.claim
+    if created is None or claim is None:
+        return Decision(retry_s=NOT_YET_READABLE_S)  # it follows from the claim, which a replica may not show yet
+    born, summary, error = saying.answered(answer)
+    outcome = Outcome(outcome="success" if born else "failure", summary=summary, error=error or None)
+    return _record(created, outcome, claim)
 
 
 def _wait_or_inquire(created: ProposalCreated, claim: Claim, now: datetime) -> Decision:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import islice
 
-from services.actuator.decider import LOST
 from services.actuator.journal import Entry, Journal
+from services.actuator.terms import LOST
 from shared.contracts.boundaries import life
 from shared.contracts.envelope import Message, Recorded, enveloped
 from shared.contracts.events import ActionExecuted, LostAction

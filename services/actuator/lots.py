@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.actuator.decider import Allotted
+from services.actuator.terms import Allotted
 from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import LotGranted, LotRequested, LotShare
 from shared.contracts.ids import fresh_id, utc_now

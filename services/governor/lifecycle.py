@@ -76,6 +76,7 @@ def spawn(lineage: Lineage, delivered: Delivered, request: SpawnRequested, limit
         policy=policy,
         principal=request.principal,
         hibernates=parent is None and (request.policy is None or request.hibernate),
+        proposal=request.proposal,
     )
     return Decision(events=(spawned,), charter=charter_sha256(identity))
 
@@ -104,7 +105,12 @@ def newborn(request: SpawnRequested | SwarmRequested, parent: Member | None, now
 def refused(request: SpawnRequested | SwarmRequested, reason: str, detail: str, again_s: int) -> SpawnRefused:
     """No, and in how many seconds there may be room; 0: waiting brings nothing."""
     return SpawnRefused(
-        swarm=request.swarm, persona=request.persona, reason=reason, detail=detail, retry_after_s=again_s
+        swarm=request.swarm,
+        persona=request.persona,
+        reason=reason,
+        detail=detail,
+        retry_after_s=again_s,
+        proposal=request.proposal if isinstance(request, SpawnRequested) else None,
     )
 
 

@@ -14,11 +14,11 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import Risk
-from shared.contracts.kinds import commands, files, http, testing
+from shared.contracts.kinds import commands, files, http, mesh, people, testing
 from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
 from shared.contracts.targets import Touched
 
-KINDS: dict[str, ActionKind] = commands.KINDS | files.KINDS | http.KINDS | testing.KINDS
+KINDS: dict[str, ActionKind] = commands.KINDS | files.KINDS | http.KINDS | mesh.KINDS | people.KINDS | testing.KINDS
 RISKS: tuple[Risk, ...] = get_args(Risk)
 """From least to most."""
 

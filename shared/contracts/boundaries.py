@@ -44,6 +44,11 @@ def hold(target_id: str) -> str:
     return f"target.*.all.{target_id}"
 
 
+def question(swarm: str, question_id: str) -> str:
+    """One question, whoever of the family asks it, and its answer."""
+    return f"question.*.{swarm}.*.{question_id}"
+
+
 def beliefs(swarm: str) -> str:
     """The blackboard of a swarm."""
     return f"belief.*.{swarm}.>"

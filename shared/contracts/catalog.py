@@ -1,9 +1,9 @@
 """What is said: the classes of events, their subjects and their stream. Who says it is in `services.py`.
 
 A subject is `<entity>.<verb>.<swarm>.<persona>`, and one more token for what has a life of its own: the proposal id for
-everything in a proposal's life, the intent id in an intent's, the check id for a check, the target's token for conflicts, the topic of
-a belief. What a runner may say has one more, the last: the slot of who said it, which the broker enforces. Broker permissions,
-streams, schemas and docs come from both.
+everything in a proposal's life, the intent id in an intent's, the check id for a check, the question's for a question, the target's
+token for conflicts, the topic of a belief. What a runner may say has one more, the last: the slot of who said it, which the broker
+enforces. Broker permissions, streams, schemas and docs come from both.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from shared.contracts.events import (
     ConflictEvent,
     IntentEvent,
     ProposalEvent,
+    QuestionEvent,
 )
 from shared.contracts.ids import is_token
 
@@ -42,6 +43,8 @@ def _life_field(cls: type[events.Event]) -> str | None:
         return "target_id"
     if issubclass(cls, BeliefEvent):
         return "key_id"
+    if issubclass(cls, QuestionEvent):
+        return "question_id"
     return "check_id" if issubclass(cls, CheckRequested | CheckResult) else None
 
 

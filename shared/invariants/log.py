@@ -38,6 +38,7 @@ from shared.invariants.families import FamilyInvariants
 from shared.invariants.intents import IntentInvariants
 from shared.invariants.personas import PersonaInvariants
 from shared.invariants.proposals import Life, ProposalInvariants
+from shared.invariants.sayings import SayingInvariants
 from shared.invariants.targets import TargetInvariants, hold_of
 from shared.placement import Placements
 
@@ -57,6 +58,7 @@ class Invariants:
         self._placements = Placements()
         self._intents = IntentInvariants(self._broken)
         self._families = FamilyInvariants(self._broken)
+        self._sayings = SayingInvariants(self._broken)
         self._personas = PersonaInvariants(self._broken, limits.lifetime_children)
         self._credits = CreditInvariants(self._broken, limits, self._personas, self._families)
         self._targets = TargetInvariants(self._broken)
@@ -96,6 +98,7 @@ class Invariants:
         self._personas.next(recorded, event)
         self._intents.absorb(recorded)
         self._families.absorb(recorded)
+        self._sayings.absorb(recorded)
         owed, self._proposals.owes = self._proposals.owes, None
         if owed is not None and owed != hold_of(event):
             self._broken(recorded, f"{owed} should have been said in one batch with what stands before it")

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.actuator import decider as actuator
+from services.actuator import terms
+from services.actuator.hands import mesh
 from services.memory_compactor import decider as compactor
 from services.memory_compactor.believing.effects import BelievingEffects
 from services.meta_orchestrator.arbitration.decider import Look, Rules
@@ -78,8 +79,7 @@ class Hands:
 
     def arbitrator(self) -> Callable[[Effect], Result]:
         """The real effects of one orchestrator, whose projection is at least as far as what it is asked about."""
-        log, meeting = MemoryLog(self._now), Meeting()
-        log.store = self._store
+        log, meeting = self._log(), Meeting()
         following = Following(log)
         following.follow(arbitration_classes, meeting.apply)
         effects = ArbitrationEffects(log, following, meeting, self.rules, clock=self._now)
@@ -93,11 +93,14 @@ class Hands:
 
         return perform
 
-    def believe(self, effect: Effect) -> Result:
-        """What a check is of and rests on, by the service's own effects."""
+    def _log(self) -> MemoryLog:
         log = MemoryLog(self._now)
         log.store = self._store
-        return asyncio.run(BelievingEffects(log=log).perform(effect))
+        return log
+
+    def believe(self, effect: Effect) -> Result:
+        """What a check is of and rests on, by the service's own effects."""
+        return asyncio.run(BelievingEffects(log=self._log()).perform(effect))
 
     def judge(self, effect: Effect) -> Result:
         if isinstance(effect, gate.Sign):
@@ -119,40 +122,38 @@ class Hands:
 
     def act(self, effect: Effect) -> Result:
         match effect:
-            case actuator.Check():
+            case terms.Check():
                 self._attempts += 1
-                log = MemoryLog(self._now)
-                log.store = self._store
-                holder, seq = asyncio.run(holder_of(log, effect.target)) if effect.target else (None, 0)
-                return actuator.Checked(
+                holder, seq = asyncio.run(holder_of(self._log(), effect.target)) if effect.target else (None, 0)
+                facts = None if effect.job is None else asyncio.run(mesh.known(self._log(), effect.job, self._now))
+                return terms.Checked(
+                    facts=facts,
                     actuator=f"attempt-{self._attempts}",
                     holder=holder.proposal_id if holder else "",
                     hold_seq=seq,
                 )
-            case actuator.Allot(job=job):
+            case terms.Allot(job=job):
                 return self._allot(job)
-            case actuator.Execute(job=job):
+            case terms.Execute(job=job):
                 claim = self._store.read((f"action.claimed.{job.key}",))[0]
                 ours = claim.event.actuator == effect.actuator
                 if not ours or job.key in self.fenced or self._now() >= effect.deadline:
                     return (
-                        actuator.NotOurs()
-                        if not ours
-                        else actuator.Outcome(outcome="failure", summary="late", error="late")
+                        terms.NotOurs() if not ours else terms.Outcome(outcome="failure", summary="late", error="late")
                     )
                 self.done[job.key] += 1
                 if (target := held(job.action, job.swarm, job.persona)) is not None:
                     self.held[target.id].append((job.key, claim.seq))
-                return actuator.Outcome(outcome="success", summary="done")
-            case actuator.Inquire(job=job):
+                return terms.Outcome(outcome="success", summary="done")
+            case terms.Inquire(job=job):
                 if self.done[job.key]:
-                    return actuator.Outcome(outcome="success", summary="it was done")
+                    return terms.Outcome(outcome="success", summary="it was done")
                 self.fenced.add(job.key)
-                return actuator.Outcome(outcome="failure", summary="it was not done", error="not_executed")
+                return terms.Outcome(outcome="failure", summary="it was not done", error="not_executed")
             case _:
                 raise TypeError(effect)
 
-    def _allot(self, job: actuator.Job) -> Result:
+    def _allot(self, job: terms.Job) -> Result:
         """From a lot not yet spent; else one is asked for, and perhaps there by the next attempt. What was taken is gone."""
         held = None
         for recorded in self._store.read((f"lot.granted.{job.swarm}.actuator",)):
@@ -163,16 +164,16 @@ class Hands:
             for share in lot.shares:
                 if share.persona == job.persona and self.spent[lot.lot_id, share.persona] < share.actions:
                     self.spent[lot.lot_id, share.persona] += 1
-                    return actuator.Allotted(lot_id=lot.lot_id)
+                    return terms.Allotted(lot_id=lot.lot_id)
             held = next((share for share in lot.held if share.persona == job.persona), held)
         if held is not None and self._dice.random() < 0.5:
-            return actuator.Allotted(scope=held.scope, until=self._now() + timedelta(seconds=20))
+            return terms.Allotted(scope=held.scope, until=self._now() + timedelta(seconds=20))
         request_id = f"lot-{len(self._store.records)}"
         wants = (LotShare(persona=job.persona, actions=self._dice.randrange(1, 5)),)
         event = LotRequested(swarm=job.swarm, persona="actuator", wants=wants)
         envelope = Envelope(id=request_id, source="actuator", time=self._now(), correlation=request_id)
         self._store.append([Message(event=event, envelope=envelope)])
-        return actuator.Allotted()
+        return terms.Allotted()
 
     def remember(self, effect: Effect) -> Result:
         assert isinstance(effect, compactor.TakeSnapshot)

@@ -8,7 +8,7 @@ import msgspec
 
 from shared.conflicts import Conflict, evolve
 from shared.contracts.action import Action, action_digest
-from shared.contracts.boundaries import conflict, life
+from shared.contracts.boundaries import conflict, life, question
 from shared.contracts.boundaries import intent as boundary_of
 from shared.contracts.envelope import Message
 from shared.contracts.events import (
@@ -27,6 +27,8 @@ from shared.contracts.events import (
     PersonaSpawned,
     ProposalCreated,
     ProposalKey,
+    QuestionAnswered,
+    QuestionAsked,
     ReapRequested,
     SpawnRequested,
     SwarmRequested,
@@ -35,9 +37,11 @@ from shared.contracts.ids import EVERYONE, caused_id, caused_token
 from shared.contracts.kinds.files import own_folder
 from shared.contracts.persona import PersonaPolicy
 from shared.decider import Decision, Tick
+from shared.evidence import ANSWER
 from shared.log.port import Expect
 from shared.runtime.handling import addressed
 from tests.simulation.mesh import OTHER, SWARM, Mesh
+from tests.simulation.thinker import spoken
 
 SHARED = ("notes/a.md", "Notes/A.md", "notes/b.md")
 """What several want to change; two of them are one."""
@@ -83,6 +87,8 @@ class Outside(Mesh):
         wanted = {"content": self.random.choice("abc"), "mode": "create_or_replace"}
         theirs = msgspec.structs.replace(own, target=self.random.choice(SHARED), params=wanted)
         action = theirs if shared or (shared is None and self.random.random() < 0.5) else own
+        if shared is None and self.random.random() < 0.6:
+            action = spoken(self.random, self._serial)
         charter = spawned.envelope.charter or ""
         whose = {"swarm": SWARM, "persona": "root", "charter": charter}
         self.client(
@@ -129,9 +135,24 @@ class Outside(Mesh):
         elif (said := self.intents.said(self.now, lies=self.lies)) is not None:
             self._guarded(said[0], tuple(Expect(*one) for one in said[1]))
 
+    def answer(self) -> None:
+        """Somebody answers a question, perhaps one that is answered, as the gateway does it."""
+        asked = [r for r in self.store.read((f"question.asked.{SWARM}.*.*",)) if isinstance(r.event, QuestionAsked)]
+        if not asked:
+            return
+        one = self.random.choice(asked)
+        event = one.event
+        assert isinstance(event, QuestionAsked)
+        whose = {"swarm": event.swarm, "persona": event.persona}
+        said = QuestionAnswered(**whose, question_id=event.question_id, asked_id=one.id, answer="yes", principal="ann")
+        told = ObservationRecorded(**whose, text="ann answers yes", source=f"{ANSWER}{event.question_id}")
+        self._guarded((said, told), (Expect(question(event.swarm, event.question_id), one.seq),))
+
     def people(self) -> None:
         """Somebody outside does something."""
         self._serial += 1
+        if self.random.random() < 0.3:
+            self.answer()
         living = [r.event.persona for r in self.store.records if isinstance(r.event, PersonaSpawned)] or ["root"]
         asked = [r for r in self.store.records if isinstance(r.event, ApprovalRequested)]
         dice = self.random.random()

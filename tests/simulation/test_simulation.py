@@ -20,6 +20,7 @@ from services.meta_orchestrator.arbitration import decider as arbitration
 from services.persona_runner.hosting import stepping
 from services.policy_gate import decider as gate
 from shared.contracts import boundaries
+from shared.contracts.action_kinds import KINDS
 from shared.contracts.catalog import matches
 from shared.contracts.envelope import Message, Recorded
 from shared.contracts.events import (
@@ -31,10 +32,13 @@ from shared.contracts.events import (
     ConflictResolved,
     ConflictSettled,
     IntentClosed,
+    ProposalCreated,
     ProposalRejected,
+    QuestionAnswered,
     SpawnRequested,
     TargetHeld,
 )
+from shared.contracts.kinds.kind import MESH
 from shared.decider import Boundary, Decision, Delivered, Input, Tick
 from shared.invariants import BEHIND_THE_SEAL
 from shared.log.memory import Store
@@ -95,6 +99,25 @@ def test_the_mesh_lives_in_the_simulation() -> None:
         "intent.answered",
     }
     assert wanted <= classes
+
+
+def test_all_that_is_said_to_the_mesh_is_said_in_the_simulation() -> None:
+    kinds: set[tuple[str, str]] = set()
+    answered = 0
+    for seed in range(150):
+        world = World(seed)
+        world.chaos(STEPS)
+        world.settle()
+        for _ in range(3):
+            world.answer()
+        assert [] == world.check(), seed
+        created = (r.event for r in world.store.records if isinstance(r.event, ProposalCreated))
+        of = {event.proposal_id: event.action.kind for event in created}
+        done = [r.event for r in world.store.records if isinstance(r.event, ActionExecuted)]
+        kinds |= {(of[event.proposal_id], event.outcome) for event in done if event.proposal_id in of}
+        answered += sum(isinstance(r.event, QuestionAnswered) for r in world.store.records)
+    assert {(kind, "success") for kind, row in KINDS.items() if row.hand == MESH} <= kinds
+    assert {("persona.spawn", "failure"), ("persona.reap", "failure")} <= kinds and answered
 
 
 def test_an_actuator_that_does_not_guard_its_claim_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,22 @@ from shared.thinker.port import AnswerDraft, CheckDraft, HypothesisDraft, Propos
 WORST = Usage(tokens_in=400, tokens_out=400, compute_ms=200)
 
 
+def spoken(dice: random.Random, serial: int) -> Action:
+    """An action that is said to the mesh; what it names is there, or not."""
+    names = ("root", "p1", "p2", *(f"k{n}" for n in range(1, 6)))
+    match dice.randrange(4):
+        case 0:
+            target = dice.choice((f"k{serial}", dice.choice(names)))
+            return Action(kind="persona.spawn", target=target, params={"name": "k", "role": "r", "charter": "c"})
+        case 1:
+            return Action(kind="persona.reap", target=dice.choice(names), params={"reason": f"done {serial}"})
+        case 2:
+            return Action(kind="person.ask", target="anyone", params={"question": f"why {serial}"})
+        case _:
+            params = {"goal": f"why {serial}", "tokens": 900, "compute_ms": 900, "due_s": dice.choice((5, 60))}
+            return Action(kind="intent.submit", target=dice.choice(("alpha", "alpha/root")), params=params)
+
+
 def think(effect: Effect, dice: random.Random) -> Result:
     """One step of thinking."""
     assert isinstance(effect, Think)
@@ -43,7 +59,9 @@ def think(effect: Effect, dice: random.Random) -> Result:
                 kind="file.write",
                 target=f"findings/{h.hypothesis_id}.md",
                 params={"content": h.claim, "mode": "create_or_replace"},
-            ),
+            )
+            if dice.random() < 0.7
+            else spoken(dice, context.step),
             evidence=h.evidence,
             hypothesis_id=h.hypothesis_id,
         )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from services.actuator.decider import Job, Outcome
+from services.actuator.terms import Job, Outcome
 from shared.contracts.envelope import Recorded
 from shared.contracts.kinds.kind import Params
 

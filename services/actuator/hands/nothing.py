@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.actuator.decider import Outcome
 from services.actuator.hands.hand import Task
+from services.actuator.terms import Outcome
 
 _DONE = Outcome(outcome="success", summary="did nothing, as asked")
 

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.actuator.decider import Outcome
 from services.actuator.hands.addresses import is_public
 from services.actuator.hands.hand import Task, cannot_tell, failed
+from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
 from shared.contracts.kinds.http import MAX_ANSWER_BYTES, SAFE_METHODS, HttpRequest, endpoint, url_trouble
 

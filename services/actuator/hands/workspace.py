@@ -28,10 +28,10 @@ from pathlib import Path
 
 import msgspec
 
-from services.actuator.decider import Outcome
 from services.actuator.hands.filing import FOLDER, holds, read, remove, write_new
 from services.actuator.hands.hand import Task, cannot_tell, failed
 from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
+from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
 from shared.contracts.kinds.files import FileDelete, FilePatch, FileWrite, patched, path_trouble, text_trouble
 

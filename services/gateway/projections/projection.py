@@ -23,6 +23,8 @@ from services.gateway.projections.ledger import Account, Ledger
 from services.gateway.projections.measures import Hour, Measures, Number
 from services.gateway.projections.personas import Persona, Personas
 from services.gateway.projections.proposals import Key, Proposals
+from services.gateway.projections.questions import Entry as QuestionEntry
+from services.gateway.projections.questions import Questions
 from services.gateway.projections.refusals import Line, Refusals
 from services.gateway.wire.ids import as_given
 from services.gateway.wire.views import (
@@ -94,6 +96,7 @@ class State(msgspec.Struct, array_like=True):
     held: dict[str, ProposalKey]
     measured: list[Number]
     hours: list[Hour]
+    questions: list[QuestionEntry] = []
 
 
 class Commands:
@@ -144,6 +147,7 @@ class Projection:
         self.halts = Halts()
         self.intents = Intents()
         self.conflicts = Conflicts()
+        self.questions = Questions()
         self.measures = Measures()
         self.snapshot: MemorySnapshot | None = None
         self.commands = Commands()
@@ -175,6 +179,7 @@ class Projection:
             part.apply(recorded)
         for other in (self.disorder, self.feeders, self.refusals, self.intents, self.conflicts, self.commands):
             other.apply(recorded)
+        self.questions.apply(recorded)
         self.measures.apply(recorded, self.proposals, self.personas, self.intents, self.conflicts)
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
@@ -207,6 +212,7 @@ class Projection:
             held=dict(self.conflicts.held),
             measured=self.measures.capture(),
             hours=self.measures.captured_hours(),
+            questions=self.questions.capture(),
         )
 
     def restore(self, state: State) -> None:
@@ -230,6 +236,7 @@ class Projection:
         self.conflicts.restore(state.conflicts)
         self.conflicts.held = state.held
         self.measures.restore(state.measured, state.hours)
+        self.questions.restore(state.questions)
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from services.gateway.wire import lives, mesh, requests, views, work
+from services.gateway.wire import asking, lives, mesh, requests, views, work
 from services.gateway.wire.problems import ProblemDetails
 from shared.contracts.events import Credits, Most
 from shared.contracts.persona import PersonaPolicy
@@ -107,6 +107,19 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
         action_kind="http.request", action_target="https://tickets.example/new", holds=True, outcome="unknown",
         summary="the request may or may not have been made", at=NOW, resolved_by=None, reason="",
     ),
+    requests.AnswerQuestion(answer="yes"),
+    asking.QuestionView(
+        id="q-0123456789abcdef-20261122-1", state="answered", swarm_id="web", persona_id="watcher", proposal_id=PROPOSAL,
+        question="Is a deployment of checkout going on?", options=("yes", "no"), wanted="", tainted=True, asked_at=NOW,
+        expires_at=LATER, answer="yes", answered_by="ada", answered_at=NOW,
+    ),
+    asking.ActionKindView(
+        kind="file.write", about="write text to a file of the workspace", schema_version=1,
+        params=(asking.ParamView(name="content", type="string", required=True, one_of=(), default=None),), risk="low",
+        reversible=True, blast_radius="workspace", idempotency="fenced", exclusive=True, timeout_ms=5000, output_bytes=0,
+        per_day=0,
+    ),
+    asking.ParamView(name="mode", type="string", required=False, one_of=("create", "create_or_replace"), default="create"),
     requests.HaltMesh(reason="the disk looks odd"),
     requests.ResumeMesh(reason="looked at what is unknown", seq=813),
     requests.StartCognition(loop_interval_ms=750),

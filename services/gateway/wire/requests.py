@@ -196,6 +196,12 @@ class ResolveAction(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
+class AnswerQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the question's options, where it has some, else a text."""
+
+    answer: Annotated[str, Meta(min_length=1, max_length=4000)]
+
+
 ROOT_THINKER = CreatePersona(
     persona_id="root-thinker",
     name="root-thinker",

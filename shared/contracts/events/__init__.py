@@ -6,6 +6,11 @@ Fields are only ever added, with defaults; a new meaning is a new class, in the 
 
 from __future__ import annotations
 
+from shared.contracts.events.asking import (
+    QuestionAnswered,
+    QuestionAsked,
+    QuestionEvent,
+)
 from shared.contracts.events.beliefs import (
     BeliefAsserted,
     BeliefConfirmed,
@@ -215,6 +220,8 @@ AnyEvent = (
     | AllocationChanged
     | BudgetLimited
     | LimitsChanged
+    | QuestionAsked
+    | QuestionAnswered
 )
 
 __all__ = [
@@ -304,6 +311,9 @@ __all__ = [
     "ProposalKey",
     "ProposalRejected",
     "ProposalVerified",
+    "QuestionAnswered",
+    "QuestionAsked",
+    "QuestionEvent",
     "Ratio",
     "ReapRequested",
     "Reason",

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.contracts.events.common import Count, Event, Reason, Short, Word
+from shared.contracts.events.conflicts import ProposalKey
 from shared.contracts.ids import CORE, EventId, Instant, Sha256, Slot, Token
 from shared.contracts.persona import Identity, Name, PersonaPolicy, Tags, Text
 
@@ -15,7 +16,7 @@ from shared.contracts.persona import Identity, Name, PersonaPolicy, Tags, Text
 class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
     """Someone wants a persona; `persona` is the wanted id. `policy` None means the parent's, or the defaults for a root.
 
-    `hibernate`: nobody set the policy's `idle_ttl_secs`; so it is with no policy at all.
+    `hibernate`: nobody set the policy's `idle_ttl_secs`; so it is with no policy at all. `proposal`: the parent proposed it.
     """
 
     name: Name
@@ -26,6 +27,7 @@ class SpawnRequested(Event, frozen=True, kw_only=True, tag="spawn.requested"):
     tags: Tags = ()
     principal: Short = ""
     hibernate: bool = False
+    proposal: ProposalKey | None = None
 
 
 class SwarmRequested(Event, frozen=True, kw_only=True, tag="swarm.requested"):
@@ -47,23 +49,26 @@ class SpawnRefused(Event, frozen=True, kw_only=True, tag="spawn.refused"):
     branching_limit, lifetime_limit, beyond_parent, bad_capabilities, swarm_limit, no_budget, spawn_rate, too_many_waiting;
     and of who would begin a swarm: swarm_exists, too_many_swarms, no_share, lent_limit.
 
-    `retry_after_s`: when there may be room again; 0 when waiting brings nothing.
+    `retry_after_s`: when there may be room again; 0 when waiting brings nothing. `proposal` as in the request.
     """
 
     reason: Reason
     detail: Annotated[str, Meta(max_length=1000)]
     retry_after_s: Count = 0
+    proposal: ProposalKey | None = None
 
 
 class PersonaSpawned(Event, frozen=True, kw_only=True, tag="persona.spawned"):
     """A persona lives. `hibernates`: after `idle_ttl_secs` without useful progress it rests until something happens, instead
-    of being reaped; a root whose time nobody set. `parent_swarm`: where the parent lives, if that is another swarm."""
+    of being reaped; a root whose time nobody set. `parent_swarm`: where the parent lives, if that is another swarm. `proposal` as in
+    the request."""
 
     identity: Identity
     policy: PersonaPolicy
     principal: Short = ""
     hibernates: bool = False
     parent_swarm: Token | None = None
+    proposal: ProposalKey | None = None
 
     @property
     def parent(self) -> tuple[str, str] | None:

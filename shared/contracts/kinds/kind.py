@@ -11,6 +11,8 @@ from shared.contracts.action import Scalar
 from shared.contracts.events.common import Risk
 from shared.contracts.targets import Touched
 
+MESH = "mesh"
+"""The hand of kinds that are said to the mesh: what they say and their claim are one batch, so nothing is ever in doubt."""
 MAX_CONTENT_BYTES = 48 * 1024
 """Of all text in an action's parameters."""
 
@@ -56,22 +58,25 @@ class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
     `about` says to people and models what it does, and what its target is. `hand` names the module of the actuator that does it.
     `risk` is the least the kind can have; `grade` what this one has, never less, where the target or parameters tell (None: `risk`).
     `idempotency`: `fenced` (can be inquired about and fenced off), `key` (the target is given an idempotency key, and may or may not
-    heed it), `free` (doing it twice is doing it once).
+    heed it), `free` (doing it twice is doing it once), `once` (it is in one commit with its claim).
     `timeout_ms`: after it, the action must no longer begin to have its effect. `output_bytes`: the most that is read of what it answers.
     `trouble` is what is wrong with target or parameters. `touches`: what it shares with others, where anything (`targets`).
     `exclusive`: nobody else may be at that at the same time, so it is held. `alone`: why it may not be done without a person's yes,
-    whatever the policy said. `dry_run` tells in a sentence what would be done, without doing it.
+    whatever the policy said. `says` are the classes the actuator says for it. `per_day`: so many a day of one family, a root and all below
+    it; 0 sets no limit. `dry_run` tells in a sentence what would be done, without doing it.
     """
 
     about: str
     hand: str
+    says: tuple[str, ...] = ()
+    per_day: int = 0
     params: type[Params]
     schema_version: int = 1
     risk: Risk
     grade: Callable[[str, Any, Whose], Risk] | None = None
     reversible: bool
-    blast_radius: Literal["none", "workspace", "outside"]
-    idempotency: Literal["fenced", "key", "free"]
+    blast_radius: Literal["none", "workspace", "mesh", "people", "outside"]
+    idempotency: Literal["fenced", "key", "free", "once"]
     timeout_ms: int
     output_bytes: int = 0
     trouble: Callable[[str, Any], Problem | None] = no_trouble

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from services.actuator.decider import Allotted
+from services.actuator.terms import Allotted
 from shared.contracts.action import Action, action_digest
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (

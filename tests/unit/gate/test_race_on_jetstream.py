@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from services.actuator import decider
-from services.actuator.decider import Check, Execute, Outcome
 from services.actuator.effects import ActuatorEffects
 from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
+from services.actuator.terms import Check, Execute, Outcome
 from shared.contracts.action import Action, action_digest
 from shared.contracts.events import ActionClaimed, ActionExecuted, MeshHalted
 from shared.contracts.ids import EVERYONE, utc_now

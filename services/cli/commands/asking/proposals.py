@@ -84,6 +84,12 @@ def _besides(target: Target) -> None:
                 say(f"  {_named(side)}, {safe(side['risk'])} risk: {safe(side['title'], 80)}")
             if len(sides) > SIDES:
                 say(f"  and {len(sides) - SIDES} more")
+    for one in ask_rows(target, "/v1/questions", {"state": "open"}):
+        options = one["options"] if isinstance(one["options"], list) else []
+        choice = "|".join(safe(option, 30) for option in options) or "TEXT"
+        outside = ", perhaps in an outsider's words" if one["tainted"] else ""
+        name, asker = safe(one["id"]), safe(one["persona_id"])
+        say(f"{asker} asks{outside}: {safe(one['question'], 200)} -> swarm answer {name} {choice}")
     for one in ask_rows(target, "/v1/actions/unknown", {}):
         name, holds = safe(one["proposal_id"]), ", and others wait for its target" if one["holds"] else ""
         say(

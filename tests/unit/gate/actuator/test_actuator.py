@@ -9,20 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.actuator import decider
-from services.actuator.decider import (
-    HALTED_S,
-    MARGIN_S,
-    NO_LOT_S,
-    Allot,
-    Allotted,
-    Check,
-    Checked,
-    Execute,
-    Inquire,
-    Job,
-    NotOurs,
-    Outcome,
-)
+from services.actuator.decider import HALTED_S, MARGIN_S, NO_LOT_S
+from services.actuator.terms import Allot, Allotted, Check, Checked, Claim, Execute, Inquire, Job, NotOurs, Outcome
 from shared.contracts.action_kinds import KINDS, held
 from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted, ProposalKey, TargetHeld
 from shared.decider import NOTHING, Decision, Effect, Performed, Tick
@@ -266,7 +254,7 @@ EFFECTS = [
     Check(authorized=AUTHORIZED),
     ALLOT,
     Execute(job=JOB, actuator=MARK, deadline=at(5)),
-    Inquire(job=JOB, claim=decider.Claim(id="e3", actuator=MARK, at=T0, timeout_ms=1)),
+    Inquire(job=JOB, claim=Claim(id="e3", actuator=MARK, at=T0, timeout_ms=1)),
 ]
 
 

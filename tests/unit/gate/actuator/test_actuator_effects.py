@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from services.actuator import decider
-from services.actuator.decider import Check, Execute, Inquire
 from services.actuator.effects import ActuatorEffects
 from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.outbound import Outbound
@@ -19,6 +18,7 @@ from services.actuator.hands.receipts import RECEIPTS
 from services.actuator.hands.table import hands
 from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
+from services.actuator.terms import Check, Claim, Execute, Inquire, NotOurs
 from shared.contracts.action import Action
 from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated, Signer
 from shared.crypto import new_seed, public_key, sign_verdict
@@ -322,8 +322,8 @@ async def test_without_a_claim_in_the_log_nothing_is_done(act: Act) -> None:
     message = await act.authorize()
     (created,) = act.events(ProposalCreated)
     job = decider._job(created)  # type: ignore[arg-type]
-    assert isinstance(await actuator.perform(Execute(job=job, actuator="x", deadline=at(60))), decider.NotOurs)
-    claim = decider.Claim(id="e9", actuator="x", at=at(0), timeout_ms=1)
+    assert isinstance(await actuator.perform(Execute(job=job, actuator="x", deadline=at(60))), NotOurs)
+    claim = Claim(id="e9", actuator="x", at=at(0), timeout_ms=1)
     assert "unknown" == (await actuator.inquire(Inquire(job=job, claim=claim))).outcome
     assert [] == act.files and message
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from services.actuator import decider
-from services.actuator.decider import Check
 from services.actuator.journal import KEPT, Entry, Journal
 from services.actuator.losses import say_lost
+from services.actuator.terms import Check
 from shared.contracts.events import ActionClaimed, ActionExecuted, AnyEvent, LostAction, MeshHalted, MeshResumed
 from shared.contracts.ids import EVERYONE
 from shared.halts import BOUNDARY

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.actuator import lots as module
-from services.actuator.decider import Allotted
 from services.actuator.lots import Lots
+from services.actuator.terms import Allotted
 from services.governor.decider import Governor, Limits
 from shared.contracts.envelope import Message, enveloped
 from shared.contracts.events import BudgetLimited, Credits, LotGranted, LotRequested

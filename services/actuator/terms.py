@@ -1,0 +1,124 @@
+"""What the actuator's decider asks to have done, and what it is told: its effects and their results."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from services.actuator.saying import Facts
+from shared.contracts.action import Action
+from shared.contracts.events import ProposalAuthorized, Receipt
+from shared.contracts.ids import EventId, Instant, Token
+from shared.decider import Effect, Result
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Who took it, and from when its time-out runs. `hold`: the token of the target it holds."""
+
+    id: EventId
+    hold: Token | None = None
+    actuator: str
+    at: Instant
+    timeout_ms: int
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """An action and whose it is. `key`, `<swarm>.<persona>.<proposal>`, names it for ever."""
+
+    swarm: Token
+    persona: Token
+    proposal_id: Token
+    action: Action
+
+    @property
+    def key(self) -> str:
+        return f"{self.swarm}.{self.persona}.{self.proposal_id}"
+
+
+class Check(Effect, frozen=True, kw_only=True):
+    """Verify the signature against the keys that were good where and when it was stored, the policy version, that no kill switch is on
+    and the mesh not halted, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it.
+    `job`: what is to be said to the mesh, whose facts are looked up."""
+
+    authorized: ProposalAuthorized
+    target: Token | None = None
+    job: Job | None = None
+    seq: int = 0
+    at: Instant = LONG_AGO
+
+
+class Checked(Result, frozen=True, kw_only=True):
+    """What is wrong, as (reason code, sentence), and the mark under which to claim if nothing is. `lost`: it was claimed before, in a
+    part of the log that is gone. `holder` has the target, by what was said of it up to `hold_seq`; halts were
+    looked at up to `halts_seq`."""
+
+    problems: tuple[tuple[str, str], ...] = ()
+    halted: bool = False
+    lost: bool = False
+    holder: str = ""
+    hold_seq: int = 0
+    facts: Facts | None = None
+    halts_seq: int = 0
+    actuator: str
+
+
+class Allot(Effect, frozen=True, kw_only=True):
+    """Take one action of the persona from a lot. `hold_seq`, `facts` and `halts_seq` as in `Checked`."""
+
+    job: Job
+    actuator: str
+    hold_seq: int = 0
+    facts: Facts | None = None
+    halts_seq: int = 0
+
+
+class Allotted(Result, frozen=True, kw_only=True):
+    """The lot it is taken from; else until when `scope` has none left; neither: nobody answered.
+
+    `too_many`: so many of the swarm wait already that this one may not.
+    """
+
+    lot_id: EventId | None = None
+    scope: str = ""
+    until: Instant | None = None
+    too_many: int = 0
+
+
+class Execute(Effect, frozen=True, kw_only=True):
+    """Do it, if the claim in the log bears `actuator`, and begin no effect after `deadline`."""
+
+    job: Job
+    actuator: str
+    deadline: Instant
+
+
+class Inquire(Effect, frozen=True, kw_only=True):
+    """Find out whether the claimed action happened; where possible, make sure that it no longer can."""
+
+    job: Job
+    claim: Claim
+
+
+class Outcome(Result, frozen=True, kw_only=True):
+    """How it went. `error` is a reason code unless it is a success."""
+
+    outcome: Literal["success", "failure", "unknown"]
+    summary: str
+    error: str | None = None
+    receipt: Receipt | None = None
+    duration_ms: int = 0
+
+
+LOST = Outcome(
+    outcome="unknown",
+    summary="it was claimed, and perhaps done, in a part of the log that is gone; a person decides",
+    error="claim_lost",
+)
+
+
+class NotOurs(Result, frozen=True, kw_only=True):
+    """The claim in the log is another attempt's; nothing was done."""
