@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from services.gateway.front.operations import OPERATIONS, TAGS
 from services.gateway.front.streaming.frames import frame
 from services.gateway.settings import GatewaySettings
-from shared.contracts.events import BeliefAsserted, BudgetGranted, Credits, IntentSubmitted
+from shared.contracts.events import BeliefAsserted, BudgetGranted, Credits, IntentSubmitted, QuestionAsked
 
 SEED = "20261122"
 EXCEPTIONS = """
@@ -136,6 +136,10 @@ async def fill(up: Mesh) -> None:
         )
         await up.put(spawned(f"p-{n}", swarm="web"), belief, late, c, verified(c), asked(c), executed(c), grant, intent)
         u = created(f"u-{n}", swarm="web", persona="watcher")
+        question = QuestionAsked(
+            swarm="web", persona="watcher", question_id=f"q-{n}", proposal_id=f"x-{n}", question="why?", expires_at=NOW
+        )
+        await up.put(question)
         await up.put(raised(n), u, verified(u), executed(u, "unknown"))
 
 

@@ -14,7 +14,7 @@ from gateway_model import Mesh, mesh
 from services.gateway.settings import GatewaySettings, Key, Scope
 from shared.contracts.action_kinds import KINDS
 from shared.contracts.boundaries import question
-from shared.contracts.events import AnyEvent, ObservationRecorded, QuestionAnswered, QuestionAsked
+from shared.contracts.events import AnyEvent, ObservationRecorded, ObservationVouched, QuestionAnswered, QuestionAsked
 from shared.contracts.ids import utc_now
 from shared.evidence import is_independent
 from shared.policy.sides import Feeders
@@ -129,7 +129,9 @@ async def test_an_answer_grounds_nothing_else_and_puts_nobody_on_a_side(up: Mesh
         feeders.apply(recorded)
     (told,) = said(up, ObservationRecorded)
     assert isinstance(told, ObservationRecorded) and told.tainted
-    assert not is_independent(told) and not is_independent(msgspec.structs.replace(told, tainted=False))
+    clean = ObservationVouched(**msgspec.structs.asdict(told))
+    assert is_independent(msgspec.structs.replace(clean, source="api"))
+    assert not is_independent(told) and not is_independent(clean)
     assert "local" not in feeders.of("s", ("p",), 10**6)
 
 
