@@ -20,10 +20,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.actuator.decider import Outcome
 from services.actuator.hands.hand import Task, cannot_tell, failed
 from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
 from services.actuator.hands.sandbox import Confined, NoSandbox, available, run
+from services.actuator.terms import Outcome
 from shared.contracts.action import Scalar
 from shared.contracts.events import Receipt
 from shared.contracts.ids import Token
