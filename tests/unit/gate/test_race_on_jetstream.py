@@ -18,6 +18,7 @@ from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
 from services.actuator.terms import Check, Execute, Outcome
 from shared.contracts.action import Action, action_digest
+from shared.contracts.action_kinds import KINDS
 from shared.contracts.events import ActionClaimed, ActionExecuted, MeshHalted
 from shared.contracts.ids import EVERYONE, utc_now
 from shared.crypto import sign_verdict
@@ -29,7 +30,7 @@ from shared.log.streams import ensure
 from shared.policy.activations import Followed
 from shared.runtime.driving import drive
 from shared.runtime.halting import Halting
-from shared.runtime.handling import Fold, handle
+from shared.runtime.handling import Done, Fold, handle
 from tests.broker import Broker
 from tests.unit.gate.given import (
     CHARTER,
@@ -43,6 +44,7 @@ from tests.unit.gate.given import (
     message_of,
     proposed,
     replaced,
+    spawned,
     verified,
 )
 
@@ -129,8 +131,8 @@ async def test_of_actions_under_way_those_claimed_behind_a_halt_are_not_done(log
     actuators = [
         ActuatorEffects(
             log=log,
-            hands=hands(workspace, Outbound()),
-            site=workspace.identity,
+            hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
+            site=workspace.receipts.identity,
             lots=Plenty(),
             journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
             halting=Halting(log),
@@ -167,8 +169,51 @@ async def test_of_actions_under_way_those_claimed_behind_a_halt_are_not_done(log
     assert set(claimed) == set(ended) and len(claimed) < MANY, "it came too late to be a race"
 
 
-async def _authorized(log: JetStreamLog, name: str) -> Delivered:
-    action = Action(kind="file.write", target=f"findings/alpha/p01/{name}.md", params={"content": "x"})
+async def test_what_is_said_to_the_mesh_is_said_once_by_two_that_race_on_jetstream(
+    log: JetStreamLog, tmp_path: Path
+) -> None:
+    """All of a day's questions at once, and as many ends: every action twice, by either actuator, one batch each."""
+    await log.commit([message_of(activated(), id="b1", time=utc_now())])
+    await log.commit([message_of(spawned(), id="s1", time=utc_now())])
+    per_day = KINDS["person.ask"].per_day
+    asks = [Action(kind="person.ask", target="anyone", params={"question": f"why {n}"}) for n in range(per_day)]
+    ends = [Action(kind="persona.reap", target="p01", params={"reason": f"{n}"}) for n in range(per_day)]
+    messages = [await _authorized(log, f"p-{n}", action) for n, action in enumerate((*asks, *ends))]
+    workspace = Workspace(tmp_path / "workspace")
+    actuators = [
+        ActuatorEffects(
+            log=log,
+            hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
+            site=workspace.receipts.identity,
+            lots=Plenty(),
+            journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
+            halting=Halting(log),
+            signers=believing(log),
+            policies=Followed(log),
+            instance=name,
+        )
+        for name in ("one", "two")
+    ]
+
+    async def deliver(message: Delivered, effects: ActuatorEffects) -> None:
+        boundary = decider.boundary(message)
+        assert boundary is not None
+        while not isinstance(
+            await drive(log, handle(Fold(decider, boundary), message, source="test"), effects.perform), Done
+        ):
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(deliver(m, effects) for m in messages for effects in actuators))
+    workspace.close()
+    asked = [r.event for r in await log.read(["question.asked.>"])]
+    assert per_day == len(asked) == len({event.question_id for event in asked})  # type: ignore[union-attr]
+    assert per_day == len(await log.read(["reap.requested.>"]))
+    ended = [r.event for r in await log.read(["action.executed.>"])]
+    assert ["success"] * 2 * per_day == [event.outcome for event in ended]  # type: ignore[union-attr]
+
+
+async def _authorized(log: JetStreamLog, name: str, action: Action | None = None) -> Delivered:
+    action = action or Action(kind="file.write", target=f"findings/alpha/p01/{name}.md", params={"content": "x"})
     digest = action_digest(**WHOSE, charter=CHARTER, action=action)
     deadline = utc_now().replace(year=2100)
     created = proposed(action, proposal_id=name, digest=digest, deadline=deadline)

@@ -13,10 +13,11 @@ from services.actuator import decider
 from services.actuator.terms import Check
 from shared.contracts.action import Action
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.events import ActionExecuted, QuestionAsked, ReapRequested
+from shared.contracts.events import ActionExecuted, MeshHalted, QuestionAsked, ReapRequested
+from shared.contracts.ids import EVERYONE
 from shared.contracts.persona import Identity
 from shared.crypto import sign_verdict
-from shared.runtime.handling import Done
+from shared.runtime.handling import Again, Done
 from tests.unit.gate.actuator.test_actuator_effects import Act
 from tests.unit.gate.given import IDENTITY, SEED, T0, activated, authorized, proposed, replaced, spawned, verified
 
@@ -102,3 +103,19 @@ async def test_of_two_who_race_for_one_of_the_days_ids_each_gets_its_own(act: Ac
     asked = act.events(QuestionAsked)
     assert 2 == len({event.question_id for event in asked}) == len(asked) and 1 == len(raced)
     assert {"success"} == {event.outcome for event in act.events(ActionExecuted)}
+
+
+async def test_what_is_said_is_never_stored_behind_a_halt(act: Act) -> None:
+    """The mesh is halted after the look, before the commit: it is refused, looked at again, and waits."""
+    await family(act)
+    message, actuator = await permitted(act, ask(1), "p-1"), act.actuator()
+    halts = [MeshHalted(swarm=EVERYONE, persona=EVERYONE, cause="person", principal="ann")]
+
+    async def slow(effect: Any) -> Any:
+        result = await actuator.perform(effect)
+        if isinstance(effect, Check) and halts:
+            await act.say(halts.pop(), "h1")
+        return result
+
+    assert isinstance(await act.handle(decider, slow, message), Again)
+    assert [] == act.events(QuestionAsked) == act.events(ActionExecuted)

@@ -37,6 +37,7 @@ from shared.contracts.kinds.kind import MESH, Params, Problem
 from shared.contracts.persona import Identity, PersonaPolicy
 from shared.contracts.services import SERVICES
 from shared.decider import NOTHING, Delivered, Performed
+from shared.halts import BOUNDARY as HALTS
 from shared.intents import Life, fold
 from shared.runtime.handling import addressed
 from tests.unit.gate.given import at, authorized, folded, proposed, record, verified
@@ -205,13 +206,13 @@ def test_a_part_of_an_intent_is_paid_from_what_is_left_of_it(tokens: int, fits: 
     _, submitted, taken, _ = events
     assert isinstance(taken, IntentDelegated) and Credits(tokens=900) == taken.budget == submitted.budget
     assert ("i-1", at(60)) == (submitted.parent_id, submitted.deadline)
-    expects = ((intent("alpha", "i-0-20260101-1"), 0), (intent("alpha", "i-1"), 7))
+    expects = ((intent("alpha", "i-0-20260101-1"), 0), (intent("alpha", "i-1"), 7), (HALTS, 0))
     assert expects == said(action, facts).expects
 
 
 def test_a_question_has_one_of_the_ids_its_family_has_that_day() -> None:
     decision = said(ASK)
-    assert ((question("alpha", FACTS.free or ""), 0),) == decision.expects
+    assert ((question("alpha", FACTS.free or ""), 0), (HALTS, 0)) == decision.expects
     asked = decision.events[1]
     assert isinstance(asked, QuestionAsked)
     assert (("yes", "no"), "", False) == (asked.options, asked.wanted, asked.tainted)
