@@ -18,6 +18,7 @@ import msgspec
 
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import AnyEvent
+from shared.contracts.ids import caused_id
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,15 +67,18 @@ class Boundary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a decision rests on and what guards it.
 
     `reads`: subject filters folded into the state, in stream order. `guards`: filters whose last sequence must not have
-    moved when the decision is committed. `opens`: the message itself is the first event of the boundary, so its own fold is the
-    state until a refused commit says otherwise, and the first attempt needs no read. `lags`: what decides nothing on an older
-    state of the boundary decides nothing on any later one, so only what may decide something is worth a read. `keeps`: its state is
-    kept for the next message; not where that is large and hardly ever comes.
+    moved when the decision is committed. `opens`: the message itself is the first event of the boundary that matters, so its own fold
+    is the state until a refused commit says otherwise, and the first attempt needs no read; of what was said before it only what is
+    newest on the subjects `begins` is taken in, and where anything was said on `unsaid`, all is read after all. `lags`: what decides
+    nothing on an older state of the boundary decides nothing on any later one, so only what may decide something is worth a read.
+    `keeps`: its state is kept for the next message; not where that is large and hardly ever comes.
     """
 
     reads: tuple[str, ...]
     guards: tuple[str, ...]
     opens: bool = False
+    begins: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
     lags: bool = False
     keeps: bool = True
 
@@ -99,6 +103,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 NOTHING = Decision()
+
+
+def id_of(cause_id: str, subject: str, about: str = "", index: int = 0) -> str:
+    """The id of an event that follows from a message or tick of this id: the `index`th of its subject."""
+    return caused_id(cause_id, f"{subject}/{about}" if about else subject, index)
+
 
 S = TypeVar("S")
 

@@ -58,7 +58,7 @@ async def _run(rounds: int) -> Figures:
                 connection = await Connection.open(server.url, name="bench-driver")
                 try:
                     evidence = await grounds(JetStreamLog(connection, service="bench", instance="bench-1"))
-                    driver = await Driver(connection, Side("services"), evidence).open()
+                    driver = await Driver(connection, Side("services")).open()
                     return await _measure(Bench(connection, driver, evidence, port), rounds)
                 finally:
                     await connection.close()

@@ -37,8 +37,8 @@ ADA = Identity(
     id="ada", name="ada", role="watcher", charter="Watch", swarm_id="bench", created_at=datetime(2026, 1, 1, tzinfo=UTC)
 )
 CHARTER = charter_sha256(ADA)
-NOOP = Action(kind="test.noop", target="nothing", params={})
-DIGEST = action_digest(swarm="bench", persona="ada", charter=CHARTER, action=NOOP)
+AT_ONCE = 500
+"""Observations of one batch."""
 
 
 class Side(NamedTuple):
@@ -59,6 +59,7 @@ class Worker(NamedTuple):
     arguments: Sequence[str]
     env: Mapping[str, str] = {}
     ready_url: str = ""
+    name: str = ""
 
 
 @asynccontextmanager
@@ -109,12 +110,12 @@ async def _until_ready(worker: Worker, process: asyncio.subprocess.Process) -> N
 
 
 class Driver:
-    """Sends proposals to a side and waits for them at its other end."""
+    """Sends proposals to a side and waits for them at its other end. Each has a target, parameters and evidence of its own."""
 
-    def __init__(self, connection: Connection, side: Side, evidence: EvidenceRef) -> None:
+    def __init__(self, connection: Connection, side: Side) -> None:
         self.side = side
         self._connection = connection
-        self._evidence = evidence
+        self._log = JetStreamLog(connection, service="bench", instance="bench-1")
         self._count = 0
         self._arrived: dict[str, float] = {}
         self._wanted = 0
@@ -132,7 +133,7 @@ class Driver:
 
     async def at_rate(self, per_s: int, count: int) -> list[float]:
         """Seconds from due to done of `count` proposals, due on a fixed schedule, late or not."""
-        sends = self._proposals(count)
+        sends = await self._proposals(count)
         due: dict[str, float] = {}
         start = time.perf_counter() + 0.02
         for n, (name, subject, lines, body) in enumerate(sends):
@@ -145,7 +146,7 @@ class Driver:
 
     async def at_once(self, count: int) -> float:
         """Proposals out per second, from the first to the last, when `count` come in as fast as they can."""
-        for n, (_, subject, lines, body) in enumerate(self._proposals(count)):
+        for n, (_, subject, lines, body) in enumerate(await self._proposals(count)):
             self._connection.send(subject, body, lines=lines)
             if n % 500 == 499:
                 await self._connection.client.flush()
@@ -155,7 +156,7 @@ class Driver:
 
     async def once(self) -> None:
         """Returns when one proposal has come out."""
-        ((_, subject, lines, body),) = self._proposals(1)
+        ((_, subject, lines, body),) = await self._proposals(1)
         self._connection.send(subject, body, lines=lines)
         await self._all_of(1)
 
@@ -175,14 +176,14 @@ class Driver:
         if len(self._arrived) == self._wanted:
             self._enough.set()
 
-    def _proposals(self, count: int) -> list[tuple[str, str, str, bytes]]:
+    async def _proposals(self, count: int) -> list[tuple[str, str, str, bytes]]:
         self._arrived = {}
         self._wanted = 0
         sends: list[tuple[str, str, str, bytes]] = []
-        for _ in range(count):
+        for evidence in await observed(self._log, count):
             self._count += 1
             name = f"p-{self._count}"
-            subject, lines, body = encode(proposal(name, self._evidence))
+            subject, lines, body = encode(proposal(name, evidence))
             sends.append((name, self.side.prefix + subject, "" if self.side.prefix else lines, body))
         return sends
 
@@ -190,16 +191,17 @@ class Driver:
 def proposal(name: str, evidence: EvidenceRef) -> Message:
     """A proposal to do nothing, such as the gate would let pass."""
     event_id, now = fresh_id(), utc_now()
+    action = Action(kind="test.noop", target=f"nothing/{name}", params={"note": f"for {event_id}"})
     event = ProposalCreated(
         swarm="bench",
         persona="ada",
         proposal_id=name,
         title="Do nothing",
         rationale="The error rate of the payment service rose from 2 to 41 a minute. " * 4,
-        action=NOOP,
+        action=action,
         evidence=(evidence,),
         charter=CHARTER,
-        digest=DIGEST,
+        digest=action_digest(swarm="bench", persona="ada", charter=CHARTER, action=action),
         deadline=FOREVER,
     )
     return Message(
@@ -209,12 +211,23 @@ def proposal(name: str, evidence: EvidenceRef) -> Message:
 
 
 async def grounds(log: JetStreamLog) -> EvidenceRef:
-    """Puts the persona and one observation into the log: what the proposals rest on."""
-    spawned = PersonaSpawned(swarm="bench", persona="ada", identity=ADA, policy=PersonaPolicy())
-    observed = ObservationVouched(swarm="bench", persona="all", text="41 errors a minute")
-    seq = 0
-    for event in (spawned, observed):
-        event_id = fresh_id()
-        envelope = Envelope(id=event_id, source="bench", time=utc_now(), correlation=event_id)
-        (seq,) = await log.commit([Message(event=event, envelope=envelope)])
-    return EvidenceRef(id=event_id, seq=seq)
+    """Puts the persona and one observation into the log: what proposals rest on."""
+    await log.commit([_said(PersonaSpawned(swarm="bench", persona="ada", identity=ADA, policy=PersonaPolicy()))])
+    (evidence,) = await observed(log, 1)
+    return evidence
+
+
+async def observed(log: JetStreamLog, count: int) -> list[EvidenceRef]:
+    """So many new observations in the log."""
+    refs: list[EvidenceRef] = []
+    for start in range(0, count, AT_ONCE):
+        texts = [f"{number} errors a minute" for number in range(start, min(start + AT_ONCE, count))]
+        messages = [_said(ObservationVouched(swarm="bench", persona="all", text=text)) for text in texts]
+        seqs = await log.commit(messages)
+        refs += [EvidenceRef(id=m.envelope.id, seq=seq) for m, seq in zip(messages, seqs, strict=True)]
+    return refs
+
+
+def _said(event: ObservationVouched | PersonaSpawned) -> Message:
+    event_id = fresh_id()
+    return Message(event=event, envelope=Envelope(id=event_id, source="bench", time=utc_now(), correlation=event_id))

@@ -64,7 +64,7 @@ async def _mesh(count: int, orchestrator: Callable[[str, Path], Worker] | None) 
 
 
 async def _counted(connection: Connection, log: JetStreamLog, evidence: EvidenceRef, count: int, url: str) -> Figures:
-    driver = await Driver(connection, Side("services"), evidence).open()
+    driver = await Driver(connection, Side("services")).open()
     requests = Arrivals(connection, class_filter("approval.requested"))
     await requests.open()
 

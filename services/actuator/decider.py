@@ -15,9 +15,11 @@ nothing is left the action waits, which is said once; where nobody answers it wa
 A claim without an outcome belongs to someone who may still be at work: it is left alone until its time-out and a margin have
 passed. Then `Inquire` asks the target; where it can tell, the outcome is success or failure, else `unknown` for a person.
 
-Two actuators may both be told that their claim is stored: its event id derives from its cause, so it is the same for both, and
-whoever lost an answer and looks again finds "its" event in the log. So each attempt marks its claim (`ActionClaimed.actuator` ends
-in fresh random digits), and `Execute` first reads from the log whose claim it is. The log's word counts, not the ack's.
+Of two actuators only one may be told that its claim is stored. So each attempt marks its claim (`ActionClaimed.actuator` ends in fresh
+random digits), and the claim's event id derives from that mark too: whoever lost an answer and looks again finds its own event in the
+log or none. A first attempt claims where nothing was said of the action before its authorisation, and demands that nothing was said since:
+what is stored then is the claim, and it is acted on without a look. A later one cannot tell what stands there unread, and first reads
+from the log whose claim it is.
 
 What touches something that others may want too is *exclusive* (`action_kinds`): its claim holds the target, in one batch
 (`target.held`), guarded by what is said of that target, and the outcome itself frees it (`shared.holds`). Never a clock: who died in the
@@ -59,8 +61,9 @@ from services.actuator.terms import (
 )
 from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import KINDS, held, not_alone, read
-from shared.contracts.boundaries import hold, life
+from shared.contracts.boundaries import deeds, hold, life
 from shared.contracts.capabilities import Reach
+from shared.contracts.catalog import subject_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionClaimed,
@@ -78,7 +81,7 @@ from shared.contracts.events import (
 from shared.contracts.ids import EventId, Instant, Sha256, Token, caused_id
 from shared.contracts.kinds.kind import MESH, Problem
 from shared.contracts.text import plain
-from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick
+from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick, id_of
 from shared.halts import BOUNDARY as HALTS
 
 MARGIN_S = 2.0
@@ -114,12 +117,15 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """What CORE says in the proposal's life is read, and guards it; the proposal is in its verdict."""
+    """What CORE says in the proposal's life is read, and guards it. The verdict that has the proposal and the authorisation will do, where
+    nothing was said of the action before and nothing at all since."""
     if isinstance(message, Tick):
         return None
     match message.recorded.event:
         case ProposalAuthorized() as event:
-            guard = life(event.swarm, event.persona, event.proposal_id)
+            whose = event.swarm, event.persona, event.proposal_id
+            guard, verdict = life(*whose), f"proposal.verified.{'.'.join(whose)}"
+            return Boundary(reads=(guard,), guards=(guard,), opens=True, begins=(verdict,), unsaid=(deeds(*whose),))
         case PersonaSpawned(proposal=ProposalKey() as key) | SpawnRefused(proposal=ProposalKey() as key):
             guard = life(key.swarm, key.persona, key.proposal_id)
         case _:
@@ -199,7 +205,7 @@ def decide(state: State, message: Input) -> Decision:
                 return _delay(state, created, authorized, allotted, message.now)
             if _is_said(created):
                 return _say(state, created, allot, allotted.lot_id, cause, message.now)
-            return _claim(created, allot, allotted.lot_id, message.now)
+            return _claim(state, created, allot, allotted.lot_id, cause, message.now)
         case _ if state.claim is not None and _is_said(created):
             return NOTHING  # it was said with its claim; who is asked answers
         case _ if state.claim is not None:
@@ -301,17 +307,42 @@ def _wait_for(
     return Decision(events=events, about=delayed.reason, retry_s=wait_s, charter=created.charter)
 
 
-def _claim(created: ProposalCreated, allot: Allot, lot_id: EventId, now: datetime) -> Decision:
+def _claim(
+    state: State, created: ProposalCreated, allot: Allot, lot_id: EventId, cause: Delivered, now: datetime
+) -> Decision:
     """Claim, hold what must be held, and execute."""
     target = held(created.action, created.swarm, created.persona)
     claimed = _claimed(created, allot, lot_id, target.id if target else None)
-    deadline = now + timedelta(milliseconds=claimed.timeout_ms)
-    execute = Execute(job=_job(created), actuator=allot.actuator, deadline=deadline)
-    if target is None:
-        return Decision(events=(claimed,), effect=execute, charter=created.charter)
-    takes = TargetHeld(persona=target.id, holder=_key(created), target=target.name)
-    expects = ((hold(target.id), allot.hold_seq),)
-    return Decision(events=(claimed, takes), expects=expects, effect=execute, charter=created.charter)
+    is_first = cause.attempt == 1 and not state.delayed
+    claim = Claim(
+        id=id_of(cause.recorded.id, subject_of(claimed), allot.actuator),
+        hold=claimed.hold,
+        actuator=allot.actuator,
+        at=now,
+        timeout_ms=claimed.timeout_ms,
+    )
+    execute = Execute(
+        job=_job(created),
+        digest=created.digest,
+        actuator=allot.actuator,
+        deadline=now + timedelta(milliseconds=claimed.timeout_ms),
+        claim=claim if is_first else None,
+    )
+    events: tuple[AnyEvent, ...] = (claimed,)
+    expects: tuple[tuple[str, int], ...] = ()
+    if is_first:
+        expects = ((life(created.swarm, created.persona, created.proposal_id), cause.recorded.seq),)
+    if target is not None:
+        events = (claimed, TargetHeld(persona=target.id, holder=_key(created), target=target.name))
+        expects = (*expects, (hold(target.id), allot.hold_seq))
+    return Decision(
+        events=events,
+        guards=() if is_first else None,
+        expects=expects,
+        effect=execute,
+        charter=created.charter,
+        about=allot.actuator,
+    )
 
 
 def _claimed(created: ProposalCreated, allot: Allot, lot_id: EventId, hold_: Token | None) -> ActionClaimed:

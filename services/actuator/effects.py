@@ -18,7 +18,7 @@ from services.actuator.hands import mesh
 from services.actuator.hands.hand import Hand, Task, cannot_tell, failed
 from services.actuator.journal import Entry, Journal
 from services.actuator.lots import Lots
-from services.actuator.terms import Allot, Check, Checked, Execute, Inquire, Job, NotOurs, Outcome
+from services.actuator.terms import Allot, Check, Checked, Claim, Execute, Inquire, Job, NotOurs, Outcome
 from shared.contracts.action_kinds import KINDS, read
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import ActionClaimed
@@ -103,14 +103,12 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     async def execute(self, effect: Execute) -> Outcome | NotOurs:
-        """Do it once, if the log says the claim is this attempt's."""
+        """Do it once, if the claim is this attempt's."""
         began = time.monotonic()
-        claim = await self._claim_of(effect.job)
-        if isinstance(claim, Unreadable):
-            return cannot_tell("what cannot be read may have claimed it, and done it")
-        if claim is None or not isinstance(claim.event, ActionClaimed) or claim.event.actuator != effect.actuator:
-            return NotOurs()
-        outcome = await self._begun(effect.job, claim.event.digest, claim.id) or await self._act(effect, claim)
+        claim = effect.claim or await self._own_claim(effect)
+        if not isinstance(claim, Claim):
+            return claim
+        outcome = await self._begun(effect.job, effect.digest, claim.id) or await self._act(effect, claim)
         return msgspec.structs.replace(outcome, duration_ms=round((time.monotonic() - began) * 1000))
 
     async def _begun(self, job: Job, digest: str, claim_id: str) -> Outcome | None:
@@ -131,7 +129,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             return failed("journal_unwritable", said)
         return None
 
-    async def _act(self, effect: Execute, claim: Recorded) -> Outcome:
+    async def _act(self, effect: Execute, claim: Claim) -> Outcome:
         def hindered() -> Outcome | None:
             return self._hindered(effect.deadline)
 
@@ -158,8 +156,17 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(params, Problem):
             return failed(params.code, f"never begun: {params.detail}")
         age = self.clock() - claim.stored_at
-        task = Task(job=effect.job, params=params, claim=claim, mark=claim.event.actuator, age=age)
+        task = Task(job=effect.job, params=params, claim=effect.claim, mark=claim.event.actuator, age=age)
         return await self.hands[KINDS[effect.job.action.kind].hand].inquire(task)
+
+    async def _own_claim(self, effect: Execute) -> Claim | Outcome | NotOurs:
+        """The claim in the log, if it is this attempt's."""
+        claim = await self._claim_of(effect.job)
+        if isinstance(claim, Unreadable):
+            return cannot_tell("what cannot be read may have claimed it, and done it")
+        if claim is None or not isinstance(claim.event, ActionClaimed) or claim.event.actuator != effect.actuator:
+            return NotOurs()
+        return Claim(id=claim.id, actuator=effect.actuator, at=claim.stored_at, timeout_ms=claim.event.timeout_ms)
 
     async def _claim_of(self, job: Job) -> Stored | None:
         """The first claim in the log, readable or not."""

@@ -10,7 +10,7 @@ import msgspec
 from services.actuator.saying import Facts
 from shared.contracts.action import Action
 from shared.contracts.events import ProposalAuthorized, Receipt
-from shared.contracts.ids import EventId, Instant, Token
+from shared.contracts.ids import EventId, Instant, Sha256, Token
 from shared.decider import Effect, Result
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -89,11 +89,14 @@ class Allotted(Result, frozen=True, kw_only=True):
 
 
 class Execute(Effect, frozen=True, kw_only=True):
-    """Do it, if the claim in the log bears `actuator`, and begin no effect after `deadline`."""
+    """Do it, and begin no effect after `deadline`. Without a `claim`, which is surely this attempt's, only if the one in the log bears
+    `actuator`."""
 
     job: Job
+    digest: Sha256
     actuator: str
     deadline: Instant
+    claim: Claim | None = None
 
 
 class Inquire(Effect, frozen=True, kw_only=True):

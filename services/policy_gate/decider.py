@@ -130,14 +130,14 @@ def initial() -> State:
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """What CORE says in the proposal's life is read, and guards it; the proposal is in its verdict."""
+    """What CORE says in the proposal's life is read, and guards it; the proposal is in its verdict, with which the life begins."""
     if isinstance(message, Tick):
         return None
     event = message.recorded.event
     if not isinstance(event, ProposalVerified | ConflictSettled | ApprovalRequested | ApprovalGranted | ApprovalDenied):
         return None
     guard = life(event.swarm, event.persona, event.proposal_id)
-    return Boundary(reads=(guard,), guards=(guard,))
+    return Boundary(reads=(guard,), guards=(guard,), opens=isinstance(event, ProposalVerified))
 
 
 def evolve(state: State, recorded: Recorded) -> State:

@@ -19,6 +19,11 @@ def life(swarm: str, persona: str, life_id: str) -> str:
     return f"*.*.{swarm}.{persona}.{life_id}"
 
 
+def deeds(swarm: str, persona: str, proposal_id: str) -> str:
+    """What is said of the action of one proposal: delayed, claimed, executed."""
+    return f"action.*.{swarm}.{persona}.{proposal_id}"
+
+
 def said(event_class: str, swarm: str, persona: str, life_id: str | None = None) -> str:
     """What runners say of one class about a persona, or in one life, with whoever's slot."""
     return f"{event_class}.{swarm}.{persona}.*" if life_id is None else f"{event_class}.{swarm}.{persona}.{life_id}.*"

@@ -214,6 +214,9 @@ class JetStreamLog:
     async def get(self, seq: int) -> Stored | None:
         return await self._reader.get(seq)
 
+    async def newest(self, filters: Sequence[str]) -> list[Stored]:
+        return await self._reader.newest(filters)
+
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
         return await self._reader.last(filters)
 

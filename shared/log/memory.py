@@ -79,6 +79,10 @@ class Store:
             found.update((r.seq, r) for r in view[start:])
         return [found[seq] for seq in sorted(found)]
 
+    def newest(self, filters: Sequence[str]) -> list[Stored]:
+        """The newest message on each subject of the filters, in order."""
+        return sorted({m.subject: m for m in self.stored(filters)}.values(), key=lambda m: m.seq)
+
     def _view(self, subject_filter: str) -> list[Stored]:
         """All messages on a filter; kept up to date from its first use on."""
         view = self._views.get(subject_filter)
@@ -296,6 +300,10 @@ class MemoryLog:
         await asyncio.sleep(0)
         newest = {m.subject: m for m in self.store.stored(filters) if isinstance(m, Recorded)}
         return sorted(newest.values(), key=lambda r: r.seq)
+
+    async def newest(self, filters: Sequence[str]) -> list[Stored]:
+        await asyncio.sleep(0)
+        return self.store.newest(filters)
 
     async def bury(self, seq: int, reason: str, detail: str) -> None:
         await asyncio.sleep(0)

@@ -126,6 +126,9 @@ class Log(Protocol):
     async def get(self, seq: int) -> Stored | None:
         """The message at a sequence, or None when there is none."""
 
+    async def newest(self, filters: Sequence[str]) -> list[Stored]:
+        """The last message on each subject of the filters, readable or not, in stream order. Raises `LogUnavailable`."""
+
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
         """The last event of every subject the filters match that can be read, in stream order.
 

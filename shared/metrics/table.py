@@ -73,6 +73,13 @@ HOP_SECONDS = Spread(
     by=DECIDING,
 )
 
+POLICY_MEMO = Tally(
+    "swarm_policy_memo_total",
+    "questions to the policies: decided before, by all that they read, or evaluated",
+    {"outcome": ("hit", "miss")},
+    by=("policy_gate", "verifier", "memory_compactor", "gateway"),
+)
+
 # -- the runner ------------------------------------------------------------------------------------------------------
 PERSONAS = Level("swarm_personas_hosted", "personas this runner hosts", by=RUNNER)
 THOUGHTS_DUE = Level("swarm_thoughts_due", "personas whose next step is due and has not begun", by=RUNNER)

@@ -30,6 +30,8 @@ from shared.policy.types import PolicyDecision, PolicyRequest, ReadRequest
 if TYPE_CHECKING:  # a command that only names a bundle should not load Cedar, which takes 0.1 s
     import cedarpy
 
+    from shared.policy.memo import Memo
+
 BUNDLES = Path(__file__).with_name("bundles")
 DEFAULT = "reports"
 DEFAULT_BUNDLE = BUNDLES / DEFAULT
@@ -79,11 +81,13 @@ class Bundle:
         revokes: bool,
         of_memory: bool,
         golden: int,
+        memo: Memo,
     ) -> None:
         self.version = version
         self.golden = golden
         self.revokes = revokes
         self._of_memory = of_memory
+        self._memo = memo
         self._policies = policies
         self._schema = schema
         self._ids = ids  # Cedar's positional id → our @id
@@ -98,6 +102,8 @@ class Bundle:
         """Validate and prove these files. Raises `BadBundle`, nothing else; `where` is for its message."""
         import cedarpy
 
+        from shared.policy.memo import Memo  # it counts, and metrics take as long to load
+
         size = sum(map(len, contents.values()))
         if size > MAX_BYTES:
             raise BadBundle(f"{where}: {size} bytes, a bundle may have {MAX_BYTES}")
@@ -111,7 +117,8 @@ class Bundle:
             schema = cedarpy.Schema.from_str(schema_text)
             policies = cedarpy.PolicySet.from_str(cedar)
             validation = cedarpy.validate_policies(cedar, schema)
-            ids = _policy_ids(cedar)
+            as_json = cedarpy.policies_to_json_str(cedar)
+            ids, memo = _policy_ids(as_json), Memo(as_json)
         except (KeyError, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
             raise BadBundle(f"{where}: {error}") from error
         if not validation.validation_passed:
@@ -120,7 +127,14 @@ class Bundle:
             raise BadBundle(f"{where}: there are no golden decisions in {GOLDEN_FILE}, so nothing proves the bundle")
         of_memory = _OF_MEMORY.search(schema_text) is not None
         bundle = cls(
-            version_of(contents), policies, schema, ids, revokes=options.revoke, of_memory=of_memory, golden=len(golden)
+            version_of(contents),
+            policies,
+            schema,
+            ids,
+            revokes=options.revoke,
+            of_memory=of_memory,
+            golden=len(golden),
+            memo=memo,
         )
         for case in (*golden, *more_golden):
             bundle._prove(case, where)
@@ -141,12 +155,23 @@ class Bundle:
 
         try:
             query, entities = asked()
+            key = self._memo.key(query, entities)
+            if (decided := self._memo.get(key)) is not None:
+                return decided
             known = cedarpy.Entities.from_json_str(json.dumps(entities), self._schema)
             answer = cedarpy.is_authorized(query, self._policies, known, self._schema)
             decision, diagnostics = answer.decision, answer.diagnostics
             errors, reasons = tuple(diagnostics.errors), list(diagnostics.reasons)
         except Exception as error:  # the one place where anything unforeseen must be a no
             return self._answer("policy_error", errors=(f"{type(error).__name__}: {error}"[:300],))
+        decided = self._decided(decision, reasons, errors)
+        self._memo.put(key, decided)
+        return decided
+
+    def _decided(self, decision: cedarpy.Decision, reasons: list[str], errors: tuple[str, ...]) -> PolicyDecision:
+        """Permitted only on Allow, without errors and for a named reason."""
+        import cedarpy
+
         ids = tuple(sorted(self._ids[reason] for reason in reasons if reason in self._ids))
         if errors or len(ids) != len(reasons) or decision not in (cedarpy.Decision.Allow, cedarpy.Decision.Deny):
             return self._answer("policy_error", ids, tuple(e[:300] for e in errors) or ("undecided",))
@@ -240,11 +265,9 @@ def unpacked(stored: bytes, version: str) -> Contents:
     return contents
 
 
-def _policy_ids(text: str) -> dict[str, str]:
+def _policy_ids(policies_json: str) -> dict[str, str]:
     """Cedar's positional policy id → the `@id` annotation. Raises `ValueError` for templates, and ids missing or doubled."""
-    import cedarpy
-
-    parsed = json.loads(cedarpy.policies_to_json_str(text))
+    parsed = json.loads(policies_json)
     if parsed["templates"] or parsed.get("templateLinks"):
         raise ValueError("policy templates are not supported: write the policy out")
     ids: dict[str, str] = {}

@@ -10,7 +10,7 @@ from shared.decider import Effect, Result
 from shared.log.port import DuplicateEvent, Log, StaleBoundary, jittered
 from shared.metrics.table import COMMITS, REFUSALS
 from shared.quotas import refused
-from shared.runtime.handling import Answer, Commit, Ends, Operation, Perform, Read, Verdict
+from shared.runtime.handling import Answer, Commit, Ends, Newest, Operation, Perform, Read, Verdict
 
 REFUSED_PAUSE_S, MAX_REFUSED_PAUSE_S = 0.001, 0.1
 """After a refused commit, twice as long each time: whoever refused it is at work on the boundary too."""
@@ -49,5 +49,7 @@ async def drive(log_: Log, steps: Generator[Operation, Answer, Verdict], perform
                 answer = await log_.stored(operation.filters, operation.after)
             case Ends():
                 answer = await log_.ends(operation.filters)
+            case Newest():
+                answer = await log_.newest(operation.filters)
             case Perform():
                 answer = (await perform(operation.effect), utc_now())

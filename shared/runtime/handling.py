@@ -20,9 +20,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from shared.contracts.catalog import matches, subject_of
-from shared.contracts.envelope import Message, Recorded, Stored, enveloped
-from shared.contracts.ids import caused_id
-from shared.decider import NOTHING, Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick
+from shared.contracts.envelope import Message, Recorded, Stored, Unreadable, enveloped
+from shared.decider import NOTHING, Boundary, Decider, Decision, Delivered, Effect, Performed, Result, Tick, id_of
 from shared.log.marks import Mark, Trail
 from shared.log.port import Expect
 
@@ -52,6 +51,12 @@ class Ends(msgspec.Struct, frozen=True, gc=False):
     filters: tuple[str, ...]
 
 
+class Newest(msgspec.Struct, frozen=True, gc=False):
+    """Wants `list[Stored]`: the newest message on each subject of the filters."""
+
+    filters: tuple[str, ...]
+
+
 class Perform(msgspec.Struct, frozen=True):
     """Wants (`Result`, now)."""
 
@@ -76,9 +81,9 @@ class Dead(msgspec.Struct, frozen=True):
     reason: str
 
 
-Operation = Read | Commit | Ends | Perform
+Operation = Read | Commit | Ends | Newest | Perform
 Verdict = Done | Again | Dead
-Answer = list[Stored] | tuple[int, ...] | tuple[Result, datetime] | None
+Answer = Sequence[Stored] | tuple[int, ...] | tuple[Result, datetime] | None
 
 
 class Fold(Generic[S]):
@@ -130,10 +135,8 @@ def handle(
 
     `lags` is what the message's own boundary says: others that share its fold may not.
     """
-    boundary = fold.boundary
-    if boundary.opens and fold.position == 0 and isinstance(message, Delivered):
-        fold.absorb([message.recorded], opening=True)
-        fresh = message.attempt == 1
+    if fold.boundary.opens and fold.position == 0 and isinstance(message, Delivered):
+        fresh = yield from _open(fold, message)
     if lags and fold.position and fold.decider.decide(fold.state, message) == NOTHING:
         return Done()
     if not fresh:
@@ -160,6 +163,26 @@ def handle(
         current = Performed(cause=message, effect=decision.effect, result=result, now=now)  # type: ignore[arg-type]
         rounds += 1
     return Again(0.05 * conflicts + 0.5)
+
+
+def _open(fold: Fold[S], message: Delivered) -> Generator[Operation, Answer, bool]:
+    """The fold of the message itself, behind what is to be known before it; whether that will do.
+
+    What comes again, and has nothing to go by, is read from the beginning."""
+    boundary, recorded = fold.boundary, message.recorded
+    is_first = message.attempt == 1
+    if is_first and boundary.begins:
+        newest = yield Newest((*boundary.begins, *boundary.unsaid))
+        before = [m for m in newest or () if isinstance(m, Recorded | Unreadable) and m.seq < recorded.seq]
+        is_first = sorted(m.subject for m in before if isinstance(m, Recorded)) == sorted(boundary.begins)
+        is_first = is_first and len(before) == len(boundary.begins)
+        if is_first:
+            fold.absorb(before, opening=True)
+    if is_first or not matches_one(boundary.reads, recorded.subject):
+        fold.absorb([recorded], opening=True)
+    else:
+        fold.restart()
+    return is_first
 
 
 def _catch_up(fold: Fold[S]) -> Generator[Operation, Answer, None]:
@@ -196,8 +219,9 @@ def _commit(
     """Commit the decision's events and evolve by them; False when refused, and then the fold has caught up.
 
     Where everything that is read is guarded too, nothing can have come in between, and our own events are the next of the fold.
-    Otherwise they are read back, in their order among the others, before anything more is decided. A boundary that the message
-    opened is done with when nothing more is to be decided; should its fold be used again, it reads on first.
+    Otherwise they are read back, in their order among the others, before anything more is decided; but for a boundary that the message
+    opened: it rests on its guards alone until one moves. It is done with when nothing more is to be decided; should its fold be used
+    again, it reads on first.
     """
     messages = addressed(decision, message, current.now, source)
     reads = fold.boundary.reads
@@ -211,7 +235,7 @@ def _commit(
         return False
     if fold.boundary.opens and decision.effect is None:
         return True
-    if guards == reads or set(guards) >= set(reads):
+    if fold.boundary.opens or guards == reads or set(guards) >= set(reads):
         own = [recorded(m, seq, current.now) for m, seq in zip(messages, seqs, strict=True)]  # type: ignore[arg-type]
         fold.absorb([r for r in own if matches_one(reads, r.subject)], own=True)
     elif decision.effect is not None:
@@ -231,7 +255,7 @@ def addressed(decision: Decision, cause: Delivered | Tick, now: datetime, source
     for event in decision.events:
         subject = subject_of(event)
         index = seen[subject] = seen.get(subject, -1) + 1
-        event_id = caused_id(cause_id, f"{subject}/{decision.about}" if decision.about else subject, index)
+        event_id = id_of(cause_id, subject, decision.about, index)
         origin = parent or (messages[0].envelope if messages else None)
         envelope = enveloped(event_id, source=source, time=now, cause=origin, charter=decision.charter)
         messages.append(Message(event=event, envelope=envelope))

@@ -42,7 +42,19 @@ from shared.decider import Decision, Delivered, Tick
 from shared.invariants import Invariants, Limits
 from shared.log.memory import Store
 from shared.log.port import DuplicateEvent, StaleBoundary
-from shared.runtime.handling import Answer, Commit, Ends, Fold, Operation, Perform, Read, Verdict, addressed, handle
+from shared.runtime.handling import (
+    Answer,
+    Commit,
+    Ends,
+    Fold,
+    Newest,
+    Operation,
+    Perform,
+    Read,
+    Verdict,
+    addressed,
+    handle,
+)
 from shared.settings import Settings
 from shared.thinker.rules import RuleThinker
 
@@ -242,6 +254,8 @@ class Family:
                 return self.store.stored(filters, after)
             case Ends(filters):
                 return tuple(self.store.last_seq(f) for f in filters)
+            case Newest(filters):
+                return self.store.newest(filters)
             case Commit(messages, expect):
                 try:
                     return self.store.append(messages, expect)

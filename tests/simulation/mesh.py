@@ -41,7 +41,7 @@ from shared.decider import Decider, Delivered, Effect, Result, Tick
 from shared.invariants import Limits
 from shared.log.memory import Store
 from shared.log.port import DuplicateEvent, Expect, StaleBoundary
-from shared.runtime.handling import Again, Commit, Dead, Ends, Fold, Perform, Read, Verdict, handle
+from shared.runtime.handling import Again, Commit, Dead, Ends, Fold, Newest, Perform, Read, Verdict, handle
 from tests.simulation import hands
 from tests.simulation.orchestrating import Intents
 from tests.simulation.processes import Consumer, Replica, Runner, Running
@@ -203,6 +203,8 @@ class Mesh:
                 running.answer = self.store.stored(filters, after)
             case Ends(filters):
                 running.answer = tuple(self.store.last_seq(f) for f in filters)
+            case Newest(filters):
+                running.answer = self.store.newest(filters)
             case Perform(effect):
                 perform = owner.perform if isinstance(owner, Replica) else lambda effect: think(effect, self.random)
                 running.answer = (perform(effect), self.now)

@@ -8,8 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from services.actuator.terms import Job, Outcome
-from shared.contracts.envelope import Recorded
+from services.actuator.terms import Claim, Job, Outcome
 from shared.contracts.kinds.kind import Params
 
 
@@ -22,7 +21,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     job: Job
     params: Params
-    claim: Recorded
+    claim: Claim
     mark: str
     age: timedelta = timedelta()
     timeout_s: float = 0.0

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 from shared.contracts.kinds.kind import ActionKind, Params
 
 
 class Noop(Params, frozen=True, kw_only=True):
-    """Nothing to say of nothing."""
+    """`note` tells one from another."""
+
+    note: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 def _dry_run(target: str, params: Noop) -> str:

@@ -20,13 +20,19 @@ from shared.log.client.wire import Raw
 from shared.log.marks import Trail
 from shared.log.port import LogUnavailable, jittered
 from shared.log.reading.direct import DIRECT_GET, decode_direct
+from shared.log.reading.gathering import Gathering, Routes, runs
 from shared.log.reading.leader import AGAIN_S, BEHIND_S, Behind, Leader
 
 PAGE, PAGE_BYTES = 500, 8 * 2**20
 """What is asked for at once. By itself the broker stops at its `max_pending`, 64 MB, and cuts off who does not read that fast."""
 MAX_SEQ = 2**63 - 1
 """No log gets this long; the broker refuses to look further than 64 bits, and a cited sequence may be any number."""
-FEW_SUBJECTS = 32
+FEW_SUBJECTS, SUBJECTS = 32, 1024
+"""Of one reading of what is last, and of all that are read together: the broker's own limit."""
+WIDE = 256
+"""So many filters are remembered that match more than a few subjects: they are asked about alone."""
+RUN, GAP = 64, 8
+"""Single messages near one another are read as a stretch, so long and with so much between two of them."""
 
 _T = TypeVar("_T")
 
@@ -40,6 +46,9 @@ class Reader:
 
     def __init__(self, connection: Connection, trail: Trail, leader: Leader | None) -> None:
         self._connection, self._trail, self._leader = connection, trail, leader
+        self._newest_of = Gathering(self._ask_newest)
+        self._messages = Gathering(self._ask_messages)
+        self._wide: dict[str, None] = {}
 
     async def read(
         self, filters: Sequence[str], after: int = 0, *, upto: int | None = None, limit: int | None = None
@@ -106,15 +115,9 @@ class Reader:
         Reading on through a wildcard makes the broker look at every message (2 ms over 5 000 that came since). Which subjects
         there are and what is last on each it knows (0.3 ms), and that is the cut; the rest is found by exact subjects.
         """
-        ask: dict[str, object] = {"multi_last": list(filters), "batch": FEW_SUBJECTS + 1}
-        try:
-            newest, end = await self._direct(ask)
-        except _TooMany:
+        newest = await self._few_newest(filters, need)
+        if newest is None:
             return None
-        if len(newest) > FEW_SUBJECTS or _has_more(end):
-            return None
-        if max(map(_seq, newest), default=0) < need:
-            raise Behind(f"a replica has not reached {need} yet")
         newest = [m for m in newest if _seq(m) > after]
         if not newest:
             return []
@@ -134,6 +137,45 @@ class Reader:
                     subject, min(ends), max(ends) if self._leader else max(ends) - 1, None, found, need=max(ends)
                 )
         return [found[seq] for seq in sorted(found) if upto is None or seq <= upto]
+
+    async def _few_newest(self, filters: Sequence[str], need: int) -> list[Raw] | None:
+        """What is last on each subject of the filters; None when there are many. Raises `Behind`."""
+        gathered = None if any(f in self._wide for f in filters) else await self._newest_of.of(tuple(filters))
+        newest = gathered[0] if gathered is not None else await self._newest_alone(filters)
+        if newest is None or len(newest) > FEW_SUBJECTS:
+            self._wide.update(dict.fromkeys(filters))
+            while len(self._wide) > WIDE:
+                del self._wide[next(iter(self._wide))]
+            return None
+        if max(map(_seq, newest), default=0) < need:
+            raise Behind(f"a replica has not reached {need} yet")
+        return newest
+
+    async def _newest_alone(self, filters: Sequence[str]) -> list[Raw] | None:
+        """What is last on each subject of the filters; None when there are many."""
+        try:
+            newest, end = await self._direct({"multi_last": list(filters), "batch": FEW_SUBJECTS + 1})
+        except _TooMany:
+            return None
+        return None if _has_more(end) else newest
+
+    async def _ask_newest(self, askers: list[tuple[str, ...]]) -> list[tuple[list[Raw], Raw] | None]:
+        """For each what is last on each subject of its filters, and the status that ended the reading; None: it is to ask alone."""
+        together = list(dict.fromkeys(subject_filter for filters in askers for subject_filter in filters))
+        try:
+            newest, end = await self._direct({"multi_last": together, "batch": SUBJECTS})
+        except _TooMany:
+            return [None] * len(askers)
+        if _has_more(end):
+            return [None] * len(askers)
+        if len(askers) == 1:
+            return [(newest, end)]
+        routes = Routes(askers)
+        found: list[list[Raw]] = [[] for _ in askers]
+        for message in newest:
+            for asker in routes.of(message.headers["Nats-Subject"]):
+                found[asker].append(message)
+        return [(messages, end) for messages in found]
 
     async def _read(
         self,
@@ -184,12 +226,45 @@ class Reader:
     async def get(self, seq: int) -> Stored | None:
         if seq > MAX_SEQ:
             return None
-        answer = await self._connection.request(DIRECT_GET, b'{"seq":%d}' % seq)
-        if not is_status(answer):
+        if (answer := await self._messages.of(seq)) is not None:
             return self._decode_direct(answer)
-        if answer.status != "404":
-            raise LogUnavailable(f"direct get answered {answer.status} for sequence {seq}")
         return None if self._leader is None else await self._leader.get(seq)
+
+    async def _ask_messages(self, seqs: list[int]) -> list[Raw | None]:
+        """What is stored at each."""
+        found: dict[int, Raw] = {}
+        for answers in await asyncio.gather(*(self._stretch(*run) for run in runs(seqs, GAP, RUN))):
+            found.update((_seq(message), message) for message in answers)
+        return [found.get(seq) for seq in seqs]
+
+    async def _stretch(self, first: int, last: int) -> list[Raw]:
+        """The messages from one sequence to another, and perhaps some behind it."""
+        if first < last:
+            found: list[Raw] = []
+            while first <= last:
+                answers, end = await self._direct({"seq": first, "batch": last - first + 1, "next_by_subj": ">"})
+                found += answers
+                if not answers or not _has_more(end):
+                    break
+                first = _seq(answers[-1]) + 1
+            return found
+        answer = await self._connection.request(DIRECT_GET, b'{"seq":%d}' % first)
+        if not is_status(answer):
+            return [answer]
+        if answer.status != "404":
+            raise LogUnavailable(f"direct get answered {answer.status} for sequence {first}")
+        return []
+
+    async def newest(self, filters: Sequence[str]) -> list[Stored]:
+        needs = await self._needs(filters)
+        return await self._again(lambda: self._newest(filters, max(needs, default=0)))
+
+    async def _newest(self, filters: Sequence[str], need: int) -> list[Stored]:
+        newest = await self._few_newest(filters, need)
+        if newest is not None:
+            return sorted(map(self._decode_direct, newest), key=lambda m: m.seq)
+        stored = await self._stored(filters, 0, None, None)
+        return sorted({m.subject: m for m in stored}.values(), key=lambda m: m.seq)
 
     async def last(self, filters: Sequence[str]) -> list[Recorded]:
         (need,) = await self._needs((">",))
@@ -200,9 +275,12 @@ class Reader:
         hidden: list[Unreadable] = []
         for start in range(0, len(filters), PAGE):
             page = filters[start : start + PAGE]
-            ask: dict[str, object] = {"multi_last": list(page), "batch": 1024}
+            ask: dict[str, object] = {"multi_last": list(page), "batch": SUBJECTS}
+            few = len(page) <= FEW_SUBJECTS and not any("*" in f or ">" in f for f in page)
+            gathered = await self._newest_of.of(tuple(page)) if few else None
             while True:
-                answers, end = await self._direct(ask)
+                answers, end = gathered or await self._direct(ask)
+                gathered = None
                 behind = self._leader is not None and int(end.headers.get("Nats-UpTo-Sequence", 0)) < need
                 if behind and (answers or any(await self._needs(page))):
                     # who has found nothing does not say how far it has looked, but then the leader has nothing either

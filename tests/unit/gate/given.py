@@ -32,7 +32,7 @@ from shared.crypto import new_seed, public_key, sign_signers
 from shared.decider import Decider, Delivered, Effect
 from shared.log.memory import MemoryLog
 from shared.log.port import DuplicateEvent, Log, StaleBoundary
-from shared.runtime.handling import Commit, Ends, Fold, Perform, Read, Verdict, handle
+from shared.runtime.handling import Commit, Ends, Fold, Newest, Perform, Read, Verdict, handle
 from shared.signers import Followed, Word
 
 T0 = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -201,6 +201,8 @@ class Mesh:
                     answer = await self.log.stored(filters, after)
                 case Ends(filters):
                     answer = await self.log.ends(filters)
+                case Newest(filters):
+                    answer = await self.log.newest(filters)
                 case Commit(messages, expect):
                     try:
                         answer = await self.log.commit(messages, expect)

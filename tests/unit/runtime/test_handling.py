@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 
@@ -22,6 +23,7 @@ from shared.runtime.handling import (
     Done,
     Ends,
     Fold,
+    Newest,
     Operation,
     Perform,
     Read,
@@ -89,6 +91,8 @@ class World:
                     answer = self.store.stored(filters, after)
                 case Ends(filters):
                     answer = tuple(self.store.last_seq(f) for f in filters)
+                case Newest(filters):
+                    answer = self.store.newest(filters)
                 case Perform():
                     answer = (Answered(), NOW)
                 case Commit(messages, expect):
@@ -262,6 +266,61 @@ def test_the_message_that_opens_a_boundary_is_read_only_when_it_comes_again() ->
     again = once_more(message)
     assert Done(0) == world.handle(fold_of(decide, **opens), again)  # type: ignore[arg-type]
     assert ["Commit", "Read"] == world.kinds()
+
+
+def test_what_is_to_be_known_before_the_message_is_taken_in_before_it_and_when_it_is_not_there_all_is_read() -> None:
+    reads, known = ("*.*.alpha.p1",), "budget.exhausted.alpha.p1"
+    world = World()
+    world.say("before")
+    world.store.append(
+        [Message(event=exhausted(), envelope=Envelope(id="x", source="test", time=NOW, correlation="x"))]
+    )
+    message = delivered(world.say("a"))
+    for begins, kinds, state in (
+        ((known,), ["Newest", "Commit"], (known, "a")),
+        (("persona.spawned.alpha.p1",), ["Newest", "Read", "Commit"], ("before", known, "a")),
+    ):
+        states: list[tuple[str, ...]] = []
+
+        def decide(state: tuple[str, ...], message: Input, states: list[tuple[str, ...]] = states) -> Decision:
+            states.append(state)
+            return NOTHING if REAPED in state else Decision(events=(reaped(),))
+
+        fresh = World()
+        fresh.store = copy.deepcopy(world.store)
+        boundary = Boundary(reads=reads, guards=("persona.*.alpha.p1",), opens=True, begins=begins)
+        assert Done(1) == fresh.handle(Fold(Scripted(decide), boundary), message)
+        assert (kinds, state) == (fresh.kinds(), states[0])
+
+
+def test_an_opened_boundary_rests_on_its_guards_alone_and_its_own_events_are_its_next() -> None:
+    """What others say on what it does not guard is not waited for; a second effect follows on its own event."""
+
+    def decide(state: tuple[str, ...], message: Input) -> Decision:
+        if REAPED not in state:
+            return Decision(events=(reaped(),), effect=Ask())
+        return Decision(events=(exhausted(),)) if isinstance(message, Performed) else NOTHING
+
+    world = World()
+    message = delivered(world.say("a"))
+    world.before_commit = lambda: world.store.publish("memory.kept.alpha.p1", b"{}")
+    boundary = Boundary(reads=("*.*.alpha.p1",), guards=("persona.*.alpha.p1",), opens=True)
+    assert Done(2) == world.handle(Fold(Scripted(decide), boundary), message)
+    assert ["Commit", "Perform", "Commit"] == world.kinds()
+
+
+def test_a_message_of_its_own_boundary_that_comes_again_is_read_with_all_that_is_before_it() -> None:
+    world, states = World(), []
+
+    def decide(state: tuple[str, ...], message: Input) -> Decision:
+        states.append(state)
+        return NOTHING
+
+    world.say("before")
+    message = once_more(delivered(world.say("a")))
+    boundary = Boundary(reads=("*.*.alpha.p1",), guards=("*.*.alpha.p1",), opens=True)
+    assert Done(0) == world.handle(Fold(Scripted(decide), boundary), message)
+    assert (["Read"], [("before", "a")]) == (world.kinds(), states)
 
 
 def once_more(message: Delivered) -> Delivered:

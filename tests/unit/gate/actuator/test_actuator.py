@@ -13,7 +13,7 @@ from services.actuator.decider import HALTED_S, MARGIN_S, NO_LOT_S
 from services.actuator.terms import Allot, Allotted, Check, Checked, Claim, Execute, Inquire, Job, NotOurs, Outcome
 from shared.contracts.action_kinds import KINDS, held
 from shared.contracts.events import ActionClaimed, ActionDelayed, ActionExecuted, ProposalKey, TargetHeld
-from shared.decider import NOTHING, Decision, Effect, Performed, Tick
+from shared.decider import NOTHING, Decision, Effect, Performed, Tick, id_of
 from shared.runtime.handling import addressed
 from tests.unit.gate.given import (
     FINDING,
@@ -38,6 +38,7 @@ MARK = "actuator-1/ws/0001"
 CLAIMED = ActionClaimed(
     **LIFE, digest=CREATED.digest, actuator=MARK, timeout_ms=KINDS["file.write"].timeout_ms, lot_id="lot-1"
 )
+CORE = "*.*.alpha.p01.p-1"
 TIMEOUT_S = CLAIMED.timeout_ms / 1000
 FIT = Checked(actuator=MARK)
 DONE = Outcome(outcome="success", summary="wrote it", duration_ms=3)
@@ -63,12 +64,16 @@ def outcome(decision: Decision) -> ActionExecuted:
     return event
 
 
-def test_the_claim_is_guarded_by_all_that_core_says_in_the_proposals_life() -> None:
+def test_the_claim_is_guarded_by_all_that_core_says_in_the_proposals_life_and_the_verdict_will_do_until_it_is_refused() -> (
+    None
+):
     boundary = decider.boundary(delivered(AUTHORIZED, 2))
-    assert boundary is not None and not boundary.opens
-    assert (("*.*.alpha.p01.p-1",), ("*.*.alpha.p01.p-1",)) == (
+    assert boundary is not None and boundary.opens
+    assert ((CORE,), (CORE,), ("proposal.verified.alpha.p01.p-1",), ("action.*.alpha.p01.p-1",)) == (
         boundary.reads,
         boundary.guards,
+        boundary.begins,
+        boundary.unsaid,
     )
 
 
@@ -93,7 +98,43 @@ def test_what_is_fit_is_claimed_and_only_with_the_claim_executed() -> None:
     assert Decision(effect=ALLOT) == after(state, Check(authorized=AUTHORIZED), FIT)
     decision = after(state, ALLOT, Allotted(lot_id="lot-1"))
     assert (CLAIMED,) == decision.events
-    assert Execute(job=JOB, actuator=MARK, deadline=at(TIMEOUT_S)) == decision.effect
+    assert (
+        Execute(
+            job=JOB,
+            digest=CREATED.digest,
+            actuator=MARK,
+            deadline=at(TIMEOUT_S),
+            claim=Claim(
+                id=id_of("e2", "action.claimed.alpha.p01.p-1", MARK),
+                actuator=MARK,
+                at=T0,
+                timeout_ms=CLAIMED.timeout_ms,
+            ),
+        )
+        == decision.effect
+    )
+
+
+def test_only_a_first_attempt_where_nothing_was_said_of_the_action_acts_without_reading_whose_claim_it_is() -> None:
+    first = after(folded(decider, *FRESH), ALLOT, Allotted(lot_id="lot-1"))
+    assert ((), ((CORE, 2),), MARK) == (first.guards, first.expects, first.about)
+    delayed = ActionDelayed(**LIFE, reason="action_limit", scope="swarm", until=at(42))
+    for state, attempt in ((folded(decider, *FRESH), 2), (folded(decider, *FRESH, delayed), 1)):
+        cause = replaced(delivered(AUTHORIZED, 2), attempt=attempt)
+        later = decider.decide(state, Performed(cause=cause, effect=ALLOT, result=Allotted(lot_id="lot-1"), now=T0))
+        assert (None, (), MARK) == (later.guards, later.expects, later.about)
+        assert isinstance(later.effect, Execute) and later.effect.claim is None
+
+
+def test_each_attempt_names_its_claim_by_its_mark_so_whose_claim_was_refused_finds_no_other_under_its_id() -> None:
+    marks, ids = (MARK, "actuator-1/ws/0002"), set()
+    for mark in marks:
+        decision = after(folded(decider, *FRESH), replaced(ALLOT, actuator=mark), Allotted(lot_id="lot-1"))
+        (message,) = addressed(decision, delivered(AUTHORIZED, 2), T0, "actuator")
+        assert isinstance(decision.effect, Execute) and decision.effect.claim is not None
+        assert message.envelope.id == decision.effect.claim.id
+        ids.add(message.envelope.id)
+    assert 2 == len(ids)
 
 
 def test_where_the_limit_is_reached_it_waits_for_the_next_minute_and_says_so_once() -> None:
@@ -126,7 +167,9 @@ def test_behind_too_many_that_wait_it_is_refused_at_once() -> None:
 
 
 def test_the_outcome_is_recorded_under_the_claim_the_log_holds() -> None:
-    event = outcome(after(folded(decider, *TAKEN), Execute(job=JOB, actuator=MARK, deadline=at(5)), DONE))
+    event = outcome(
+        after(folded(decider, *TAKEN), Execute(job=JOB, digest=CREATED.digest, actuator=MARK, deadline=at(5)), DONE)
+    )
     assert ("success", "e3", CREATED.digest, 3) == (event.outcome, event.claim_id, event.digest, event.duration_ms)
 
 
@@ -215,7 +258,7 @@ def test_an_inquiry_ends_it_with_what_it_found_and_never_tries_again(word: Any) 
 def test_losing_the_race_for_the_claim_means_waiting() -> None:
     state = folded(decider, *TAKEN)
     assert (after(state, Check(authorized=AUTHORIZED), FIT).retry_s or 0) > 0
-    execute = Execute(job=JOB, actuator="actuator-2/ws/0002", deadline=at(5))
+    execute = Execute(job=JOB, digest=CREATED.digest, actuator="actuator-2/ws/0002", deadline=at(5))
     assert (after(state, execute, NotOurs()).retry_s or 0) > 0
 
 
@@ -225,7 +268,7 @@ def test_what_is_executed_is_over() -> None:
         state = folded(decider, *past)
         assert NOTHING == when(state, at(10**6))
         assert NOTHING == after(state, Check(authorized=AUTHORIZED), FIT)
-        assert NOTHING == after(state, Execute(job=JOB, actuator=MARK, deadline=at(5)), DONE)
+        assert NOTHING == after(state, Execute(job=JOB, digest=CREATED.digest, actuator=MARK, deadline=at(5)), DONE)
 
 
 def test_only_the_first_creation_and_authorisation_count() -> None:
@@ -253,7 +296,7 @@ RESULTS: list[Any] = [
 EFFECTS = [
     Check(authorized=AUTHORIZED),
     ALLOT,
-    Execute(job=JOB, actuator=MARK, deadline=at(5)),
+    Execute(job=JOB, digest=CREATED.digest, actuator=MARK, deadline=at(5)),
     Inquire(job=JOB, claim=Claim(id="e3", actuator=MARK, at=T0, timeout_ms=1)),
 ]
 
@@ -324,12 +367,12 @@ def test_the_claim_takes_the_target_in_one_batch_that_rests_on_what_was_said_of_
     claimed, takes = decision.events
     assert isinstance(claimed, ActionClaimed) and claimed.hold == TARGET.id
     assert TargetHeld(persona=TARGET.id, holder=HOLDER, target="file:notes/report.md") == takes
-    assert ((HOLD, 17),) == decision.expects and isinstance(decision.effect, Execute)
+    assert ((CORE, 2), (HOLD, 17)) == decision.expects and isinstance(decision.effect, Execute)
 
 
 def test_a_plain_claim_is_one_event_with_one_guard_as_before() -> None:
     decision = after(folded(decider, *FRESH), ALLOT, Allotted(lot_id="lot-1"))
-    assert ((CLAIMED,), ()) == (decision.events, decision.expects)
+    assert ((CLAIMED,), (), ((CORE, 2),)) == (decision.events, decision.guards, decision.expects)
 
 
 def test_where_another_has_the_target_it_waits_takes_no_lot_and_says_so_once() -> None:

@@ -32,6 +32,7 @@ from tests.unit.gate.actuator.test_outbound import sink
 from tests.unit.gate.given import (
     FINDING,
     KEY,
+    LIFE,
     POST,
     ROOT,
     SEED,
@@ -234,12 +235,12 @@ async def test_of_two_actuators_that_are_both_told_they_claimed_one_acts(act: Ac
         """Between the check of the first and its claim, the second does it all."""
         result = await first.perform(effect) if not isinstance(effect, Execute) else await watched(effect, first)
         if isinstance(effect, Check):
-            await act.handle(decider, lambda e: watched(e, second), message)
+            await act.handle(decider, lambda e: watched(e, second), message, attempt=2)
         return result
 
-    await act.handle(decider, overtaken, message)
+    await act.handle(decider, overtaken, message, attempt=2)
     assert ["two Outcome", "one NotOurs"] == done
-    assert "success" == act.outcome.outcome and "two/" in act.newest(ActionClaimed).event.actuator
+    assert "success" == act.outcome.outcome and "two/" in act.events(ActionClaimed)[0].actuator
 
 
 async def test_a_claim_is_refused_by_the_boundary_when_another_holds_it(act: Act) -> None:
@@ -322,7 +323,7 @@ async def test_without_a_claim_in_the_log_nothing_is_done(act: Act) -> None:
     message = await act.authorize()
     (created,) = act.events(ProposalCreated)
     job = decider._job(created)  # type: ignore[arg-type]
-    assert isinstance(await actuator.perform(Execute(job=job, actuator="x", deadline=at(60))), NotOurs)
+    assert isinstance(await actuator.perform(Execute(job=job, digest="0" * 64, actuator="x", deadline=at(60))), NotOurs)
     claim = Claim(id="e9", actuator="x", at=at(0), timeout_ms=1)
     assert "unknown" == (await actuator.inquire(Inquire(job=job, claim=claim))).outcome
     assert [] == act.files and message
@@ -349,6 +350,22 @@ async def test_one_expectation_guards_the_claim(act: Act) -> None:
     act.log.commit = commit  # type: ignore[method-assign]
     await act.deliver(message, act.actuator())
     assert Expect("*.*.alpha.p01.p-1", message.seq) == seen[0]
+
+
+async def test_what_is_authorised_again_is_done_once(act: Act) -> None:
+    first = await act.authorize()
+    await act.deliver(first, act.actuator())
+    again = await act.say(first.event, "a2")
+    assert isinstance(await act.deliver(again, act.actuator("two")), Done)
+    assert (1, 1) == (len(act.events(ActionClaimed)), len(act.events(ActionExecuted)))
+
+
+async def test_an_action_that_something_unreadable_may_have_claimed_is_not_done(act: Act) -> None:
+    message, actuator = await act.authorize(), act.actuator()
+    act.log.store.publish(f"action.claimed.{'.'.join(LIFE.values())}", b"{}")
+    assert isinstance(await act.deliver(message, actuator), Again)
+    await act.deliver(message, actuator, 2)
+    assert ("unknown", "cannot_tell", []) == (act.outcome.outcome, act.outcome.error, act.files)
 
 
 async def test_a_verdict_is_held_against_the_keys_of_its_place_in_the_log(act: Act) -> None:

@@ -42,6 +42,9 @@ class Counted(MemoryLog):
     async def stored(self, filters: Any, after: int = 0) -> Any:
         return await self._counted(super().stored(filters, after))
 
+    async def newest(self, filters: Any) -> Any:
+        return await self._counted(super().newest(filters))
+
 
 def stored_of(log: MemoryLog, cls: type) -> list[Recorded]:
     return [r for r in log.store.records if isinstance(r, Recorded) and isinstance(r.event, cls)]

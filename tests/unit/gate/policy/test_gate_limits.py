@@ -40,7 +40,7 @@ def test_no_outcome_of_an_execution_is_recorded_without_a_claim() -> None:
     job = actuator.Job(**WHOSE, proposal_id="p-1", action=FINDING)
     done = Performed(
         cause=delivered(AUTHORIZED, 2),
-        effect=actuator.Execute(job=job, actuator="first", deadline=at(9)),
+        effect=actuator.Execute(job=job, digest="0" * 64, actuator="first", deadline=at(9)),
         result=actuator.Outcome(outcome="success", summary="done"),
         now=T0,
     )

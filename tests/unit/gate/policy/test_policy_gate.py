@@ -189,11 +189,13 @@ def test_approved_and_permitted_is_authorized_naming_the_approvals() -> None:
 
 def test_the_proposal_is_read_and_all_that_core_says_in_its_life_guards_it() -> None:
     boundary = decider.boundary(delivered(VERIFIED, 2))
-    assert boundary is not None and not boundary.opens
+    assert boundary is not None and boundary.opens
     assert (("*.*.alpha.p01.p-1",), ("*.*.alpha.p01.p-1",)) == (
         boundary.reads,
         boundary.guards,
     )
+    settled = decider.boundary(delivered(granted(), 4))
+    assert settled is not None and not settled.opens
 
 
 def test_while_the_mesh_is_halted_a_verdict_waits() -> None:
