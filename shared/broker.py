@@ -1,7 +1,7 @@
 """The broker's configuration, generated from the contracts: who may say what is written down once, in `shared/contracts/services.py`.
 
-Three accounts. CORE holds the streams and the services that decide. RUN holds the persona runners, which are not trusted:
-they reach the log only through service exports, so that even a forbidden subject in a *reply* field stays in their own
+Four accounts. CORE holds the streams and the services that decide. RUN holds the persona runners and CHECK the checkers, which are
+not trusted: they reach the log only through service exports, so that even a forbidden subject in a *reply* field stays in their own
 account (permissions by subject alone do not stop that: the server's answer would be stored under it). SYS is the system's.
 
 One nkey user per service instance (`verifier-1`), each with
@@ -13,7 +13,7 @@ Beside them `bootstrap` (declares streams and consumers), `operator` (people: re
 Wildcards in permissions match whole tokens only, so consumer names are fixed: a service's durable is named after the service
 (`<service>-recall` on RECALL); an instance's ordered tails are `tail-<instance>` on SWARM and `tail-<instance>-recall` on RECALL.
 
-Runners' tails are opened for them (`shared/runtime/doors.py`): a consumer may be told to *push* what it reads, and pushed at another
+Consumers of both are made for them (`shared/runtime/doors.py`): a consumer may be told to *push* what it reads, and pushed at another
 service's requests it would ask for that service's deliveries in its name. The subject of the request cannot forbid that.
 
 A runner that serves some swarms only says and reads nothing of any other. What it says is bounded by the swarm in the subject. What it
@@ -46,24 +46,34 @@ _STREAMED = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.", "door.get.")
 _DISCOVERY = ("PING", "INFO", "STATS")
 """The verbs of nats.micro, each said: a `*` among what may be subscribed to would also let `>` pass."""
 
-_SYSTEM_API = ("$JS.API.CONSUMER.CREATE.", "$JS.API.CONSUMER.DELETE.", "$JS.API.CONSUMER.INFO.", "$JS.API.STREAM.INFO.")
-"""Requests the system account answers in every account, with "not enabled" in RUN: there they are mapped to a private name and
-imported under it, so that only CORE answers. (`MSG.NEXT` and `DIRECT.GET` are answered by the stream's own account.)"""
+_SYSTEM_API = (
+    "$JS.API.CONSUMER.CREATE.",
+    "$JS.API.CONSUMER.DELETE.",
+    "$JS.API.CONSUMER.INFO.",
+    "$JS.API.STREAM.INFO.",
+    "$JS.API.STREAM.MSG.GET.",
+)
+"""Requests the system account answers in every account, with "not enabled" in RUN and CHECK: there they are mapped to a private name
+and imported under it, so that only CORE answers. (`MSG.NEXT` and `DIRECT.GET` are answered by the stream's own account.)"""
 
 
 _ACKS = ("$JS.ACK", "$JS.ACK.*.*")
 """What the subject of an acknowledgement begins with, before stream and consumer: as it is, and with domain and account."""
 
 _CREATE = "$JS.API.CONSUMER.CREATE."
-TAIL_OPEN, DOOR_GET, DOOR_INFO = "tail.open.", "door.get.", "door.info."
-"""What a runner's requests arrive as in CORE: for a tail, before its scope, the stream and the consumer; for a direct get from the
-log, before its scope and its name; for what is known of a stream, before the stream and its name."""
+TAIL_OPEN, DURABLE_OPEN, DOOR_GET, DOOR_INFO = "tail.open.", "durable.open.", "door.get.", "door.info."
+"""What requests of who is not trusted arrive as in CORE: for a tail, before its scope, the stream and the consumer; for a durable,
+before the stream and the consumer; for a direct get from the log, before its scope and its name; for what is known of a stream,
+before the stream and its name."""
+DOORS = (f"{TAIL_OPEN}*.*.*", f"{DURABLE_OPEN}*.*", f"{DOOR_GET}*.*", f"{DOOR_INFO}*.*")
 EVERY_SWARM = "_"
 """The scope of who may read everything; another is names of swarms with `+` in between."""
+UNTRUSTED = ("RUN", "CHECK")
+"""The accounts beside CORE."""
 SAID_TO_ALL = ("cognition.started", "cognition.stopped")
 PUBLIC = tuple(class_filter(name, EVERYONE, EVERYONE) for name in SAID_TO_ALL)
 """What is said to the whole mesh and runners of every scope read."""
-READ_POLICIES = ("policy_gate", "memory_compactor", "verifier", "gateway")
+READ_POLICIES = ("policy_gate", "memory_compactor", "verifier", "checker", "gateway")
 """Who asks the policies: of actions, and of reads of memory."""
 SLOTS = "slot."
 """Keys of the bucket `leases` begin so that say which process is an instance; the instance follows, who alone may write it."""
@@ -154,12 +164,13 @@ def by_door(instance: str) -> dict[str, str]:
     return {f"$JS.API.DIRECT.GET.{LOG_STREAM}": f"{DOOR_GET}{instance}", **infos}
 
 
-def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = ()) -> Grants:
-    """Least privilege of one service instance. `runners`: the instances whose tails the governor opens. `serves`: the only swarms
-    a runner reaches.
+def grants(instance: str, others: Iterable[str] = (), serves: Sequence[str] = ()) -> Grants:
+    """Least privilege of one service instance. `others`: the instances that are not trusted, whose consumers the governor makes.
+    `serves`: the only swarms a runner reaches.
     """
     service = service_of(instance)
-    trusted = SERVICES[service].trusted
+    row = SERVICES[service]
+    trusted = row.trusted
     publish = [*emits(instance, serves), *_letters(service, serves)]
     probe = f"probe.{instance}"
     publish += [probe, f"$JS.API.DIRECT.GET.PROBE.{probe}"]
@@ -182,20 +193,24 @@ def grants(instance: str, runners: Iterable[str] = (), serves: Sequence[str] = (
         ]
     slot = f"$KV.leases.{SLOTS}{instance}"
     publish += [slot, f"$JS.API.DIRECT.GET.KV_leases.{slot}"]
-    publish.append(f"$KV.checkpoints.{service}.>" if trusted else f"$KV.leases.{LEASES}{instance}")
+    if trusted:
+        publish.append(f"$KV.checkpoints.{service}.>")
+    elif row.replicas == "sharded":
+        publish.append(f"$KV.leases.{LEASES}{instance}")
     if service == "policy_gate":
         publish.append("$KV.policies.>")
     read = ["KV_policies"] if service in READ_POLICIES else ["KV_leases"] if service == "governor" else []
     log = () if serves else (LOG_STREAM,)
     for stream in (*log, *(["KV_checkpoints"] if trusted else []), *read):
         publish += [f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.DIRECT.GET.{stream}.>"]
-        if trusted:
+        if row.asks_leader:
             publish.append(f"$JS.API.STREAM.MSG.GET.{stream}")
     spoken = service.replace("_", "-")
     discovery = [f"$SRV.{verb}{whose}" for verb in _DISCOVERY for whose in ("", f".{spoken}", f".{spoken}.*")]
-    opens = (f"{TAIL_OPEN}*.*.*", f"{DOOR_GET}*.*", f"{DOOR_INFO}*.*") if service == "governor" else ()
+    opens = DOORS if service == "governor" else ()
     if opens:
-        publish += [f"{_CREATE}{stream}.{tail}" for runner in runners for stream, tail in tails(runner)]
+        made = [pair for other in others for pair in (*SERVICES[service_of(other)].durables, *tails(other))]
+        publish += _unique(f"{_CREATE}{stream}.{consumer}" for stream, consumer in made)
     return Grants(
         publish=tuple(publish),
         subscribe=(f"{inbox_prefix(instance)}.>", *discovery, *opens),
@@ -254,18 +269,15 @@ def render(config: BrokerConfig) -> str:
     if missing := [role for role in ROLES if role not in config.keys]:
         raise ValueError(f"no nkey for {', '.join(missing)}; the broker needs one for each of {', '.join(ROLES)}")
     instances = [name for name in config.keys if name not in ROLES]
-    runners = [name for name in instances if not SERVICES[service_of(name)].trusted]
-    core = [name for name in instances if name not in runners]
+    core = [name for name in instances if SERVICES[service_of(name)].trusted]
+    others = [name for name in instances if name not in core]
+    runners = [name for name in others if SERVICES[service_of(name)].account == "RUN"]
     if unknown := [name for name in config.serves if name not in runners]:
         raise ValueError(
             f"{unknown[0]} has no key or is no runner, and is to serve {', '.join(config.serves[unknown[0]])}"
         )
-    granted = {name: grants(name, serves=config.serves.get(name, ())) for name in runners}
-    served = {
-        subject: _served(subject, scope_of(config.serves.get(name, ())))
-        for name in runners
-        for subject in granted[name].publish
-    }
+    apart = [_Apart(account, config, others) for account in UNTRUSTED]
+    served = _unique(to for account in apart for to in account.served.values())
     return "\n".join(
         [
             f"server_name: {_quote(config.server_name)}",
@@ -295,32 +307,16 @@ def render(config: BrokerConfig) -> str:
             "    users: [",
             *(f"      {{ nkey: {key} }}" for key in _keys(config, BOOTSTRAP)),
             *(_user(key, operator_grants(instances), responds=False) for key in _keys(config, OPERATOR)),
-            *(_user(key, grants(name, runners)) for name in core for key in _keys(config, name)),
+            *(_user(key, grants(name, others)) for name in core for key in _keys(config, name)),
             "    ]",
             "    exports: [",
-            *(
-                f"      {{ service: {_quote(to)}, accounts: [RUN], response_type: {_responses(to)} }}"
-                for to in _unique(served.values())
-            ),
+            *(_export(to, [account.name for account in apart if to in account.served.values()]) for to in served),
             "    ]",
             "    imports: [",
-            '      { service: { account: RUN, subject: "$SRV.>" } }',
+            *(f'      {{ service: {{ account: {account.name}, subject: "$SRV.>" }} }}' for account in apart),
             "    ]",
             "  }",
-            "  RUN {",
-            "    users: [",
-            *(_user(key, _seen_from_run(granted[name])) for name in runners for key in _keys(config, name)),
-            "    ]",
-            "    exports: [",
-            '      { service: "$SRV.>", accounts: [CORE], response_type: stream }',
-            "    ]",
-            "    mappings: {",
-            *(f"      {_quote(s)}: {_quote(_renamed(s))}" for s in served if s.startswith(_SYSTEM_API)),
-            "    }",
-            "    imports: [",
-            *(_import(subject, to) for subject, to in served.items()),
-            "    ]",
-            "  }",
+            *(line for account in apart for line in account.lines()),
             "  SYS {",
             "    users: [",
             *(f"      {{ nkey: {key} }}" for key in _keys(config, SYSTEM)),
@@ -367,6 +363,44 @@ def _user(key: str, granted: Grants, *, responds: bool = True) -> str:
     )
 
 
+class _Apart:
+    """An account of those who are not trusted."""
+
+    def __init__(self, name: str, config: BrokerConfig, others: Sequence[str]) -> None:
+        self.name, self._config = name, config
+        mine = [instance for instance in others if SERVICES[service_of(instance)].account == name]
+        self._granted = {instance: grants(instance, serves=config.serves.get(instance, ())) for instance in mine}
+        self.served = {
+            subject: _served(subject, scope_of(config.serves.get(instance, ())))
+            for instance in mine
+            for subject in self._granted[instance].publish
+        }
+        """What is answered in CORE, by what it is called there."""
+
+    def lines(self) -> list[str]:
+        users = ((key, granted) for name, granted in self._granted.items() for key in _keys(self._config, name))
+        return [
+            f"  {self.name} {{",
+            "    users: [",
+            *(_user(key, _seen_from_outside(granted)) for key, granted in users),
+            "    ]",
+            "    exports: [",
+            '      { service: "$SRV.>", accounts: [CORE], response_type: stream }',
+            "    ]",
+            "    mappings: {",
+            *(f"      {_quote(s)}: {_quote(_renamed(s))}" for s in self.served if s.startswith(_SYSTEM_API)),
+            "    }",
+            "    imports: [",
+            *(_import(subject, to) for subject, to in self.served.items()),
+            "    ]",
+            "  }",
+        ]
+
+
+def _export(to: str, accounts: Sequence[str]) -> str:
+    return f"      {{ service: {_quote(to)}, accounts: [{', '.join(accounts)}], response_type: {_responses(to)} }}"
+
+
 def _import(subject: str, to: str) -> str:
     own = _renamed(subject) if subject.startswith(_SYSTEM_API) else subject
     return (
@@ -375,15 +409,16 @@ def _import(subject: str, to: str) -> str:
 
 
 def _served(subject: str, scope: str) -> str:
-    """Who answers a runner's request in CORE: the broker, but for what opens a tail or asks at a door."""
+    """Who answers a request in CORE: the broker, but for what makes a consumer or asks at a door."""
     if subject.startswith(_CREATE):
-        return f"{TAIL_OPEN}{scope}.{subject.removeprefix(_CREATE)}"
+        made = subject.removeprefix(_CREATE)
+        return f"{TAIL_OPEN}{scope}.{made}" if ".tail-" in made else f"{DURABLE_OPEN}{made}"
     if subject.startswith(DOOR_GET):
         return f"{DOOR_GET}{scope}.{subject.removeprefix(DOOR_GET)}"
     return subject
 
 
-def _seen_from_run(granted: Grants) -> Grants:
+def _seen_from_outside(granted: Grants) -> Grants:
     """Mappings come before permissions, so what is mapped is permitted under its private name."""
     renamed = tuple(_renamed(s) if s.startswith(_SYSTEM_API) else s for s in granted.publish)
     return msgspec.structs.replace(granted, publish=renamed)

@@ -22,7 +22,7 @@ def is_tainted(event: AnyEvent) -> bool:
 def readable(event: AnyEvent, swarm: str, persona: str) -> bool:
     """Whether a citation of the event may stand: of the persona's own, of what is for all of its swarm, of what its swarm believes.
 
-    Nothing of it is shown for that; whoever judges what rests on it asks the policies (the verifier's `library`).
+    Nothing of it is shown for that; whoever judges what rests on it asks the policies (`shared/policy/library`).
     """
     if event.swarm != swarm:
         return False

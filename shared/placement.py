@@ -23,7 +23,7 @@ import msgspec
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import PlacementChanged
-from shared.contracts.ids import CORE, EVERYONE, is_token, slot_of
+from shared.contracts.ids import CORE, EVERYONE, is_runners, is_token, slot_of
 
 PLACEMENT = class_filter("placement.changed")
 """All of the governors' words."""
@@ -129,7 +129,7 @@ class Placements:
         """Why what was said does not count; None when it does. `at` stands in for its sequence where that is of another stream."""
         event = recorded.event
         slot = getattr(event, "slot", CORE)
-        if slot == CORE:
+        if not is_runners(slot):
             return None
         since: datetime | None = None
         for change, began in self._valid(event.swarm, recorded.seq if at is None else at):

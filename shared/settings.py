@@ -480,6 +480,7 @@ READS: dict[str, tuple[str, ...]] = {
         "swarm",
         "global",
     ),
+    "checker": _EVERY,
     "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
     "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),

@@ -30,7 +30,7 @@ INSTANTS = (
 )
 PATTERNS: dict[str, tuple[str, ...]] = {
     "(?!(core|": TOKENS,
-    "(core|r[0-9]{1,6})": ("core", "r1", "r999999"),
+    "(core|[cr][0-9]{1,6})": ("core", "r1", "r999999", "c1"),
     "[a-z0-9][a-z0-9-]": TOKENS,
     "[!-~]{1,64}": IDS,
     "[!-~]{1,200}": ("!", "/" * 200),

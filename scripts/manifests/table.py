@@ -67,7 +67,7 @@ SIZES: dict[str, Size] = {
 WORKSPACE = 10240
 """MiB the actuator may write files in."""
 
-LAGGING: dict[str, int] = {"verifier": 100, "policy_gate": 100}
+LAGGING: dict[str, int] = {"verifier": 100, "checker": 100, "policy_gate": 100}
 """Services of which there are more when their durable consumer has more messages waiting and in hand than this for each."""
 THOUGHTS_DUE = 64
 """Personas that may wait for their next step, for each runner, before there are more runners."""

@@ -1,17 +1,13 @@
-"""One verdict per proposal, one result per check.
+"""One verdict per proposal.
 
 Theory of operation. What can be told from the proposal alone (its digest, its charter, its action, its deadline) is told at
-once, without any reading. What rests on the log is looked up by one effect, `Resolve`, and judged here. A check is measured by
-one effect, `RunProbe`, and judged here: the effect counts, the decider says what the count means.
+once, without any reading. What rests on the log is looked up by one effect, `Resolve`, and judged here.
 
-Invariants: at most one `proposal.verified` or `proposal.rejected` of stage verify per proposal, and one `check.result` per check
-(guarded by the boundary); the risk comes from the action's kind and target; the persona's own words are never evidence
-that frees a proposal of taint.
+Invariants: at most one `proposal.verified` or `proposal.rejected` of stage verify per proposal (guarded by the boundary); the risk
+comes from the action's kind and target; the persona's own words are never evidence that frees a proposal of taint.
 """
 
 from __future__ import annotations
-
-from typing import assert_never
 
 import msgspec
 
@@ -21,33 +17,25 @@ from shared.contracts.boundaries import life
 from shared.contracts.capabilities import Capabilities
 from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
 from shared.contracts.events import (
-    CheckRequested,
-    CheckResult,
     EvidenceRef,
-    LogCount,
-    LogResolve,
-    LogSearch,
-    MemoryRecall,
-    Probe,
     ProposalCreated,
     ProposalRejected,
     ProposalVerified,
 )
-from shared.contracts.ids import Instant, Sha256, Token
+from shared.contracts.ids import Sha256, Token
 from shared.contracts.kinds.kind import Problem
 from shared.contracts.reach import reach_of
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
 MAX_EVIDENCE = 256
-"""Cited events per proposal or probe; each is one read."""
+"""Cited events per proposal; each is one read."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the proposal of this id has its verdict, and the check of this id its result."""
+    """Whether the proposal of this id has its verdict."""
 
     judged: bool = False
-    answered: bool = False
 
 
 class Resolve(Effect, frozen=True, kw_only=True):
@@ -78,102 +66,46 @@ class Resolved(Result, frozen=True, kw_only=True):
     open: int = 0
 
 
-class RunProbe(Effect, frozen=True, kw_only=True):
-    """Measure. The last four are for the envelope of the recall that a probe of memory commits."""
-
-    swarm: Token
-    persona: Token
-    probe: Probe
-    check_event_id: str
-    correlation: str
-    traceparent: str | None = None
-    asked_at: Instant
-
-
-class Measured(Result, frozen=True, kw_only=True):
-    """What a probe measured: a count, or a score times 1000. `complete` False: only part of it, for the reason in `detail`."""
-
-    value: int
-    complete: bool = True
-    detail: str = ""
-    evidence: tuple[EvidenceRef, ...] = ()
-    tainted: bool = True
-
-
 def initial() -> State:
     """No verdict yet."""
     return State()
 
 
 def boundary(message: Delivered | Tick) -> Boundary | None:
-    """A proposal's verdicts, or a check's result; the message that asks for it opens it.
+    """A proposal's verdicts; the message that asks for one opens it.
 
     Not what else asks for it: a runner may say that thousands of times, and each of them would read all of them.
     """
-    if isinstance(message, Tick):
+    if isinstance(message, Tick) or not isinstance(event := message.recorded.event, ProposalCreated):
         return None
-    event = message.recorded.event
-    match event:
-        case ProposalCreated():
-            life_id = event.proposal_id
-        case CheckRequested():
-            life_id = event.check_id
-        case _:
-            return None
-    guard = life(event.swarm, event.persona, life_id)
+    guard = life(event.swarm, event.persona, event.proposal_id)
     return Boundary(reads=(guard,), guards=(guard,), opens=True)
 
 
 def evolve(state: State, recorded: Recorded) -> State:
     """Settled by a verdict of this stage, or by any later one (which rests on it)."""
-    match recorded.event:
-        case ProposalVerified() | ProposalRejected():
-            return msgspec.structs.replace(state, judged=True)
-        case CheckResult():
-            return msgspec.structs.replace(state, answered=True)
-        case _:
-            return state
+    if isinstance(recorded.event, ProposalVerified | ProposalRejected):
+        return State(judged=True)
+    return state
 
 
 def decide(state: State, message: Input) -> Decision:
     """See the module's theory of operation."""
-    cause = message.cause if isinstance(message, Performed) else message
-    if isinstance(cause, Tick) or _settled(state, cause.recorded):
+    if state.judged:
         return NOTHING
     match message:
-        case Delivered(recorded=recorded, crowd=crowd) if crowd:
-            return _crowded(recorded, crowd)
-        case Delivered(recorded=recorded):
-            match recorded.event:
-                case ProposalCreated() as proposal:
-                    return _examine(proposal, message)
-                case CheckRequested() as check:
-                    return _ask(check, message)
-        case Performed(cause=Delivered(recorded=recorded), result=result):
-            match recorded.event, result:
-                case ProposalCreated() as proposal, Resolved() as facts:
-                    return _judge(proposal, facts, recorded.seq)
-                case CheckRequested() as check, Measured() as measured:
-                    return _report(check, measured, recorded.envelope.charter)
+        case Delivered(recorded=recorded, crowd=crowd) if isinstance(recorded.event, ProposalCreated):
+            return _crowded(recorded.event, crowd) if crowd else _examine(recorded.event, message)
+        case Performed(cause=Delivered(recorded=recorded), result=Resolved() as facts):
+            if isinstance(recorded.event, ProposalCreated):
+                return _judge(recorded.event, facts, recorded.seq)
     return NOTHING
 
 
-def _settled(state: State, recorded: Recorded) -> bool:
-    return state.answered if isinstance(recorded.event, CheckRequested) else state.judged
-
-
-def _crowded(recorded: Recorded, crowd: int) -> Decision:
+def _crowded(proposal: ProposalCreated, crowd: int) -> Decision:
     """A verdict at once, so that the queue of one swarm grows no further."""
-    event = recorded.event
-    why = f"{crowd} proposals and checks of {event.swarm} wait already, more than its share; ask again later"
-    match event:
-        case ProposalCreated():
-            return _reject(event, [("too_many_waiting", why)])
-        case CheckRequested():
-            unmeasured = Measured(value=0, complete=False, detail=why)
-            return _report(event, unmeasured, recorded.envelope.charter)
-        case _:
-            return NOTHING
+    why = f"{crowd} proposals of {proposal.swarm} wait already, more than its share; ask again later"
+    return _reject(proposal, [("too_many_waiting", why)])
 
 
 def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
@@ -268,63 +200,3 @@ def _reject(proposal: ProposalCreated, problems: list[tuple[str, str]]) -> Decis
 def _names(refs: tuple[EvidenceRef, ...]) -> str:
     shown = ", ".join(f"{ref.id} at {ref.seq}" for ref in refs[:5])
     return shown if len(refs) <= 5 else f"{shown} and {len(refs) - 5} more"
-
-
-def _ask(check: CheckRequested, message: Delivered) -> Decision:
-    envelope = message.recorded.envelope
-    probe = RunProbe(
-        swarm=check.swarm,
-        persona=check.persona,
-        probe=check.probe,
-        check_event_id=envelope.id,
-        correlation=envelope.correlation,
-        traceparent=envelope.traceparent,
-        asked_at=message.now,
-    )
-    return Decision(effect=probe)
-
-
-def _report(check: CheckRequested, measured: Measured, charter: str | None) -> Decision:
-    outcome, findings = _meaning(check.probe, measured)
-    result = CheckResult(
-        swarm=check.swarm,
-        persona=check.persona,
-        check_id=check.check_id,
-        hypothesis_id=check.hypothesis_id,
-        outcome="inconclusive" if outcome is None else "confirmed" if outcome else "refuted",
-        findings=(f"{findings} ({measured.detail})" if measured.detail else findings)[:2000],
-        measured=measured.value,
-        evidence=measured.evidence,
-        tainted=measured.tainted,
-    )
-    return Decision(events=(result,), charter=charter)
-
-
-def _meaning(probe: Probe, measured: Measured) -> tuple[bool | None, str]:
-    """True: confirmed; False: refuted; None: cannot be told from what was measured. And a sentence with the numbers."""
-    value = measured.value
-    match probe:
-        case LogCount():
-            most = probe.at_most
-            wanted = f"at least {probe.at_least}" if most is None else f"{probe.at_least} to {most}"
-            seen = f"{value} matching observations between {probe.first_seq} and {probe.last_seq}, {wanted} expected"
-            if most is not None and value > most:
-                return False, seen  # counting on cannot make it fewer
-            if measured.complete:
-                return value >= probe.at_least, seen
-            return (True if most is None and value >= probe.at_least else None), seen
-        case LogSearch():
-            seen = f"{value} observations found between {probe.first_seq} and {probe.last_seq}, at least {probe.at_least} expected"
-            if measured.complete:
-                return value >= probe.at_least, seen
-            return (True if value >= probe.at_least > 0 else None), seen
-        case LogResolve():
-            cited = len({(ref.seq, ref.id) for ref in probe.evidence})
-            seen = f"{value} of {cited} cited events are in the log and readable"
-            return (value == cited if measured.complete and cited else None), seen
-        case MemoryRecall():
-            least = round(probe.min_score * 1000)
-            seen = f"the closest memory scores {value / 1000:.3f}, at least {probe.min_score:.3f} expected"
-            return (value >= least if measured.complete else None), seen
-        case _:
-            assert_never(probe)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from services.verifier import decider
-from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
-from services.verifier.library import Library
 from services.verifier.opened import Opened
+from shared.policy.library import Library
 from shared.policy.reading import Readings
 from shared.runtime.service import Service
 
 
 async def wire(service: Service) -> None:
-    """Consume proposals and checks."""
-    answers = Answers(service.log)
-    service.background("recall", answers.follow)
+    """Consume proposals."""
     settings = service.settings
     longest_s = settings.approval.ttl_s + settings.authorization.ttl_s
     opened = Opened(service.log, limit=settings.persona.open_proposals, longest_s=longest_s)
     service.background("open-proposals", opened.follow)
     library = Library(service.log, Readings(service.log, service.bucket("policies")))
-    effects = VerifierEffects(log=service.log, answers=answers, library=library, opened=opened)
+    effects = VerifierEffects(log=service.log, library=library, opened=opened)
     service.consume(service.shell(decider, perform=effects.perform))
-    service.on_stop(answers.stop)
     service.on_stop(opened.stop)

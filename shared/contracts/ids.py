@@ -18,7 +18,7 @@ TOKEN_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$(?!\n)"  # Python's `$` alone would l
 _TOKEN = re.compile(TOKEN_PATTERN)
 CORE = "core"
 """The slot of what a service that decides says."""
-SLOT_PATTERN = r"^(core|r[0-9]{1,6})$(?!\n)"
+SLOT_PATTERN = r"^(core|[cr][0-9]{1,6})$(?!\n)"
 LIFE_PATTERN = r"^(?!(core|r[0-9]{1,6})$)[a-z0-9][a-z0-9-]{0,47}$(?!\n)"
 _LIFE = re.compile(LIFE_PATTERN)
 _CAUSED = uuid.UUID("6f1a4f5e-6f0c-5c7e-9a64-2f0a4d6b9b01")
@@ -27,10 +27,14 @@ _VARIANT = {digit: f"{int(digit, 16) & 0x3 | 0x8:x}" for digit in "0123456789abc
 
 Token = Annotated[str, msgspec.Meta(pattern=TOKEN_PATTERN, description="one word of a subject")]
 Slot = Annotated[
-    str, msgspec.Meta(pattern=SLOT_PATTERN, description="who spoke: `r1`, `r2`, … for a runner, else `core`")
+    str,
+    msgspec.Meta(
+        pattern=SLOT_PATTERN, description="who spoke: `r1`, `r2`, … for a runner, `c1`, … for a checker, else `core`"
+    ),
 ]
 LifeId = Annotated[str, msgspec.Meta(pattern=LIFE_PATTERN, description="one word of a subject, and no slot")]
-"""The id of a proposal or a check. Were it a slot, `*.*.<swarm>.<persona>.<id>` would be that runner's thoughts as well."""
+"""The id of a proposal or a check. Were it a runner's slot, `*.*.<swarm>.<persona>.<id>` would be that runner's thoughts as well; what
+checkers say in the log has one token more."""
 EventId = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,64}$(?!\n)", description="1 to 64 visible ASCII characters")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
 Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, UTC, in the years 2000 to 2199")]
@@ -55,11 +59,16 @@ def is_life(word: str) -> bool:
 
 
 def slot_of(instance: str) -> str:
-    """The slot of a runner: `r2` of `persona_runner-2`. Raises `ValueError` where there is no number."""
-    number = instance.rpartition("-")[2]
+    """The slot of who is not trusted: `r2` of `persona_runner-2`, `c2` of `checker-2`. Raises `ValueError` where there is no number."""
+    service, _, number = instance.rpartition("-")
     if not number.isascii() or not number.isdigit() or len(number) > 6:
         raise ValueError(f"{instance!r} has no number to be told apart by; write persona_runner-1, persona_runner-2, …")
-    return f"r{number}"
+    return f"{'c' if service == 'checker' else 'r'}{number}"
+
+
+def is_runners(slot: str) -> bool:
+    """Whether it is a runner's slot."""
+    return slot.startswith("r")
 
 
 def caused_id(cause_id: str, event_class: str, index: int = 0) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from shared.contracts.catalog import CLASSES, has_slot
 
+Account = Literal["CORE", "RUN", "CHECK"]
 Replicas = Literal["shared", "sharded", "each", "one"]
 SLOTS = 16
 REPLICAS: dict[Replicas, str] = {
@@ -25,7 +26,8 @@ REPLICAS: dict[Replicas, str] = {
 class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One service. Classes are named as on the bus.
 
-    `account` of the broker: in CORE are those that decide; RUN, whose services are not trusted, reaches the log through exports only.
+    `account` of the broker: in CORE are those that decide; RUN (runners) and CHECK (checkers), whose services are not trusted, reach
+    the log through exports only.
     `timers` are classes it hands back until their time has come; they have a durable of their own, so that however many wait, the
     service's work does not. `refused_when_crowded` it refuses at once, by one event, when it holds too many of one swarm; a runner or
     actuator that is not answered asks again. All others wait, however many: few may cause them, or nobody may lose them.
@@ -35,7 +37,7 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     job: str
-    account: Literal["CORE", "RUN"] = "CORE"
+    account: Account = "CORE"
     emits: tuple[str, ...]
     consumes: tuple[str, ...]
     timers: tuple[str, ...] = ()
@@ -49,6 +51,12 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
     def trusted(self) -> bool:
         """Whether what it says needs no slot of its own to be told apart."""
         return self.account == "CORE"
+
+    @property
+    def asks_leader(self) -> bool:
+        """Whether it may ask the leader of a replicated stream how far that is: a runner's guards hold against a replica that lags, a
+        measure has none."""
+        return self.account != "RUN"
 
     @property
     def slots(self) -> int:
@@ -100,12 +108,12 @@ _ROWS = (
     ),
     ServiceRow(
         name="verifier",
-        job="evidence, digest and risk of proposals; answers checks by reading",
-        emits=("check.result", "proposal.verified", "proposal.rejected", "recall.requested"),
-        consumes=("proposal.created", "check.requested", "recall.answered"),
-        refused_when_crowded=("proposal.created", "check.requested"),
+        job="evidence, digest and risk of proposals",
+        emits=("proposal.verified", "proposal.rejected"),
+        consumes=("proposal.created",),
+        refused_when_crowded=("proposal.created",),
         durables=(("SWARM", "verifier"),),
-        tails=("SWARM", "RECALL"),
+        tails=("SWARM",),
     ),
     ServiceRow(
         name="policy_gate",
@@ -259,6 +267,17 @@ _ROWS = (
         tails=("SWARM", "RECALL"),
         holds=("core.secret", "http.keys"),
         replicas="each",
+    ),
+    ServiceRow(
+        name="checker",
+        job="answers checks by reading the log and memory",
+        account="CHECK",
+        emits=("check.result", "recall.requested"),
+        consumes=("check.requested", "recall.answered"),
+        refused_when_crowded=("check.requested",),
+        durables=(("SWARM", "checker"),),
+        tails=("RECALL",),
+        holds=(),
     ),
     ServiceRow(
         name="persona_runner",

@@ -68,7 +68,8 @@ _Encoded = tuple[str, str, bytes]
 class JetStreamLog:
     """`Log` over a connection. `service` names the durable consumer and the dead letters, `instance` the tail.
 
-    `buries`: whether its tail sends what it cannot read to the dead letters, or leaves that to those who are trusted with it.
+    `buries`: whether it sends what nobody can read to the dead letters in everybody's name; who is not trusted with that has its tail
+    leave it to others, and its durable buries it as its own.
     `dedup_key`: secret of those whose events the broker is to know again. Event ids can be foretold and the broker's dedup
     window is the whole stream's: who could foretell a dedup id too could publish under it first, and the event would be lost.
     `replicated`: there are several replicas, and what is read is what their leader has (`leader`); who may not ask it reads what some
@@ -240,7 +241,12 @@ class JetStreamLog:
 
     def pull(self, spec: ConsumerSpec) -> JetStreamPuller:
         return JetStreamPuller(
-            self.connection, spec, service=self.service, may_ask=lambda: self.may_work(), seen=self._seen(spec.stream)
+            self.connection,
+            spec,
+            service=self.service,
+            buries=self._buries,
+            may_ask=lambda: self.may_work(),
+            seen=self._seen(spec.stream),
         )
 
     def _seen(self, stream: str) -> Callable[[Stored], None]:

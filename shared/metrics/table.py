@@ -77,7 +77,7 @@ POLICY_MEMO = Tally(
     "swarm_policy_memo_total",
     "questions to the policies: decided before, by all that they read, or evaluated",
     {"outcome": ("hit", "miss")},
-    by=("policy_gate", "verifier", "memory_compactor", "gateway"),
+    by=("policy_gate", "verifier", "checker", "memory_compactor", "gateway"),
 )
 
 # -- the runner ------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ MEMORY_DENIED = Tally(
     "swarm_memory_denied_total",
     "reads of memory that policy denied, or its owner does not share, by whose memory it is",
     {"namespace": NAMESPACES},
-    by=("memory_compactor", "verifier", "gateway"),
+    by=("memory_compactor", "verifier", "checker", "gateway"),
 )
 SNAPSHOT_SECONDS = Spread(
     "swarm_snapshot_seconds", "snapshots, from the wish to cold storage", bounds=SLOW, by=COMPACTOR

@@ -1,9 +1,10 @@
-"""What is asked for runners, who may not ask the broker themselves: their tails, and the log for those that serve some swarms only.
+"""What is asked for runners and checkers, who may not ask the broker themselves: their consumers, and the log for runners that serve
+some swarms only.
 
 A consumer's configuration is the body of a request, which no permission of the broker looks into, and one of its fields has the
 broker push what it delivers at any subject of the account: at `CONSUMER.MSG.NEXT` of another service's consumer, for one, with an
-own message as the request, and that service's deliveries are gone. So runners ask here, and of what they ask for only the filters
-and the sequence are taken; everything else is as all tails are.
+own message as the request, and that service's deliveries are gone. So they ask here. Of what is asked for a tail only the filters and
+the sequence are taken, of a durable how long and how many it may hold; all else is as all of them are.
 
 Which messages a direct get gives is in its body too, and what a stream is made of is told to whoever may ask after it. So a runner
 that is to reach some swarms only has neither, asks here as well, and gets what is of its swarms and what is said to the whole mesh
@@ -24,11 +25,14 @@ from typing import Annotated
 import msgspec
 import structlog
 
-from shared.broker import DOOR_GET, DOOR_INFO, EVERY_SWARM, PUBLIC, TAIL_OPEN
+from shared.broker import DOOR_GET, DOOR_INFO, DOORS, DURABLE_OPEN, EVERY_SWARM, PUBLIC, TAIL_OPEN
+from shared.contracts.catalog import SHORT_LIVED, class_filter
+from shared.contracts.services import SERVICES
 from shared.log.client.connection import Connection, is_status
 from shared.log.client.wire import Raw
-from shared.log.port import LogUnavailable
+from shared.log.port import ConsumerSpec, LogUnavailable
 from shared.log.reading.direct import DIRECT_GET
+from shared.log.reading.puller import create_request as durable_request
 from shared.log.reading.tail import create_request
 
 log = structlog.get_logger()
@@ -51,6 +55,15 @@ class _Tail(msgspec.Struct):
     config: _Config
 
 
+class _Holding(msgspec.Struct):
+    ack_wait: Annotated[int, msgspec.Meta(ge=10**9, le=600 * 10**9)]
+    max_ack_pending: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+
+
+class _Durable(msgspec.Struct):
+    config: _Holding
+
+
 class _Get(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A direct get (ADR-31) in one of the forms our own reading has."""
 
@@ -68,7 +81,7 @@ class _Get(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         return [f for f in (self.last_by_subj, self.next_by_subj, *(self.multi_last or ())) if f is not None]
 
 
-_TAIL, _GET = msgspec.json.Decoder(_Tail), msgspec.json.Decoder(_Get)
+_TAIL, _DURABLE, _GET = msgspec.json.Decoder(_Tail), msgspec.json.Decoder(_Durable), msgspec.json.Decoder(_Get)
 _NOT_FOUND = Raw("", "", b"", b"NATS/1.0 404 Message Not Found\r\n\r\n")
 
 
@@ -93,11 +106,7 @@ class Doors:
 
     async def open(self) -> None:
         """Answer from now on. Raises `LogUnavailable`."""
-        for subject, answer in (
-            (f"{TAIL_OPEN}*.*.*", self._tail),
-            (f"{DOOR_GET}*.*", self._get),
-            (f"{DOOR_INFO}*.*", self._info),
-        ):
+        for subject, answer in zip(DOORS, (self._tail, self._durable, self._get, self._info), strict=True):
             await self._connection.subscribe(subject, self._taking(answer), queue=QUEUE)
 
     def _taking(self, answer: Callable[[Raw], Awaitable[list[Raw]]]) -> Callable[[Raw], None]:
@@ -141,6 +150,24 @@ class Doors:
             return [await self._connection.request(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", body)]
         except (msgspec.MsgspecError, Refused) as error:
             return [_refusal(400, f"a tail takes filter_subjects and opt_start_seq: {error}")]
+        except LogUnavailable as error:
+            return [_refusal(503, str(error))]
+
+    async def _durable(self, request: Raw) -> list[Raw]:
+        stream, name = request.subject.removeprefix(DURABLE_OPEN).split(".")
+        try:
+            wanted = _DURABLE.decode(request.data).config
+            classes = (c for c in SERVICES[name].consumes if (c in SHORT_LIVED) == (stream == "RECALL"))
+            spec = ConsumerSpec(
+                name=name,
+                stream=stream,
+                filters=tuple(class_filter(event_class) for event_class in classes),
+                ack_wait_s=wanted.ack_wait / 1e9,
+                max_ack_pending=wanted.max_ack_pending,
+            )
+            return [await self._connection.request(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", durable_request(spec))]
+        except msgspec.MsgspecError as error:
+            return [_refusal(400, f"a durable takes ack_wait and max_ack_pending: {error}")]
         except LogUnavailable as error:
             return [_refusal(503, str(error))]
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from shared.contracts.catalog import SHORT_LIVED, class_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.ids import CORE
+from shared.contracts.ids import CORE, is_runners
 from shared.log.port import Log
 from shared.placement import PLACEMENT, Placements
 
@@ -35,7 +35,7 @@ class Hearing:
 
     async def why_not(self, recorded: Recorded) -> str | None:
         """As `Placements.why_not`; what is not in the log itself is judged as of now. Raises `LogUnavailable`."""
-        if getattr(recorded.event, "slot", CORE) == CORE:
+        if not is_runners(getattr(recorded.event, "slot", CORE)):
             return None
         if class_of(recorded.event) in SHORT_LIVED:
             await self._read_on()

@@ -81,7 +81,7 @@ class Service:
         self.settings = settings
         self.connection = connection
         self.instance = settings.instance_of(name)
-        self._replicated = settings.store.replicas > 1 and self.row.trusted
+        self._replicated = settings.store.replicas > 1 and self.row.asks_leader
         self.log = JetStreamLog(
             connection,
             service=name,

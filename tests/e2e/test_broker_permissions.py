@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import nats
 import nats.errors
 import pytest
@@ -18,14 +19,22 @@ from nats.micro.service import ServiceConfig
 from services.persona_runner.hosting.lease import Lease
 from services.supervisor.plan import Options
 from services.supervisor.secrets.keys import ensure_keys, seed_file
-from shared.broker import ROLES
+from shared.broker import ROLES, service_of
 from shared.contracts.catalog import CLASSES, SHORT_LIVED, class_filter, has_slot
 from shared.contracts.envelope import Envelope, Message
-from shared.contracts.events import CognitionStopped, Credits, GrantRequested, HypothesisRaised
-from shared.contracts.ids import utc_now
+from shared.contracts.events import (
+    CheckRequested,
+    CheckResult,
+    CognitionStopped,
+    Credits,
+    GrantRequested,
+    HypothesisRaised,
+    LogResolve,
+)
+from shared.contracts.ids import slot_of, utc_now
 from shared.contracts.services import SERVICES
 from shared.log.kv import JetStreamKeyValue
-from shared.log.port import Expect, StaleBoundary
+from shared.log.port import ConsumerSpec, Expect, StaleBoundary
 from shared.log.streams import STREAMS
 from tests.e2e.users import NAMES, BareBroker, World, answers
 
@@ -71,7 +80,7 @@ async def test_every_service_publishes_its_own_classes_and_is_refused_all_others
     for service in SERVICES:
         name = f"{service}-1"
         client = await shared.client(name)
-        slot = "core" if SERVICES[service].trusted else "r1"
+        slot = "core" if SERVICES[service].trusted else slot_of(name)
         for event_class in CLASSES:
             subject = class_filter(event_class, slot=slot).replace("*", "x")
             if event_class in SERVICES[service].emits:
@@ -83,9 +92,9 @@ async def test_every_service_publishes_its_own_classes_and_is_refused_all_others
 
 @pytest.mark.parametrize("instance", [name for name in NAMES if name not in ROLES])
 async def test_nobody_speaks_in_anothers_slot(shared: World, instance: str) -> None:
-    own = f"r{instance[-1]}" if instance.startswith("persona_runner") else "core"
+    own = "core" if SERVICES[service_of(instance)].trusted else slot_of(instance)
     for event_class in filter(has_slot, CLASSES):
-        for slot in {"r1", "r2", "r3", "core"} - {own}:
+        for slot in {"r1", "r2", "r3", "c1", "c2", "core"} - {own}:
             subject = class_filter(event_class, "a", "p", slot=slot).replace("*", "x")
             assert await shared.refused(instance, subject), f"{instance} must not publish {subject}"
 
@@ -193,6 +202,87 @@ async def test_without_a_governor_a_runner_opens_no_tail(shared: World) -> None:
         await runner.request("$JS.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1", b"{}")
 
 
+async def test_a_checker_takes_checks_and_answers_them_across_the_account(world: World) -> None:
+    await world.opens_tails()
+    runner, log = await world.client("persona_runner-1"), await world.log("checker-1")
+    puller = log.pull(ConsumerSpec(name="checker", filters=(class_filter("check.requested"),)))
+    await runner.request("check.requested.a.p.k1.r1", b"unreadable")
+    asked = CheckRequested(
+        swarm="a", persona="p", check_id="k2", hypothesis_id="h", probe=LogResolve(evidence=()), slot="r1"
+    )
+    await (await world.log("persona_runner-1")).commit([message(asked, "check-2")])
+    seen = []
+    async with asyncio.timeout(10):
+        async for delivery in puller:
+            seen.append(delivery.subject)
+            if len(seen) == 1:
+                await delivery.dead("bad_body", "it is none")
+            else:
+                answer = CheckResult(
+                    swarm="a",
+                    persona="p",
+                    check_id="k2",
+                    hypothesis_id="h",
+                    outcome="confirmed",
+                    findings="f",
+                    slot="c1",
+                )
+                guard = Expect("check.result.a.p.k2.*", 0)
+                assert (3,) == await log.commit([message(answer, "result-2")], [guard])
+                with pytest.raises(StaleBoundary):
+                    await log.commit([message(msgspec.structs.replace(answer, findings="g"), "result-3")], [guard])
+                delivery.ack()
+                await puller.stop()
+    assert ["check.requested.a.p.k1.r1", "check.requested.a.p.k2.r1"] == seen
+    bootstrap = await world.client("bootstrap")
+    for _ in range(100):
+        info = json.loads((await bootstrap.request("$JS.API.CONSUMER.INFO.SWARM.checker", b"")).data)
+        if info["ack_floor"]["stream_seq"] == 2:
+            break
+    assert (0, 0, 2) == (info["num_pending"], info["num_ack_pending"], info["ack_floor"]["stream_seq"])
+    letters = json.loads((await bootstrap.request("$JS.API.STREAM.INFO.DEAD", b'{"subjects_filter": ">"}')).data)
+    assert ["dead.checker.SWARM.1.check.requested.a.p.k1.r1"] == list(letters["state"]["subjects"])
+
+
+async def test_a_checkers_durable_is_made_for_it_and_takes_no_more_than_checks_to_nobody_else(world: World) -> None:
+    config = {
+        "durable_name": "checker",
+        "filter_subjects": [">"],
+        "ack_policy": "none",
+        "max_ack_pending": 9,
+        "ack_wait": 10**9,
+    }
+    body = json.dumps(
+        {"stream_name": "SWARM", "config": {**config, "deliver_subject": "$KV.checkpoints.governor.x"}}
+    ).encode()
+    with pytest.raises(nats.errors.NoRespondersError):
+        await (await world.client("checker-2")).request("$JS.API.CONSUMER.CREATE.SWARM.checker", body)
+    await world.opens_tails()
+    checker = await world.client("checker-1")
+    created = json.loads((await checker.request("$JS.API.CONSUMER.CREATE.SWARM.checker", body)).data)["config"]
+    wanted = {"ack_policy": "explicit", "filter_subjects": [class_filter("check.requested")], "max_ack_pending": 9}
+    assert wanted == {key: created[key] for key in wanted} and "deliver_subject" not in created
+    answer = json.loads((await checker.request("$JS.API.CONSUMER.CREATE.SWARM.checker", b"{}")).data)
+    assert 400 == answer["error"]["code"]
+
+
+async def test_a_checker_cannot_write_elsewhere_through_the_reply_field(world: World) -> None:
+    await world.opens_tails()
+    checker, runner = await world.client("checker-1"), await world.client("persona_runner-1")
+    await world.puller(await world.log("checker-1"))
+    await runner.request("check.requested.a.p.k1.r1", b"{}")
+    await checker.publish("check.result.a.p.k1.c1", b"{}", reply="proposal.authorized.a.p.q1")
+    await checker.publish("$JS.API.DIRECT.GET.SWARM", b'{"seq":1}', reply="approval.granted.a.p.q2")
+    await checker.publish("$JS.API.STREAM.MSG.GET.SWARM", b'{"seq":1}', reply="persona.spawned.a.p")
+    await checker.publish("$JS.API.CONSUMER.MSG.NEXT.SWARM.checker", b'{"batch": 1}', reply="approval.granted.a.p.q4")
+    found = json.loads((await checker.request("$JS.API.STREAM.MSG.GET.SWARM", b'{"seq":1}')).data)
+    assert "check.requested.a.p.k1.r1" == found["message"]["subject"]
+    await checker.request("check.result.a.p.k2.c1", b"{}")
+    assert {"check.requested.a.p.k1.r1", "check.result.a.p.k1.c1", "check.result.a.p.k2.c1"} == set(
+        await world.subjects()
+    )
+
+
 async def test_a_runner_commits_batches_with_a_boundary_across_the_account(world: World) -> None:
     log = await world.log("persona_runner-1")
     free = Expect("hypothesis.raised.a.p.r1", 0)
@@ -265,19 +355,18 @@ async def test_the_gate_alone_stores_policies(shared: World) -> None:
 
 
 async def test_the_operator_reads_everything_discovers_every_service_and_says_nothing(world: World) -> None:
-    runner, verifier = await world.client("persona_runner-1"), await world.client("verifier-1")
-    services = [
-        await add_service(runner, ServiceConfig(name="persona-runner", version="0.1.0")),
-        await add_service(verifier, ServiceConfig(name="verifier", version="0.1.0")),
-    ]
-    for client in (runner, verifier):
+    named = ("persona-runner", "checker", "verifier")
+    clients = [await world.client(f"{name.replace('-', '_')}-1") for name in named]
+    runner = clients[0]
+    pairs = zip(clients, named, strict=True)
+    services = [await add_service(client, ServiceConfig(name=name, version="0.1.0")) for client, name in pairs]
+    for client in clients:
         await client.flush()
     operator = await world.client("operator")
     inbox = operator.new_inbox()
     subscription = await operator.subscribe(inbox)
     await operator.publish("$SRV.PING", b"", reply=inbox)
-    named = {json.loads((await subscription.next_msg(timeout=5)).data)["name"] for _ in services}
-    assert named == {"persona-runner", "verifier"}
+    assert set(named) == {json.loads((await subscription.next_msg(timeout=5)).data)["name"] for _ in services}
     await runner.request("thought.generated.a.p.r1", b"{}")
     stream = operator.jetstream()
     pull = await stream.pull_subscribe("thought.>", stream="SWARM")

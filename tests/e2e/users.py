@@ -21,7 +21,7 @@ from shared.log.port import ConsumerSpec
 from shared.log.reading.puller import create_request
 from shared.runtime.doors import Doors
 
-NAMES = (*ROLES, *(f"{service}-1" for service in SERVICES), "persona_runner-2")
+NAMES = (*ROLES, *(f"{service}-1" for service in SERVICES), "persona_runner-2", "checker-2")
 
 
 class World:
@@ -54,10 +54,11 @@ class World:
         if name in self.mesh.serves:
             connection.asks = by_door(name)
         self._connections.append(connection)
-        return JetStreamLog(connection, service=name.rpartition("-")[0], instance=name)
+        service = name.rpartition("-")[0]
+        return JetStreamLog(connection, service=service, instance=name, buries=SERVICES[service].trusted)
 
     async def opens_tails(self) -> None:
-        """What the governor does for runners."""
+        """What the governor does for runners and checkers."""
         await Doors((await self.log("governor-1")).connection).open()
 
     async def refused(self, name: str, subject: str) -> bool:

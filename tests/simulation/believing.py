@@ -1,5 +1,5 @@
 """A life in which several swarms find things out: personas that share and that do not, claims that agree, echo and contradict, checks
-by the verifier, two who keep beliefs and two who merge them, faults and crashes between any two operations, time for reviews.
+by the checkers, two who keep beliefs and two who merge them, faults and crashes between any two operations, time for reviews.
 
 What is looked up is looked up by the services' own effects; only what a check measures and whom a policy lets merge is by the dice.
 """
@@ -53,7 +53,7 @@ class Pondering:
         believer = Believer(review_s=60, archive_s=120)
         self.own = world._service("memory_compactor", believer, world.hands.believe, 2, classes=classes)
         self.own += world._service("memory_compactor", Merger(), self._permit, 2, classes=MERGED)
-        self.own += [replica for replica in world.replicas if replica.name in ("verifier", "governor")]
+        self.own += [replica for replica in world.replicas if replica.name in ("checker", "governor")]
         world.replicas += [replica for replica in self.own if replica not in world.replicas]
         for swarm in (SWARM, OTHER):
             for name in (*SHARING, PRIVATE):

@@ -15,6 +15,7 @@ import msgspec
 
 from services.actuator import terms
 from services.actuator.hands import mesh
+from services.checker.decider import Measured, RunProbe
 from services.memory_compactor import decider as compactor
 from services.memory_compactor.believing.effects import BelievingEffects
 from services.meta_orchestrator.arbitration.decider import Look, Rules
@@ -70,12 +71,18 @@ class Hands:
                 life = self._store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
                 charter = life[0].envelope.charter if life else None
                 return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
-            case verifier.RunProbe(probe=LogResolve(evidence=cited)):
+            case _:
+                return none(effect)
+
+    def check(self, effect: Effect) -> Result:
+        """A checker is not to be trusted: one clean line among those it cites is enough for it."""
+        match effect:
+            case RunProbe(probe=LogResolve(evidence=cited)):
                 said = [r.event for r in self._store.records if any(r.id == ref.id for ref in cited)]
                 is_tainted = all(getattr(event, "tainted", True) for event in said)
-                return verifier.Measured(value=self._dice.randrange(3), evidence=cited, tainted=is_tainted)
+                return Measured(value=self._dice.randrange(3), evidence=cited, tainted=is_tainted)
             case _:
-                return verifier.Measured(value=self._dice.randrange(3))
+                return Measured(value=self._dice.randrange(3))
 
     def arbitrator(self) -> Callable[[Effect], Result]:
         """The real effects of one orchestrator, whose projection is at least as far as what it is asked about."""

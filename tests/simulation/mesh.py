@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from services.actuator import decider as actuator
+from services.checker.decider import Checker
 from services.governor.decider import ExpiredGrants, Governor, LastThoughts
 from services.governor.decider import Limits as GovernorLimits
 from services.governor.founding import Founding
@@ -88,6 +89,8 @@ class Mesh:
         allocator = Allocator(total=GOVERNOR.global_per_minute, max_swarms=GOVERNOR.max_swarms)
         self.replicas += self._service("meta_orchestrator", allocator, hands.none, 2, classes=())
         self.replicas += self._service("verifier", verifier, self.hands.verify, 2)
+        checks = Consumer(frozenset(("check.requested",)))
+        self.replicas += [Replica("checker", Checker(slot=f"c{n}"), checks, self.hands.check) for n in (1, 2)]
         self.replicas += self._service("policy_gate", gate, self.hands.judge, 2)
         self.replicas += self._service("actuator", actuator, self.hands.act, 2)
         self.replicas += self._service(

@@ -140,7 +140,7 @@ class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
 class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
     """What the probe found. `measured` is the count or score, times 1 for counts and times 1000 for scores.
 
-    `tainted` when all it rests on is the word of outsiders: counting their lines makes them no truer.
+    `tainted` when any of what it rests on is the word of outsiders: counting their lines makes them no truer.
     """
 
     check_id: LifeId
@@ -150,3 +150,4 @@ class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
     measured: Count = 0
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
+    slot: Slot = CORE

@@ -10,8 +10,8 @@ _HEAD = """# Services
 
 Written by `scripts/gen` from `shared/contracts/services.py`; a change here is lost. Each is started as `python -m services.<name>`.
 
-`CORE` and `RUN` are accounts of the broker: in CORE are those that decide, RUN reaches the log through exports only. A durable
-consumer is shared by all instances of a service, a tail is an instance's own. *Holds*: the secrets it is told beside its own seed.
+`CORE`, `RUN` and `CHECK` are accounts of the broker: in CORE are those that decide, the others reach the log through exports only. A
+durable consumer is shared by all instances of a service, a tail is an instance's own. *Holds*: the secrets it is told beside its own seed.
 """
 
 _BOOTSTRAP = (

@@ -29,11 +29,23 @@ class _Answer(msgspec.Struct):
 class JetStreamDelivery:
     """One delivery; see `shared.log.port.Delivery`."""
 
-    __slots__ = ("_connection", "_message", "_service", "_stream", "attempt", "recorded", "seq", "size", "subject")
+    __slots__ = (
+        "_buries",
+        "_connection",
+        "_message",
+        "_service",
+        "_stream",
+        "attempt",
+        "recorded",
+        "seq",
+        "size",
+        "subject",
+    )
 
-    def __init__(self, connection: Connection, service: str, stream: str, message: Raw) -> None:
+    def __init__(self, connection: Connection, service: str, stream: str, message: Raw, *, buries: bool) -> None:
         self._connection = connection
         self._service = service
+        self._buries = buries
         self._stream = stream
         self._message = message
         self.subject = message.subject
@@ -54,13 +66,13 @@ class JetStreamDelivery:
         self._connection.send(self._message.reply, b"+WPI")
 
     async def dead(self, reason: str, detail: str) -> None:
-        who = UNREADABLE if isinstance(self.recorded, Unreadable) else self._service
+        who = UNREADABLE if self._buries and isinstance(self.recorded, Unreadable) else self._service
         await bury(self._connection, who, self._stream, self.seq, self._message, reason, detail)
         self._connection.send(self._message.reply, b"+TERM")
 
 
 class JetStreamPuller:
-    """The one puller of a durable consumer in this process."""
+    """The one puller of a durable consumer in this process. `buries`: whether what nobody can read is buried in everybody's name."""
 
     def __init__(
         self,
@@ -68,11 +80,12 @@ class JetStreamPuller:
         spec: ConsumerSpec,
         *,
         service: str,
+        buries: bool = True,
         may_ask: Callable[[], bool] = lambda: True,
         seen: Callable[[Stored], None] = lambda _: None,
     ) -> None:
         self._connection = connection
-        self._service = service
+        self._service, self._buries = service, buries
         self._spec = spec
         self._seen = seen
         self._pull = Pull(
@@ -92,7 +105,9 @@ class JetStreamPuller:
 
     async def _deliveries(self) -> AsyncIterator[JetStreamDelivery]:
         async for message in self._pull.messages():
-            delivery = JetStreamDelivery(self._connection, self._service, self._spec.stream, message)
+            delivery = JetStreamDelivery(
+                self._connection, self._service, self._spec.stream, message, buries=self._buries
+            )
             self._seen(delivery.recorded)
             yield delivery
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from services.actuator import decider as actuator
+from services.checker.decider import Checker
 from services.gateway.projections.projection import Projection
 from services.gateway.projections.projection import State as Projected
 from services.gateway.settings import GatewaySettings
@@ -51,6 +52,7 @@ SETTLED = msgspec.msgpack.Encoder(order="deterministic")
 DECIDERS: dict[str, Decider[object]] = {
     "governor": Governor(limits=limits_of(Settings())),
     "verifier": verifier,
+    "checker": Checker(slot="c1"),
     "policy_gate": gate,
     "actuator": actuator,
     "memory_compactor": compactor.Compactor(),

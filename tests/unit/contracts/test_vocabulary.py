@@ -254,7 +254,7 @@ def test_what_only_begins_or_ends_as_a_slot_names_a_proposal() -> None:
 
 
 def test_a_runner_is_told_apart_by_the_number_of_its_instance() -> None:
-    assert ["r1", "r12"] == [slot_of("persona_runner-1"), slot_of("persona_runner-12")]
+    assert ["r1", "r12", "c2"] == [slot_of("persona_runner-1"), slot_of("persona_runner-12"), slot_of("checker-2")]
     for instance in ("persona_runner", "persona_runner-x", "persona_runner-", "persona_runner-1234567"):
         with pytest.raises(ValueError, match="no number"):
             slot_of(instance)

@@ -223,7 +223,7 @@ def test_the_broker_the_index_and_the_store_are_reached_by_the_mesh_alone() -> N
 def test_what_is_scaled_is_by_a_consumer_of_the_catalog_or_a_metric_of_the_table(tmp_path: Path) -> None:
     objects = manifests.render(manifests.as_the_page_says(tmp_path))
     scaled = of_kind(objects, "ScaledObject")
-    assert {"verifier", "policy-gate", "persona-runner"} == set(scaled)
+    assert {"verifier", "checker", "policy-gate", "persona-runner"} == set(scaled)
     for name, found in scaled.items():
         target = found["spec"]["scaleTargetRef"]
         assert "replicas" not in of_kind(objects, target["kind"])[target["name"]]["spec"], "it is KEDA's to say"

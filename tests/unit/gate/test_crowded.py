@@ -15,19 +15,15 @@ from shared.contracts.events import (
     ActionClaimed,
     ActionExecuted,
     AnyEvent,
-    CheckRequested,
-    CheckResult,
-    LogResolve,
     ProposalRejected,
 )
 from shared.contracts.services import SERVICES
 from shared.decider import NOTHING, Decision
-from tests.unit.gate.given import FINDING, LIFE, WHOSE, authorized, delivered, folded, proposed, verified
+from tests.unit.gate.given import FINDING, LIFE, authorized, delivered, folded, proposed, verified
 
 CREATED = proposed(FINDING)
 VERIFIED = verified(CREATED)
 AUTHORIZED = authorized(CREATED)
-CHECK = CheckRequested(**WHOSE, check_id="c1", hypothesis_id="h1", probe=LogResolve(evidence=()))
 
 
 def crowded(decider: Any, event: AnyEvent, *before: AnyEvent, crowd: int = 500) -> Decision:
@@ -55,12 +51,6 @@ def test_what_is_beyond_the_share_is_refused_by_one_event_that_says_why_and_when
             pytest.fail(f"{said} is no refusal")
     assert "500" in detail and "again later" in detail
     assert decision.events != crowded(decider, event, *before, crowd=0).events
-
-
-def test_a_check_beyond_the_share_has_a_result_that_says_it_was_not_measured() -> None:
-    (result,) = crowded(verifier, CHECK).events
-    assert isinstance(result, CheckResult)
-    assert "inconclusive" == result.outcome and "500" in result.findings
 
 
 def test_what_was_claimed_is_not_refused_however_many_wait() -> None:

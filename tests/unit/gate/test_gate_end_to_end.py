@@ -17,15 +17,14 @@ from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
 from services.policy_gate.signing import Signing
 from services.verifier import decider as verifier
-from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
-from services.verifier.library import Library
 from shared.contracts.catalog import class_of
 from shared.contracts.events import EvidenceRef
 from shared.decider import Delivered
 from shared.log.memory import MemoryKeyValue
 from shared.policy.activations import Followed
 from shared.policy.bundle import DEFAULT_BUNDLE
+from shared.policy.library import Library
 from shared.runtime.halting import Halting
 from tests.unit.gate.given import CHARTER, FINDING, KEY, SEED, Mesh, Plenty, believing, observed, proposed, spawned
 
@@ -35,7 +34,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
     policies = Policies(mesh.log, MemoryKeyValue(), DEFAULT_BUNDLE, gate="policy_gate-1")
     await policies.begin()
     services = [
-        (verifier, VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log)).perform),
+        (verifier, VerifierEffects(log=mesh.log, library=Library(mesh.log)).perform),
         (
             policy_gate,
             PolicyGateEffects(

@@ -13,15 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_model import at, record
 
+from services.checker.answers import Answers
+from services.checker.decider import Measured, RunProbe
+from services.checker.effects import EVIDENCE_KEPT, CheckerEffects
 from services.memory_compactor.believing.decider import REVIEW_S
 from services.memory_compactor.decider import Compactor, Recall, Recalled
 from services.memory_compactor.effects import MemoryEffects
 from services.memory_compactor.feed import Feed
 from services.memory_compactor.society import Society
-from services.verifier.answers import Answers
-from services.verifier.decider import Measured, RunProbe
-from services.verifier.effects import EVIDENCE_KEPT, VerifierEffects
-from services.verifier.library import Library
 from shared.contracts.envelope import Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -47,6 +46,7 @@ from shared.memory.index.edge import EdgeIndex
 from shared.memory.index.embeddings import WordLlamaEmbedder
 from shared.metrics.table import MEMORY_DENIED
 from shared.policy.bundle import DEFAULT_BUNDLE, Bundle
+from shared.policy.library import Library
 from shared.policy.reading import Verdicts
 from shared.policy.types import ReadRequest
 from shared.runtime.driving import drive
@@ -164,7 +164,7 @@ class Mesh:
         effect = RunProbe(
             swarm=swarm, persona=persona, probe=probe, check_event_id="c", correlation="c", asked_at=at(60)
         )
-        effects = VerifierEffects(log=self.log, answers=self._answers, library=self.library)
+        effects = CheckerEffects(log=self.log, answers=self._answers, library=self.library)
         found = await effects.perform(effect)
         assert isinstance(found, Measured) and found.complete, found
         return found.value, {ref.id for ref in found.evidence}
@@ -416,7 +416,7 @@ def test_a_bundle_that_does_not_speak_of_memory_leaves_it_private() -> None:
 
 def test_only_the_gateway_asks_for_people() -> None:
     question = RecallRequested(swarm="alpha", persona="ada", query="q", principal="ann")
-    for source, slot, person in (("gateway", "core", "ann"), ("gateway", "r1", ""), ("verifier", "core", "")):
+    for source, slot, person in (("gateway", "core", "ann"), ("gateway", "r1", ""), ("checker", "c1", "")):
         asked = record(msgspec.structs.replace(question, slot=slot), 1)
         asked = msgspec.structs.replace(asked, envelope=msgspec.structs.replace(asked.envelope, source=source))
         decider = Compactor()

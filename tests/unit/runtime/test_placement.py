@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
+from services.checker.answers import Answers
+from services.checker.decider import Checker
+from services.checker.effects import CheckerEffects
 from services.gateway.projections.projection import Projection
 from services.governor.effects import Roster
 from services.persona_runner.hosting.host import Host
 from services.persona_runner.mind.state import State
 from services.verifier import decider as verifier
-from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
-from services.verifier.library import Library
+from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     AnyEvent,
@@ -27,9 +30,11 @@ from shared.contracts.events import (
     RecallRequested,
 )
 from shared.contracts.ids import CORE
+from shared.decider import Decider
 from shared.log.memory import MemoryLog
 from shared.log.port import ConsumerSpec
 from shared.placement import GRACE, Placements, groups_of, owner_of, shard_of
+from shared.policy.library import Library
 from shared.runtime.hearing import Hearing
 from shared.runtime.shell import Shell
 from tests.examples import EXAMPLES, IDENTITY
@@ -118,21 +123,25 @@ def test_a_stolen_slot_that_comes_and_goes_is_believed_no_longer_than_it_was_pla
 
 
 @pytest.mark.parametrize("name", ["check.requested", "proposal.created"])
-async def test_a_verifier_buries_what_is_forged_and_judges_what_is_not(name: str) -> None:
+async def test_what_is_forged_is_buried_and_what_is_not_is_judged(name: str) -> None:
     mesh = Mesh()
     mesh.place(*BOTH)
     mesh.say(SPAWNED)
     mesh.now += 2 * GRACE
     forged, honest = mesh.say(by(OTHER, name)), mesh.say(by(HOLDER, name))
-    effects = VerifierEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log))
-    hearing = Hearing(mesh.log)
-    shell = Shell(mesh.log, verifier, service="verifier", perform=effects.perform, why_not=hearing.why_not)
-    spec = ConsumerSpec(name="verifier", filters=("proposal.created.*.*.*.*", "check.requested.*.*.*.*"))
+    hearing, library = Hearing(mesh.log), Library(mesh.log)
+    decider: Decider[Any] = verifier if name == "proposal.created" else Checker(slot="c1")
+    verifying = VerifierEffects(log=mesh.log, library=library)
+    checking = CheckerEffects(log=mesh.log, library=library, answers=Answers(mesh.log))
+    perform = verifying.perform if decider is verifier else checking.perform
+    shell = Shell(mesh.log, decider, service="test", perform=perform, why_not=hearing.why_not)
+    spec = ConsumerSpec(name="test", filters=(class_filter(name),))
     puller = mesh.log.pull(spec)
     working = asyncio.create_task(shell.consume(puller, spec))
     life_id = honest.subject.split(".")[4]
     async with asyncio.timeout(10):
-        while not (said := await mesh.log.read((f"*.*.alpha.p01.{life_id}",))):
+        verdicts = (f"proposal.*.alpha.p01.{life_id}", f"check.result.alpha.p01.{life_id}.*")
+        while not (said := await mesh.log.read(verdicts)):
             await asyncio.sleep(0)
         while not mesh.log.dead:
             await asyncio.sleep(0)

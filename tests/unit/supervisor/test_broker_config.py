@@ -7,6 +7,7 @@ import pytest
 
 from shared.broker import BrokerConfig, grants, operator_grants, render, service_of, tails
 from shared.contracts.catalog import CLASSES, class_filter, has_slot, matches
+from shared.contracts.ids import slot_of
 from shared.contracts.services import SERVICES
 
 KEYS = {name: f"U{n}" for n, name in enumerate(("bootstrap", "operator", "sys", *(f"{s}-1" for s in SERVICES)))}
@@ -20,21 +21,21 @@ def sample(event_class: str, slot: str = "core") -> str:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_may_say_its_own_classes_and_no_other(service: str) -> None:
     allowed = grants(f"{service}-1").publish
-    slot = "core" if SERVICES[service].trusted else "r1"
+    slot = "core" if SERVICES[service].trusted else slot_of(f"{service}-1")
     said = {name for name in CLASSES if any(matches(a, sample(name, slot)) for a in allowed)}
     assert said == set(SERVICES[service].emits)
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if has_slot(name)])
 def test_nobody_speaks_in_anothers_slot(name: str) -> None:
-    for instance in ("persona_runner-2", *(f"{row.name}-1" for row in SERVICES.values() if row.trusted)):
-        own = "r2" if instance == "persona_runner-2" else "core"
-        for slot in {"r1", "r2", "core"} - {own}:
+    for instance in (f"{row.name}-2" for row in SERVICES.values()):
+        own = "core" if SERVICES[service_of(instance)].trusted else slot_of(instance)
+        for slot in {"r1", "r2", "c1", "c2", "core"} - {own}:
             assert not any(matches(a, sample(name, slot)) for a in grants(instance).publish), (instance, slot)
 
 
 @pytest.mark.parametrize("name", [name for row in SERVICES.values() if not row.trusted for name in row.emits])
-def test_what_a_runner_says_bears_its_slot(name: str) -> None:
+def test_what_those_say_who_are_not_trusted_bears_their_slot(name: str) -> None:
     assert has_slot(name)
 
 
@@ -43,16 +44,19 @@ def test_no_service_hears_more_than_its_inbox_and_discovery_and_the_governor_wha
     heard = grants(f"{service}-1").subscribe
     assert heard[0] == f"_INBOX_{service}-1.>"
     others = {subject for subject in heard[1:] if not subject.startswith("$SRV.")}
-    asked = {"tail.open.*.*.*", "door.get.*.*", "door.info.*.*"}
+    asked = {"tail.open.*.*.*", "durable.open.*.*", "door.get.*.*", "door.info.*.*"}
     assert others == (asked if service == "governor" else set())
 
 
-def test_a_runner_keeps_nothing_and_configures_nothing_with_the_broker() -> None:
-    said = grants("persona_runner-1").publish
-    assert not [s for s in said if s.startswith(("$KV.checkpoints", "$JS.API.DIRECT.GET.KV_checkpoints"))]
+def test_who_is_not_trusted_keeps_nothing_and_configures_nothing_with_the_broker() -> None:
+    for name in ("persona_runner-1", "checker-1"):
+        said = grants(name).publish
+        assert not [s for s in said if s.startswith(("$KV.checkpoints", "$JS.API.DIRECT.GET.KV_checkpoints"))]
     config = render(CONFIG)
     assert '{ service: { account: CORE, subject: "tail.open._.SWARM.tail-persona_runner-1" }' in config
+    assert '{ service: { account: CORE, subject: "durable.open.SWARM.checker" }' in config
     assert 'subject: "$JS.API.CONSUMER.CREATE' not in config
+    assert "$JS.API.CONSUMER.CREATE.SWARM.checker" in grants("governor-1", ("checker-1", "checker-2")).publish
 
 
 def test_no_service_may_change_a_stream_or_anothers_consumer() -> None:
@@ -98,16 +102,18 @@ def test_a_role_without_a_key_is_refused() -> None:
         render(BrokerConfig(keys={k: v for k, v in KEYS.items() if k != "operator"}, store_dir="s"))
 
 
-def test_runners_are_in_an_account_of_their_own_and_the_system_api_reaches_core_under_a_private_name() -> None:
-    core, run = render(CONFIG).split("  RUN {", 1)
-    runner = KEYS["persona_runner-1"]
-    assert runner not in core
-    assert runner in run
-    assert all(KEYS[f"{s}-1"] in core for s in SERVICES if s != "persona_runner")
-    assert (
-        '"$JS.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1": "$JS.CORE.API.CONSUMER.CREATE.SWARM.tail-persona_runner-1"'
-        in run
-    )
+def test_runners_and_checkers_are_each_in_an_account_of_their_own_and_the_system_api_reaches_core_under_a_private_name() -> (
+    None
+):
+    core, rest = render(CONFIG).split("  RUN {", 1)
+    run, check = rest.split("  CHECK {", 1)
+    for service in SERVICES:
+        where = {"persona_runner": run, "checker": check}.get(service, core)
+        assert [where] == [part for part in (core, run, check) if KEYS[f"{service}-1"] in part]
+    for part, consumer in ((run, "tail-persona_runner-1"), (check, "checker")):
+        asked = f"CONSUMER.CREATE.SWARM.{consumer}"
+        assert f'"$JS.API.{asked}": "$JS.CORE.API.{asked}"' in part
+    assert "checker" not in run and "persona_runner" not in check
 
 
 def test_a_runner_of_some_swarms_is_given_its_scope_by_the_broker_and_names_no_other() -> None:

@@ -9,16 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.verifier import decider
-from services.verifier.decider import MAX_EVIDENCE, Measured, Resolve, Resolved, RunProbe
+from services.verifier.decider import MAX_EVIDENCE, Resolve, Resolved
 from shared.contracts.capabilities import Capabilities, Scope
 from shared.contracts.events import (
-    CheckRequested,
-    CheckResult,
     EvidenceRef,
-    LogCount,
-    LogResolve,
-    LogSearch,
-    MemoryRecall,
     ProposalRejected,
     ProposalVerified,
 )
@@ -142,69 +136,6 @@ def test_a_settled_proposal_is_left_alone() -> None:
         )
 
 
-# -- checks ----------------------------------------------------------------------------------------------------------
-
-
-def check(probe: Any) -> CheckRequested:
-    return CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=probe)
-
-
-def result(probe: Any, measured: Measured) -> CheckResult:
-    request = check(probe)
-    message = Performed(cause=delivered(request), effect=Effect(), result=measured, now=T0)
-    (event,) = decider.decide(folded(decider, request), message).events
-    assert isinstance(event, CheckResult)
-    return event
-
-
-def count(at_least: int = 3, at_most: int | None = None) -> LogCount:
-    return LogCount(template="disk <*> failed", first_seq=1, last_seq=9, at_least=at_least, at_most=at_most)
-
-
-def test_a_check_is_measured_within_its_own_boundary() -> None:
-    message = delivered(check(count()))
-    boundary = decider.boundary(message)
-    assert boundary is not None and boundary.opens
-    assert ("*.*.alpha.p01.c-1",) == boundary.reads == boundary.guards
-    effect = decider.decide(folded(decider, check(count())), message).effect
-    assert isinstance(effect, RunProbe) and count() == effect.probe and "e1" == effect.check_event_id
-
-
-@pytest.mark.parametrize(
-    ("probe", "measured", "outcome"),
-    [
-        (count(3), Measured(value=3), "confirmed"),
-        (count(3), Measured(value=2), "refuted"),
-        (count(0, 2), Measured(value=2), "confirmed"),
-        (count(0, 2), Measured(value=3), "refuted"),
-        (count(3), Measured(value=2, complete=False), "inconclusive"),
-        (count(3), Measured(value=3, complete=False), "confirmed"),
-        (count(3, 5), Measured(value=4, complete=False), "inconclusive"),
-        (count(3, 5), Measured(value=6, complete=False), "refuted"),
-        (LogSearch(first_seq=1, last_seq=9), Measured(value=0), "confirmed"),
-        (LogSearch(first_seq=1, last_seq=9), Measured(value=5, complete=False), "inconclusive"),
-        (LogSearch(first_seq=1, last_seq=9, at_least=2), Measured(value=1), "refuted"),
-        (LogSearch(first_seq=1, last_seq=9, at_least=2), Measured(value=2, complete=False), "confirmed"),
-        (LogResolve(evidence=(REF, REF)), Measured(value=1), "confirmed"),
-        (LogResolve(evidence=(REF,)), Measured(value=0), "refuted"),
-        (LogResolve(evidence=(REF,)), Measured(value=1, complete=False), "inconclusive"),
-        (LogResolve(evidence=()), Measured(value=0), "inconclusive"),
-        (MemoryRecall(query="disk"), Measured(value=500), "confirmed"),
-        (MemoryRecall(query="disk"), Measured(value=499), "refuted"),
-        (MemoryRecall(query="disk"), Measured(value=0, complete=False, detail="memory did not answer"), "inconclusive"),
-    ],
-)
-def test_what_was_measured_confirms_refutes_or_leaves_open(probe: Any, measured: Measured, outcome: str) -> None:
-    event = result(probe, measured)
-    assert outcome == event.outcome and measured.value == event.measured
-    assert measured.detail in event.findings and any(c.isdigit() for c in event.findings)
-
-
-def test_a_check_has_one_result() -> None:
-    state = folded(decider, check(count()), result(count(), Measured(value=3)))
-    assert NOTHING == decider.decide(state, delivered(check(count())))
-
-
 # -- properties ------------------------------------------------------------------------------------------------------
 
 EVENTS = [
@@ -212,12 +143,8 @@ EVENTS = [
     proposed(POST),
     proposed(digest="0" * 64),
     ProposalRejected(**LIFE, stage="verify", reasons=("x",), digest="0" * 64),
-    check(count()),
-    check(LogResolve(evidence=(REF,))),
-    check(MemoryRecall(query="disk")),
-    result(count(), Measured(value=3)),
 ]
-RESULTS = [GOOD, Resolved(), replaced(GOOD, independent=0), Measured(value=1), Measured(value=0, complete=False)]
+RESULTS = [GOOD, Resolved(), replaced(GOOD, independent=0)]
 
 
 @given(
@@ -233,7 +160,7 @@ def test_deciding_is_total_deterministic_and_gives_one_verdict(past: Any, event:
         message = Performed(cause=message, effect=Effect(), result=facts, now=at(seconds))
     decision = decider.decide(state, message)
     assert decision == decider.decide(state, message)
-    assert len(decision.events) <= 1 and not (state.judged and state.answered and decision.events)
+    assert len(decision.events) <= 1 and not (state.judged and decision.events)
     after = state
     for seq, emitted in enumerate(decision.events, start=90):
         after = decider.evolve(after, record(emitted, seq))

@@ -1,4 +1,4 @@
-"""One verdict and one result for each id, whoever asks again: the life of a proposal or check is CORE's, and it is read whole."""
+"""One verdict for each id, whoever asks again: the life of a proposal is CORE's, and it is read whole."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from typing import Any
 import pytest
 
 from services.verifier import decider
-from services.verifier.answers import Answers
 from services.verifier.effects import VerifierEffects
-from services.verifier.library import Library
-from shared.contracts.events import CheckRequested, CheckResult, LogResolve, ProposalRejected, ProposalVerified
+from shared.contracts.events import ProposalRejected, ProposalVerified
 from shared.decider import Delivered
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect
+from shared.policy.library import Library
 from shared.runtime.handling import Fold, handle
 from shared.runtime.shell import drive
-from tests.unit.gate.given import T0, WHOSE, message_of, proposed, replaced
-
-CHECK = CheckRequested(**WHOSE, check_id="p-1", hypothesis_id="h-1", probe=LogResolve(evidence=()))
+from tests.unit.gate.given import T0, message_of, proposed
 
 
 async def deliver(log: MemoryLog, event: Any, event_id: str) -> None:
@@ -27,7 +24,7 @@ async def deliver(log: MemoryLog, event: Any, event_id: str) -> None:
     message = Delivered(recorded=await log.get(seq), now=T0)  # type: ignore[arg-type]
     boundary = decider.boundary(message)
     assert boundary is not None
-    effects = VerifierEffects(log=log, library=Library(log), answers=Answers(log))
+    effects = VerifierEffects(log=log, library=Library(log))
     await drive(log, handle(Fold(decider, boundary), message, source="verifier"), effects.perform)
 
 
@@ -44,15 +41,6 @@ async def test_a_proposal_that_is_created_again_gets_no_second_verdict(slot: str
     assert verdict in (ProposalVerified, ProposalRejected)
     await deliver(log, proposed(slot=slot, title="Another one"), "e2")
     assert [verdict] == await said(log)
-
-
-async def test_a_check_of_the_same_id_takes_no_verdict_away_nor_a_proposal_a_result() -> None:
-    log = MemoryLog()
-    await deliver(log, replaced(CHECK, slot="r2"), "e1")
-    await deliver(log, proposed(slot="r1"), "e2")
-    await deliver(log, replaced(CHECK, slot="r1"), "e3")
-    result, verdict = await said(log)
-    assert CheckResult is result and verdict in (ProposalVerified, ProposalRejected)
 
 
 async def test_what_runners_say_does_not_move_the_life_of_a_proposal() -> None:
@@ -72,5 +60,4 @@ async def test_the_first_commit_of_a_verdict_is_not_refused(monkeypatch: pytest.
 
     monkeypatch.setattr(log, "commit", watched)
     await deliver(log, proposed(slot="r1"), "e1")
-    await deliver(log, replaced(CHECK, check_id="c-1", slot="r1"), "e2")
-    assert [Expect("*.*.alpha.p01.p-1", 0), Expect("*.*.alpha.p01.c-1", 0)] == expected
+    assert [Expect("*.*.alpha.p01.p-1", 0)] == expected

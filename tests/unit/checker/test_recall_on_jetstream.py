@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from services.verifier.answers import Answers
-from services.verifier.decider import Measured, RunProbe
-from services.verifier.effects import VerifierEffects
-from services.verifier.library import Library
+from services.checker.answers import Answers
+from services.checker.decider import Measured, RunProbe
+from services.checker.effects import CheckerEffects
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import Memory, MemoryRecall, RecallAnswered, RecallRequested
 from shared.contracts.ids import caused_id
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.streams import ensure
+from shared.policy.library import Library
 from tests.broker import Broker
 from tests.unit.gate.given import T0, WHOSE
 
@@ -46,9 +46,9 @@ async def test_probes_of_memory_at_the_same_time_get_each_their_own_answer(tmp_p
     await broker.start()
     await ensure(broker.url, None)
     connection = await Connection.open(broker.url, name="test")
-    log = JetStreamLog(connection, service="verifier", instance="verifier-1")
+    log = JetStreamLog(connection, service="checker", instance="checker-1")
     answers = Answers(log)
-    effects = VerifierEffects(log=log, library=Library(log), answers=answers)
+    effects = CheckerEffects(log=log, library=Library(log), answers=answers)
 
     async def measure(n: int) -> Measured:
         probe = MemoryRecall(query=f"0.{n}")

@@ -1,0 +1,6 @@
+"""`python -m services.checker`."""
+
+from shared.runtime.process.first import main
+
+if __name__ == "__main__":
+    main("checker")
