@@ -117,7 +117,7 @@ async def mesh(folder: Path) -> AsyncIterator[tuple[Asked, Process]]:
     asked = Asked(JetStreamLog(connection, service="test", instance="test-1"))
     await asked.put(CognitionStarted(swarm="all", persona="all", loop_interval_ms=200))
     await asked.put(SpawnRequested(swarm="alpha", persona="ada", name="Ada", role="r", charter="c", principal="al"))
-    processes = [Process(name, broker, folder) for name in ("governor", "verifier")]
+    processes = [Process(name, broker, folder) for name in ("governor", "verifier", "checker")]
     processes.append(Process("persona_runner", broker, folder, SWARM_INSTANCE="persona_runner-1"))
     try:
         await asked.first("persona.spawned.alpha.ada")

@@ -44,7 +44,7 @@ class Mesh:
         self.log = log
         port = free_port()
         self.gateway = Process("gateway", broker, folder, SWARM_HTTP_PORT=str(port))
-        self.others = [Process(name, broker, folder) for name in ("governor", "verifier")]
+        self.others = [Process(name, broker, folder) for name in ("governor", "verifier", "checker")]
         self.runner = Process("persona_runner", broker, folder, SWARM_INSTANCE="persona_runner-1")
         self.routing = [
             Process("meta_orchestrator", broker, folder, SWARM_INSTANCE=f"meta_orchestrator-{n}") for n in (1, 2)

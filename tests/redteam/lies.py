@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from shared.contracts.action import action_digest
-from shared.contracts.boundaries import life, thoughts
+from shared.contracts.boundaries import life, said, thoughts
 from shared.contracts.catalog import class_filter
 from shared.contracts.envelope import Message, Recorded
 from shared.contracts.events import (
@@ -216,18 +216,16 @@ async def asking_twice(siege: Siege) -> Row:
     )
     for _ in range(3):
         await siege.attacker.commit(siege.message(event))
-    result = f"check.result.{HOME}.{siege.own.id}.{check}"
+    result = said("check.result", HOME, siege.own.id, check)
     found = await siege.first([result])
     last = siege.proposal_id("check")
     await siege.attacker.commit(siege.message(msgspec.structs.replace(event, check_id=last)))
-    await siege.first(
-        [f"check.result.{HOME}.{siege.own.id}.{last}"]
-    )  # by then the repeats before it have been looked at
+    await siege.first([said("check.result", HOME, siege.own.id, last)])  # by then the repeats before it were looked at
     answers = await siege.judge.read((result,))
     return Row(
         name="ask for one check three times",
         refused=found is not None and len(answers) == 1,
-        by="verifier",
+        by="checker",
         seen=f"{len(answers)} result",
     )
 
@@ -358,7 +356,7 @@ async def _ignored(siege: Siege, persona: Persona, prefix: str, attack: str) -> 
     message = siege.message(siege.proposal(persona, name, text="forged"), charter=persona.charter)
     await siege.attacker.commit(message)
     letter = await siege.letter(f"dead.verifier.SWARM.*.{message.subject}")
-    said = await siege.judge.read((life(HOME, persona.id, name),))
+    answers = await siege.judge.read((life(HOME, persona.id, name),))
     honest = persona is not siege.victim
     if not honest:
         await siege.propose(name)
@@ -367,9 +365,9 @@ async def _ignored(siege: Siege, persona: Persona, prefix: str, attack: str) -> 
         honest = isinstance(end and end.event, ActionExecuted) and file.exists() and file.read_text() == f"{name} ok"
     return Row(
         name=attack,
-        refused=letter and not said and honest,
+        refused=letter and not answers and honest,
         by="verifier, by who holds the persona",
-        seen="buried and not answered" if letter and not said else "answered",
+        seen="buried and not answered" if letter and not answers else "answered",
     )
 
 

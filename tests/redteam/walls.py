@@ -45,7 +45,9 @@ def foreign_subjects(persona: str) -> Iterator[str]:
     for name in CLASSES:
         own = name in SERVICES[RUNNER].emits
         for tail in (
-            ("", ".life", ".r1", ".core", ".life.r1", ".life.core") if own else ("", ".life", ".r2", ".life.r2")
+            ("", ".life", ".r1", ".core", ".life.r1", ".life.core")
+            if own
+            else ("", ".life", ".r2", ".life.r2", ".life.c1")
         ):
             yield f"{name}.{HOME}.{persona}{tail}"
 
