@@ -19,6 +19,11 @@ def is_tainted(event: AnyEvent) -> bool:
     return getattr(event, "tainted", True) or getattr(event, "slot", CORE) != CORE
 
 
+def says_tainted(result: CheckResult) -> bool:
+    """Whether a result is tainted by its own word, for who looks up what it cites as well: one that cites nothing is."""
+    return result.tainted or not result.evidence
+
+
 def readable(event: AnyEvent, swarm: str, persona: str) -> bool:
     """Whether a citation of the event may stand: of the persona's own, of what is for all of its swarm, of what its swarm believes.
 

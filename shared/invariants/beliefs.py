@@ -16,7 +16,7 @@ from shared.contracts.events import (
     ObservationRecorded,
 )
 from shared.contracts.ids import EVERYONE
-from shared.evidence import is_tainted
+from shared.evidence import says_tainted
 from shared.memory.dedup import Said, relation
 
 
@@ -47,7 +47,7 @@ class BeliefInvariants:
         if f"asked {check}" not in self._checks or f"answered {check}" in self._checks:
             self._broken(recorded, "a check was answered twice, or never asked")
         self._checks.add(f"answered {check}")
-        if is_tainted(event):
+        if says_tainted(event):
             self._outside.add(recorded.id)
         if event.outcome == "confirmed":
             self._confirmed[recorded.id] = (event.swarm, event.persona)

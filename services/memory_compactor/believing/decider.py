@@ -32,7 +32,7 @@ from shared.contracts.events import (
 from shared.contracts.events.beliefs import topic_token
 from shared.contracts.ids import EVERYONE, caused_token
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
-from shared.evidence import is_tainted
+from shared.evidence import says_tainted
 
 REVIEW_S = 24 * 3600.0
 ARCHIVE_S = 7 * 24 * 3600.0
@@ -123,7 +123,7 @@ class Believer(msgspec.Struct, frozen=True, kw_only=True):
             confirmed=check.outcome == "confirmed",
             evidence=tuple(dict.fromkeys((*said.evidence, *check.evidence))),
             grounds=looked.grounds,
-            tainted=looked.tainted or is_tainted(check),
+            tainted=looked.tainted or says_tainted(check),
             at=recorded.envelope.time,
             seq=recorded.seq,
             review_after=recorded.envelope.time + timedelta(seconds=self.review_s),

@@ -19,7 +19,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.events.beliefs import MAX_GROUNDS
 from shared.contracts.ids import EVERYONE
-from shared.evidence import is_tainted
+from shared.evidence import is_tainted, says_tainted
 from shared.memory.dedup import normalise
 
 MAX_CITED = 64
@@ -50,7 +50,9 @@ def weigh(cited: Iterable[Cited], swarm: str, persona: str) -> tuple[tuple[str, 
             case ObservationRecorded(text=text) as event if event.persona in (EVERYONE, persona):
                 grounds[ground_of(text)] = None
                 tainted = tainted or is_tainted(event)
-            case CheckResult() | BeliefEvent() as event:
+            case CheckResult() as event:  # what it measured is among what is cited
+                tainted = tainted or says_tainted(event)
+            case BeliefEvent() as event:
                 tainted = tainted or is_tainted(event)
             case _:
                 tainted = True
