@@ -20,9 +20,10 @@ from services.supervisor.plan import Options
 from shared.contracts.action import Action, Params, action_digest
 from shared.contracts.catalog import LOG_CLASSES, class_filter, class_of
 from shared.contracts.envelope import Message, Recorded, enveloped
-from shared.contracts.events import EvidenceRef, ProposalCreated, SnapshotCompressed, ThoughtGenerated
+from shared.contracts.events import EvidenceRef, ProposalCreated, SnapshotCompressed, TargetHeld, ThoughtGenerated
 from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.services import SERVICES
+from shared.holds import holder_of
 from shared.invariants import Invariants, Limits
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -244,8 +245,9 @@ async def test_of_two_swarms_proposals_for_one_file_one_is_done_and_the_other_is
     assert 200 == (await api.post("/v1/approvals/wants-1", json=yes)).status_code
     await until(api, "swarm=early&type=action_executed", "action_executed")
     assert "first" == (mesh.workspace / "shared/plan.md").read_text()
-    held = [r.subject.split(".")[1] for r in await log.read(("target.>",))]
-    assert held[-2:] == ["held", "freed"]
+    held = [r.event for r in await log.read(("target.held.>",)) if isinstance(r.event, TargetHeld)]
+    (target,) = [event.persona for event in held if event.holder.proposal_id == "wants-1"]
+    assert (await holder_of(log, target))[0] is None
     assert 1 == len(await log.read(("conflict.raised.>",)))
     (over,) = (await api.get("/v1/conflicts?state=resolved")).json()
     assert "order" == over["resolution"]
