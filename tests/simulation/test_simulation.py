@@ -321,9 +321,6 @@ def test_a_step_that_the_seal_does_not_refuse_is_found_out(monkeypatch: pytest.M
     assert any(BEHIND_THE_SEAL in violation for violation in found)
 
 
-NEVER_REFUSED = ("thought.sealed.",)
-
-
 def _unsealed(swarm: str, persona: str) -> str:
     return f"thought.generated.{swarm}.{persona}.*"
 
@@ -368,7 +365,7 @@ def test_each_boundary_is_one_filter_string_carried_by_every_writer_on_it(monkey
             (subject, string)
             for subject, carried in writes
             for string in strings
-            if matches(string, subject) and string not in carried and not subject.startswith(NEVER_REFUSED)
+            if matches(string, subject) and string not in carried and not subject.startswith("thought.sealed.")
         }
         assert set() == unseen, seed
     assert boundaries_seen > 200
