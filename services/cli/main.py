@@ -23,7 +23,7 @@ from services.cli.commands.asking.halting import halt, resume, sentence
 from services.cli.commands.asking.intents import intent
 from services.cli.commands.asking.personas import persona
 from services.cli.commands.asking.proposals import approve, deny, proposals
-from services.cli.commands.asking.questions import actions, answer
+from services.cli.commands.asking.questions import actions, answer, propose
 from services.cli.commands.asking.why import why
 from services.cli.commands.looking.objectives import slo
 from services.cli.commands.looking.quotas import Told, lines
@@ -56,7 +56,7 @@ app.command(intent)
 app.command(conflicts)
 app.command(budget)
 app.command(config_)
-for command in (beliefs, proposals, why, approve, deny, answer, actions, halt, resume, slo):
+for command in (beliefs, proposals, why, approve, deny, answer, actions, propose, halt, resume, slo):
     app.command(command)
 for path in (
     "looking.top:top",

@@ -82,7 +82,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluate(Effect, frozen=True, kw_only=True):
-    """Ask the policies. `bound_version`: grants count only under this policy version."""
+    """Ask the policies. `bound_version`: grants count only under this policy version, and none of who filed it (`filed_by`)."""
 
     swarm: Token
     persona: Token
@@ -90,6 +90,7 @@ class Evaluate(Effect, frozen=True, kw_only=True):
     digest: Sha256
     risk: Risk
     tainted: bool
+    filed_by: str = ""
     scope: Reach = "unstated"
     proposed_seq: int = 0
     grants: tuple[Grant, ...] = ()
@@ -273,6 +274,7 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
         digest=created.digest,
         risk=verified.risk,
         tainted=verified.tainted,
+        filed_by=verified.filed_by,
         scope=verified.scope,
         proposed_seq=state.created_seq,
         grants=state.grants,

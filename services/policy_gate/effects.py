@@ -64,6 +64,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             side: frozenset[str] | None = frozenset()
             if self.four_eyes:
                 side = await self.sides.of(effect.swarm, effect.persona, effect.proposed_seq)
+                side = None if side is None else side | {effect.filed_by}
             counted = () if side is None else eligible(effect.grants, side)
         quorum = max(1, effect.quorum, self.quorum[effect.risk])
         request = PolicyRequest(

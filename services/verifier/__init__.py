@@ -1,4 +1,4 @@
 """Verifier: is a proposal what it says, and is its evidence real.
 
-Consumes `proposal.created`. Emits `proposal.verified`, `proposal.rejected` (stage `verify`).
+Consumes `proposal.created`, `proposal.filed`. Emits `proposal.verified`, `proposal.rejected` (stage `verify`).
 """

@@ -4,7 +4,8 @@ Theory of operation. What can be told from the proposal alone (its digest, its c
 once, without any reading. What rests on the log is looked up by one effect, `Resolve`, and judged here.
 
 Invariants: at most one `proposal.verified` or `proposal.rejected` of stage verify per proposal (guarded by the boundary); the risk
-comes from the action's kind and target; the persona's own words are never evidence that frees a proposal of taint.
+comes from the action's kind and target; the persona's own words are never evidence that frees a proposal of taint; what a person files
+is that person's word, and the verdict says whose.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
 from shared.contracts.events import (
     EvidenceRef,
     ProposalCreated,
+    ProposalFiled,
     ProposalRejected,
     ProposalVerified,
 )
@@ -118,7 +120,7 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
         problems.append(("digest_mismatch", "the digest is not that of the action"))
     if message.recorded.envelope.charter != proposal.charter:
         problems.append(("charter_mismatch", "the charter in the envelope differs from the proposal's"))
-    if not proposal.evidence:
+    if not proposal.evidence and not isinstance(proposal, ProposalFiled):
         problems.append(("no_evidence", "nothing is cited"))
     elif len(proposal.evidence) > MAX_EVIDENCE:
         problems.append(("too_much_evidence", f"{len(proposal.evidence)} events cited, the limit is {MAX_EVIDENCE}"))
@@ -150,10 +152,11 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
     if facts.foreign:
         problems.append(("evidence_foreign", f"not this persona's to read: {_names(facts.foreign)}"))
     risk = classify(proposal.action, proposal.swarm, proposal.persona)
-    tainted = facts.independent == 0
+    filed = isinstance(proposal, ProposalFiled)
+    tainted = facts.independent == 0 and not filed  # a person's words, by a class that only a gateway may say
     if tainted and RISKS.index(risk) >= RISKS.index("high"):
         problems.append(("tainted_evidence", f"risk is {risk}, and nothing but outsiders' word supports it"))
-    if problems or not facts.found:
+    if problems or not (facts.found or filed):
         return _reject(proposal, problems or [("no_evidence", "nothing cited was found")])
     verified = ProposalVerified(
         swarm=proposal.swarm,
@@ -165,8 +168,9 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         evidence=facts.found,
         tainted=tainted,
         scope=reach_of(facts.capabilities, proposal.action, proposal.swarm, proposal.persona),
-        proposal=proposal,
+        proposal=proposal.proposal if isinstance(proposal, ProposalFiled) else proposal,
         proposed_seq=seq,
+        filed_by=proposal.principal if isinstance(proposal, ProposalFiled) else "",
     )
     if (size := len(msgspec.json.encode(verified))) > MAX_BODY_BYTES:
         return _reject(

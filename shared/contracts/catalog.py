@@ -49,7 +49,8 @@ def _life_field(cls: type[events.Event]) -> str | None:
 
 
 _ADDRESS: dict[type[events.Event], tuple[str, str | None, bool]] = {
-    c: (name, _life_field(c), "slot" in c.__struct_fields__) for name, c in CLASSES.items()
+    c: (name, _life_field(c), "slot" in c.__struct_fields__ and not issubclass(c, events.ProposalFiled))
+    for name, c in CLASSES.items()
 }
 
 

@@ -308,6 +308,12 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
     await say("conflicts", "rule", "nobodys", "p")
     await say("conflicts", "resolve", "nobodys", "success", "--reason", "seen")
     assert {"file.write", "persona.spawn", "person.ask"} <= {one["kind"] for one in (await say("actions"))[1]}
+    filed = ("propose", "file.write", "notes/a.md", "--param", "content=a note", "--persona", "far", "--swarm", "far")
+    assert None is (await say(*filed, "--dry-run"))[1]["proposal_id"]
+    _, proposed = await say(*filed)
+    assert "medium" == proposed["risk"] and proposed["proposal_id"] in {
+        one["id"] for one in (await say("proposals"))[1]
+    }
     assert 1 == (await say("answer", "q-nobodys", "yes"))[0]
     assert [] == (await say("beliefs"))[1]
     assert "far" in {one["swarm_id"] for one in (await say("top", "--count", "1"))[1]["swarms"]}

@@ -14,7 +14,7 @@ from services.gateway.wire.problems import Candidate, Problem, ambiguous
 from shared.contracts.boundaries import life as life_of
 from shared.contracts.boundaries import said
 from shared.contracts.envelope import Unreadable
-from shared.contracts.events import AnyEvent, ApprovalDenied, ApprovalGranted
+from shared.contracts.events import AnyEvent, ApprovalDenied, ApprovalGranted, ProposalFiled
 from shared.contracts.ids import EventId, Sha256, is_life, is_token
 from shared.log.port import Expect, StaleBoundary
 
@@ -154,6 +154,8 @@ def side_of(bus: Bus, life: Life, principal: str) -> str | None:
     """Why this principal is on the proposal's side, where the policy gate would not count their grant, and the inbox must not
     close for it; None for others."""
     created, projection = life.created, bus.feed.projection
+    if isinstance(created, ProposalFiled) and created.principal == principal:
+        return f"{principal} filed it"
     family = projection.personas.ancestry(created.swarm, created.persona)
     name = as_given(created.persona)
     if principal in {persona.principal for persona in family}:

@@ -72,6 +72,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("get", "/v1/cognition/governance"): Operation("getGovernance", "approvals"),
     ("get", "/v1/questions"): Operation("listQuestions", "approvals"),
     ("post", "/v1/questions/{question_id}/answer"): Operation("answerQuestion", "approvals", (403, 404, 409)),
+    ("post", "/v1/proposals"): Operation("fileProposal", "proposals", (404, 409, 507)),
     ("get", "/v1/actions"): Operation("listActionKinds", "proposals"),
     ("post", "/v1/intents"): Operation("submitIntent", "intents", (404, 409, 507)),
     ("get", "/v1/intents"): Operation("listIntents", "intents"),

@@ -41,6 +41,7 @@ from shared.contracts.events import (
     ProposalAuthorized,
     ProposalCreated,
     ProposalEvent,
+    ProposalFiled,
     ProposalRejected,
     ProposalVerified,
     Risk,
@@ -98,6 +99,11 @@ class Life(msgspec.Struct, kw_only=True):
     @property
     def key(self) -> Key:
         return (self.created.swarm, self.created.persona, self.created.proposal_id)
+
+    @property
+    def filed_by(self) -> str | None:
+        """The person who filed it, if one did."""
+        return plain(self.created.principal, 120) if isinstance(self.created, ProposalFiled) else None
 
     @property
     def boundary(self) -> str:
@@ -196,6 +202,7 @@ class Life(msgspec.Struct, kw_only=True):
             vote_deadline=self.deadline,
             votes_requested=self.request is not None,
             quorum_needed=1 if self.request is None else self.request.quorum,
+            filed_by=self.filed_by,
         )
 
     def life_view(self, signature: VerdictSignature | None = None) -> ProposalLife:
@@ -235,6 +242,7 @@ class Life(msgspec.Struct, kw_only=True):
             requested_at=self.requested.envelope.time,
             expires_at=self.request.expires_at,
             state=self.approval_state(now) or "pending",
+            filed_by=self.filed_by,
         )
 
     def receipt(self) -> DecisionReceipt | None:

@@ -9,17 +9,17 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from services.gateway.commands import questions
+from services.gateway.commands import filing, questions
 from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.projections.questions import by_age, view
 from services.gateway.wire.actions import ALL
-from services.gateway.wire.asking import ActionKindView, QuestionView
+from services.gateway.wire.asking import ActionKindView, FiledView, QuestionView
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest
-from services.gateway.wire.requests import AnswerQuestion
+from services.gateway.wire.requests import AnswerQuestion, FileProposal
 
-READ, APPROVE = [needs("read")], [needs("approve")]
+READ, APPROVE, CONTROL = [needs("read")], [needs("approve")], [needs("control")]
 
 
 @get("/v1/questions", guards=READ)
@@ -52,4 +52,12 @@ async def kinds() -> list[ActionKindView]:
     return ALL
 
 
-ROUTES: tuple[HTTPRouteHandler, ...] = (listed, answered, kinds)
+@post("/v1/proposals", status_code=200, guards=CONTROL)
+async def filed(
+    gateway: NamedDependency[Gateway], command: NamedDependency[Command], data: JSONBody[FileProposal]
+) -> FiledView:
+    """File a proposal in the name of a persona; it passes the same gate as the persona's own, and who files it approves none of it."""
+    return await filing.file(gateway.bus, command, data)
+
+
+ROUTES: tuple[HTTPRouteHandler, ...] = (listed, answered, kinds, filed)

@@ -55,3 +55,14 @@ class ActionKindView(View, frozen=True, kw_only=True):
     timeout_ms: int
     output_bytes: int
     per_day: int
+
+
+class FiledView(View, frozen=True, kw_only=True):
+    """What was filed, or with `dry_run` would be: `would` tells it in a sentence. `proposal_id` None: nothing was stored."""
+
+    proposal_id: str | None
+    persona_id: str
+    swarm_id: str
+    digest: str
+    risk: Risk
+    would: str

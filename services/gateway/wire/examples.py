@@ -107,6 +107,11 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
         action_kind="http.request", action_target="https://tickets.example/new", holds=True, outcome="unknown",
         summary="the request may or may not have been made", at=NOW, resolved_by=None, reason="",
     ),
+    requests.FileProposal(kind="file.write", target="notes/today.md", params={"content": "look at checkout"}, title="A note"),
+    asking.FiledView(
+        proposal_id=PROPOSAL, persona_id="watcher", swarm_id="web", digest=DIGEST, risk="medium",
+        would="would write 16 bytes to notes/today.md, over what is there",
+    ),
     requests.AnswerQuestion(answer="yes"),
     asking.QuestionView(
         id="q-0123456789abcdef-20261122-1", state="answered", swarm_id="web", persona_id="watcher", proposal_id=PROPOSAL,

@@ -125,6 +125,7 @@ class Approval(View, frozen=True, kw_only=True):
     requested_at: Instant
     expires_at: Instant
     state: ApprovalState
+    filed_by: str | None = None
 
 
 class Decided(View, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from services.gateway.wire.ids import GIVEN_PATTERN
+from shared.contracts.action import Params
 from shared.contracts.events import Credits, Most
 from shared.contracts.events.intents import MAX_FAN_OUT, MAX_ROUTES, Goal, Merge, Options
 from shared.contracts.ids import EVERYONE, EventId, Instant, Sha256, Token
@@ -194,6 +195,23 @@ class ResolveAction(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: Literal["success", "failure"]
     reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class FileProposal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person or program wants done, in the name of a persona and within its bounds; where several live, say which.
+
+    `params` as `GET /v1/actions` lists them. With `dry_run` nothing is stored: only what would be done is told, and its risk.
+    """
+
+    kind: Annotated[str, Meta(max_length=48)]
+    target: Annotated[str, Meta(min_length=1, max_length=1024)]
+    params: Params = {}
+    title: Annotated[str, Meta(min_length=1, max_length=72)] | None = None
+    rationale: Annotated[str, Meta(min_length=1, max_length=900)] | None = None
+    persona_id: Id | None = None
+    swarm_id: Id | None = None
+    deadline_secs: Annotated[int, Meta(ge=1, le=604_800)] | None = 3600
+    dry_run: bool | None = False
 
 
 class AnswerQuestion(msgspec.Struct, frozen=True, kw_only=True):

@@ -120,7 +120,8 @@ class MemorySnapshot(View, frozen=True, kw_only=True):
 
 class Proposal(View, frozen=True, kw_only=True):
     """`risk` is the verifier's; before its verdict it is `medium`, because unassessed is not low.
-    `vote_deadline` is the approval's expiry, or the proposal's deadline while no approval was asked for."""
+    `vote_deadline` is the approval's expiry, or the proposal's deadline while no approval was asked for. `filed_by`: the person who
+    filed it in the persona's name; None when the persona proposed it itself."""
 
     id: str
     persona_id: str
@@ -134,6 +135,7 @@ class Proposal(View, frozen=True, kw_only=True):
     vote_deadline: Instant
     votes_requested: bool
     quorum_needed: int
+    filed_by: str | None = None
 
 
 class Approved(View, frozen=True, kw_only=True):

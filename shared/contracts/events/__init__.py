@@ -129,6 +129,7 @@ from shared.contracts.events.proposals import (
     ApprovalRequested,
     ProposalAuthorized,
     ProposalCreated,
+    ProposalFiled,
     ProposalRejected,
     ProposalVerified,
     Receipt,
@@ -155,6 +156,7 @@ AnyEvent = (
     | CheckRequested
     | CheckResult
     | ProposalCreated
+    | ProposalFiled
     | ProposalVerified
     | ProposalRejected
     | ProposalAuthorized
@@ -308,6 +310,7 @@ __all__ = [
     "ProposalAuthorized",
     "ProposalCreated",
     "ProposalEvent",
+    "ProposalFiled",
     "ProposalKey",
     "ProposalRejected",
     "ProposalVerified",

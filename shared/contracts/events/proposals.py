@@ -29,10 +29,22 @@ class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.cr
     slot: Slot = CORE
 
 
+class ProposalFiled(ProposalCreated, frozen=True, kw_only=True, tag="proposal.filed"):
+    """A person's or program's proposal, `principal`'s, in the name of a persona within whose bounds it stays. Only a gateway may say it,
+    so it needs neither evidence nor a slot: whose words it is made of is known."""
+
+    principal: Name
+
+    @property
+    def proposal(self) -> ProposalCreated:
+        """What was filed, as any other proposal."""
+        return ProposalCreated(**{name: getattr(self, name) for name in ProposalCreated.__struct_fields__})
+
+
 class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.verified"):
     """Passed. `risk` comes from the action, never from the persona; `tainted` when all evidence came from outside.
 
-    `scope`: where the action stands to the persona's capabilities.
+    `scope`: where the action stands to the persona's capabilities. `filed_by`: the person who filed it, who is on its side.
     `proposal` is what was verified, created at `proposed_seq`: who comes after the verifier need not ask what runners said.
     """
 
@@ -44,6 +56,7 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     scope: Reach = "unstated"
     proposal: ProposalCreated | None = None
     proposed_seq: Count = 0
+    filed_by: Annotated[str, Meta(max_length=120)] = ""
 
 
 class ProposalRejected(ProposalEvent, frozen=True, kw_only=True, tag="proposal.rejected"):

@@ -66,6 +66,7 @@ ROUTES: tuple[tuple[str, str, Scope], ...] = (
     ("GET", "/v1/questions", "read"),
     ("POST", "/v1/questions/q-1/answer", "approve"),
     ("GET", "/v1/actions", "read"),
+    ("POST", "/v1/proposals", "control"),
     ("GET", "/v1/conflicts/t-1.1", "read"),
     ("POST", "/v1/conflicts/t-1.1/rule", "approve"),
     ("GET", "/v1/actions/unknown", "read"),

@@ -1,4 +1,4 @@
-"""`swarm answer`: people's answers to what personas ask; `swarm actions`: what may be proposed."""
+"""`swarm answer`: people's answers to what personas ask; `swarm actions` and `propose`: what may be proposed, also by oneself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from services.cli.terminal.ask import ask, ask_rows
 from services.cli.terminal.output import emit, safe, say, table
-from services.cli.terminal.target import HERE, OK, Target
+from services.cli.terminal.target import HERE, OK, USAGE, Stop, Target
 
 
 def answer(
@@ -40,6 +40,61 @@ def actions(*, target: Target = HERE) -> int:
     rows = [{**one, "reach": one["blast_radius"], "needs": _needs(one["params"])} for one in found]
     table(rows, columns, nothing="no kinds")
     return OK
+
+
+def propose(
+    kind: Annotated[str, Parameter(help="The kind of action; `swarm actions` lists them.")],
+    goal: Annotated[str, Parameter(name="TARGET", help="A path, a URL, an id: what the kind says its target is.")],
+    *,
+    param: Annotated[tuple[str, ...], Parameter(help="NAME=VALUE, as often as there are parameters.")] = (),
+    title: Annotated[str | None, Parameter(help="What it is, in a few words.")] = None,
+    reason: Annotated[str | None, Parameter(help="Why it should be done.")] = None,
+    persona: Annotated[str | None, Parameter(help="In whose name; where one root lives, it is that one's.")] = None,
+    swarm: Annotated[str | None, Parameter(help="The persona's swarm.")] = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only tell what would be done; nothing is stored.")] = False,
+    target: Target = HERE,
+) -> int:
+    """File a proposal in the name of a persona. It passes the same gate as the persona's own; somebody else must approve it."""
+    body = {
+        "kind": kind,
+        "target": goal,
+        "params": _given(target, kind, param),
+        "title": title,
+        "rationale": reason,
+        "persona_id": persona,
+        "swarm_id": swarm,
+        "dry_run": dry_run,
+    }
+    found = ask(target, "POST", "/v1/proposals", {name: value for name, value in body.items() if value is not None})
+    if target.json:
+        emit(found)
+        return OK
+    say(f"{safe(found['persona_id'])} {safe(found['would'], 300)}; {safe(found['risk'])} risk")
+    if found["proposal_id"]:
+        say(f"filed as {safe(found['proposal_id'])}: swarm proposals {safe(found['proposal_id'])}, or --waiting")
+    return OK
+
+
+def _given(target: Target, kind: str, given: tuple[str, ...]) -> dict[str, object]:
+    """Parameters by name, numbers and truth values as such where the kind wants them."""
+    kinds = {str(one["kind"]): one["params"] for one in ask_rows(target, "/v1/actions", {})}
+    params = kinds.get(kind)
+    if not isinstance(params, list):
+        raise Stop(f"there is no kind {kind!r}; `swarm actions` lists them", USAGE)
+    types = {str(p["name"]): p["type"] for p in params}
+    found: dict[str, object] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in types:
+            raise Stop(f"--param {pair[:60]!r}: {kind} has the parameters {', '.join(types) or 'none'}", USAGE)
+        match types[name]:
+            case "integer" if value.removeprefix("-").isdecimal():
+                found[name] = int(value)
+            case "boolean" if value in ("true", "false"):
+                found[name] = value == "true"
+            case _:
+                found[name] = value
+    return found
 
 
 def _needs(params: object) -> str:

@@ -151,6 +151,19 @@ async def test_who_fed_the_persona_cannot_approve_what_it_made_of_it() -> None:
     assert ("ApprovalGranted-bob",) == gate.verdicts[0].approvals
 
 
+async def test_who_filed_it_cannot_approve_it_unless_there_is_nobody_else() -> None:
+    gate = Gate()
+    await gate.propose(POST, "high", filed_by="eve")
+    await gate.vote("eve")
+    assert not gate.verdicts
+    await gate.vote("bob")
+    assert ("ApprovalGranted-bob",) == gate.verdicts[0].approvals
+    alone = Gate()
+    await alone.propose(POST, "high", filed_by=LOCAL)
+    await alone.vote(LOCAL)
+    assert (f"ApprovalGranted-{LOCAL}",) == alone.verdicts[0].approvals
+
+
 async def test_the_one_person_of_a_mesh_without_keys_approves_what_they_asked_for_themselves() -> None:
     gate = Gate()
     await gate.say(observed(principal=LOCAL), "o1")
