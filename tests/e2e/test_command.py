@@ -314,7 +314,7 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
     assert "medium" == proposed["risk"] and proposed["proposal_id"] in {
         one["id"] for one in (await say("proposals"))[1]
     }
-    assert 1 == (await say("answer", "q-nobodys", "yes"))[0]
+    assert 1 == (await say("answer", "nobodys", "yes"))[0]
     assert [] == (await say("beliefs"))[1]
     assert "far" in {one["swarm_id"] for one in (await say("top", "--count", "1"))[1]["swarms"]}
     await say("budget", "set", "far", "--weight", "2")

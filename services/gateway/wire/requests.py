@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from services.gateway.wire.ids import GIVEN_PATTERN
 from shared.contracts.action import Params
+from shared.contracts.action_kinds import KINDS
 from shared.contracts.events import Credits, Most
 from shared.contracts.events.intents import MAX_FAN_OUT, MAX_ROUTES, Goal, Merge, Options
 from shared.contracts.ids import EVERYONE, EventId, Instant, Sha256, Token
@@ -203,7 +204,7 @@ class FileProposal(msgspec.Struct, frozen=True, kw_only=True):
     `params` as `GET /v1/actions` lists them. With `dry_run` nothing is stored: only what would be done is told, and its risk.
     """
 
-    kind: Annotated[str, Meta(max_length=48)]
+    kind: Annotated[str, Meta(max_length=48, extra_json_schema={"enum": sorted(KINDS)})]
     target: Annotated[str, Meta(min_length=1, max_length=1024)]
     params: Params = {}
     title: Annotated[str, Meta(min_length=1, max_length=72)] | None = None

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from services.gateway.front.operations import OPERATIONS, TAGS
 from services.gateway.front.streaming.frames import frame
 from services.gateway.settings import GatewaySettings
+from shared.contracts.action_kinds import KINDS
 from shared.contracts.events import BeliefAsserted, BudgetGranted, Credits, IntentSubmitted, QuestionAsked
 
 SEED = "20261122"
@@ -35,6 +36,11 @@ positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422, 42
 include-operation-id = "submitIntent"  # nor that it is not over, nor a schema that a budget is not nothing
 [operations.checks]
 positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422, 429]
+
+[[operations]]
+include-operation-id = "fileProposal"  # nor that each kind has parameters of its own, which GET /v1/actions lists
+[operations.checks]
+positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422, 429, 507]
 """
 """With `openapi_exceptions.py`, and the stream, which never ends and has tests of its own, all that is excepted."""
 
@@ -173,3 +179,7 @@ async def test_the_api_does_what_its_document_says(tmp_path: Path) -> None:
         )
         said, _ = await run.communicate()
     assert run.returncode == 0, said.decode()
+
+
+async def test_the_document_lists_the_kinds_of_action(document: dict[str, Any]) -> None:
+    assert sorted(KINDS) == document["components"]["schemas"]["FileProposal"]["properties"]["kind"]["enum"]
