@@ -154,11 +154,14 @@ def _duration(seconds: float) -> str:
 
 
 def _quote(words: Words, program: str) -> str:
-    """The template without host and program, at most 240 characters."""
+    """The template without host and program, at most 240 characters: what is cut off it is any words."""
     start = 0
     if program:
         start = next((i + 1 for i, word in enumerate(words[:4]) if word.startswith(program) and word.endswith(":")), 0)
-    return shown(words[start:] or words)[:240]
+    told = shown(words[start:] or words)
+    return (
+        told if len(told) <= 240 else f"{told[: told.rindex(' ', 0, 236) if ' ' in told[:236] else 0]} {REST}".strip()
+    )
 
 
 def topic_of(kind: str, source: str, program: str, words: Iterable[str]) -> str:

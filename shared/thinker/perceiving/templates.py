@@ -5,6 +5,10 @@ quoted value. `<*>` is any one word, where lines agree in all others; a final `<
 template when their words agree one by one. Both the fold that counts (`shared.thinker.perceiving.perception`) and the probe that
 re-counts (`log.count`) go through `words` and `agrees`, so they cannot disagree. A claim shows every mark as `<*>`.
 
+Who writes a template has seen a line as it stands, or a claim, not its words. So what is written is read in both ways (`reading`): without
+what varies, as a line would be, and as it stands, word by word. A copy of a line, with any of its words starred and with or without its
+time, is a template of that line, and so is what a claim shows of it.
+
 Every function is pure and total on any text, and takes time linear in it. The idea is Drain's (He et al., ICWS 2017),
 without its merging by similarity, which would put `accepted` and `refused` under one template.
 """
@@ -12,7 +16,7 @@ without its merging by similarity, which would put `accepted` and `refused` unde
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +24,7 @@ import msgspec
 SHAPE = "<#>"
 ANY = "<*>"
 REST = "<**>"
+CUT = "…"
 MAX_TEXT = 600
 """Characters of a line that are looked at; half of it when not all are ASCII, so that states have a bound in bytes."""
 MAX_WORDS = 24
@@ -47,6 +52,7 @@ _QUOTED = re.compile(r""""[^"]*"|(?<![\w>])'[^']*'(?!\w)""")
 _VARIABLE = re.compile(
     r"(?<![A-Za-z0-9_./@%+\-])(?!status_[0-9]{3}(?!\w))[A-Za-z_./@%+\-]*+[0-9][A-Za-z0-9_./:@%+\-]*+", re.ASCII
 )
+_NAMED = re.compile(r"(?:\S+\s+){0,3}[A-Za-z][\w.\-/@]{0,40}(?:\(\w{1,40}\))?(?:\[[^\]\s]{1,20}\])?:\s+(?=\S)")
 _STAMPS = ("ts", "time", "timestamp", "@timestamp", "t", "date")
 _LEVELS = ("level", "lvl", "severity", "levelname", "log.level")
 _NAMES = ("service", "logger", "name", "component", "app", "module")
@@ -89,10 +95,9 @@ def words(text: str) -> Words:
 
 def split(masked: str) -> Words:
     """The words of a masked text, at most `MAX_WORDS` of at most `MAX_WORD` characters."""
-    found = tuple(word[:MAX_WORD] for word in masked.split(None, MAX_WORDS)[:MAX_WORDS])
-    if ANY in found or REST in found:
-        found = tuple(SHAPE if word in (ANY, REST) else word for word in found)
-    return found or (SHAPE,)
+    if "<*" in masked:  # a line has no wildcards
+        masked = masked.replace(ANY, SHAPE).replace(REST, SHAPE)
+    return tuple(word[:MAX_WORD] for word in masked.split(None, MAX_WORDS)[:MAX_WORDS]) or (SHAPE,)
 
 
 def agrees(template: Words, line: Words) -> bool:
@@ -110,17 +115,85 @@ def agrees(template: Words, line: Words) -> bool:
 
 def parse(template: str) -> Words:
     """A written template as words. Words with digits stand for their shape, so `ssh2` in a template means what it does in a line."""
-    return tuple(word if "status_" in word else _VARIABLE.sub(SHAPE, word) for word in template.split())
+    written = (word if "status_" in word else _VARIABLE.sub(SHAPE, word) for word in template.split())
+    return _marked(written)
+
+
+def _marked(written: Iterable[str]) -> Words:
+    """As `split`, with the marks in it: one within a word is a part by its shape there."""
+    found = tuple(word if word in (ANY, REST) else word.replace(ANY, SHAPE) for word in written)
+    rest = found[-1:] == (REST,) or len(found) > MAX_WORDS
+    found = tuple(word[:MAX_WORD] for word in found[:MAX_WORDS] if word != REST)
+    return (*found, REST) if rest and len(found) < MAX_WORDS else found
 
 
 def matcher(template: str) -> Callable[[str], bool]:
     """A test of lines against one template, for counting many."""
-    wanted = parse(template)
+    readings = {parse(template), _marked(read(template).masked.split())}
+    literal = _Literal(template)
 
     def matches_line(text: str) -> bool:
-        return agrees(wanted, words(text))
+        line = read(text)
+        own = split(line.masked)
+        if any(agrees(wanted, own) for wanted in readings):
+            return True
+        named = _after_program(line.body)
+        return (named != line.body and any(agrees(wanted, split(read(named).masked)) for wanted in readings)) or any(
+            literal.matches(form) for form in dict.fromkeys((text, line.body, named))
+        )
 
     return matches_line
+
+
+class _Literal:
+    """A template as it stands. An ellipsis at its end is where whoever showed the line cut it."""
+
+    def __init__(self, template: str) -> None:
+        self._words = template.split()
+        self._longest = max((word for word in self._words if ANY not in word and REST not in word), key=len, default="")
+        self._cut: list[str] | None = None
+        if self._words and self._words[-1].endswith(CUT):
+            self._cut = [*self._words[:-1], self._words[-1].removesuffix(CUT)]
+
+    def matches(self, text: str) -> bool:
+        if self._cut is None and self._longest not in text:
+            return False
+        found = text.split()
+        if _agree(self._words, found):
+            return True
+        if self._cut is None or len(found) < len(self._cut):
+            return False
+        *whole, last = self._cut
+        return _agree(whole, found[: len(whole)]) and _has(f"{last}{ANY}", found[len(whole)])
+
+
+def _agree(written: list[str], found: list[str]) -> bool:
+    if written and written[-1] == REST:
+        written = written[:-1]
+        found = found[: len(written)]
+    return len(written) == len(found) and all(map(_has, written, found))
+
+
+def _has(pattern: str, word: str) -> bool:
+    """Whether the word has the parts of the pattern in their order, `<*>` being anything between them."""
+    if ANY not in pattern or pattern == word:
+        return pattern == word
+    first, *between, last = pattern.split(ANY)
+    if len(word) < len(first) + len(last) or not (word.startswith(first) and word.endswith(last)):
+        return False
+    at, end = len(first), len(word) - len(last)
+    for part in between:
+        found = word.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+def _after_program(body: str) -> str:
+    """What a claim shows of a line: without the host and the program before it."""
+    found = _NAMED.match(body)
+    return body if found is None else body[found.end() :]
 
 
 def matches(template: str, text: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.thinker.perceiving.lines import CRITICAL, ERROR, INFO, WARNING, program, severity, when
+from shared.thinker.perceiving.records import Record, excerpt
 from shared.thinker.perceiving.templates import agrees, matcher, matches, parse, read, words
 
 NEAR = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
@@ -124,6 +126,77 @@ def test_every_line_has_the_template_of_its_own_words(text: str) -> None:
     assert parse(" ".join(own)) == own
     assert matcher(" ".join(own))(text)
     assert agrees(own, own)
+
+
+SHAPES = tuple((Path(__file__).parent / "shapes.log").read_text(encoding="utf-8").splitlines())
+"""Lines of one service as a dozen collectors write them."""
+MADE = (
+    "Nov 22 13:00:01 web sshd[812]: Failed password for root from 10.0.0.1 port 22 ssh2",
+    "2026-11-22 13:00:01,123 WARNING id=0xdeadbeef user='alice b' took 12ms \"in all\"",
+    '10.1.1.1 - - [22/Nov/2026:13:00:01 +0000] "GET /a?b=1 HTTP/1.1" 502 17 "-" "curl"',
+    '{"ts":"2026-11-22T13:00:01Z","level":"error","service":"shop","msg":"lost order 17"}',
+    'ts=1 level=warn msg="queue is full" id=4f9a-11',
+    "[12345.678901] usb 1-2: reset",
+    " ".join(f"word{n}" for n in range(60)),
+    "<34>1 2026-11-22T13:00:01Z host app - - payment of <*> refused <**>",
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    st.sampled_from((*SHAPES, *MADE))
+    | st.text(min_size=1, max_size=300)
+    | st.text(alphabet="ab1 <*>#…\"'=[]{}:._-status04", min_size=1, max_size=80),
+    st.data(),
+)
+def test_a_copy_of_a_line_is_its_template_whichever_words_are_starred(line: str, data: st.DataObject) -> None:
+    copied = line.split() or ["<*>"]
+    starred = data.draw(st.lists(st.booleans(), min_size=len(copied), max_size=len(copied)))
+    template = " ".join("<*>" if star else word for word, star in zip(copied, starred, strict=True))
+    if line.split():
+        assert matches(template, line)
+        assert matches(template, f"  {line}\t")
+        assert matches(line, line)
+
+
+@pytest.mark.parametrize("line", [*SHAPES, *MADE])
+def test_a_copy_without_the_time_or_of_what_was_shown_of_a_long_line_is_its_template_too(line: str) -> None:
+    assert matches(read(line).body, line)
+    for limit in (20, 40, 60):
+        assert matches(excerpt(line, limit), line), excerpt(line, limit)
+
+
+def test_what_a_claim_shows_of_lines_is_their_template() -> None:
+    lines = [f"Nov 22 13:00:0{n} web sshd[81{n}]: Failed password for root from 10.0.0.{n} port 22" for n in range(9)]
+    record = Record(
+        topic="t",
+        kind="burst",
+        source="s",
+        program="sshd",
+        words=words(lines[0]),
+        severity=ERROR,
+        timed=True,
+        seq=1,
+        first_seq=1,
+        first_at=0.0,
+        mark=0,
+        count=9,
+        usual=0.0,
+        sample="",
+    )
+    shown = record.claim().split("'")[1]
+    assert "Failed password for root from <*> port <*>" == shown
+    assert all(matches(shown, line) for line in lines)
+    assert not matches(shown, lines[0].replace("Failed", "Accepted"))
+    assert matches("web sshd[<*>]: Failed password for <*> from <*> port <*>", lines[0])
+
+
+def test_a_copy_of_one_line_is_no_template_of_others() -> None:
+    refused, settled = "payment 51850 refused by bank", "payment 51850 settled"
+    assert matches(refused, "payment 7 refused by bank") and not matches(refused, settled)
+    assert not matches("payment <*> refused <*> bank", settled)
+    assert not matches("payment <*> refused by…", settled) and matches("payment 51850 refused b…", refused)
+    assert not matches("a<*>b", "a") and matches("a<*>b<*>c", "axbyc") and not matches("ab<*>ba", "aba")
 
 
 @settings(max_examples=300, deadline=None)
