@@ -78,9 +78,10 @@ from shared.contracts.events import (
     SpawnRefused,
     TargetHeld,
 )
+from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.ids import EventId, Instant, Sha256, Token, caused_id
 from shared.contracts.kinds.kind import MESH, Problem
-from shared.contracts.text import plain
+from shared.contracts.text import lines, plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick, id_of
 from shared.halts import BOUNDARY as HALTS
 
@@ -410,6 +411,7 @@ def _record(created: ProposalCreated, outcome: Outcome, claim: Claim | None) -> 
         claim_id=claim.id if claim else None,
         receipt=outcome.receipt,
         duration_ms=outcome.duration_ms,
+        output=lines(outcome.output, MAX_OUTPUT),
     )
     return Decision(events=(executed,), charter=created.charter)
 

@@ -107,13 +107,14 @@ class Inquire(Effect, frozen=True, kw_only=True):
 
 
 class Outcome(Result, frozen=True, kw_only=True):
-    """How it went. `error` is a reason code unless it is a success."""
+    """How it went. `error` is a reason code unless it is a success. `output`: what the target answered, as it was read."""
 
     outcome: Literal["success", "failure", "unknown"]
     summary: str
     error: str | None = None
     receipt: Receipt | None = None
     duration_ms: int = 0
+    output: str = ""
 
 
 LOST = Outcome(

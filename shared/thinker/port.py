@@ -100,6 +100,14 @@ class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):
     for_goal: bool = False
 
 
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back of an action the persona had proposed under this title: an outsider's words. `ref` is the outcome."""
+
+    ref: EvidenceRef
+    title: str
+    text: str
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """All a thinker may know for one step. `notice` is a word from the loop guard ("you repeat yourself").
 
@@ -117,6 +125,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     memories: tuple[Memory, ...] = ()
     hypotheses: tuple[OpenHypothesis, ...] = ()
     notice: str = ""
+    outputs: tuple[Output, ...] = ()
     goal: Goal | None = None
     findings: tuple[Finding, ...] = ()
     sources: tuple[SourceSeen, ...] = ()

@@ -7,7 +7,8 @@ is resolved twice. No redirect is followed, no proxy or other environment is rea
 What can be told afterwards: before the first byte was sent, nothing happened (failure); 2xx is success; 3xx and 4xx are the
 host's own refusal (failure); a 5xx may have had its effect (unknown), unless the method is a safe one. A lost answer is unknown
 whatever the method: that GET changes nothing is the host's promise, which nobody here has seen it keep.
-Nothing of the answer's text is told, only its status, size and digest: outcomes become memories, and the host is not to be trusted.
+The summary tells the answer's status and size alone, for outcomes become memories and the host is not to be trusted. Its words are the
+outcome's `output`, where they are text.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from services.actuator.hands.addresses import is_public
 from services.actuator.hands.hand import Task, cannot_tell, failed
 from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
+from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.kinds.http import MAX_ANSWER_BYTES, SAFE_METHODS, HttpRequest, endpoint, url_trouble
 
 MAX_ADDRESSES = 8
@@ -176,13 +178,27 @@ def _outcome(target: str, params: HttpRequest, status: int, body: bytes, cut: bo
         size_bytes=len(body),
         status=status,
     )
+    output = _text(body)
     said = f"{params.method} {target} answered {status} with {len(body)} bytes" + (", cut off there" if cut else "")
     if 200 <= status < 300:
-        return Outcome(outcome="success", summary=said[:1000], receipt=receipt)
+        return Outcome(outcome="success", summary=said[:1000], receipt=receipt, output=output)
     if status >= 500 and params.method not in SAFE_METHODS:
-        return Outcome(outcome="unknown", summary=said[:1000], error="http_status", receipt=receipt)
+        return Outcome(outcome="unknown", summary=said[:1000], error="http_status", receipt=receipt, output=output)
     code = "redirected" if 300 <= status < 400 else "http_status"
-    return Outcome(outcome="failure", summary=said[:1000], error=code, receipt=receipt)
+    return Outcome(outcome="failure", summary=said[:1000], error=code, receipt=receipt, output=output)
+
+
+def _text(body: bytes) -> str:
+    """The start of an answer, as much as an outcome may tell and a little more, so that what is cut is seen to be; none of one that is no
+    UTF-8 text."""
+    start = body[: 4 * (MAX_OUTPUT + 1)]
+    try:
+        text = start.decode()
+    except UnicodeDecodeError as error:
+        if len(body) == len(start) or error.start < len(start) - 3:
+            return ""
+        text = start[: error.start].decode()
+    return "" if "\0" in text else text[: MAX_OUTPUT + 1]
 
 
 def _lost(sent: asyncio.Event, summary: str) -> Outcome:

@@ -101,7 +101,7 @@ def _tainted(assigned: Assigned, context: Context) -> bool:
     shown = context.percept.samples or context.percept.findings or context.findings or context.recent
     return (
         assigned.tainted
-        or bool(shown)
+        or bool(shown or context.outputs)
         or any(memory.tainted for memory in context.memories)
         or any(h.result is None or h.result.tainted for h in context.hypotheses)
     )

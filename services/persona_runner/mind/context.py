@@ -52,6 +52,7 @@ def build(
         recent=state.recent,
         hypotheses=tuple(_open(h, findings.get(topic_of(h))) for h in state.hypotheses),
         notice=" ".join(notices),
+        outputs=state.outputs,
         goal=None if assigned is None else goal(assigned),
         findings=() if assigned is None else tuple(findings.values()),
         sources=() if assigned is None else sources,
@@ -101,6 +102,7 @@ def references(context: Context) -> tuple[EvidenceRef, ...]:
             found.append(hypothesis.result_ref)
     for finding in context.findings:
         found += finding.evidence
+    found += [output.ref for output in context.outputs]
     if context.goal is not None:
         found.append(context.goal.ref)
     found += [ref for ref, _ in reversed(context.percept.samples)]

@@ -39,11 +39,12 @@ from shared.contracts.events import (
     ThoughtSealed,
 )
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
-from shared.thinker.port import Note
+from shared.thinker.port import Note, Output
 
 KEPT_NOTES, NOTE_CHARS = 6, 400
 KEPT_TOPICS = 32
 KEPT_OUTCOMES, OUTCOME_CHARS = 4, 240
+KEPT_OUTPUTS, OUTPUT_CHARS = 2, 4000
 MAX_OPEN_HYPOTHESES = 8
 MAX_OPEN_PROPOSALS = 16
 MAX_DRAIN = timedelta(hours=1)
@@ -139,6 +140,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[tuple[str, int], ...] = ()
     proposals: tuple[tuple[str, str], ...] = ()
     outcomes: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
 
     assigned: tuple[Assigned, ...] = ()
     attending: str | None = None
@@ -217,7 +219,7 @@ def evolve(state: State, recorded: Recorded) -> State:
             why = f": {event.detail}" if event.stage == "arbitration" else ""  # who goes first, and by which rule
             return _ended(state, event.proposal_id, f"rejected at {event.stage}: {', '.join(event.reasons)}{why}")
         case ActionExecuted():
-            return _ended(state, event.proposal_id, f"{event.outcome}: {event.summary}")
+            return _done(state, recorded, event)
         case IntentAssigned():
             return goals.taken_up(state, recorded, event)
         case IntentAnswered() | IntentReleased():
@@ -317,6 +319,7 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         recent=recent,
         hypotheses=hypotheses,
         outcomes=() if ok else state.outcomes,
+        outputs=() if ok else state.outputs,
         assigned=state.assigned
         if event.assignment is None
         else goals.charged(state.assigned, event.assignment, event.usage),
@@ -372,6 +375,17 @@ def _checked(state: State, recorded: Recorded, event: CheckResult) -> State:
         if known
         else state
     )
+
+
+def _done(state: State, recorded: Recorded, event: ActionExecuted) -> State:
+    """What the target answered comes into the next context as an outsider's words, the newest of them."""
+    title = dict(state.proposals).get(event.proposal_id)
+    outputs = state.outputs
+    if title is not None and event.output:
+        ref = EvidenceRef(id=recorded.id, seq=recorded.seq)
+        outputs = (*outputs, Output(ref=ref, title=title, text=event.output[:OUTPUT_CHARS]))[-KEPT_OUTPUTS:]
+    ended = _ended(state, event.proposal_id, f"{event.outcome}: {event.summary}")
+    return msgspec.structs.replace(ended, outputs=outputs)
 
 
 def _ended(state: State, proposal_id: str, outcome: str) -> State:

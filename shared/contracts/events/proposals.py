@@ -13,6 +13,9 @@ from shared.contracts.events.common import MAX_REFS, Count, EvidenceRef, Lines, 
 from shared.contracts.ids import CORE, EventId, Instant, Sha256, Slot, Token
 from shared.contracts.persona import Name
 
+MAX_OUTPUT = 8000
+"""Characters of what a target answered that an outcome tells; its receipt has the size and digest of all that was read."""
+
 
 class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.created"):
     """An intention. `digest` is `action_digest` over swarm, persona, charter and action. `assignment`: as of a thought."""
@@ -149,7 +152,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionExecuted(ProposalEvent, frozen=True, kw_only=True, tag="action.executed"):
-    """The outcome. `unknown` means nobody can tell whether it happened, and a person decides; it is never retried."""
+    """The outcome. `unknown` means nobody can tell whether it happened, and a person decides; it is never retried.
+
+    `output` is what the target answered, in its own words: an outsider's, made harmless to look at, and no evidence of anything.
+    """
 
     digest: Sha256
     outcome: Literal["success", "failure", "unknown"]
@@ -158,3 +164,4 @@ class ActionExecuted(ProposalEvent, frozen=True, kw_only=True, tag="action.execu
     claim_id: EventId | None = None
     receipt: Receipt | None = None
     duration_ms: Count = 0
+    output: Annotated[str, Meta(max_length=MAX_OUTPUT)] = ""

@@ -1,8 +1,8 @@
 """From a context to a prompt, and from an answer to a thought.
 
-What came from outside (observations, memories, earlier thoughts, claims) stands between two marks that carry the hash of
-what is between them, one JSON string a line: text in there can neither close the block nor forge a line of ours. Lines are
-numbered; the model cites numbers, and a number that was not given out is dropped. The rest of the safety is not here: a
+What came from outside (observations, what came back of actions, memories, earlier thoughts, claims) stands between two marks that
+carry the hash of what is between them, one JSON string a line: text in there can neither close the block nor forge a line of ours.
+Lines are numbered; the model cites numbers, and a number that was not given out is dropped. The rest of the safety is not here: a
 thought can only become events, and everything a proposal would do passes the gate.
 """
 
@@ -45,6 +45,7 @@ from shared.thinker.rules import slug_of
 MOST = 8
 """Findings, memories, notes and hypotheses shown, and drafts taken over."""
 MAX_CONTENT = 16_000
+MAX_OUTPUT_SHOWN = 4000
 _TASKS: dict[Phase, str] = {
     "observe": "Sum up in a few sentences what is new and what of it matters to your charter. Use only numbers given below.",
     "reflect": "Raise a hypothesis for each thing that deserves one and is not open already, citing line numbers as evidence. "
@@ -132,6 +133,11 @@ def _data(context: Context) -> tuple[str, tuple[EvidenceRef, ...]]:
     for ref, text in percept.samples:
         cited.append(ref)
         lines.append(f"[{len(cited)}] observation {_quoted(text, 400)}")
+    for output in context.outputs:
+        cited.append(output.ref)
+        lines.append(
+            f"[{len(cited)}] what came back of {_quoted(output.title, 72)}: {_quoted(output.text, MAX_OUTPUT_SHOWN)}"
+        )
     for finding in (percept.findings if goal is None else context.findings[-MOST:])[:MOST]:
         numbers = _number(cited, finding.evidence)
         lines.append(

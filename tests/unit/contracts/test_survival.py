@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -166,6 +167,7 @@ def paths(document: dict[str, dict[str, dict[str, object]]], past: list[Recorded
         "belief_id": beliefs,
         "intent_id": intents,
         "conflict_id": conflicts,
+        "event": [*proposals, *(quote(r.id, safe="") for r in past), *(str(n) for n in range(len(past) + 2))],
     }
     for path, item in document["paths"].items():
         if "get" in item and "stream" not in path:

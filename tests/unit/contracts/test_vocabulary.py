@@ -26,7 +26,7 @@ from shared.settings import reads
 from tests.examples import ACTION, CHARTER, EXAMPLES, IDENTITY
 
 ROOT = Path(__file__).resolve().parents[3]
-_LIVES = ("proposal_id", "check_id", "intent_id", "target_id", "key_id")
+_LIVES = ("question_id", "proposal_id", "check_id", "intent_id", "target_id", "key_id")
 
 
 def life_field(name: str) -> str:
