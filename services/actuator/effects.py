@@ -5,7 +5,6 @@ Raises `LogUnavailable` (before anything was done) through to the shell, which r
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -123,7 +122,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             at=self.clock(),
         )
         try:
-            await asyncio.to_thread(self.journal.put, entry)
+            await self.journal.put(entry)
         except OSError as error:
             said = f"the journal of claims cannot be written: {error.strerror or error}"
             return failed("journal_unwritable", said)

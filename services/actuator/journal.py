@@ -3,11 +3,13 @@
 The log may go back behind a claim: then nothing there tells that the action was perhaps done. The journal does. A claim in it and
 not in the log is lost; the action is never done again, its outcome is `unknown`, and a person decides.
 
-One JSON object a line; a last line that a crash cut short is left out. Blocking: call in threads.
+One JSON object a line; a last line that a crash cut short is left out. All that come while one is written go to disk together. What
+blocks is called in threads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ import msgspec
 import structlog
 
 from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.gathering import Gathering
 
 log = structlog.get_logger()
 
@@ -43,6 +46,7 @@ class Journal:
 
     def __init__(self, file: Path, now: datetime) -> None:
         self.entries: dict[str, Entry] = {}
+        self._together = Gathering(self._write)
         file.parent.mkdir(parents=True, exist_ok=True)
         self._read(file, now - KEPT)
         beside = file.with_name(file.name + ".tmp")
@@ -56,13 +60,19 @@ class Journal:
         os.fsync(folder)
         os.close(folder)
 
-    def put(self, entry: Entry) -> None:
-        """Returns when it is on disk."""
-        line = _line(entry)
-        if os.write(self._file, line) != len(line):
+    async def put(self, entry: Entry) -> None:
+        """Returns when it is on disk. Raises `OSError`."""
+        await self._together.of(entry)
+        self.entries[entry.key] = entry
+
+    async def _write(self, entries: list[Entry]) -> list[None]:
+        await asyncio.to_thread(self._append, b"".join(map(_line, entries)))
+        return [None] * len(entries)
+
+    def _append(self, lines: bytes) -> None:
+        if os.write(self._file, lines) != len(lines):
             raise OSError("the journal of claims could not be written whole")
         os.fsync(self._file)
-        self.entries[entry.key] = entry
 
     def close(self) -> None:
         os.close(self._file)

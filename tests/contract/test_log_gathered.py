@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from shared.contracts.envelope import Recorded, Unreadable
+from shared.gathering import MOST, Gathering
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
 from shared.log.reading.direct import DIRECT_GET
-from shared.log.reading.gathering import MOST, Gathering, Routes, runs
+from shared.log.reading.routes import Routes, runs
 from shared.log.streams import ensure
 from tests.broker import Broker
 from tests.contract.test_log import observation, reaped

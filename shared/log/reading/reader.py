@@ -15,13 +15,14 @@ from typing import TypeVar
 import msgspec
 
 from shared.contracts.envelope import Recorded, Stored, Unreadable
+from shared.gathering import Gathering
 from shared.log.client.connection import Connection, is_status
 from shared.log.client.wire import Raw
 from shared.log.marks import Trail
 from shared.log.port import LogUnavailable, jittered
 from shared.log.reading.direct import DIRECT_GET, decode_direct
-from shared.log.reading.gathering import Gathering, Routes, runs
 from shared.log.reading.leader import AGAIN_S, BEHIND_S, Behind, Leader
+from shared.log.reading.routes import Routes, runs
 
 PAGE, PAGE_BYTES = 500, 8 * 2**20
 """What is asked for at once. By itself the broker stops at its `max_pending`, 64 MB, and cuts off who does not read that fast."""

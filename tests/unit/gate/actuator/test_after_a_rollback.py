@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.actuator import decider
@@ -80,7 +82,7 @@ async def test_a_journal_that_cannot_be_written_means_that_nothing_is_done(
 ) -> None:
     actuator = act.actuator()
 
-    def put(entry: Entry) -> None:
+    async def put(entry: Entry) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(actuator.journal, "put", put)
@@ -144,7 +146,7 @@ async def test_lost_claims_are_said_once_with_what_is_known_of_them(act: Act, tm
     journal = Journal(tmp_path / "claims.jsonl", act.now)
     for number in range(70):
         whose = {**LIFE, "proposal_id": f"p-{number}"}
-        journal.put(Entry(**whose, digest="0" * 64, claim_id=f"claim-{number}", at=act.now))
+        await journal.put(Entry(**whose, digest="0" * 64, claim_id=f"claim-{number}", at=act.now))
     created = proposed(FINDING)
     await act.say(created, "p1")
     await act.say(verified(created, "low"), "v1")
@@ -158,6 +160,29 @@ async def test_lost_claims_are_said_once_with_what_is_known_of_them(act: Act, tm
     journal.close()
 
 
+async def test_all_that_come_while_one_is_written_go_to_disk_together_and_a_failure_is_all_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, synced = Journal(tmp_path / "claims.jsonl", at(0)), []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(file) or real(file))
+    entries = [
+        Entry(**{**LIFE, "proposal_id": f"p-{number}"}, digest="0" * 64, claim_id="c", at=at(0)) for number in range(50)
+    ]
+    await asyncio.gather(*(journal.put(entry) for entry in entries))
+    assert 50 == len(journal.entries) == len(Journal(tmp_path / "claims.jsonl", at(0)).entries)
+    assert len(synced) < 10
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    more = [msgspec.structs.replace(entry, proposal_id=f"{entry.proposal_id}-more") for entry in entries[:3]]
+    failed = await asyncio.gather(*(journal.put(entry) for entry in more), return_exceptions=True)
+    assert all(isinstance(error, OSError) for error in failed) and 50 == len(journal.entries)
+    journal.close()
+
+
 async def test_a_claim_that_is_in_the_log_is_not_lost(act: Act) -> None:
     actuator = act.actuator()
     await act.deliver(await act.authorize(), actuator)
@@ -165,17 +190,17 @@ async def test_a_claim_that_is_in_the_log_is_not_lost(act: Act) -> None:
     assert [] == act.events(MeshHalted)
 
 
-def test_a_journal_outlives_its_process_without_a_torn_line_and_what_is_too_old(tmp_path: Path) -> None:
+async def test_a_journal_outlives_its_process_without_a_torn_line_and_what_is_too_old(tmp_path: Path) -> None:
     file = tmp_path / "claims.jsonl"
     journal = Journal(file, at(0))
     old, new = ({**LIFE, "proposal_id": name, "digest": "0" * 64, "claim_id": "c"} for name in ("old", "new"))
-    journal.put(Entry(**old, at=at(0)))
-    journal.put(Entry(**new, at=at(60)))
+    await journal.put(Entry(**old, at=at(0)))
+    await journal.put(Entry(**new, at=at(60)))
     journal.close()
     with file.open("ab") as torn:
         torn.write(b'{"swarm":"alpha","pers')
     again = Journal(file, at(30) + KEPT)
-    again.put(Entry(**{**new, "proposal_id": "newest"}, at=at(90)))
+    await again.put(Entry(**{**new, "proposal_id": "newest"}, at=at(90)))
     again.close()
     assert {"alpha.p01.new", "alpha.p01.newest"} == set(Journal(file, at(31) + KEPT).entries)
 
