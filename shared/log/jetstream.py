@@ -23,6 +23,7 @@ from shared.contracts.ids import utc_now
 from shared.log.client.connection import BEING_WRITTEN, WRONG_LAST_SEQUENCE, Connection, is_status
 from shared.log.client.wire import Raw
 from shared.log.dead import bury
+from shared.log.grouping import Grouping
 from shared.log.marks import Trail
 from shared.log.port import ConsumerSpec, DuplicateEvent, Expect, LogUnavailable, StaleBoundary, jittered
 from shared.log.reading.direct import DIRECT_GET
@@ -63,6 +64,8 @@ class _Ack(msgspec.Struct):
 _T = TypeVar("_T")
 _ACK = msgspec.json.Decoder(_Ack)
 _Encoded = tuple[str, str, bytes]
+_ELSEWHERE = tuple(f"{name}." for name in SHORT_LIVED)
+"""Subjects of another stream than the log's."""
 
 
 class JetStreamLog:
@@ -73,7 +76,7 @@ class JetStreamLog:
     `dedup_key`: secret of those whose events the broker is to know again. Event ids can be foretold and the broker's dedup
     window is the whole stream's: who could foretell a dedup id too could publish under it first, and the event would be lost.
     `replicated`: there are several replicas, and what is read is what their leader has (`leader`); who may not ask it reads what some
-    replica has, which guards hold against.
+    replica has, which guards hold against. `groups`: each write is synced, so that many commits of one event go together (`grouping`).
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class JetStreamLog:
         buries: bool = True,
         dedup_key: bytes = b"",
         replicated: bool = False,
+        groups: bool = False,
     ) -> None:
         self.connection = connection
         self._dedup_key = dedup_key
@@ -98,6 +102,7 @@ class JetStreamLog:
         self.failing: str | None = None
         """Why the last commit failed, None when it did not: what was refused by a guard did not."""
         self.failed_at = 0.0
+        self._grouping = Grouping(self._publish, self._publish_together) if groups else None
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._reader = Reader(connection, self.trail, Leader(connection, "SWARM") if replicated else None)
 
@@ -125,7 +130,7 @@ class JetStreamLog:
             if attempt:
                 await asyncio.sleep(jittered(0.05 * 2**attempt))
             try:
-                ack = await self._send(encoded)
+                ack = await self._send(encoded, expect[0].subject_filter if expect else "")
             except LogUnavailable as error:
                 lost = error
                 continue
@@ -144,22 +149,34 @@ class JetStreamLog:
             lost = LogUnavailable(f"refused by the broker: {refused.description} ({refused.err_code})")
         raise lost or LogUnavailable("the broker gave no answer")
 
-    async def _send(self, encoded: list[_Encoded]) -> _Ack:
+    async def _send(self, encoded: list[_Encoded], guard: str) -> _Ack:
         """The broker's answer. What it has decided nothing about is sent again, for `NOT_NOW_S` at most: a batch it has no room
         for, and a guard on which something else is in flight, which gets in or not.
         """
         until, pause_s = time.monotonic() + NOT_NOW_S, NOT_NOW_PAUSE_S
         while True:
-            if len(encoded) == 1:
-                subject, lines, body = encoded[0]
-                answer = await self.connection.ask(subject, body, lines=lines)
+            if len(encoded) > 1:
+                ack = _ACK.decode((await self._publish_batch(encoded)).data)
+            elif self._grouping is not None and not encoded[0][0].startswith(_ELSEWHERE):
+                ack = await self._grouping.send(encoded[0], guard)
             else:
-                answer = await self._publish_batch(encoded)
-            ack = _ACK.decode(answer.data)
+                ack = await self._publish(encoded[0])
             if ack.error is None or ack.error.err_code not in NOT_NOW or time.monotonic() > until:
                 return ack
             await asyncio.sleep(jittered(pause_s))
             pause_s = min(2 * pause_s, NOT_NOW_MAX_PAUSE_S)
+
+    async def _publish(self, encoded: _Encoded) -> _Ack:
+        subject, lines, body = encoded
+        return _ACK.decode((await self.connection.ask(subject, body, lines=lines)).data)
+
+    async def _publish_together(self, encoded: Sequence[_Encoded]) -> list[_Ack] | None:
+        """One answer for each; None when the batch was refused."""
+        ack = _ACK.decode((await self._publish_batch(list(encoded))).data)
+        if ack.error is not None:
+            return None
+        first = ack.seq - len(encoded) + 1
+        return [_Ack(stream=ack.stream, seq=first + number) for number in range(len(encoded))]
 
     def _encode(self, message: Message) -> _Encoded:
         subject, lines, body = encode(message)

@@ -89,6 +89,7 @@ class Service:
             buries=self.row.trusted,
             dedup_key=settings.dedup_key(),
             replicated=self._replicated,
+            groups=settings.require_sync_always,
         )
         witness = Path(settings.data_dir) / "witness" / f"{self.instance}.json"
         self.identity = Identity(connection, self.log.trail, witness)
