@@ -40,7 +40,7 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
     async with serving(request.param, tmp_path) as (url, replicas):
         await ensure(url, None, replicas=replicas)
         connection = await Connection.open(url, name="test")
-        yield JetStreamLog(connection, service="test", instance="test-1", replicated=replicas > 1)
+        yield JetStreamLog(connection, service="test", instance="test-1", replicated=replicas > 1, groups=True)
         await connection.close()
 
 
