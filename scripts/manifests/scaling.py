@@ -60,7 +60,7 @@ def _lag(service: str) -> Object:
         "type": "nats-jetstream",
         "metadata": {
             "natsServerMonitoringEndpoint": f"{NATS}-headless.{NAMESPACE}:{MONITOR_PORT}",
-            "account": SERVICES[service].account,
+            "account": "CORE",  # that of the streams, and so of their consumers, whoever takes from them
             "stream": stream,
             "consumer": durable,
             "lagThreshold": str(LAGGING[service]),

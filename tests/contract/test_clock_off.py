@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from shared.contracts.envelope import Envelope, Message
-from shared.contracts.events import AnyEvent, PersonaDraining, SpawnRequested
+from shared.contracts.events import AnyEvent, CheckRequested, LogResolve, PersonaDraining, SpawnRequested
 from shared.contracts.ids import fresh_id, utc_now
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
@@ -34,6 +34,9 @@ PROPOSAL = created("prop-1", swarm="alpha", persona="p1")
 WORK: dict[str, AnyEvent] = {
     "governor": SpawnRequested(swarm="alpha", persona="p1", name="n", role="r", charter="c", principal="op"),
     "verifier": PROPOSAL,
+    "checker": CheckRequested(
+        swarm="alpha", persona="p1", check_id="k-1", hypothesis_id="h-1", probe=LogResolve(evidence=())
+    ),
     "policy_gate": verified(PROPOSAL),
     "actuator": authorized(PROPOSAL),
     "memory_compactor": PersonaDraining(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.contracts.action import Action
-from shared.contracts.events import EvidenceRef, LogCount, LogResolve, Phase, Probe
+from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, Phase, Probe
 from shared.contracts.kinds.files import own_folder
 from shared.contracts.text import lines, markdown, plain
 from shared.thinker.models.schema import (
@@ -31,6 +31,7 @@ from shared.thinker.models.schema import (
     Tested,
     TestedAsked,
 )
+from shared.thinker.perceiving.templates import CUT
 from shared.thinker.port import (
     AnswerDraft,
     CheckDraft,
@@ -50,8 +51,9 @@ _TASKS: dict[Phase, str] = {
     "observe": "Sum up in a few sentences what is new and what of it matters to your charter. Use only numbers given below.",
     "reflect": "Raise a hypothesis for each thing that deserves one and is not open already, citing line numbers as evidence. "
     "None is a good answer when nothing stands out.",
-    "test": "Ask for a check of each open hypothesis (by its number) that has no result. `template` is a log line with <*> for "
-    "each variable word, to be counted at least `at_least` times; empty: the cited lines are looked up.",
+    "test": "Ask for a check of each open hypothesis (by its number) that has no result. `template` is a copy of a log line "
+    "with <*> for each variable word, to be counted at least `at_least` times; empty: lines with the words `text` anywhere, whatever their "
+    "case, are; both empty: the cited lines are looked up.",
     "compress": "Distil this cycle into a few sentences. For a hypothesis whose check confirmed it you may propose a report, a "
     "Markdown file for a person to read. Propose nothing else.",
 }
@@ -227,15 +229,27 @@ def _check(prompt: Prompt, asked: Asked) -> CheckDraft | None:
     probe: Probe = LogResolve(evidence=hypothesis.evidence)
     if hypothesis.finding is not None:
         probe = hypothesis.finding.probe
-    elif asked.template.strip() and hypothesis.evidence:
-        first = min(ref.seq for ref in hypothesis.evidence)
-        probe = LogCount(
-            template=asked.template.strip()[:2000].encode("utf-8", "replace").decode(),
-            first_seq=first,
-            last_seq=max(first, prompt.context.percept.last_seq, *(ref.seq for ref in hypothesis.evidence)),
-            at_least=max(1, min(asked.at_least, 2**53)),
-        )
+    elif hypothesis.evidence and (asked.template.strip() or asked.text.strip()):
+        seqs = [ref.seq for ref in hypothesis.evidence]
+        first, last = min(seqs), max(prompt.context.percept.last_seq, *seqs)
+        at_least = max(1, min(asked.at_least, 2**53))
+        template, text = (_encodable(said.strip()) for said in (asked.template, asked.text))
+        if template:
+            probe = LogCount(template=_within(template, 2000), first_seq=first, last_seq=last, at_least=at_least)
+        else:
+            probe = LogSearch(text=text[:300].strip(), first_seq=first, last_seq=last, at_least=at_least)
     return CheckDraft(hypothesis_id=hypothesis.hypothesis_id, probe=probe)
+
+
+def _encodable(said: str) -> str:
+    return said.encode("utf-8", "replace").decode()
+
+
+def _within(template: str, limit: int) -> str:
+    """A template up to so many characters: what is cut off it may be anything."""
+    if len(template) <= limit:
+        return template
+    return f"{template[: limit - 1]}{CUT}"
 
 
 def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | None:

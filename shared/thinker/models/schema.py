@@ -23,11 +23,13 @@ class Claimed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A check of the numbered hypothesis: `template` counted at least so often; an empty one resolves the citations."""
+    """A check of the numbered hypothesis: lines with `template`, or where it is empty with the words `text`, counted at least so often;
+    both empty resolves the citations."""
 
     hypothesis: int
     template: str
     at_least: int
+    text: str = ""
 
 
 class Intended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

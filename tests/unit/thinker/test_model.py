@@ -17,12 +17,13 @@ import msgspec
 import pytest
 import uvicorn
 
-from shared.contracts.events import CheckResult, EvidenceRef, LogResolve, Memory, Phase
+from shared.contracts.events import CheckResult, EvidenceRef, LogCount, LogResolve, LogSearch, Memory, Phase, Probe
 from shared.contracts.persona import Identity
 from shared.thinker.models.endpoint import FAILURES, REST_S, Breaker, Endpoint
 from shared.thinker.models.model import ModelThinker
 from shared.thinker.models.prompt import compose
 from shared.thinker.models.schema import strict_schema
+from shared.thinker.perceiving.templates import matches
 from shared.thinker.port import (
     AnswerDraft,
     Context,
@@ -358,6 +359,38 @@ async def test_a_check_without_a_template_looks_up_the_citations() -> None:
     async with thinking(Model(Reply(answer))) as thinker:
         (check,) = (await thinker.think(context("test", "x", waiting))).checks
     assert check.probe == LogResolve(evidence=REFS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "probe"),
+    [
+        (
+            {"template": " disk <*> failed ", "text": "not used"},
+            LogCount(template="disk <*> failed", first_seq=1, last_seq=5, at_least=2),
+        ),
+        (
+            {"template": "", "text": " Disk full "},
+            LogSearch(text="Disk full", first_seq=1, last_seq=5, at_least=2),
+        ),
+    ],
+)
+async def test_a_check_counts_lines_with_a_template_or_else_with_words(asked: dict[str, str], probe: Probe) -> None:
+    refs = (EvidenceRef(id="a", seq=1), EvidenceRef(id="b", seq=2))
+    waiting = OpenHypothesis(hypothesis_id="h-2", topic="u", claim="d", confidence=0.5, evidence=refs)
+    answer = {"text": "let us see", "checks": [{"hypothesis": 1, "at_least": 2, **asked}]}
+    async with thinking(Model(Reply(answer))) as thinker:
+        (check,) = (await thinker.think(context("test", "x", waiting))).checks
+    assert check.probe == probe
+
+
+async def test_a_template_that_is_too_long_for_a_check_still_counts_the_line_it_was_copied_from() -> None:
+    line = " ".join(f"wörd{n}" for n in range(400))
+    waiting = OpenHypothesis(hypothesis_id="h-2", topic="u", claim="d", confidence=0.5, evidence=REFS)
+    answer = {"text": "let us see", "checks": [{"hypothesis": 1, "template": line, "at_least": 1, "text": ""}]}
+    async with thinking(Model(Reply(answer))) as thinker:
+        (check,) = (await thinker.think(context("test", "x", waiting))).checks
+    assert isinstance(check.probe, LogCount) and 2000 == len(check.probe.template)
+    assert matches(check.probe.template, line) and not matches(check.probe.template, line.replace("wörd1 ", "other "))
 
 
 @pytest.mark.parametrize("phase", ["observe", "reflect", "test", "compress"])
