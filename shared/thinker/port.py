@@ -112,7 +112,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """All a thinker may know for one step. `notice` is a word from the loop guard ("you repeat yourself").
 
     With a `goal` the step is made to answer it, and the thinker also gets all that stands out at all and the sources it came from. A
-    hypothesis that cites the goal's event is raised for it.
+    hypothesis that cites the goal's event is raised for it. `kinds` are those of `action_kinds` the persona may propose.
     """
 
     identity: Identity
@@ -129,6 +129,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     goal: Goal | None = None
     findings: tuple[Finding, ...] = ()
     sources: tuple[SourceSeen, ...] = ()
+    kinds: tuple[str, ...] = ("file.write",)
 
 
 class HypothesisDraft(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from datetime import datetime
 from services.persona_runner.mind.goals import Assigned, topic_of
 from services.persona_runner.mind.guard import COOL_DOWN, LOOP
 from services.persona_runner.mind.state import Held, State
+from shared.contracts.action_kinds import KINDS
 from shared.contracts.events import EvidenceRef, LogResolve, Phase, Probe
 from shared.contracts.kinds.files import intent_report
 from shared.contracts.persona import Identity
@@ -56,6 +57,7 @@ def build(
         goal=None if assigned is None else goal(assigned),
         findings=() if assigned is None else tuple(findings.values()),
         sources=() if assigned is None else sources,
+        kinds=tuple(kind for kind in KINDS if not state.policy.allowed_tools or kind in state.policy.allowed_tools),
     )
 
 

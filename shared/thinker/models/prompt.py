@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shared.contracts.action import Action
+from shared.contracts.action import Action, Params
 from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, Phase, Probe
 from shared.contracts.kinds.files import own_folder
 from shared.contracts.text import lines, markdown, plain
@@ -54,9 +54,18 @@ _TASKS: dict[Phase, str] = {
     "test": "Ask for a check of each open hypothesis (by its number) that has no result. `template` is a copy of a log line "
     "with <*> for each variable word, to be counted at least `at_least` times; empty: lines with the words `text` anywhere, whatever their "
     "case, are; both empty: the cited lines are looked up.",
-    "compress": "Distil this cycle into a few sentences. For a hypothesis whose check confirmed it you may propose a report, a "
-    "Markdown file for a person to read. Propose nothing else.",
+    "compress": "Distil this cycle into a few sentences. For a hypothesis whose check confirmed it you may propose one of these, and "
+    "nothing else:",
 }
+_KINDS = {
+    "file.write": "a report, a Markdown file for a person to read: `path` is its name, `content` its text",
+    "person.ask": "a question that only a person can answer: `content` is the question, `path` is empty",
+    "persona.spawn": "a child of yours for work that goes on and is apart from yours: `path` is a short name, `content` its whole charter, "
+    "with when it is done",
+    "persona.reap": "the end of a child of yours whose work is done, or of yourself ({id}) when your charter is: `path` is the id, "
+    "`content` why",
+}
+"""What a model may propose, and how; one that the persona may not is not shown."""
 
 
 _ASKED = (
@@ -100,11 +109,22 @@ def compose(context: Context) -> Prompt:
     mark = hashlib.sha256(data.encode("utf-8", "replace")).hexdigest()[:16]
     task = (
         _TASKS[context.phase]
+        + _kinds(context)
         + _beliefs(context)
         + _question(context)
         + (f"\nNotice: {context.notice}" if context.notice else "")
     )
     return Prompt(system, f"{task}\n<data-{mark}>\n{data}\n</data-{mark}>", cited, context)
+
+
+def _kinds(context: Context) -> str:
+    """What may be proposed now."""
+    if context.phase != "compress":
+        return ""
+    shown = [
+        f" `{kind}`: {how.format(id=context.identity.id)}" for kind, how in _KINDS.items() if kind in context.kinds
+    ]
+    return ";".join(shown) + "." if shown else " nothing."
 
 
 def _beliefs(context: Context) -> str:
@@ -253,27 +273,42 @@ def _within(template: str, limit: int) -> str:
 
 
 def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | None:
-    """Only for a confirmed hypothesis, and only where a report is asked for or below the persona's own folder: the model names the file
-    there, not the place."""
+    """Only for a confirmed hypothesis, and only what the persona may propose."""
     hypothesis = _named(prompt, said.hypothesis)
     if hypothesis is None or hypothesis.result is None or hypothesis.result.outcome != "confirmed":
         return None
     if not (said.title.strip() and said.rationale.strip() and said.content.strip()):
         return None
-    identity = prompt.context.identity
-    goal = prompt.context.goal
-    name = slug_of(said.path.rpartition("/")[2].removesuffix(".md"))
+    if said.kind not in prompt.context.kinds:
+        return None
     return ProposalDraft(
         title=plain(said.title, 72),
         rationale=lines(said.rationale.strip(), 900),
-        action=Action(
-            kind=said.kind,
-            target=goal.report if goal and goal.report else f"{own_folder(identity.swarm_id, identity.id)}{name}.md",
-            params={"content": markdown(said.content.strip(), MAX_CONTENT), "mode": "create_or_replace"},
-        ),
+        action=_action(prompt.context, said, hypothesis),
         evidence=_evidence(prompt, said.evidence) or hypothesis.evidence[:16],
         hypothesis_id=hypothesis.hypothesis_id,
     )
+
+
+def _action(context: Context, said: Intended, hypothesis: OpenHypothesis) -> Action:
+    """What it is in full. A report is where one is asked for or below the persona's own folder: the model names the file there, not the
+    place. A child's id ends as its hypothesis's, for ids are never given twice."""
+    identity, goal = context.identity, context.goal
+    content = said.content.strip()
+    match said.kind:
+        case "person.ask":
+            return Action(kind=said.kind, target="anyone", params={"question": lines(content, 1000)})
+        case "persona.spawn":
+            name = slug_of(said.path)[:32].strip("-") or "child"
+            params: Params = {"name": name, "role": plain(said.title, 120), "charter": lines(content, 4000)}
+            return Action(kind=said.kind, target=f"{name}-{hypothesis.hypothesis_id[-8:]}", params=params)
+        case "persona.reap":
+            return Action(kind=said.kind, target=said.path.strip()[:48] or "-", params={"reason": plain(content, 200)})
+        case _:
+            name = slug_of(said.path.rpartition("/")[2].removesuffix(".md"))
+            target = goal.report if goal and goal.report else f"{own_folder(identity.swarm_id, identity.id)}{name}.md"
+            written: Params = {"content": markdown(content, MAX_CONTENT), "mode": "create_or_replace"}
+            return Action(kind=said.kind, target=target, params=written)
 
 
 def _named(prompt: Prompt, number: int) -> OpenHypothesis | None:

@@ -33,9 +33,9 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Intended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A proposal: a file to write, for the numbered hypothesis."""
+    """A proposal, for the numbered hypothesis. `path` and `content` are what the prompt says of the kind."""
 
-    kind: Literal["file.write"]
+    kind: Literal["file.write", "person.ask", "persona.spawn", "persona.reap"]
     path: str
     content: str
     title: str

@@ -17,7 +17,9 @@ import msgspec
 import pytest
 import uvicorn
 
+from shared.contracts.action_kinds import KINDS, read
 from shared.contracts.events import CheckResult, EvidenceRef, LogCount, LogResolve, LogSearch, Memory, Phase, Probe
+from shared.contracts.kinds.kind import Problem
 from shared.contracts.persona import Identity
 from shared.thinker.models.endpoint import FAILURES, REST_S, Breaker, Endpoint
 from shared.thinker.models.model import ModelThinker
@@ -565,3 +567,29 @@ async def test_an_answer_to_no_question_is_no_valid_one() -> None:
     unasked = {**GOOD, "answer": REPLY}
     async with thinking(Model(Reply(unasked), Reply(GOOD))) as thinker:
         assert (await thinker.think(context())).answer is None
+
+
+async def test_a_model_is_told_of_the_kinds_its_persona_may_propose_and_each_becomes_an_action_of_ours() -> None:
+    result = CheckResult(
+        swarm="alpha", persona="ada", check_id="c", hypothesis_id="h-1", outcome="confirmed", findings="3"
+    )
+    confirmed = OpenHypothesis(hypothesis_id="h-1", topic="t", claim="c", confidence=0.5, evidence=REFS, result=result)
+    said = {"title": "Watch nginx", "rationale": "r", "evidence": [], "hypothesis": 1}
+    wanted = [
+        {**said, "kind": "person.ask", "path": "", "content": "Is a deployment going on?"},
+        {**said, "kind": "persona.spawn", "path": "Nginx Watch!", "content": "Watch nginx until it is quiet."},
+        {**said, "kind": "persona.reap", "path": "ada", "content": "done"},
+        {**said, "kind": "file.write", "path": "a.md", "content": "# x"},
+    ]
+    seen = msgspec.structs.replace(context("compress", "x", confirmed), kinds=tuple(KINDS))
+    async with thinking(Model(Reply({"text": "done", "proposals": wanted}))) as thinker:
+        drafts = (await thinker.think(seen)).proposals
+    assert [one["kind"] for one in wanted] == [draft.action.kind for draft in drafts]
+    assert all(not isinstance(read(draft.action), Problem) for draft in drafts)
+    assert ["anyone", "nginx-watch-h-1", "ada"] == [draft.action.target for draft in drafts[:3]]
+    told = compose(seen).user
+    assert all(f"`{one['kind']}`" in told for one in wanted) and "(ada)" in told
+    narrowed = msgspec.structs.replace(seen, kinds=("file.write",))
+    assert "persona.spawn" not in compose(narrowed).user
+    async with thinking(Model(Reply({"text": "done", "proposals": wanted}))) as thinker:
+        assert ["file.write"] == [draft.action.kind for draft in (await thinker.think(narrowed)).proposals]
