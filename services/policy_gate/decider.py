@@ -329,9 +329,18 @@ def _judge(
         policy_ids=answer.with_people.policy_ids,
         quorum=answer.quorum,
         expires_at=_until(message.now, answer.approval_ttl_s, created.deadline),
-        summary=plain(f"{created.title}: {created.action.kind} on {created.action.target}, {verified.risk} risk", 1000),
+        summary=plain(_asked(created, verified), 1000),
+        outside=verified.outside,
     )
     return Decision(events=(asked,), charter=created.charter)
+
+
+def _asked(created: ProposalCreated, verified: ProposalVerified) -> str:
+    """What people are asked, in a sentence; they are told whether outsiders may have had it asked."""
+    what = f"{created.title}: {created.action.kind} on {created.action.target}, {verified.risk} risk"
+    if not verified.tainted:
+        return what
+    return f"{what}; tainted by outsiders' words" + (f": {verified.outside[0]}" if verified.outside else "")
 
 
 def _reject(

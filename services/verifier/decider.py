@@ -4,8 +4,8 @@ Theory of operation. What can be told from the proposal alone (its digest, its c
 once, without any reading. What rests on the log is looked up by one effect, `Resolve`, and judged here.
 
 Invariants: at most one `proposal.verified` or `proposal.rejected` of stage verify per proposal (guarded by the boundary); the risk
-comes from the action's kind and target; the persona's own words are never evidence that frees a proposal of taint; what a person files
-is that person's word, and the verdict says whose.
+comes from the action's kind and target; taint is a union over all that was told to the persona, cited or not, and no citation frees a
+proposal of it; what a person files is that person's word, and the verdict says whose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from shared.contracts.action import action_digest
-from shared.contracts.action_kinds import RISKS, classify, read
+from shared.contracts.action_kinds import classify, read
 from shared.contracts.boundaries import life
 from shared.contracts.capabilities import Capabilities
 from shared.contracts.envelope import MAX_BODY_BYTES, Recorded
@@ -46,6 +46,7 @@ class Resolve(Effect, frozen=True, kw_only=True):
     swarm: Token
     persona: Token
     proposal_id: Token
+    seq: int = 0
     evidence: tuple[EvidenceRef, ...]
 
 
@@ -54,7 +55,8 @@ class Resolved(Result, frozen=True, kw_only=True):
 
     `missing`: no such event under that id. `foreign`: another swarm's, or private to another persona. `independent` counts
     found events that are neither tainted observations nor the persona's own words. `charter` is None for an unknown persona.
-    `open`: so many other proposals of the persona are, which is the limit, and nothing was looked up; else 0.
+    `outside`: where the first came from that the persona was told by outsiders before it proposed (`told`), in words; `words`: what of
+    the cited is theirs. `open`: so many other proposals of the persona are, which is the limit, and nothing was looked up; else 0.
     """
 
     found: tuple[EvidenceRef, ...] = ()
@@ -65,6 +67,8 @@ class Resolved(Result, frozen=True, kw_only=True):
     charter: Sha256 | None = None
     allowed_tools: tuple[str, ...] = ()
     capabilities: Capabilities | None = None
+    outside: str = ""
+    words: tuple[str, ...] = ()
     open: int = 0
 
 
@@ -129,9 +133,8 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
     if problems:
         return _reject(proposal, problems)
     cited = tuple({(ref.seq, ref.id): ref for ref in proposal.evidence}.values())
-    return Decision(
-        effect=Resolve(swarm=proposal.swarm, persona=proposal.persona, proposal_id=proposal.proposal_id, evidence=cited)
-    )
+    who = {"swarm": proposal.swarm, "persona": proposal.persona, "proposal_id": proposal.proposal_id}
+    return Decision(effect=Resolve(**who, seq=message.recorded.seq, evidence=cited))
 
 
 def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
@@ -153,9 +156,7 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         problems.append(("evidence_foreign", f"not this persona's to read: {_names(facts.foreign)}"))
     risk = classify(proposal.action, proposal.swarm, proposal.persona)
     filed = isinstance(proposal, ProposalFiled)
-    tainted = facts.independent == 0 and not filed  # a person's words, by a class that only a gateway may say
-    if tainted and RISKS.index(risk) >= RISKS.index("high"):
-        problems.append(("tainted_evidence", f"risk is {risk}, and nothing but outsiders' word supports it"))
+    outside = tuple(line for line in (facts.outside, *facts.words) if line)
     if problems or not (facts.found or filed):
         return _reject(proposal, problems or [("no_evidence", "nothing cited was found")])
     verified = ProposalVerified(
@@ -166,7 +167,8 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         risk=risk,
         findings=(f"{len(facts.found)} cited events are in the log, {facts.independent} of them independent",),
         evidence=facts.found,
-        tainted=tainted,
+        tainted=not filed and bool(outside or not facts.independent),  # a person's: by a class only a gateway may say
+        outside=outside,
         scope=reach_of(facts.capabilities, proposal.action, proposal.swarm, proposal.persona),
         proposal=proposal.proposal if isinstance(proposal, ProposalFiled) else proposal,
         proposed_seq=seq,

@@ -11,21 +11,29 @@ import msgspec
 
 from services.verifier.decider import Resolve, Resolved
 from services.verifier.opened import Opened
+from services.verifier.told import Told
+from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import BeliefEvent, CheckResult, ObservationRecorded
+from shared.contracts.events import ActionExecuted, BeliefAsserted, BeliefEvent, CheckResult, ObservationRecorded
 from shared.contracts.persona import charter_sha256
+from shared.contracts.text import plain
 from shared.decider import Effect, Result
-from shared.evidence import is_independent
+from shared.evidence import is_independent, is_tainted
 from shared.log.port import Log
 from shared.policy.library import Library
 
+QUOTED = 8
+"""Of outsiders' words among the cited, so many are shown to people."""
+
 
 class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
-    """Performs the verifier's effects on one log. Without `opened` a persona may have any number of proposals open."""
+    """Performs the verifier's effects on one log. Without `opened` a persona may have any number of proposals open, without `told`
+    what it was told is read anew each time."""
 
     log: Log
     opened: Opened | None = None
     library: Library
+    told: Told | None = None
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
@@ -34,19 +42,21 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
             ):
                 return Resolved(open=count)
             case Resolve():
-                return await resolve(self.log, effect, self.library)
+                return await resolve(self.log, effect, self.library, self.told or Told(self.log, self.library))
             case _:
                 raise TypeError(f"the verifier has no effect {type(effect).__name__}")
 
 
-async def resolve(log: Log, effect: Resolve, library: Library) -> Resolved:
+async def resolve(log: Log, effect: Resolve, library: Library, told: Told) -> Resolved:
     """The cited events and the citing persona, as the log has them."""
     found, missing, foreign, independent = [], [], [], 0
+    words: list[str] = []
     whose = f"{effect.swarm}.{effect.persona}"
     ends = (f"persona.draining.{whose}", f"persona.reaped.{whose}")
-    spawned, ended, looked_up = await asyncio.gather(
+    spawned, ended, outside, looked_up = await asyncio.gather(
         library.birth(whose),
         log.last(ends),
+        told.of(effect.swarm, effect.persona, effect.seq),
         asyncio.gather(*(library.event(ref.seq) for ref in effect.evidence)),
     )
     for ref, recorded in zip(effect.evidence, looked_up, strict=True):
@@ -56,6 +66,7 @@ async def resolve(log: Log, effect: Resolve, library: Library) -> Resolved:
             foreign.append(ref)
         else:
             found.append(ref)
+            words += _quoted(recorded)
             independent += await _stands(library, recorded, effect.swarm, effect.persona)
     return Resolved(
         found=tuple(found),
@@ -65,8 +76,28 @@ async def resolve(log: Log, effect: Resolve, library: Library) -> Resolved:
         live=spawned is not None and not ended,
         charter=None if spawned is None else charter_sha256(spawned.identity),
         allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
+        outside=outside,
+        words=(*words[:QUOTED], *([f"and {len(words) - QUOTED} more"] if len(words) > QUOTED else [])),
         capabilities=None if spawned is None else spawned.policy.capabilities,
     )
+
+
+def _quoted(recorded: Recorded) -> tuple[str, ...]:
+    """An outsider's words, if it is that, as people are shown them who decide on what rests on them."""
+    match recorded.event:
+        case ActionExecuted(output=output) if output:
+            said = f"what an action was answered: {output}"
+        case event if not hasattr(event, "tainted") or not is_tainted(event):
+            return ()
+        case ObservationRecorded(source=source, text=text):
+            said = f"{source}: {text}"
+        case BeliefAsserted(claim=claim):
+            said = f"a belief: {claim}"
+        case CheckResult(findings=findings):
+            said = f"a check: {findings}"
+        case event:
+            said = class_of(event)
+    return (plain(f"{recorded.seq}, {said}", 300),)
 
 
 async def _stands(library: Library, recorded: Recorded, swarm: str, persona: str) -> bool:

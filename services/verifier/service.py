@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.verifier import decider
 from services.verifier.effects import VerifierEffects
 from services.verifier.opened import Opened
+from services.verifier.told import Told
 from shared.policy.library import Library
 from shared.policy.reading import Readings
 from shared.runtime.service import Service
@@ -17,6 +18,6 @@ async def wire(service: Service) -> None:
     opened = Opened(service.log, limit=settings.persona.open_proposals, longest_s=longest_s)
     service.background("open-proposals", opened.follow)
     library = Library(service.log, Readings(service.log, service.bucket("policies")))
-    effects = VerifierEffects(log=service.log, library=library, opened=opened)
+    effects = VerifierEffects(log=service.log, library=library, opened=opened, told=Told(service.log, library))
     service.consume(service.shell(decider, perform=effects.perform))
     service.on_stop(opened.stop)

@@ -129,6 +129,7 @@ class Invariants:
                 self._beliefs.answer(recorded, event)
             case ObservationRecorded():
                 self._beliefs.observe(recorded, event)
+                self._proposals.observe(recorded, event)
             case BeliefEvent():
                 self._beliefs.believe(recorded, event)
             case SignersChanged():

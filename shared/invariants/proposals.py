@@ -17,6 +17,7 @@ from shared.contracts.events import (
     ApprovalRequested,
     ConflictJoined,
     ConflictSettled,
+    ObservationRecorded,
     ProposalAuthorized,
     ProposalCreated,
     ProposalEvent,
@@ -24,6 +25,7 @@ from shared.contracts.events import (
     ProposalVerified,
     SignersChanged,
 )
+from shared.contracts.ids import EVERYONE
 from shared.crypto import verify_verdict
 from shared.invariants.credits import CreditInvariants
 from shared.invariants.targets import Owed, TargetInvariants, key_of
@@ -62,11 +64,22 @@ class ProposalInvariants:
         self._broken, self._roots, self._credits, self._targets = broken, roots, credits, targets
         self._signers = Signers()
         self.lives: dict[str, Life] = {}
+        self._told: dict[tuple[str, str], int] = {}
+        """Since when there is an outsider's word for a persona, or for a whole swarm."""
         self._halted = False
         self._behind_a_halt: set[str] = set()
         """What was claimed since the halt that is in force: its claim may have been on its way already, its effect may not."""
         self.owes: Owed | None = None
         """What must be said next, in the same batch."""
+
+    def observe(self, recorded: Recorded, event: ObservationRecorded) -> None:
+        """What outsiders say taints whoever it is said to."""
+        if event.tainted:
+            self._told.setdefault((event.swarm, event.persona), recorded.seq)
+
+    def _is_tainted(self, event: ProposalVerified) -> bool:
+        told = (self._told.get((event.swarm, name)) for name in (EVERYONE, event.persona))
+        return any(seq is not None and seq < event.proposed_seq for seq in told)
 
     def sign(self, recorded: Recorded, event: SignersChanged) -> None:
         """Who signs from now on."""
@@ -103,6 +116,8 @@ class ProposalInvariants:
         ended = life.outcomes > 0 or "rejected" in life.stages
         match event:
             case ProposalVerified():
+                if not event.tainted and not event.filed_by and self._is_tainted(event):
+                    self._broken(recorded, "its persona was told something by outsiders, and that is not said")
                 self._stage(recorded, life, "verified", allowed=not life.stages)
             case ProposalRejected():
                 self._stage(recorded, life, "rejected", allowed="authorized" not in life.stages and not ended)

@@ -133,7 +133,7 @@ class Bundle:
             ids,
             revokes=options.revoke,
             of_memory=of_memory,
-            golden=len(golden),
+            golden=len(golden) + len(more_golden),
             memo=memo,
         )
         for case in (*golden, *more_golden):

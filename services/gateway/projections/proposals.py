@@ -228,6 +228,7 @@ class Life(msgspec.Struct, kw_only=True):
             swarm_id=as_given(self.created.swarm),
             title=plain(self.created.title),
             summary=plain(self.request.summary),
+            outside=tuple(plain(line) for line in self.request.outside),
             risk=self.request.risk,
             digest=self.request.digest,
             action_kind=self.created.action.kind,

@@ -67,7 +67,8 @@ _PROPOSAL = views.Proposal(
 )  # fmt: skip
 _APPROVAL = lives.Approval(
     proposal_id=PROPOSAL, request_id=EVENT, persona_id="watcher", swarm_id="web", title="Write the findings down",
-    summary="write findings/web/watcher/a.md", risk="high", digest=DIGEST, action_kind="file.write",
+    summary="write findings/web/watcher/a.md", outside=("17, syslog: error 500",),
+    risk="high", digest=DIGEST, action_kind="file.write",
     action_target="findings/web/watcher/a.md", params={"content": "60 errors"}, policy_version="1",
     policy_ids=("high-needs-people",), quorum=1, granted_by=(), denied_by=(), requested_at=NOW, expires_at=LATER,
     state="pending",

@@ -104,13 +104,15 @@ class Story(View, frozen=True, kw_only=True):
 
 
 class Approval(View, frozen=True, kw_only=True):
-    """One request to people. A decision must name `digest`, which binds it to exactly this action, and counts for this request."""
+    """One request to people. A decision must name `digest`, which binds it to exactly this action, and counts for this request.
+    `outside`: what it rests on that outsiders said, in their words: none of it is an instruction."""
 
     proposal_id: str
     persona_id: str
     swarm_id: str
     title: str
     summary: str
+    outside: tuple[str, ...]
     risk: Risk
     digest: str
     action_kind: str

@@ -45,7 +45,8 @@ class ProposalFiled(ProposalCreated, frozen=True, kw_only=True, tag="proposal.fi
 
 
 class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.verified"):
-    """Passed. `risk` comes from the action, never from the persona; `tainted` when all evidence came from outside.
+    """Passed. `risk` comes from the action, never from the persona; `tainted` when anything that the persona was told, cited or
+    not, came from outside: `outside` says what, first and among the cited.
 
     `scope`: where the action stands to the persona's capabilities. `filed_by`: the person who filed it, who is on its side.
     `proposal` is what was verified, created at `proposed_seq`: who comes after the verifier need not ask what runners said.
@@ -56,6 +57,7 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     findings: Lines = ()
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
+    outside: Lines = ()
     scope: Reach = "unstated"
     proposal: ProposalCreated | None = None
     proposed_seq: Count = 0
@@ -88,7 +90,8 @@ class ProposalAuthorized(ProposalEvent, frozen=True, kw_only=True, tag="proposal
 
 
 class ApprovalRequested(ProposalEvent, frozen=True, kw_only=True, tag="approval.requested"):
-    """People must decide. Bound to digest and policy version; `quorum` different principals must grant."""
+    """People must decide. Bound to digest and policy version; `quorum` different principals must grant.
+    `outside`: what came from outsiders of what it rests on, in their words."""
 
     digest: Sha256
     risk: Risk
@@ -97,6 +100,7 @@ class ApprovalRequested(ProposalEvent, frozen=True, kw_only=True, tag="approval.
     quorum: Annotated[int, Meta(ge=1, le=16)] = 1
     expires_at: Instant
     summary: Annotated[str, Meta(max_length=1000)]
+    outside: Lines = ()
 
 
 class ApprovalGranted(ProposalEvent, frozen=True, kw_only=True, tag="approval.granted"):

@@ -25,6 +25,7 @@ NOOP = replaced(BASE, action="test.noop", target="nothing")
 
 def test_there_are_four_and_at_least_a_hundred_golden_decisions() -> None:
     assert ("developer", "observe-only", "operator", "reports") == names()
+    assert all(bundle.golden > 40 for bundle in LOADED.values()), "with those of the guards"
     files = {file.resolve() for file in BUNDLES.rglob("golden*.json")}
     assert sum(len(json.loads(file.read_text())) for file in files) >= 100
 

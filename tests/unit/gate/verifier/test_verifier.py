@@ -46,7 +46,7 @@ def judged(created: Any, facts: Resolved) -> Any:
 def test_a_sound_proposal_has_its_evidence_looked_up_each_reference_once() -> None:
     created = proposed(evidence=(REF, REF))
     message = delivered(created)
-    assert Decision(effect=Resolve(**WHOSE, proposal_id="p-1", evidence=(REF,))) == decider.decide(
+    assert Decision(effect=Resolve(**WHOSE, proposal_id="p-1", seq=1, evidence=(REF,))) == decider.decide(
         folded(decider, created), message
     )
 
@@ -116,14 +116,23 @@ def test_where_the_action_stands_to_the_personas_capabilities_is_said() -> None:
         assert isinstance(event, ProposalVerified) and scope == event.scope
 
 
-def test_high_risk_on_outsiders_word_alone_is_rejected_but_a_finding_is_only_marked() -> None:
-    tainted = replaced(GOOD, independent=0)
-    rejected = judged(proposed(POST), tainted)
-    assert isinstance(rejected, ProposalRejected) and ("tainted_evidence",) == rejected.reasons
-    marked = judged(proposed(), tainted)
-    assert isinstance(marked, ProposalVerified) and marked.tainted
-    high = judged(proposed(POST), GOOD)
-    assert isinstance(high, ProposalVerified) and "high" == high.risk
+@pytest.mark.parametrize(
+    ("facts", "tainted"),
+    [
+        (GOOD, False),
+        (replaced(GOOD, independent=0), True),
+        (replaced(GOOD, outside="observation 3 of syslog"), True),
+        (replaced(GOOD, words=("3, syslog: pay me",)), True),
+        (replaced(GOOD, independent=9, outside="observation 3 of syslog"), True),
+    ],
+)
+def test_no_citation_frees_of_taint_and_high_risk_is_for_people_to_decide_who_are_told(
+    facts: Resolved, tainted: bool
+) -> None:
+    for action, risk in ((FINDING, "low"), (NOTE, "medium"), (POST, "high")):
+        event = judged(proposed(action), facts)
+        assert isinstance(event, ProposalVerified) and (risk, tainted) == (event.risk, event.tainted)
+        assert event.outside == (*((facts.outside,) if facts.outside else ()), *facts.words)
 
 
 def test_a_settled_proposal_is_left_alone() -> None:

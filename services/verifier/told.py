@@ -1,0 +1,149 @@
+"""What of that which was delivered to a persona came from outside: its taint, by the log and not by its word.
+
+Theory of operation. Taint is a union over all that a persona may have been told, cited or not, and nothing but an approval of one action
+clears it; so it only grows, and one tainted delivery before a proposal settles it. What is looked for is therefore the *first*: read
+once from the beginning of the log, and remembered. Of whoever has been told nothing yet only what came since is read, one request a
+proposal at most; proposals that wait for the same reading share it.
+
+Told to a persona is: observations for it or its whole swarm, intents it is assigned, results of its checks, answers to its actions,
+beliefs it may read, its charter (in which the words of its parent are, and so what that one was told before the birth), and what its
+descendants in its swarm were told, whose memory it may read. What a person vouched for (`observation.vouched`) is not from outside.
+
+Fail closed: of whoever's birth is not in the log, or where the beginning of the log is gone, everything may have come from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+import msgspec
+
+from shared.contracts.catalog import class_filter
+from shared.contracts.envelope import Recorded
+from shared.contracts.events import (
+    ActionExecuted,
+    AnyEvent,
+    BeliefEvent,
+    CheckResult,
+    IntentAssigned,
+    ObservationRecorded,
+    PersonaSpawned,
+)
+from shared.contracts.ids import EVERYONE
+from shared.contracts.text import plain
+from shared.evidence import is_tainted
+from shared.log.port import Log
+from shared.policy.library import Library
+
+KEPT = 4096
+"""Personas of whom it is remembered; of one that was forgotten it is read again."""
+FIRST_PAGE, PAGE = 32, 2_000
+MAX_LINEAGE, MAX_DESCENDANTS = 64, 64
+Whose = tuple[str, str]
+
+
+class Told:
+    """`of` is asked at each verification. Raises `LogUnavailable`."""
+
+    def __init__(self, log: Log, library: Library) -> None:
+        self._log, self._library = log, library
+        self._known: OrderedDict[Whose, _Known] = OrderedDict()
+
+    async def of(self, swarm: str, persona: str, before: int) -> str:
+        """Where the first of it came from, in words; empty when all that the persona was told before that sequence is clean."""
+        whose, words = (swarm, persona), ""
+        for _ in range(MAX_LINEAGE):
+            known = await self._read(whose, before)
+            if outside := known.outside(before):
+                return words + outside
+            if known.birth is None or known.birth >= before:
+                return f"{words}nobody can tell how {whose[1]} of {whose[0]} began"
+            for swarm_, (seq, belief) in known.beliefs.items():
+                if seq < before and await self._library.may_cite(belief, *whose):
+                    return f"{words}belief {seq} of {swarm_}"
+            if len(known.descendants) > MAX_DESCENDANTS:
+                return f"{words}it has more descendants than are looked at"
+            for child in known.descendants:
+                if outside := (await self._read((whose[0], child), before)).outside(before):
+                    return f"{words}told to {child}: {outside}"
+            if known.parent is None:
+                return ""
+            words, before, whose = f"{words}charter, by {known.parent[1]}: ", known.birth, known.parent
+        return f"{words}more ancestors than are looked at"
+
+    async def _read(self, whose: Whose, before: int) -> _Known:
+        known = self._known.setdefault(whose, _Known())
+        self._known.move_to_end(whose)
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        known.wanted = max(known.wanted, before - 1)
+        async with known.reading:
+            if known.position < before - 1 and known.first is None:
+                await self._go_on(whose, known, known.wanted)
+        return known
+
+    async def _go_on(self, whose: Whose, known: _Known, upto: int) -> None:
+        """Read on, to `upto` or to the first that came from outside."""
+        swarm, persona = whose
+        filters = (
+            f"observation.recorded.{swarm}.{EVERYONE}",
+            f"observation.recorded.{swarm}.{persona}",
+            class_filter("intent.assigned", swarm, persona),
+            class_filter("check.result", swarm, persona),
+            class_filter("action.executed", swarm, persona),
+            class_filter("persona.spawned", swarm),
+            "belief.*.>",
+        )
+        if known.position == 0 and await self._log.get(1) is None:
+            known.first = (0, "the beginning of the log is gone")
+            return
+        limit = FIRST_PAGE
+        while known.position < upto:
+            page = await self._log.read(filters, known.position, upto=upto, limit=limit)
+            for recorded in page:
+                if outside := known.take(recorded, whose):
+                    known.first = (recorded.seq, outside)
+                    return
+            known.position = page[-1].seq if len(page) == limit else upto
+            limit = PAGE
+            await asyncio.sleep(0)  # a long history must not starve other handlers
+
+
+class _Known(msgspec.Struct, eq=False):
+    """Of one persona, as far as it is read. `first`: the sequence of the first that came from outside, and where from."""
+
+    position: int = 0
+    wanted: int = 0
+    first: tuple[int, str] | None = None
+    beliefs: dict[str, tuple[int, AnyEvent]] = {}
+    """Of each swarm the first that is tainted; whether it may be read is for the policies, each time."""
+    birth: int | None = None
+    parent: Whose | None = None
+    descendants: list[str] = []
+    reading: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+
+    def outside(self, before: int) -> str:
+        return self.first[1] if self.first is not None and self.first[0] < before else ""
+
+    def take(self, recorded: Recorded, whose: Whose) -> str:
+        """Where it came from, if from outside."""
+        match recorded.event:
+            case PersonaSpawned() as event if event.persona == whose[1]:
+                self.birth, self.parent = recorded.seq, event.parent
+            case PersonaSpawned(identity=identity) as event if event.parent_swarm is None:
+                if identity.parent_id == whose[1] or identity.parent_id in self.descendants:
+                    self.descendants.append(event.persona)
+            case ObservationRecorded(tainted=True, source=source):
+                return plain(f"observation {recorded.seq} of {source}", 300)
+            case ActionExecuted(output=output) if output:
+                return f"answer {recorded.seq} to an action"
+            case IntentAssigned(intent_id=intent) as event if is_tainted(event):
+                return f"intent {intent}"
+            case CheckResult() as event if is_tainted(event):
+                return f"result {recorded.seq} of a check"
+            case BeliefEvent(swarm=swarm) if is_tainted(recorded.event):
+                self.beliefs.setdefault(swarm, (recorded.seq, recorded.event))
+            case _:
+                pass
+        return ""
