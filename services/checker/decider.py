@@ -50,9 +50,11 @@ class RunProbe(Effect, frozen=True, kw_only=True):
 
 
 class Measured(Result, frozen=True, kw_only=True):
-    """What a probe measured: a count, or a score times 1000. `complete` False: only part of it, for the reason in `detail`."""
+    """What a probe measured: a count, or a score times 1000. `complete` False: only part of it, for the reason in `detail`. `before`:
+    what was counted before the span that was asked about."""
 
     value: int
+    before: int | None = None
     complete: bool = True
     detail: str = ""
     evidence: tuple[EvidenceRef, ...] = ()
@@ -135,6 +137,8 @@ def _meaning(probe: Probe, measured: Measured) -> tuple[bool | None, str]:
             most = probe.at_most
             wanted = f"at least {probe.at_least}" if most is None else f"{probe.at_least} to {most}"
             seen = f"{value} matching observations between {probe.first_seq} and {probe.last_seq}, {wanted} expected"
+            if measured.before is not None:
+                seen += f"; {measured.before} between {probe.before_seq} and {probe.first_seq - 1}"
             if most is not None and value > most:
                 return False, seen  # counting on cannot make it fewer
             if measured.complete:

@@ -125,20 +125,31 @@ def _test(probe: LogCount | LogSearch) -> Callable[[Recorded], bool]:
 async def count(
     log: Log, swarm: str, persona: str, probe: LogCount | LogSearch, max_events: int = MAX_EVENTS_READ
 ) -> Measured:
-    """Count matching observations between two sequences, page by page, reading at most `max_events`."""
+    """Count matching observations between two sequences, and where that is wanted those before, reading at most `max_events`."""
     counts = _test(probe)
-    filters = [f"observation.*.{swarm}.{EVERYONE}", f"observation.*.{swarm}.{persona}"]
+    filters = (f"observation.*.{swarm}.{EVERYONE}", f"observation.*.{swarm}.{persona}")
+    span, read = await _span(log, filters, counts, probe.first_seq, probe.last_seq, max_events)
+    if not span.complete or not isinstance(probe, LogCount) or probe.before_seq is None:
+        return span
+    earlier, _ = await _span(log, filters, counts, probe.before_seq, probe.first_seq - 1, max_events - read)
+    detail = f"of those before only a part: {earlier.detail}" if earlier.detail else ""
+    tainted = span.tainted or (earlier.value > 0 and earlier.tainted)
+    return msgspec.structs.replace(span, before=earlier.value, detail=detail, tainted=tainted)
+
+
+async def _span(
+    log: Log, filters: tuple[str, ...], counts: Callable[[Recorded], bool], since: int, last_seq: int, max_events: int
+) -> tuple[Measured, int]:
+    """What is counted from one sequence to another, page by page, and how many observations were read for it."""
     first: list[EvidenceRef] = []
     last: list[EvidenceRef] = []
-    position, read, value, tainted = probe.first_seq - 1, 0, 0, False
-    while position < probe.last_seq:
+    position, read, value, tainted, partial = since - 1, 0, 0, False, ""
+    while position < last_seq:
         limit = min(PAGE, max_events - read)
         if limit <= 0:
             partial = f"stopped after {read} observations, at sequence {position}"
-            return Measured(
-                value=value, complete=False, detail=partial, evidence=(*first, *last), tainted=tainted or not value
-            )
-        page = await log.read(filters, position, upto=probe.last_seq, limit=limit)
+            break
+        page = await log.read(filters, position, upto=last_seq, limit=limit)
         for recorded in page:
             event = recorded.event
             if isinstance(event, ObservationRecorded) and counts(recorded):
@@ -154,7 +165,11 @@ async def count(
         read += len(page)
         position = page[-1].seq
         await asyncio.sleep(0)  # a long count must not starve other handlers
-    return Measured(value=value, evidence=(*first, *last), tainted=tainted or not value)
+    evidence = (*first, *last)
+    counted = Measured(
+        value=value, complete=not partial, detail=partial, evidence=evidence, tainted=tainted or not value
+    )
+    return counted, read
 
 
 async def resolve_probe(library: Library, swarm: str, persona: str, probe: LogResolve) -> Measured:

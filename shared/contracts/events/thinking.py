@@ -84,7 +84,8 @@ class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"
 class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.count"):
     """Count observations whose text matches `template` (words, `<*>` for any word) between two stream sequences.
 
-    Confirmed when the count lies within [at_least, at_most].
+    Confirmed when the count lies within [at_least, at_most]. Those from `before_seq` to the first sequence are counted as well, and told
+    beside it: what is a burst is seen by what was before.
     """
 
     template: Annotated[str, Meta(min_length=1, max_length=2000)]
@@ -93,6 +94,7 @@ class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag
     last_seq: Position
     at_least: Count = 0
     at_most: Count | None = None
+    before_seq: Position | None = None
 
 
 class LogSearch(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.search"):

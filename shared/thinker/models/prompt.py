@@ -255,7 +255,14 @@ def _check(prompt: Prompt, asked: Asked) -> CheckDraft | None:
         at_least = max(1, min(asked.at_least, 2**53))
         template, text = (_encodable(said.strip()) for said in (asked.template, asked.text))
         if template:
-            probe = LogCount(template=_within(template, 2000), first_seq=first, last_seq=last, at_least=at_least)
+            before = max(1, 2 * first - last - 1)  # as long a span, where there is one
+            probe = LogCount(
+                template=_within(template, 2000),
+                first_seq=first,
+                last_seq=last,
+                at_least=at_least,
+                before_seq=before if before < first else None,
+            )
         else:
             probe = LogSearch(text=text[:300].strip(), first_seq=first, last_seq=last, at_least=at_least)
     return CheckDraft(hypothesis_id=hypothesis.hypothesis_id, probe=probe)

@@ -82,6 +82,11 @@ def test_what_was_measured_confirms_refutes_or_leaves_open(probe: Any, measured:
     assert measured.detail in event.findings and any(c.isdigit() for c in event.findings)
 
 
+def test_the_count_before_is_told_beside_the_count() -> None:
+    event = result(replaced(count(), before_seq=1, first_seq=6), Measured(value=3, before=2))
+    assert "confirmed" == event.outcome and event.findings.endswith("3 expected; 2 between 1 and 5")
+
+
 def test_a_check_has_one_result() -> None:
     state = folded(CHECKER, check(count()), result(count(), Measured(value=3)))
     assert NOTHING == CHECKER.decide(state, delivered(check(count())))

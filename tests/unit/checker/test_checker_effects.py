@@ -115,6 +115,20 @@ async def test_counting_takes_template_source_range_and_namespace_into_account()
     assert Measured(value=0) == await measure(mesh, nothing)
 
 
+async def test_what_was_before_is_counted_beside_it_within_the_same_bound() -> None:
+    mesh = Mesh()
+    for i in range(10):
+        await mesh.say(observed("disk sda failed" if i in (0, 3, 7, 8, 9) else "all is well"), f"o{i}")
+    probe = LogCount(template="disk <*> failed", first_seq=6, last_seq=10, at_least=3, before_seq=1)
+    measured = await measure(mesh, probe)
+    assert (3, 2, True, "") == (measured.value, measured.before, measured.complete, measured.detail)
+    assert {8, 9, 10} == {cited.seq for cited in measured.evidence}
+    short = await measure(mesh, probe, max_events_read=8)
+    assert (3, 1, True) == (short.value, short.before, short.complete) and "only a part" in short.detail
+    assert (await measure(mesh, probe, max_events_read=4)).before is None
+    assert (await measure(mesh, replaced(probe, before_seq=None))).before is None
+
+
 async def test_counting_stops_at_its_limit_and_says_so() -> None:
     mesh = Mesh()
     for i in range(30):
