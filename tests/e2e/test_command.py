@@ -314,6 +314,18 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
     assert "medium" == proposed["risk"] and proposed["proposal_id"] in {
         one["id"] for one in (await say("proposals"))[1]
     }
+    given = ("--param", "name=c", "--param", "role=r", "--param", "charter=c")
+    await say("propose", "persona.spawn", "far-proposed", *given, "--persona", "far", "--swarm", "far")
+    await say("propose", "person.ask", "anyone", "--param", "question=why?", "--persona", "far", "--swarm", "far")
+    async with asyncio.timeout(60):  # said to the mesh by the actuator, and answered by the governor and by a person
+        while not await log.read(("persona.spawned.far.far-proposed",)):
+            await asyncio.sleep(0.05)
+        while not (waits := (await api.get("/v1/questions?state=open")).json()):
+            await asyncio.sleep(0.05)
+        assert "answered" == (await say("answer", waits[0]["id"], "because"))[1]["state"]
+        while not [r for r in await log.read(("action.executed.far.far.*",)) if "lives" in r.event.summary]:
+            await asyncio.sleep(0.05)
+    assert await log.read(("observation.vouched.far.far",))
     assert 1 == (await say("answer", "nobodys", "yes"))[0]
     assert [] == (await say("beliefs"))[1]
     assert "far" in {one["swarm_id"] for one in (await say("top", "--count", "1"))[1]["swarms"]}

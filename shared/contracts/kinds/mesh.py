@@ -25,7 +25,7 @@ class PersonaSpawn(Params, frozen=True, kw_only=True):
     """A child of the persona, in its swarm; the target is the child's id, and ids are never given twice.
 
     What it may spend a minute is carved from what the persona may: left out, half of it. `tags` and `tools` are words with a comma
-    between them; a tag `source:NAME` has it look at that source alone, and `tools` narrows what it may propose.
+    between them; `tools` narrows what it may propose.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=120)]
@@ -149,7 +149,7 @@ def _intent_dry_run(target: str, params: IntentSubmit) -> str:
 
 KINDS: dict[str, ActionKind] = {
     "persona.spawn": ActionKind(
-        about="a child with a charter, a budget carved from one's own and, where wanted, one source to look at; the target is its new id",
+        about="a child with a charter and a budget carved from one's own; the target is its new id",
         hand=MESH,
         says=("spawn.requested",),
         params=PersonaSpawn,

@@ -46,7 +46,7 @@ POLICY = PersonaPolicy(token_budget_per_minute=1000, compute_ms_per_minute=500, 
 SPAWN = Action(
     kind="persona.spawn",
     target="p01-nginx",
-    params={"name": "Nia", "role": "scout", "charter": "Watch nginx.", "tags": "source:nginx, web"},
+    params={"name": "Nia", "role": "scout", "charter": "Watch nginx.", "tags": "nginx, web"},
 )
 REAP = Action(kind="persona.reap", target="p01-nginx", params={"reason": "quiet"})
 ASK = Action(kind="person.ask", target="anyone", params={"question": "Is the disk planned?", "options": "yes\nno"})
@@ -154,7 +154,7 @@ def test_who_was_not_proposed_is_no_concern_of_the_actuator() -> None:
 def test_a_child_has_half_of_what_its_parent_may_spend_and_never_more_than_it() -> None:
     half = said(SPAWN).events[1]
     assert (500, 250) == (half.policy.token_budget_per_minute, half.policy.compute_ms_per_minute)
-    assert ("source:nginx", "web") == half.tags and "p01" == half.parent_id
+    assert ("nginx", "web") == half.tags and "p01" == half.parent_id
     greedy = Action(kind="persona.spawn", target="p02", params={**SPAWN.params, "tokens_per_minute": 10**9})
     assert 1000 == said(greedy).events[1].policy.token_budget_per_minute
 
