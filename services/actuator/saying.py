@@ -156,6 +156,7 @@ def _child(created: ProposalCreated, params: PersonaSpawn, parent: PersonaPolicy
         max_branching_factor=parent.max_branching_factor if params.max_children is None else params.max_children,
         share_memory=params.share_memory,
         allowed_tools=words(params.tools) or parent.allowed_tools,
+        capabilities=None,  # its parent's, by the governor
     )
     return SpawnRequested(
         swarm=created.swarm,

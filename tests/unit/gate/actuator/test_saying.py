@@ -16,6 +16,7 @@ from services.actuator.terms import Allot, Allotted, Check, Checked, Job
 from shared.contracts.action import Action
 from shared.contracts.action_kinds import KINDS, classify, read
 from shared.contracts.boundaries import intent, question
+from shared.contracts.capabilities import Capabilities, Scope
 from shared.contracts.catalog import CLASSES, class_of, subject_of
 from shared.contracts.events import (
     ActionClaimed,
@@ -40,7 +41,7 @@ from shared.decider import NOTHING, Delivered, Performed
 from shared.halts import BOUNDARY as HALTS
 from shared.intents import Life, fold
 from shared.runtime.handling import addressed
-from tests.unit.gate.given import at, authorized, folded, proposed, record, verified
+from tests.unit.gate.given import at, authorized, folded, proposed, record, replaced, verified
 
 POLICY = PersonaPolicy(token_budget_per_minute=1000, compute_ms_per_minute=500, allowed_tools=("file.write",))
 SPAWN = Action(
@@ -155,6 +156,9 @@ def test_a_child_has_half_of_what_its_parent_may_spend_and_never_more_than_it() 
     half = said(SPAWN).events[1]
     assert (500, 250) == (half.policy.token_budget_per_minute, half.policy.compute_ms_per_minute)
     assert ("nginx", "web") == half.tags and "p01" == half.parent_id
+    scoped = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/**",)),))
+    able = replaced(FACTS, policy=replaced(POLICY, capabilities=scoped))
+    assert said(SPAWN, able).events[1].policy.capabilities is None  # so the governor gives it its parent's
     greedy = Action(kind="persona.spawn", target="p02", params={**SPAWN.params, "tokens_per_minute": 10**9})
     assert 1000 == said(greedy).events[1].policy.token_budget_per_minute
 
