@@ -73,6 +73,7 @@ from shared.contracts.events import (
     PersonaSpawned,
     ProposalAuthorized,
     ProposalCreated,
+    ProposalFiled,
     ProposalKey,
     ProposalVerified,
     SpawnRefused,
@@ -139,6 +140,7 @@ def evolve(state: State, recorded: Recorded) -> State:
     replace = msgspec.structs.replace
     match recorded.event:
         case ProposalCreated() as event:
+            event = event.proposal if isinstance(event, ProposalFiled) else event
             return state if state.created else replace(state, created=event)
         case ProposalVerified(proposal=ProposalCreated() as event) if not state.verified:
             verified = recorded.event

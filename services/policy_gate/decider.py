@@ -41,6 +41,7 @@ from shared.contracts.events import (
     ConflictSettled,
     ProposalAuthorized,
     ProposalCreated,
+    ProposalFiled,
     ProposalKey,
     ProposalRejected,
     ProposalVerified,
@@ -147,6 +148,7 @@ def evolve(state: State, recorded: Recorded) -> State:
     replace = msgspec.structs.replace
     match recorded.event:
         case ProposalCreated() as event:
+            event = event.proposal if isinstance(event, ProposalFiled) else event
             return state if state.created else replace(state, created=event, created_seq=recorded.seq)
         case ProposalVerified() as event:
             if state.verified:
