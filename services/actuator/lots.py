@@ -28,7 +28,8 @@ ANSWER_S = 2.0
 LOOK_S = 0.005
 """The first look for the answer; each further one after twice the time, up to twenty times this."""
 AHEAD = 16
-"""Most actions asked for of one persona beyond those that wait: as many again as wait, for they seldom come alone."""
+"""Most actions asked for of one persona beyond those that wait: as many again as wait, or twice what it took since it was last asked for,
+for they seldom come alone. So who goes on acting asks ever more seldom."""
 MAX_WISHES = 256
 MAX_DELAYED = 256
 """Actions of one swarm that may wait for a next minute; what comes beyond them is refused at once."""
@@ -53,6 +54,8 @@ class _Desk:
         self.waiting: list[tuple[str, str, asyncio.Future[Allotted]]] = []
         self.asking: asyncio.Task[None] | None = None
         self.delayed: dict[str, datetime] = {}
+        self.spent: Counter[str] = Counter()
+        """Actions taken by each persona since it was last asked for some."""
 
 
 class Lots:
@@ -97,6 +100,7 @@ class Lots:
         purse = desk.purses.get(persona)
         if purse is not None and purse.left > 0 and now < purse.expires_at:
             purse.left -= 1
+            desk.spent[persona] += 1
             desk.taken[key] = purse
             return Allotted(lot_id=purse.lot_id)
         scope, until = desk.held.get(persona, ("", now))
@@ -130,7 +134,10 @@ class Lots:
 
     async def _request(self, swarm: str, desk: _Desk, personas: list[str]) -> None:
         wishes = Counter(personas).most_common(MAX_WISHES)
-        wants = tuple(LotShare(persona=persona, actions=n + min(n, AHEAD)) for persona, n in wishes)
+        wants = tuple(
+            LotShare(persona=persona, actions=n + min(max(n, 2 * desk.spent[persona]), AHEAD)) for persona, n in wishes
+        )
+        desk.spent.clear()
         request_id = fresh_id()
         envelope = enveloped(request_id, source=self._source, time=self._clock())
         event = LotRequested(swarm=swarm, persona=self._name, wants=wants)

@@ -65,7 +65,9 @@ class Opened:
             return
         match message.event:
             case ProposalVerified() as event:
-                self._open.setdefault((event.swarm, event.persona), {})[event.proposal_id] = message.stored_at
+                lives = self._open.setdefault((event.swarm, event.persona), {})
+                lives.pop(event.proposal_id, None)  # the oldest stay first
+                lives[event.proposal_id] = message.stored_at
             case ProposalRejected() | ActionExecuted() as event:
                 self._end((event.swarm, event.persona), event.proposal_id)
             case _:
@@ -80,8 +82,8 @@ class Opened:
             raise LogUnavailable("open proposals are still being counted") from None
         now, whose = self._clock(), (swarm, persona)
         lives = self._open.setdefault(whose, {})
-        for old in [name for name, since in lives.items() if now - since > self._longest]:
-            del lives[old]
+        while lives and now - lives[oldest := next(iter(lives))] > self._longest:
+            del lives[oldest]
         if proposal_id not in lives and len(lives) >= self.limit:
             return len(lives)
         lives.setdefault(proposal_id, now)

@@ -25,14 +25,14 @@ MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
 class Mesh:
     """A log, a clock, and a governor while it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: int = 8, each: int = 3) -> None:
         self.now = MIDNIGHT
         self.log = MemoryLog(lambda: self.now)
-        share = BudgetLimited(swarm="alpha", persona=EVERYONE, credits=Credits(actions=8), window=0)
+        limited = BudgetLimited(swarm="alpha", persona=EVERYONE, credits=Credits(actions=share), window=0)
         self.log.store_of("SWARM").append(
-            [Message(event=share, envelope=enveloped(fresh_id(), source="governor", time=self.now))]
+            [Message(event=limited, envelope=enveloped(fresh_id(), source="governor", time=self.now))]
         )
-        limits = Limits(actions_per_minute=3)
+        limits = Limits(actions_per_minute=each)
         self.shell = Shell(self.log, Governor(limits=limits), service="governor", clock=lambda: self.now)
         self.spec = ConsumerSpec(name="governor", filters=("lot.requested.*.*",))
         self.puller = self.log.pull(self.spec)
@@ -69,6 +69,18 @@ async def test_no_more_is_done_in_a_minute_than_the_limit_whoever_does_it(mesh: 
     assert {(a.scope, a.until) for a in taken if a.lot_id is None} == {("persona", MIDNIGHT + timedelta(seconds=60))}
     mesh.now += timedelta(seconds=60)
     assert sum(a.lot_id is not None for a in await take(two, "ada", 10)) == 3
+
+
+async def test_who_goes_on_acting_asks_ever_more_seldom() -> None:
+    mesh = Mesh(share=1000, each=1000)
+    try:
+        lots = mesh.lots()
+        for _ in range(64):
+            (taken,) = await take(lots, "ada", 1)
+            assert taken.lot_id is not None
+        assert 8 >= await mesh.count(LotRequested)
+    finally:
+        await mesh.end()
 
 
 async def test_those_who_wait_ask_together_and_a_held_persona_asks_no_more(mesh: Mesh) -> None:
