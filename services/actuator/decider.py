@@ -13,7 +13,8 @@ An action is taken from a lot, so many of a persona a minute, that the governor 
 nothing is left the action waits, which is said once; where nobody answers it waits too: no lot, no action.
 
 A claim without an outcome belongs to someone who may still be at work: it is left alone until its time-out and a margin have
-passed. Then `Inquire` asks the target; where it can tell, the outcome is success or failure, else `unknown` for a person.
+passed. Then `Inquire` asks the target; where it can tell, the outcome is success or failure, else `unknown` for a person. Where it
+may be told later or by another actuator (a disk that is away, another's workspace) it is asked again, for `INQUIRE_S`.
 
 Of two actuators only one may be told that its claim is stored. So each attempt marks its claim (`ActionClaimed.actuator` ends in fresh
 random digits), and the claim's event id derives from that mark too: whoever lost an answer and looks again finds its own event in the
@@ -49,6 +50,7 @@ from services.actuator import saying
 from services.actuator.terms import (
     LONG_AGO,
     LOST,
+    NOT_YET,
     Allot,
     Allotted,
     Check,
@@ -86,6 +88,8 @@ from shared.contracts.text import lines, plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick, id_of
 from shared.halts import BOUNDARY as HALTS
 
+INQUIRE_S = 120.0
+"""So long after a claim's time-out it is asked what came of it, where somebody may yet be able to tell."""
 MARGIN_S = 2.0
 """Beyond a claim's time-out before anyone inquires: clock skew between machines, and the commit on its way."""
 
@@ -181,6 +185,8 @@ def decide(state: State, message: Input) -> Decision:
         # a replica that lags behind may not show them yet; the shell's delivery limit ends the waiting
         return Decision(retry_s=NOT_YET_READABLE_S)
     match message:
+        case Performed(effect=Inquire(), result=Outcome(error=error) as outcome) if error == NOT_YET and state.claim:
+            return _again(created, outcome, state.claim, message.now)
         case Performed(effect=Execute() | Inquire(), result=Outcome() as outcome) if state.claim is not None:
             return _record(created, outcome, state.claim)
         case Performed(effect=Check(), result=Checked() as checked) if state.claim is None:
@@ -399,6 +405,14 @@ def _wait_or_inquire(created: ProposalCreated, claim: Claim, now: datetime) -> D
     if remaining > 0:
         return Decision(retry_s=remaining)
     return Decision(effect=Inquire(job=_job(created), claim=claim))
+
+
+def _again(created: ProposalCreated, outcome: Outcome, claim: Claim, now: datetime) -> Decision:
+    """Asked again, ever more seldom, until it has been long enough."""
+    waited_s = (now - claim.at).total_seconds() - claim.timeout_ms / 1000
+    if waited_s < INQUIRE_S:
+        return Decision(retry_s=max(1.0, waited_s / 2))
+    return _record(created, msgspec.structs.replace(outcome, error="cannot_tell"), claim)
 
 
 def _record(created: ProposalCreated, outcome: Outcome, claim: Claim | None) -> Decision:

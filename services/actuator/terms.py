@@ -106,6 +106,10 @@ class Inquire(Effect, frozen=True, kw_only=True):
     claim: Claim
 
 
+NOT_YET = "cannot_tell_yet"
+"""The code of an outcome nobody can tell now: it is asked again before it is recorded."""
+
+
 class Outcome(Result, frozen=True, kw_only=True):
     """How it went. `error` is a reason code unless it is a success. `output`: what the target answered, as it was read."""
 

@@ -20,7 +20,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.actuator.hands.hand import Task, cannot_tell, failed
+from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed
 from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
 from services.actuator.hands.sandbox import Confined, NoSandbox, available, run
 from services.actuator.terms import Outcome
@@ -185,13 +185,13 @@ class CommandHand:
 
     async def inquire(self, task: Task) -> Outcome:
         if f"/{self._receipts.identity}/" not in task.mark:
-            return cannot_tell(f"it was claimed elsewhere, by {task.mark}")
+            return cannot_tell_yet(f"it was claimed elsewhere, by {task.mark}")
         if task.age > timedelta(seconds=KEEP_RECEIPTS_S / 2):
             return cannot_tell("the claim is older than receipts are kept")
         try:
             word = await asyncio.to_thread(self._receipts.fence, task.job.key, task.claim.id)
         except OSError as error:
-            return cannot_tell(f"the receipts cannot be read: {error.strerror}")
+            return cannot_tell_yet(f"the receipts cannot be read: {error.strerror}")
         if word == "fenced":
             return failed("not_executed", "it had not begun, and is now fenced off")
         row = self._rows.get(task.target)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from services.actuator.terms import Claim, Job, Outcome
+from services.actuator.terms import NOT_YET, Claim, Job, Outcome
 from shared.contracts.kinds.kind import Params
 
 
@@ -47,6 +47,11 @@ class Hand(Protocol):
 def failed(code: str, summary: str) -> Outcome:
     """It did not happen, and will not."""
     return Outcome(outcome="failure", summary=summary[:1000], error=code)
+
+
+def cannot_tell_yet(summary: str) -> Outcome:
+    """Nobody here can tell now; later, or elsewhere, somebody may."""
+    return cannot_tell(summary, NOT_YET)
 
 
 def cannot_tell(summary: str, code: str = "cannot_tell") -> Outcome:

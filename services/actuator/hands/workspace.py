@@ -29,7 +29,7 @@ from pathlib import Path
 import msgspec
 
 from services.actuator.hands.filing import FOLDER, holds, read, remove, write_new
-from services.actuator.hands.hand import Task, cannot_tell, failed
+from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed
 from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
 from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
@@ -206,7 +206,7 @@ class Workspace:
         try:
             word = self.receipts.fence(key, claim)
         except OSError as error:
-            return cannot_tell(f"the receipts cannot be read: {error.strerror}")
+            return cannot_tell_yet(f"the receipts cannot be read: {error.strerror}")
         if word == "fenced":
             with suppress(OSError), self._parent(target, create=False) as (folder, _):
                 remove(folder, _temporary(claim))
@@ -216,7 +216,7 @@ class Workspace:
         try:
             return look()
         except OSError as error:
-            return cannot_tell(f"{target}: {error.strerror}")
+            return cannot_tell_yet(f"{target}: {error.strerror}")
 
     def _was_written(self, target: str, content: bytes, key: str, claim: str) -> Outcome:
         with self._parent(target, create=False) as (folder, name):
@@ -273,7 +273,7 @@ class WorkspaceHand:
 
     async def inquire(self, task: Task) -> Outcome:
         if f"/{self._workspace.receipts.identity}/" not in task.mark:
-            return cannot_tell(f"it was claimed on another workspace, by {task.mark}")
+            return cannot_tell_yet(f"it was claimed on another workspace, by {task.mark}")
         if task.age > timedelta(seconds=KEEP_RECEIPTS_S / 2):
             return cannot_tell("the claim is older than receipts are kept")
         _, ask = self._of(task)

@@ -293,9 +293,39 @@ async def test_after_a_crash_of_a_request_nobody_can_tell(act: Act) -> None:
 async def test_a_claim_made_on_another_workspace_is_not_answered_from_here(act: Act, tmp_path: Path) -> None:
     message = await act.authorize()
     await crash_in_execute(act, message, act.actuator(), before=False)
+    elsewhere, asked = act.actuator("two", root=tmp_path / "elsewhere"), 0
     act.now = at(SETTLED_S)
-    await act.deliver(message, act.actuator("two", root=tmp_path / "elsewhere"), 2)
-    assert "unknown" == act.outcome.outcome
+    while isinstance(again := await act.deliver(message, elsewhere, 2 + asked), Again):
+        assert not act.events(ActionExecuted) and again.delay_s >= 1
+        act.now, asked = act.now + timedelta(seconds=again.delay_s), asked + 1
+    assert ("unknown", "cannot_tell") == (act.outcome.outcome, act.outcome.error)
+    assert 5 < asked < 30 and timedelta(seconds=120) < act.now - at(0) < timedelta(seconds=240)
+
+
+async def test_what_one_actuator_cannot_tell_another_is_asked_for(act: Act, tmp_path: Path) -> None:
+    message = await act.authorize()
+    await crash_in_execute(act, message, act.actuator(), before=False)
+    act.now = at(SETTLED_S)
+    assert isinstance(await act.deliver(message, act.actuator("two", root=tmp_path / "elsewhere"), 2), Again)
+    act.now = at(2 * SETTLED_S)
+    await act.deliver(message, act.actuator("three"), 3)
+    assert "success" == act.outcome.outcome
+
+
+async def test_while_the_receipts_cannot_be_read_it_is_asked_again(act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = await act.authorize()
+    await crash_in_execute(act, message, act.actuator(), before=False)
+    restarted = act.actuator("two")
+    act.now = at(SETTLED_S)
+
+    def away(*_: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(act.opened[-1].receipts), "fence", away)
+        assert isinstance(await act.deliver(message, restarted, 2), Again)
+    await act.deliver(message, restarted, 3)
+    assert "success" == act.outcome.outcome
 
 
 async def test_a_claim_older_than_receipts_are_kept_is_unknown(act: Act) -> None:
