@@ -119,11 +119,12 @@ def _report(check: CheckRequested, measured: Measured, charter: str | None, slot
         persona=check.persona,
         check_id=check.check_id,
         hypothesis_id=check.hypothesis_id,
-        outcome="inconclusive" if outcome is None else "confirmed" if outcome else "refuted",
+        outcome="inconclusive" if outcome is None or check.beside else "confirmed" if outcome else "refuted",
         findings=(f"{findings} ({measured.detail})" if measured.detail else findings)[:2000],
         measured=measured.value,
         evidence=measured.evidence,
         tainted=measured.tainted,
+        beside=check.beside,
         slot=slot,
     )
     return Decision(events=(result,), charter=charter)

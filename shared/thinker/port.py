@@ -87,7 +87,7 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
 class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):
     """A hypothesis not yet settled; `finding` is what it came from, when it came from perception. `for_goal`: it was raised for what
-    somebody asked. `result_ref` is the event with the result."""
+    somebody asked. `result_ref` is the event with the result; `told` is what checks beside it found, which decide nothing."""
 
     hypothesis_id: str
     topic: str
@@ -97,6 +97,7 @@ class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):
     finding: Finding | None = None
     result: CheckResult | None = None
     result_ref: EvidenceRef | None = None
+    told: tuple[CheckResult, ...] = ()
     for_goal: bool = False
 
 
@@ -142,7 +143,7 @@ class HypothesisDraft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckDraft(msgspec.Struct, frozen=True, kw_only=True):
-    """A check a thinker wants, of an open hypothesis."""
+    """A check a thinker wants, of an open hypothesis: the first decides on it, a few more are told beside it."""
 
     hypothesis_id: str
     probe: Probe

@@ -112,6 +112,8 @@ class Attention:
                 pass
 
     def _checked(self, recorded: Recorded, event: CheckResult) -> None:
+        if event.beside:
+            return
         known = self.open_hypotheses.get(event.hypothesis_id)
         if event.outcome != "inconclusive":
             self.open_hypotheses.pop(event.hypothesis_id, None)

@@ -104,4 +104,5 @@ def _tainted(assigned: Assigned, context: Context) -> bool:
         or bool(shown or context.outputs)
         or any(memory.tainted for memory in context.memories)
         or any(h.result is None or h.result.tainted for h in context.hypotheses)
+        or any(beside.tainted for h in context.hypotheses for beside in h.told)
     )

@@ -84,6 +84,7 @@ def _open(held: Held, finding: Finding | None) -> OpenHypothesis:
         evidence=held.evidence,
         finding=finding,
         result=held.result,
+        told=held.told,
         result_ref=EvidenceRef(id=held.result_id, seq=held.result_seq) if held.result_id and held.result_seq else None,
         for_goal=held.assignment is not None,
     )
@@ -100,6 +101,8 @@ def references(context: Context) -> tuple[EvidenceRef, ...]:
             found += hypothesis.finding.evidence
         if hypothesis.result is not None:
             found += hypothesis.result.evidence
+        for beside in hypothesis.told:
+            found += beside.evidence
         if hypothesis.for_goal and hypothesis.result_ref is not None:
             found.append(hypothesis.result_ref)
     for finding in context.findings:

@@ -14,6 +14,7 @@ import msgspec
 from services.persona_runner.mind.context import MAX_EVIDENCE, cited, references, true_probe
 from services.persona_runner.mind.goals import topic_for
 from services.persona_runner.mind.state import (
+    MAX_BESIDE,
     MAX_OPEN_HYPOTHESES,
     MAX_OPEN_PROPOSALS,
     Held,
@@ -23,7 +24,7 @@ from services.persona_runner.mind.state import (
 from shared.contracts.action import action_digest
 from shared.contracts.catalog import CLASSES, class_of
 from shared.contracts.envelope import MAX_BODY_BYTES
-from shared.contracts.events import AnyEvent, CheckRequested, EvidenceRef, HypothesisRaised, ProposalCreated
+from shared.contracts.events import AnyEvent, CheckRequested, EvidenceRef, HypothesisRaised, Probe, ProposalCreated
 from shared.contracts.ids import caused_token
 from shared.contracts.text import lines, plain
 from shared.thinker.port import CheckDraft, Context, HypothesisDraft, ProposalDraft, Thought
@@ -97,12 +98,17 @@ def _hypotheses(
 
 
 def _checks(state: State, context: Context, drafts: Sequence[CheckDraft], thought_id: str) -> list[CheckRequested]:
+    """Of each hypothesis without a check: the first that is asked for decides, the others tell something beside it, each once."""
     known = references(context)
     unchecked = {h.id: h for h in state.hypotheses if h.check_id is None}
+    asked: dict[str, list[Probe]] = {}
     events: list[CheckRequested] = []
     for i, draft in enumerate(drafts[: 4 * MAX_OPEN_HYPOTHESES]):
         probe = true_probe(draft.probe, known)
         if probe is None or draft.hypothesis_id not in unchecked:
+            continue
+        before = asked.setdefault(draft.hypothesis_id, [])
+        if probe in before or len(before) > MAX_BESIDE:
             continue
         event = CheckRequested(
             swarm=state.swarm,
@@ -110,11 +116,12 @@ def _checks(state: State, context: Context, drafts: Sequence[CheckDraft], though
             check_id=caused_token(thought_id, "c", i),
             hypothesis_id=draft.hypothesis_id,
             probe=probe,
+            beside=bool(before),
             assignment=unchecked[draft.hypothesis_id].assignment,
         )
         if well_formed(event):
             events.append(event)
-            del unchecked[draft.hypothesis_id]
+            before.append(probe)
     return events
 
 

@@ -130,11 +130,14 @@ Probe = LogCount | LogSearch | LogResolve | MemoryRecall
 
 
 class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
-    """What would confirm or refute a hypothesis: a read-only probe. `assignment`: as of a thought."""
+    """What would confirm or refute a hypothesis: a read-only probe. `assignment`: as of a thought. `beside` another one, for what it
+    tells: its result decides nothing.
+    """
 
     check_id: LifeId
     hypothesis_id: Token
     probe: Probe
+    beside: bool = False
     assignment: EventId | None = None
     slot: Slot = CORE
 
@@ -152,4 +155,5 @@ class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
     measured: Count = 0
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
+    beside: bool = False
     slot: Slot = CORE

@@ -53,7 +53,8 @@ _TASKS: dict[Phase, str] = {
     "None is a good answer when nothing stands out.",
     "test": "Ask for a check of each open hypothesis (by its number) that has no result. `template` is a copy of a log line "
     "with <*> for each variable word, to be counted at least `at_least` times; empty: lines with the words `text` anywhere, whatever their "
-    "case, are; both empty: the cited lines are looked up.",
+    "case, are; both empty: the cited lines are looked up. Of several checks of one "
+    "hypothesis the first decides, up to three more are told beside it.",
     "compress": "Distil this cycle into a few sentences. For a hypothesis whose check confirmed it you may propose one of these, and "
     "nothing else:",
 }
@@ -174,6 +175,8 @@ def _data(context: Context) -> tuple[str, tuple[EvidenceRef, ...]]:
             if hypothesis.result is None
             else f"{hypothesis.result.outcome} {_quoted(hypothesis.result.findings, 400)}"
         )
+        for beside in hypothesis.told:
+            result += f"; beside it {_quoted(beside.findings, 400)}"
         lines.append(
             f"hypothesis {i}, lines {numbers}: topic {_quoted(hypothesis.topic, 300)} {_quoted(hypothesis.claim, 600)}: {result}"
         )
@@ -215,7 +218,7 @@ def _thought(prompt: Prompt, answer: Answer) -> Thought:
             drafts = [draft for one in answer.hypotheses[:MOST] if (draft := _hypothesis(prompt, one)) is not None]
             return Thought(text=lines(answer.text.strip(), 8000), hypotheses=tuple(drafts))
         case Tested():
-            checks = [check for one in answer.checks[:MOST] if (check := _check(prompt, one)) is not None]
+            checks = [check for one in answer.checks[: 2 * MOST] for check in _checks(prompt, one)]
             return Thought(text=lines(answer.text.strip(), 8000), checks=tuple(checks))
         case Compressed():
             proposals = [wanted for one in answer.proposals[:MOST] if (wanted := _proposal(prompt, one)) is not None]
@@ -242,30 +245,35 @@ def _hypothesis(prompt: Prompt, said: Claimed) -> HypothesisDraft | None:
     )
 
 
-def _check(prompt: Prompt, asked: Asked) -> CheckDraft | None:
+def _checks(prompt: Prompt, asked: Asked) -> list[CheckDraft]:
+    """What perception counted decides on what came from it, and what is asked for is told beside it."""
     hypothesis = _named(prompt, asked.hypothesis)
     if hypothesis is None or hypothesis.result is not None:
+        return []
+    own = _counting(prompt, hypothesis, asked)
+    first = LogResolve(evidence=hypothesis.evidence) if hypothesis.finding is None else hypothesis.finding.probe
+    probes: list[Probe | None] = [own or first] if hypothesis.finding is None else [first, own]
+    return [CheckDraft(hypothesis_id=hypothesis.hypothesis_id, probe=probe) for probe in probes if probe is not None]
+
+
+def _counting(prompt: Prompt, hypothesis: OpenHypothesis, asked: Asked) -> Probe | None:
+    """The count or search that is asked for, from the first line the hypothesis cites on; None where none is."""
+    template, text = (_encodable(said.strip()) for said in (asked.template, asked.text))
+    if not hypothesis.evidence or not (template or text):
         return None
-    probe: Probe = LogResolve(evidence=hypothesis.evidence)
-    if hypothesis.finding is not None:
-        probe = hypothesis.finding.probe
-    elif hypothesis.evidence and (asked.template.strip() or asked.text.strip()):
-        seqs = [ref.seq for ref in hypothesis.evidence]
-        first, last = min(seqs), max(prompt.context.percept.last_seq, *seqs)
-        at_least = max(1, min(asked.at_least, 2**53))
-        template, text = (_encodable(said.strip()) for said in (asked.template, asked.text))
-        if template:
-            before = max(1, 2 * first - last - 1)  # as long a span, where there is one
-            probe = LogCount(
-                template=_within(template, 2000),
-                first_seq=first,
-                last_seq=last,
-                at_least=at_least,
-                before_seq=before if before < first else None,
-            )
-        else:
-            probe = LogSearch(text=text[:300].strip(), first_seq=first, last_seq=last, at_least=at_least)
-    return CheckDraft(hypothesis_id=hypothesis.hypothesis_id, probe=probe)
+    seqs = [ref.seq for ref in hypothesis.evidence]
+    first, last = min(seqs), max(prompt.context.percept.last_seq, *seqs)
+    at_least = max(1, min(asked.at_least, 2**53))
+    if not template:
+        return LogSearch(text=text[:300].strip(), first_seq=first, last_seq=last, at_least=at_least)
+    before = max(1, 2 * first - last - 1)  # as long a span, where there is one
+    return LogCount(
+        template=_within(template, 2000),
+        first_seq=first,
+        last_seq=last,
+        at_least=at_least,
+        before_seq=before if before < first else None,
+    )
 
 
 def _encodable(said: str) -> str:

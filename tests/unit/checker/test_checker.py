@@ -87,6 +87,14 @@ def test_the_count_before_is_told_beside_the_count() -> None:
     assert "confirmed" == event.outcome and event.findings.endswith("3 expected; 2 between 1 and 5")
 
 
+def test_what_is_asked_beside_a_check_decides_nothing_and_tells_what_it_found() -> None:
+    request = replaced(check(count(3)), beside=True)
+    message = Performed(cause=delivered(request), effect=Effect(), result=Measured(value=3), now=T0)
+    (event,) = CHECKER.decide(folded(CHECKER, request), message).events
+    assert isinstance(event, CheckResult)
+    assert ("inconclusive", True, 3) == (event.outcome, event.beside, event.measured) and "3 matching" in event.findings
+
+
 def test_a_check_has_one_result() -> None:
     state = folded(CHECKER, check(count()), result(count(), Measured(value=3)))
     assert NOTHING == CHECKER.decide(state, delivered(check(count())))

@@ -8,15 +8,17 @@ import msgspec
 import pytest
 
 from services.persona_runner.mind.context import context_ids, references
-from services.persona_runner.mind.state import MAX_EMPTY, OUTPUT_CHARS, evolve
+from services.persona_runner.mind.state import BESIDE_CHARS, MAX_EMPTY, OUTPUT_CHARS, evolve
 from services.persona_runner.mind.steps import Think
 from shared.contracts.action import Action, action_digest
 from shared.contracts.events import (
     ActionExecuted,
     CheckRequested,
+    CheckResult,
     EvidenceRef,
     GrantRequested,
     HypothesisRaised,
+    LogSearch,
     PersonaReaped,
     ProposalCreated,
     ThoughtGenerated,
@@ -27,8 +29,19 @@ from shared.contracts.text import lines
 from shared.decider import NOTHING, Result
 from shared.evidence import is_independent, is_tainted
 from shared.thinker.models.prompt import compose
-from shared.thinker.port import Context, HypothesisDraft, ProposalDraft
-from tests.unit.runner.runner_model import IDENTITY, LOOP_MS, PERSONA, SWARM, Runner, World, fails, ref, says
+from shared.thinker.port import CheckDraft, Context, HypothesisDraft, ProposalDraft, Thought
+from tests.unit.runner.runner_model import (
+    IDENTITY,
+    LOOP_MS,
+    PERSONA,
+    SWARM,
+    RulesOfThumb,
+    Runner,
+    World,
+    fails,
+    ref,
+    says,
+)
 
 
 def phases(world: World) -> list[str]:
@@ -426,6 +439,51 @@ def test_a_check_is_asked_for_once_per_hypothesis() -> None:
     world.verify()
     runner.think()
     assert len(world.events(CheckRequested)) == 1
+
+
+class Curious(RulesOfThumb):
+    """Asks for more than the check that decides, some of it twice and more than there is room for."""
+
+    def thought(self, context: Context) -> Thought:
+        thought = super().thought(context)
+        more = [LogSearch(text=word, first_seq=1, last_seq=9) for word in ("a", "a", "b", "c", "d", "e")]
+        extra = [CheckDraft(hypothesis_id=c.hypothesis_id, probe=probe) for c in thought.checks for probe in more]
+        return msgspec.structs.replace(thought, checks=(*thought.checks, *extra))
+
+
+def test_several_checks_of_a_hypothesis_are_asked_for_each_once_and_only_the_first_decides() -> None:
+    world = World()
+    runner = Runner(world, thinker=Curious())
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    first, *beside = world.events(CheckRequested)
+    assert not first.beside and all(check.beside for check in beside)
+    assert ["a", "b", "c"] == [check.probe.text for check in beside]
+    for n, check in enumerate((*beside, first)):
+        outcome = "inconclusive" if check.beside else "refuted"
+        said = CheckResult(
+            swarm=SWARM,
+            persona=PERSONA,
+            check_id=check.check_id,
+            hypothesis_id=check.hypothesis_id,
+            outcome=outcome,  # type: ignore[arg-type]
+            findings=f"found {n}" + "!" * 1900,
+            beside=check.beside,
+        )
+        for again in range(2):
+            world.put(msgspec.structs.replace(said, slot=f"c{again + 1}"))
+    runner.think()
+    (held,) = runner.catch_up().hypotheses
+    assert held.result is not None and "refuted" == held.result.outcome
+    assert ["found 0", "found 1", "found 2"] == [told.findings.rstrip("!") for told in held.told]
+    assert all(len(told.findings) == BESIDE_CHARS for told in held.told)
+    world.pass_time(LOOP_MS / 1000)
+    think = runner.begin().effect
+    assert isinstance(think, Think) and held.told == think.context.hypotheses[0].told
+    assert "found 2" in compose(think.context).user
+    runner.commit(runner.finish())
+    assert not world.events(ProposalCreated)
 
 
 def test_what_an_action_brought_back_is_shown_once_as_an_outsiders_words_and_can_be_cited() -> None:

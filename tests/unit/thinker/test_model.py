@@ -29,6 +29,7 @@ from shared.thinker.perceiving.templates import matches
 from shared.thinker.port import (
     AnswerDraft,
     Context,
+    Finding,
     Goal,
     OpenHypothesis,
     Percept,
@@ -383,6 +384,22 @@ async def test_a_check_counts_lines_with_a_template_or_else_with_words(asked: di
     async with thinking(Model(Reply(answer))) as thinker:
         (check,) = (await thinker.think(context("test", "x", waiting))).checks
     assert check.probe == probe
+
+
+async def test_what_perception_counted_decides_and_what_is_asked_for_is_told_beside_it() -> None:
+    probe = LogCount(template="disk <*> failed", first_seq=1, last_seq=2, at_least=2)
+    finding = Finding(topic="t", kind="burst", seq=2, claim="c", confidence=0.5, evidence=REFS, probe=probe)
+    waiting = OpenHypothesis(hypothesis_id="h-2", topic="u", claim="d", confidence=0.5, evidence=REFS, finding=finding)
+    answer = {
+        "text": "let us see",
+        "checks": [
+            {"hypothesis": 1, "template": "", "at_least": 1, "text": "raid"},
+            {"hypothesis": 1, "template": "", "at_least": 1, "text": ""},
+        ],
+    }
+    async with thinking(Model(Reply(answer))) as thinker:
+        checks = (await thinker.think(context("test", "x", waiting))).checks
+    assert [probe, "raid", probe] == [c.probe.text if isinstance(c.probe, LogSearch) else c.probe for c in checks]
 
 
 async def test_a_template_that_is_too_long_for_a_check_still_counts_the_line_it_was_copied_from() -> None:
