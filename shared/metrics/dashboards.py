@@ -164,6 +164,7 @@ DASHBOARDS = (
             Panel("Reads of memory denied", ((each(table.MEMORY_DENIED, "namespace"), "{{namespace}}"),), "cps"),
             Panel("Cold storage failing", ((each(table.S3_FAILED, "call"), "{{call}}"),), "cps"),
             Panel("Proposals verified", ((once(table.VERIFIED, "verdict"), "{{verdict}}"),), "cps"),
+            Panel("Policies' answers", ((each(table.POLICY_MEMO, "outcome"), "{{outcome}}"),), "cps"),
             Panel("Policies in the shadow", ((each(table.POLICY_SHADOW, "difference"), "{{difference}}"),), "cps"),
         ),
     ),
