@@ -2,7 +2,7 @@
 
 On its side are those who spawned the persona or one of its ancestors, and those who fed it: whoever, before the proposal,
 recorded an observation for the whole swarm, for the persona, or for one of its ancestors, vouched for or not. What was delivered
-counts, cited or not: words that turned a persona need not be the words it cites.
+counts, cited or not: words that turned a persona need not be the words it cites. Who answered a question is on no side for that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ObservationRecorded
 from shared.contracts.ids import EVERYONE
+from shared.evidence import ANSWER
 
 LOCAL = "local"
 """The principal of whoever is at a mesh without keys: one person, who may approve what they asked for. No key is named so."""
@@ -26,7 +27,7 @@ class Feeders(msgspec.Struct, kw_only=True):
 
     def apply(self, recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, ObservationRecorded):
+        if isinstance(event, ObservationRecorded) and not event.source.startswith(ANSWER):
             self.first.setdefault(f"{event.swarm}.{event.persona}", {}).setdefault(event.principal, recorded.seq)
 
     def of(self, swarm: str, family: Iterable[str], before: int) -> frozenset[str]:

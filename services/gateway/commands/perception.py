@@ -14,6 +14,7 @@ from services.gateway.wire.problems import Problem
 from services.gateway.wire.requests import Observation, RecordObservations
 from shared.contracts.events import ObservationRecorded, ObservationVouched, RecallAnswered, RecallRequested
 from shared.contracts.ids import EVERYONE, fresh_id
+from shared.evidence import ANSWER
 
 MAX_QUERY_CHARS = 2000
 HELD_RETRY_S, CROWDED_RETRY_S = 10, 5
@@ -37,6 +38,10 @@ async def record(
         events = [_event(swarm, command.principal, o) for o in observations]
     except ValueError as error:
         raise Problem(422, str(error), reason="bad_observations") from None
+    if any(event.source.startswith(ANSWER) for event in events):
+        raise Problem(
+            422, f"source: {ANSWER!r} begins what an answer to a question is recorded as", reason="bad_observations"
+        )
     if not may_vouch and any(isinstance(event, ObservationVouched) for event in events):
         detail = f"the key of {command.principal} lacks the scope 'approve', which vouching for an observation needs"
         raise Problem(403, detail, reason="missing_scope")

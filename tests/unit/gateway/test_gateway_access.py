@@ -400,6 +400,8 @@ async def test_only_who_may_approve_vouches_for_an_observation_and_it_is_their_w
                 200 == (await carl.post(path, json={"text": "a line", "vouched": False, "tainted": False})).status_code
             )
         async with up.client("a") as ann:
+            posing = await ann.post(path, json={"text": "yes", "source": "answer:q-1"})
+            assert (422, "bad_observations") == (posing.status_code, posing.json()["reason"])
             assert 200 == (await ann.post(path, json=own)).status_code
             assert 200 == (await ann.post(path, json=several)).status_code
         found = [r.event for r in await up.log.read(("observation.>",)) if isinstance(r, Recorded)]

@@ -280,6 +280,7 @@ async def test_the_side_has_all_who_fed_it_or_one_above_it_before_it_proposed_vo
         await mesh.say(observed(persona=persona, principal=principal), f"o{n}")
     await mesh.say(observed(persona="all", principal="vouches", tainted=False), "o8")
     await mesh.say(observed(persona="all", principal="elsewhere", swarm="beta"), "o9")
+    await mesh.say(observed(persona="c01", principal="answers", source="answer:q-1"), "o11")
     proposed_at = await mesh.say(proposed(NOTE), "p1")
     before = {"ann", "everyone", "parent", "own", "one", "two", "vouches"}
     assert before == await sides.of("alpha", "c01", proposed_at.seq)
