@@ -25,7 +25,7 @@ from services.supervisor.secrets.keys import seed_file
 from shared.contracts.events import BudgetLimited, ThoughtGenerated
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
-from shared.policy.bundle import DEFAULT_BUNDLE, Bundle
+from shared.policy.bundle import DEFAULT_BUNDLE, Bundle, found
 from tests.e2e import test_demo, test_isolated_mesh
 from tests.e2e.command import commands, flags, staying, swarm
 from tests.e2e.test_mesh import BURST, QUIET, create, observe, propose, until
@@ -70,7 +70,18 @@ def run_on_files(root: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def run_on_host(root: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
-    return ("run", "--interval", "300ms", "--for", "10s", "--json", "--data", str(root / "data"))
+    return (
+        "run",
+        "--interval",
+        "300ms",
+        "--for",
+        "10s",
+        "--json",
+        "--policy",
+        "operator",
+        "--data",
+        str(root / "data"),
+    )
 
 
 async def test_every_flag_of_up_and_run_is_among_those_that_are_tried() -> None:
@@ -236,6 +247,8 @@ async def test_run_on_this_machine_reads_it_as_often_and_as_long_as_it_was_told(
             while not await log.read(("persona.spawned.swarm-core.root-thinker",)):
                 await asyncio.sleep(0.05)
             await propose(api, log, "swarm-core", "root-thinker", "note", "findings/swarm-core/root-thinker/a.md")
+            in_force = (await api.get("/v1/cognition/governance")).json()["policy_version"]
+            assert Bundle.load(found("operator")).version == in_force
         await log.connection.close()
         async with asyncio.timeout(60):
             out, _ = await at.communicate()
