@@ -21,7 +21,18 @@ from tests.e2e.command import staying
 from tests.e2e.test_mesh import BURST, QUIET, create, observe, until
 
 SLOTS = {"alpha": "r1", "beta": "r1", "gamma": "r2"}
-COMMAND: tuple[str, ...] = ("up", "--serve", "alpha,beta", "--serve", "gamma", "--isolate", "--brokers", "3")
+COMMAND: tuple[str, ...] = (
+    "up",
+    "--serve",
+    "alpha,beta",
+    "--serve",
+    "gamma",
+    "--isolate",
+    "--brokers",
+    "3",
+    "--policy",
+    "reports",
+)
 
 
 async def thought(log: JetStreamLog, after: int) -> int:

@@ -55,7 +55,9 @@ class World:
             connection.asks = by_door(name)
         self._connections.append(connection)
         service = name.rpartition("-")[0]
-        return JetStreamLog(connection, service=service, instance=name, buries=SERVICES[service].trusted)
+        return JetStreamLog(
+            connection, service=service, instance=name, buries=service not in SERVICES or SERVICES[service].trusted
+        )
 
     async def opens_tails(self) -> None:
         """What the governor does for runners and checkers."""
