@@ -118,10 +118,10 @@ class MemorySnapshot(View, frozen=True, kw_only=True):
     metadata: dict[str, str | int | float]
 
 
-class Proposal(View, frozen=True, kw_only=True):
+class Proposal(View, frozen=True, kw_only=True, omit_defaults=True):
     """`risk` is the verifier's; before its verdict it is `medium`, because unassessed is not low.
     `vote_deadline` is the approval's expiry, or the proposal's deadline while no approval was asked for. `filed_by`: the person who
-    filed it in the persona's name; None when the persona proposed it itself."""
+    filed it in the persona's name; left out when the persona proposed it itself."""
 
     id: str
     persona_id: str
