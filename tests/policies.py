@@ -11,7 +11,7 @@ from shared.contracts.events import PolicyActivated
 from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.log.memory import MemoryKeyValue
 from shared.log.port import Log
-from shared.policy.bundle import DEFAULT_BUNDLE, packed, read_folder, version_of
+from shared.policy.bundle import DEFAULT_BUNDLE, Contents, packed, read_folder, version_of
 from shared.policy.reading import Readings
 
 GOLDEN = json.dumps(
@@ -29,6 +29,15 @@ GOLDEN = json.dumps(
 """One that every bundle decides so, for bundles that change what the default one's are about."""
 
 
+def edited(changed: Mapping[str, str]) -> Contents:
+    """The default bundle with some of its files in other words. With golden decisions of its own it has no others: they would be about what
+    is in other words."""
+    kept = read_folder(DEFAULT_BUNDLE)
+    if "golden.json" in changed:
+        kept = {name: text for name, text in kept.items() if not name.startswith("golden")}
+    return {**kept, **{name: text.encode() for name, text in changed.items()}}
+
+
 class InForce:
     """`readings` of a log whose policies are what was last `put`, by a clock of their own; as a rule the log is always asked."""
 
@@ -39,7 +48,7 @@ class InForce:
 
     async def put(self, changed: Mapping[str, str] | None = None) -> str:
         """The default bundle with some of its files in other words; its version."""
-        contents = {**read_folder(DEFAULT_BUNDLE), **{name: text.encode() for name, text in (changed or {}).items()}}
+        contents = edited(changed or {})
         version = version_of(contents)
         await self._store.put(version, packed(contents))
         event = PolicyActivated(swarm=EVERYONE, persona=EVERYONE, digest=version, gate="policy_gate-1")

@@ -27,9 +27,9 @@ from shared.contracts.events import (
     SnapshotCounts,
 )
 from shared.contracts.ids import EVERYONE
-from shared.policy.bundle import DEFAULT_BUNDLE, Bundle
+from shared.policy.bundle import Bundle
 from shared.policy.types import ReadRequest
-from tests.policies import GOLDEN, InForce
+from tests.policies import GOLDEN, InForce, edited
 
 STREAM = "/v1/cognition/stream"
 BOARDS = ("alpha", "beta", EVERYONE)
@@ -117,10 +117,7 @@ def written(rules: list[tuple[str, str, list[str], bool]]) -> str:
 
 def permitted(policy: str, person: str) -> set[str]:
     """The marks that this person may see."""
-    contents = {
-        f.name: f.read_bytes() for f in DEFAULT_BUNDLE.iterdir() if f.name in ("gate.cedar", "schema.cedarschema")
-    }
-    bundle = Bundle.of({**contents, "memory.cedar": policy.encode(), "golden.json": GOLDEN.encode()}, "here")
+    bundle = Bundle.of(edited({"memory.cedar": policy, "golden.json": GOLDEN}), "here")
 
     def may(namespace: str, swarm: str, persona: str = "") -> bool:
         asked = ReadRequest(

@@ -51,7 +51,7 @@ from shared.policy.reading import Verdicts
 from shared.policy.types import ReadRequest
 from shared.runtime.driving import drive
 from shared.runtime.handling import Fold, handle
-from tests.policies import GOLDEN, InForce
+from tests.policies import GOLDEN, InForce, edited
 
 PEOPLE = ("ann",)
 FAMILY = {  # name: parent, shares
@@ -268,10 +268,7 @@ def test_what_random_policies_do_not_permit_leaks_nowhere(
 
 async def no_leaks(tmp_path: Path, policy: str) -> None:
     """Every reader tries every way to everything; what comes out must be what a bundle, asked by itself, permits."""
-    contents = {
-        f.name: f.read_bytes() for f in DEFAULT_BUNDLE.iterdir() if f.name in ("gate.cedar", "schema.cedarschema")
-    }
-    bundle = Bundle.of({**contents, "memory.cedar": policy.encode(), "golden.json": GOLDEN.encode()}, "here")
+    bundle = Bundle.of(edited({"memory.cedar": policy, "golden.json": GOLDEN}), "here")
 
     def may(swarm: str, persona: str, namespace: str, owner: str, whose: str = "", person: str = "") -> bool:
         shared = namespace in ("blackboard", "mesh") or FAMILY[whose][1]
@@ -374,10 +371,7 @@ class Fixed:
     """Readings by one policy, whatever is in force."""
 
     def __init__(self, policy: str) -> None:
-        contents = {
-            f.name: f.read_bytes() for f in DEFAULT_BUNDLE.iterdir() if f.name in ("gate.cedar", "schema.cedarschema")
-        }
-        told = {**contents, "memory.cedar": policy.encode(), "golden.json": GOLDEN.encode()}
+        told = edited({"memory.cedar": policy, "golden.json": GOLDEN})
         self.verdicts = Verdicts(Bundle.of(told, "here"))
 
     async def current(self) -> Verdicts:
@@ -401,12 +395,10 @@ def test_what_is_not_shared_no_policy_can_open_to_a_persona(namespace: str) -> N
 
 
 def test_a_bundle_that_does_not_speak_of_memory_leaves_it_private() -> None:
-    contents = {
-        f.name: f.read_bytes() for f in DEFAULT_BUNDLE.iterdir() if f.name in ("gate.cedar", "schema.cedarschema")
-    }
-    text = contents["schema.cedarschema"].decode()
-    old = text[: text.index("// Whose memory may be read.")].encode()
-    bundle = Bundle.of({**contents, "schema.cedarschema": old, "golden.json": GOLDEN.encode()}, "here")
+    text = (DEFAULT_BUNDLE / "schema.cedarschema").read_text()
+    old = text[: text.index("// Whose memory may be read.")]
+    contents = edited({"schema.cedarschema": old, "golden.json": GOLDEN})
+    bundle = Bundle.of({name: text for name, text in contents.items() if name != "memory.cedar"}, "here")
     own = ReadRequest(swarm="a", persona="p", namespace="own", owner_swarm="a", owner_persona="p")
     assert bundle.read(own).allow
     for namespace in ("descendants", "blackboard", "mesh"):
