@@ -11,6 +11,7 @@ import pytest
 
 from services.cli.commands.asking import proposals
 from services.cli.terminal.target import HERE, OK, Target
+from services.gateway.wire.asking import QuestionView
 from services.gateway.wire.lives import Approval
 from services.gateway.wire.work import ConflictSide, ConflictView, UnknownAction
 from shared.contracts.events import Strategy
@@ -20,7 +21,7 @@ DIGEST = "0123456789abcdef" * 4
 APPROVAL = Approval(
     proposal_id="p-ask", persona_id="ann", swarm_id="web", title="Ask", summary="write a file", risk="high", digest=DIGEST,
     action_kind="file.write", action_target="a.md", params={}, policy_version="v", policy_ids=("ask",), request_id="r", quorum=1,
-    granted_by=(), denied_by=(), requested_at=AT, expires_at=AT, state="pending",
+    outside=(), granted_by=(), denied_by=(), requested_at=AT, expires_at=AT, state="pending",
 )  # fmt: skip
 
 
@@ -54,11 +55,13 @@ class Gateway:
         approvals: tuple[Approval, ...] = (),
         conflicts: tuple[ConflictView, ...] = (),
         unknown: tuple[UnknownAction, ...] = (),
+        questions: tuple[QuestionView, ...] = (),
     ) -> None:
         self.rows: dict[str, object] = {
             "/v1/approvals": approvals,
             "/v1/conflicts": conflicts,
             "/v1/actions/unknown": unknown,
+            "/v1/questions": questions,
         }
         self.asked: list[tuple[str, Mapping[str, str]]] = []
         monkeypatch.setattr(proposals, "ask_rows", self.ask_rows)
@@ -142,3 +145,22 @@ def test_as_json_it_is_the_approvals_alone_with_whole_digests(
     out, err = shown(capfd, as_json=True)
     assert ([("p-ask", DIGEST)], "") == ([(one["proposal_id"], one["digest"]) for one in json.loads(out)], err)
     assert [("/v1/approvals", {"state": "pending"})] == gateway.asked
+
+
+@pytest.mark.parametrize(("options", "tainted", "told"), [((), False, "TEXT"), (("yes", "no"), True, "yes|no")])
+def test_a_question_is_told_with_whose_words_it_is_in_and_how_to_answer(
+    options: tuple[str, ...],
+    tainted: bool,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    question = QuestionView(
+        id="q-1", state="open", swarm_id="web", persona_id="ann", proposal_id="p-1", question="Is it\n\x1b[31mdown?", options=options,
+        wanted="", tainted=tainted, asked_at=AT, expires_at=AT, answer="", answered_by=None, answered_at=None,
+    )  # fmt: skip
+    gateway = Gateway(monkeypatch, questions=(question,))
+    _, err = shown(capfd)
+    (line,) = err.splitlines()
+    assert line.startswith("ann asks") and line.endswith(f"-> swarm answer q-1 {told}") and "\x1b" not in line
+    assert ("an outsider's words" in line) == tainted and ("/v1/questions", {"state": "open"}) in gateway.asked
