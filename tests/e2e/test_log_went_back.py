@@ -94,12 +94,13 @@ async def approve(api: httpx.AsyncClient, proposal: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def memories_of(api: httpx.AsyncClient, persona: str, least: int = 1) -> dict[str, int]:
-    """Sequences of all that is recalled by id, once there are that many."""
+async def memories_of(api: httpx.AsyncClient, persona: str, after: int = 0) -> dict[str, int]:
+    """Sequences of all that is recalled by id, once something is that was stored after that sequence."""
     async with asyncio.timeout(60):
         while True:
             answer = await api.get(f"/v1/swarm/personas/{persona}/memory", params={"q": "what was seen", "limit": 50})
-            if answer.status_code == 200 and len(found := answer.json()["memories"]) >= least:
+            found = answer.json()["memories"] if answer.status_code == 200 else []
+            if any(memory["seq"] > after for memory in found):
                 return {memory["id"]: memory["seq"] for memory in found}
 
 
@@ -198,10 +199,11 @@ async def test_at_a_start_it_is_noticed_also_when_the_log_has_grown_past_where_i
     data, older = await copied(begun, tmp_path), begun / "nats"
     async with running(data) as (_, api, log):
         await create(api, "lost")
+        kept = (await log.ends(("*.*.*.>",)))[0]
         await api.post("/v1/cognition/start", json={"loop_interval_ms": 200})
         await api.post("/v1/swarm/alpha/observations", json={"text": "the disk of the old log is full"})
         await until(api, "persona=kept&type=thought_generated", "thought_generated")
-        old = await memories_of(api, "kept", 2)  # its charter, and what it thought
+        old = await memories_of(api, "kept", kept)  # also what it thought, which will be lost
         end = (await log.ends(("*.*.*.>",)))[0]
         witness = data / "services" / "gateway-1" / "witness" / "gateway-1.json"
         async with asyncio.timeout(30):
