@@ -14,10 +14,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import structlog
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from shared.metrics.table import LOOP_LAG, NOT_READY, READY, WARNED, exposition
+
+log = structlog.get_logger()
 
 BEAT_S = 1.0
 LONGEST_LAG_S = 15.0
@@ -65,8 +68,16 @@ class Health:
         self._warnings[name] = warning
 
     def warnings(self) -> dict[str, str]:
-        """What should be known now, by name."""
-        return {name: said for name, warning in self._warnings.items() if (said := warning()) is not None}
+        """What should be known now, by name; of one that cannot be told, that."""
+        found: dict[str, str] = {}
+        for name, warning in self._warnings.items():
+            try:
+                said = warning()
+            except Exception as error:
+                said = _untold(name, error)
+            if said is not None:
+                found[name] = said
+        return found
 
     def check(self, name: str, check: ReadyCheck) -> None:
         """Have readiness depend on `check`. Each name once: a second would silence the first."""
@@ -75,12 +86,12 @@ class Health:
         self._checks[name] = check
 
     async def problems(self) -> dict[str, str]:
-        """What is not ready now, by check."""
+        """What is not ready now, by check; a check that fails is one that is not passed."""
         found = {"process": "it is shutting down"} if self.draining else {}
         if self.starting:
             found["process"] = self.waits() or "it is starting: what it knows is being read"
         checks = dict(self._checks)  # while they are looked at, one that starts may add more
-        said = await asyncio.gather(*(check() for check in checks.values()))
+        said = await asyncio.gather(*(_asked(name, check) for name, check in checks.items()))
         return found | {name: problem for name, problem in zip(checks, said, strict=True) if problem is not None}
 
     async def metrics(self) -> bytes:
@@ -116,6 +127,18 @@ class Health:
                 return 200, CONTENT_TYPE_LATEST, await self.metrics()
             case _:
                 return 404, "text/plain", b"there is /health/live, /health/ready and /metrics\n"
+
+
+async def _asked(name: str, check: ReadyCheck) -> str | None:
+    try:
+        return await check()
+    except Exception as error:
+        return _untold(name, error)
+
+
+def _untold(name: str, error: Exception) -> str:
+    log.warning("readiness_check_failed", check=name, exc_info=error)
+    return f"it cannot be told: {type(error).__name__}"
 
 
 class Server(uvicorn.Server):

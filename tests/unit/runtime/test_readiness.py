@@ -53,6 +53,26 @@ def test_where_health_is_answered_is_a_url_and_nothing_where_it_is_not() -> None
 # -- live -----------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_check_that_fails_is_not_passed_and_told_beside_the_others() -> None:
+    health = Health()
+
+    async def broken() -> str | None:
+        raise KeyError("replicas")
+
+    async def fine() -> str | None:
+        return None
+
+    def unsaid() -> str | None:
+        raise OSError("gone")
+
+    health.check("broker", broken)
+    health.check("log", fine)
+    health.warn("disk", unsaid)
+    health.warn("held", lambda: "two are")
+    assert await health.problems() == {"broker": "it cannot be told: KeyError"}
+    assert health.warnings() == {"disk": "it cannot be told: OSError", "held": "two are"}
+
+
 async def test_live_says_how_late_the_loop_is_and_no_when_it_is_stuck() -> None:
     now = 100.0
     health = Health(lambda: now)
