@@ -39,6 +39,13 @@ async def ready(pod: Pod) -> dict[str, Any]:
         async with asyncio.timeout(READY_S):
             while True:
                 said = await answer(f"{pod.url}/health/ready", pod)
+                what = said.headers.get("content-type", "")
+                assert what.startswith("application/json"), (
+                    pod.url,
+                    said.status_code,
+                    said.text[:300],
+                    pod.output()[-2000:],
+                )
                 told = said.json()
                 if said.status_code == 200 or (pod.name == MEMORY and names_what_is_away(told["problems"])):
                     return told

@@ -60,6 +60,21 @@ async def log(tmp_path: Path) -> AsyncIterator[JetStreamLog]:
     broker.kill()
 
 
+def actuator(log: JetStreamLog, folder: Path, workspace: Workspace, name: str) -> ActuatorEffects:
+    """One process of several at one workspace."""
+    return ActuatorEffects(
+        log=log,
+        hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
+        site=workspace.receipts.identity,
+        lots=Plenty(),
+        journal=Journal(folder / f"claims-{name}.jsonl", utc_now()),
+        halting=Halting(log),
+        signers=believing(log),
+        policies=Followed(log),
+        instance=name,
+    )
+
+
 @pytest.mark.parametrize("answer_lost", [False, True])
 async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
     log: JetStreamLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer_lost: bool
@@ -76,18 +91,8 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
     assert boundary is not None
     workspace, done = Workspace(tmp_path / "workspace"), []
 
-    def actuator(name: str, meanwhile: Any = None) -> Any:
-        effects = ActuatorEffects(
-            log=log,
-            hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
-            site=workspace.receipts.identity,
-            lots=Plenty(),
-            journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
-            halting=Halting(log),
-            signers=believing(log),
-            policies=Followed(log),
-            instance=name,
-        )
+    def acting(name: str, meanwhile: Any = None) -> Any:
+        effects = actuator(log, tmp_path, workspace, name)
 
         async def perform(effect: Any) -> Any:
             result = await effects.perform(effect)
@@ -99,7 +104,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
 
         return lambda: drive(log, handle(Fold(decider, boundary), message, source=name), perform)
 
-    real, two = log.connection.request, actuator("two")
+    real, two = log.connection.request, acting("two")
 
     async def loses_one_answer(subject: str, *args: Any, **kwargs: Any) -> Any:
         answer = await real(subject, *args, **kwargs)
@@ -113,7 +118,7 @@ async def test_of_two_actuators_racing_on_jetstream_exactly_one_acts(
         if answer_lost:
             monkeypatch.setattr(log.connection, "request", loses_one_answer)
 
-    await actuator("one", meanwhile=two_then_trouble)()
+    await acting("one", meanwhile=two_then_trouble)()
     assert [("two", Outcome)] == done
     life = [r.event for r in await log.read([f"*.*.alpha.p01.{PROPOSAL}"])]
     assert 1 == sum(isinstance(e, ActionClaimed) for e in life) == sum(isinstance(e, ActionExecuted) for e in life)
@@ -128,20 +133,7 @@ async def test_of_actions_under_way_those_claimed_behind_a_halt_are_not_done(log
     await log.commit([message_of(activated(), id="b1", time=utc_now())])
     messages = [await _authorized(log, f"p-{number}") for number in range(MANY)]
     workspace = Workspace(tmp_path / "workspace")
-    actuators = [
-        ActuatorEffects(
-            log=log,
-            hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
-            site=workspace.receipts.identity,
-            lots=Plenty(),
-            journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
-            halting=Halting(log),
-            signers=believing(log),
-            policies=Followed(log),
-            instance=name,
-        )
-        for name in ("one", "two")
-    ]
+    actuators = [actuator(log, tmp_path, workspace, name) for name in ("one", "two")]
 
     at_once = asyncio.Semaphore(16)
 
@@ -180,20 +172,7 @@ async def test_what_is_said_to_the_mesh_is_said_once_by_two_that_race_on_jetstre
     ends = [Action(kind="persona.reap", target="p01", params={"reason": f"{n}"}) for n in range(per_day)]
     messages = [await _authorized(log, f"p-{n}", action) for n, action in enumerate((*asks, *ends))]
     workspace = Workspace(tmp_path / "workspace")
-    actuators = [
-        ActuatorEffects(
-            log=log,
-            hands=hands(workspace, Outbound(), CommandHand({}, workspace.receipts)),
-            site=workspace.receipts.identity,
-            lots=Plenty(),
-            journal=Journal(tmp_path / f"claims-{name}.jsonl", utc_now()),
-            halting=Halting(log),
-            signers=believing(log),
-            policies=Followed(log),
-            instance=name,
-        )
-        for name in ("one", "two")
-    ]
+    actuators = [actuator(log, tmp_path, workspace, name) for name in ("one", "two")]
 
     async def deliver(message: Delivered, effects: ActuatorEffects) -> None:
         boundary = decider.boundary(message)
