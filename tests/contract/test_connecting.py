@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,27 @@ async def test_a_key_the_broker_does_not_know_is_waited_for_until_it_does(tmp_pa
             await (await waiting).close()
     finally:
         broker.kill()
+
+
+async def test_who_hangs_up_before_its_reason_is_read_has_still_given_one(tmp_path: Path) -> None:
+    seed, _ = user_seed(tmp_path, "other")
+    reasons = iter([b"-ERR 'Authorization Violation'\r\n"])
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"one","version":"2.15.1","max_payload":1048576,"nonce":"n"}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        if reason := next(reasons, b""):
+            writer.write(reason)
+            writer.close()
+        else:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1")
+    url = "nats://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+    async with server:
+        with pytest.raises(LogUnavailable, match="does not know the key"):
+            await Connection.open(url, name="other", seed_file=seed, wait_s=WAIT_S)
 
 
 async def test_a_key_that_is_none_and_one_that_is_not_there_are_named(tmp_path: Path) -> None:

@@ -62,19 +62,28 @@ class Lagging(Connection):
 async def url(tmp_path: Path) -> AsyncIterator[str]:
     broker = Broker(tmp_path)
     await broker.start()
-    await ensure(broker.url, None)
-    yield broker.url
-    broker.kill()
+    try:
+        await ensure(broker.url, None)
+        yield broker.url
+    finally:
+        broker.kill()
+
+
+@pytest.fixture
+async def connection(url: str) -> AsyncIterator[Lagging]:
+    connection = await Lagging.open(url, name="test")
+    assert isinstance(connection, Lagging)
+    yield connection
+    connection.times = 0
+    await connection.close()
 
 
 @pytest.mark.parametrize(
     "filters", [(LAST,), ("persona.*.alpha.p2",), ("persona.reaped.*.*",), ("*.*.alpha.>", "audit.>")]
 )
 async def test_a_replica_that_lags_is_asked_again_until_it_has_what_the_leader_has(
-    url: str, filters: tuple[str, ...]
+    connection: Lagging, filters: tuple[str, ...]
 ) -> None:
-    connection = await Lagging.open(url, name="test")
-    assert isinstance(connection, Lagging)
     log = JetStreamLog(connection, service="test", instance="test-1", replicated=True)
     stale = JetStreamLog(connection, service="test", instance="test-1")
     (first,) = await log.commit([reaped("p1")])
@@ -90,29 +99,23 @@ async def test_a_replica_that_lags_is_asked_again_until_it_has_what_the_leader_h
         assert not await _has(last, read(stale)), "the double does not lag"
         connection.reach, connection.times = first, 3
         assert await _has(last, read(log))
-    await connection.close()
 
 
-async def test_a_replica_that_stays_behind_is_no_answer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_that_stays_behind_is_no_answer(connection: Lagging, monkeypatch: pytest.MonkeyPatch) -> None:
     from shared.log.reading import reader as reader_module
 
     monkeypatch.setattr(reader_module, "BEHIND_S", 0.1)
-    connection = await Lagging.open(url, name="test")
-    assert isinstance(connection, Lagging)
     log = JetStreamLog(connection, service="test", instance="test-1", replicated=True)
     (first,) = await log.commit([reaped("p1")])
     await log.commit([reaped("p2")])
     connection.reach, connection.times = first, 10_000
     with pytest.raises(LogUnavailable, match="a replica has not reached"):
         await log.read((LAST,))
-    connection.times = 0
-    await connection.close()
 
 
 async def test_a_leader_that_has_not_reached_what_was_seen_is_waited_for(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    connection: Lagging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = await Connection.open(url, name="test")
     log = JetStreamLog(connection, service="test", instance="test-1")
     (seq,) = await log.commit([observation()])
     leader = leader_module.Leader(connection, "SWARM")
@@ -124,13 +127,30 @@ async def test_a_leader_that_has_not_reached_what_was_seen_is_waited_for(
     monkeypatch.setattr(leader_module, "BEHIND_S", 0.05)
     with pytest.raises(leader_module.Behind, match=f"not yet {seq + 2}"):
         await leader.ends((">",), seen=seq + 2)
-    await connection.close()
+
+
+async def test_what_a_leader_said_before_it_reached_what_was_seen_is_not_its_answer(
+    connection: Lagging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = JetStreamLog(connection, service="test", instance="test-1")
+    (seen,) = await log.commit([observation()])
+    request, others = connection.request, list[asyncio.Future[Raw]]()
+
+    async def reaching(subject: str, body: bytes = b"", **more: object) -> Raw:
+        if b'">"' not in body:
+            others.append(asyncio.ensure_future(request(subject, body, **more)))
+            return await others[-1]
+        await asyncio.gather(*others)
+        await log.commit([reaped("p1")])  # asked how far it is, it gets there
+        return await request(subject, body, **more)
+
+    monkeypatch.setattr(connection, "request", reaching)
+    assert (seen + 1,) == await leader_module.Leader(connection, "SWARM").ends(("persona.>",), seen=seen + 1)
 
 
 async def test_a_guard_on_which_something_is_in_flight_decides_nothing(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    connection: Lagging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = await Connection.open(url, name="test")
     log = JetStreamLog(connection, service="test", instance="test-1")
     real, refusals = connection.ask, 0
 
@@ -147,7 +167,6 @@ async def test_a_guard_on_which_something_is_in_flight_decides_nothing(
     monkeypatch.setattr(connection, "ask", ask)
     (seq,) = await log.commit([reaped("p1")], [Expect("persona.*.alpha.>", 0)])
     assert (3, [seq]) == (refusals, [r.seq for r in await log.read(("persona.*.alpha.>",))])
-    await connection.close()
 
 
 async def _has(seq: int, reading: object) -> bool:
@@ -157,9 +176,7 @@ async def _has(seq: int, reading: object) -> bool:
     return any(seq == (one.seq if isinstance(one, Recorded) else one) for one in found or ())
 
 
-async def test_nobody_is_believed_because_a_replica_has_not_heard_who_holds_the_persona(url: str) -> None:
-    connection = await Lagging.open(url, name="test")
-    assert isinstance(connection, Lagging)
+async def test_nobody_is_believed_because_a_replica_has_not_heard_who_holds_the_persona(connection: Lagging) -> None:
     log = JetStreamLog(connection, service="test", instance="test-1", replicated=True)
     await log.commit([message(PlacementChanged(swarm=EVERYONE, persona=EVERYONE, slots=BOTH, shards=SHARDS))])
     (seq,) = await log.commit([message(by(OTHER, "thought.generated"))])
@@ -171,4 +188,3 @@ async def test_nobody_is_believed_because_a_replica_has_not_heard_who_holds_the_
         connection.reach, connection.times = 0, 3
         judged.append(await Hearing(reading).why_not(said))
     assert [None, f"{OTHER} does not hold alpha.p01"] == judged
-    await connection.close()

@@ -12,6 +12,8 @@ an ack or a nak that rests on another log would be taken for one of this.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -40,6 +42,7 @@ WRONG_LAST_SEQUENCE = 10071
 """The broker's error code for a guard that has moved."""
 BEING_WRITTEN = 10164
 """A cluster's for a guard on which something else is in flight: whether that gets in is not decided, and so this decides nothing."""
+_RESET = os.strerror(errno.ECONNRESET)
 
 
 class _Asked(msgspec.Struct, frozen=True, gc=False):
@@ -121,6 +124,7 @@ class Connection:
         once = {**options, "allow_reconnect": False, "max_reconnect_attempts": 1}
         loop = asyncio.get_running_loop()
         deadline = None if wait_s is None else loop.time() + wait_s
+        word = ""
         while True:
             self._failure = ""
             try:
@@ -133,7 +137,12 @@ class Connection:
                 await self._client.connect(servers, **options)
                 break
             except (nats.errors.Error, nkeys.NkeysError, OSError) as error:
-                why = f"no NATS server answers at {shown(url)}: {_meant(self._failure or str(error), seed_file)}"
+                failure = self._failure or str(error)
+                if not (
+                    word and _RESET in failure
+                ):  # who hangs up may do so before its reason is read: the last one stands
+                    word = _meant(failure, seed_file)
+                why = f"no NATS server answers at {shown(url)}: {word}"
                 if deadline is not None and loop.time() > deadline:
                     raise LogUnavailable(why) from error
                 await self._patience.pause(why)

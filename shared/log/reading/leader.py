@@ -55,14 +55,20 @@ class Leader:
 
     async def ends(self, filters: Sequence[str], seen: int = 0) -> tuple[int, ...]:
         """The last sequence on each filter, 0 where there is none, once it has reached `seen`. Raises `LogUnavailable`."""
+        await self._reaches(seen)
+        found = await asyncio.gather(*(self._find({"last_by_subj": subject_filter}) for subject_filter in filters))
+        seqs = tuple(message.seq if message else 0 for message in found)
+        self._reached = max((self._reached, *seqs))
+        return seqs
+
+    async def _reaches(self, seen: int) -> None:
+        """Made sure of before anything else is asked: an answer beside it may be from before."""
         until = asyncio.get_running_loop().time() + BEHIND_S
-        while True:
-            asked = filters if self._reached >= seen else (*filters, ">")
-            found = await asyncio.gather(*(self._find({"last_by_subj": subject_filter}) for subject_filter in asked))
-            seqs = tuple(message.seq if message else 0 for message in found)
-            self._reached = max((self._reached, *seqs))
+        while self._reached < seen:
+            newest = await self._find({"last_by_subj": ">"})
+            self._reached = max(self._reached, newest.seq if newest else 0)
             if self._reached >= seen:
-                return seqs[: len(filters)]
+                return
             if asyncio.get_running_loop().time() > until:
                 raise Behind(f"the leader has reached {self._reached} and not yet {seen}, which was seen already")
             await asyncio.sleep(jittered(AGAIN_S))
