@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
@@ -25,7 +26,7 @@ from services.meta_orchestrator.arbitration.meeting import Meeting
 from services.meta_orchestrator.following import Following
 from services.policy_gate import decider as gate
 from services.verifier import decider as verifier
-from shared.contracts.action_kinds import held
+from shared.contracts.action_kinds import KINDS, held
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import (
     LogResolve,
@@ -43,6 +44,18 @@ from shared.policy.types import PolicyDecision
 def none(effect: Effect) -> Result:
     """For a service without hands."""
     raise TypeError(effect)
+
+
+T = TypeVar("T")
+
+
+def done_at_once(coroutine: Coroutine[object, None, T]) -> T:
+    """What a coroutine returns that waits for nothing but its turn: a log in memory answers at once. An event loop for each costs more."""
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
 
 
 class Hands:
@@ -131,8 +144,8 @@ class Hands:
         match effect:
             case terms.Check():
                 self._attempts += 1
-                holder, seq = asyncio.run(holder_of(self._log(), effect.target)) if effect.target else (None, 0)
-                facts = None if effect.job is None else asyncio.run(mesh.known(self._log(), effect.job, self._now))
+                holder, seq = done_at_once(holder_of(self._log(), effect.target)) if effect.target else (None, 0)
+                facts = None if effect.job is None else done_at_once(mesh.known(self._log(), effect.job, self._now))
                 return terms.Checked(
                     facts=facts,
                     actuator=f"attempt-{self._attempts}",
@@ -152,6 +165,8 @@ class Hands:
                 if (target := held(job.action, job.swarm, job.persona)) is not None:
                     self.held[target.id].append((job.key, claim.seq))
                 return terms.Outcome(outcome="success", summary="done")
+            case terms.Inquire(job=job) if KINDS[job.action.kind].idempotency == "key":
+                return terms.Outcome(outcome="unknown", summary="its target cannot tell", error="cannot_tell")
             case terms.Inquire(job=job):
                 if self.done[job.key]:
                     return terms.Outcome(outcome="success", summary="it was done")
