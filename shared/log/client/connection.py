@@ -138,9 +138,7 @@ class Connection:
                 break
             except (nats.errors.Error, nkeys.NkeysError, OSError) as error:
                 failure = self._failure or str(error)
-                if not (
-                    word and _RESET in failure
-                ):  # who hangs up may do so before its reason is read: the last one stands
+                if not word or _RESET not in failure:  # who hangs up before its reason is read has the last one it gave
                     word = _meant(failure, seed_file)
                 why = f"no NATS server answers at {shown(url)}: {word}"
                 if deadline is not None and loop.time() > deadline:
