@@ -91,6 +91,7 @@ class Evaluate(Effect, frozen=True, kw_only=True):
     digest: Sha256
     risk: Risk
     tainted: bool
+    labels: tuple[str, ...] = ()
     filed_by: str = ""
     scope: Reach = "unstated"
     proposed_seq: int = 0
@@ -276,6 +277,7 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
         digest=created.digest,
         risk=verified.risk,
         tainted=verified.tainted,
+        labels=verified.labels,
         filed_by=verified.filed_by,
         scope=verified.scope,
         proposed_seq=state.created_seq,

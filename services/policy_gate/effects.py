@@ -75,6 +75,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             digest=effect.digest,
             risk=effect.risk,
             tainted=effect.tainted,
+            labels=effect.labels,
             scope=effect.scope,
             params=told(effect.action),
             environment=self.environment,

@@ -69,5 +69,5 @@ class Shadow:
                 errors=list(which.errors),
                 version=self.bundle.version,
                 **{name: getattr(request, name) for name in ("swarm", "persona", "action", "target", "risk", "digest")},
-                **msgspec.to_builtins({"tainted": request.tainted, "scope": request.scope}),
+                **msgspec.to_builtins({"tainted": request.tainted, "labels": request.labels, "scope": request.scope}),
             )

@@ -32,6 +32,8 @@ from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input
 
 MAX_EVIDENCE = 256
 """Cited events per proposal; each is one read."""
+UNGROUNDED = "ungrounded"
+"""The label of what rests on nothing but outsiders' and the persona's own words."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +58,8 @@ class Resolved(Result, frozen=True, kw_only=True):
     `missing`: no such event under that id. `foreign`: another swarm's, or private to another persona. `independent` counts
     found events that are neither tainted observations nor the persona's own words. `charter` is None for an unknown persona.
     `outside`: where the first came from that the persona was told by outsiders before it proposed (`told`), in words; `words`: what of
-    the cited is theirs. `open`: so many other proposals of the persona are, which is the limit, and nothing was looked up; else 0.
+    the cited is theirs; `labels`: of what kind either is. `open`: so many other proposals of the persona are, which is the limit, and
+    nothing was looked up; else 0.
     """
 
     found: tuple[EvidenceRef, ...] = ()
@@ -69,6 +72,7 @@ class Resolved(Result, frozen=True, kw_only=True):
     capabilities: Capabilities | None = None
     outside: str = ""
     words: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     open: int = 0
 
 
@@ -140,8 +144,8 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
 def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
     """What the log tells."""
     if facts.open:
-        whose = f"{proposal.persona} has {facts.open} proposals that are neither decided nor done"
-        why = f"{whose}, which is the limit; propose again when one is"
+        many = f"{proposal.persona} has {facts.open} proposals that are neither decided nor done"
+        why = f"{many}, which is the limit; propose again when one is"
         return _reject(proposal, [("too_many_open", why)])
     problems: list[tuple[str, str]] = []
     if not facts.live:
@@ -159,6 +163,11 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
     outside = tuple(line for line in (facts.outside, *facts.words) if line)
     if problems or not (facts.found or filed):
         return _reject(proposal, problems or [("no_evidence", "nothing cited was found")])
+    tainted = not filed and bool(
+        outside or not facts.independent
+    )  # a person's is not: by a class only a gateway may say
+    labels = facts.labels if facts.independent else (*facts.labels, UNGROUNDED)
+    whose = proposal.swarm, proposal.persona
     verified = ProposalVerified(
         swarm=proposal.swarm,
         persona=proposal.persona,
@@ -167,9 +176,10 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         risk=risk,
         findings=(f"{len(facts.found)} cited events are in the log, {facts.independent} of them independent",),
         evidence=facts.found,
-        tainted=not filed and bool(outside or not facts.independent),  # a person's: by a class only a gateway may say
+        tainted=tainted,
         outside=outside,
-        scope=reach_of(facts.capabilities, proposal.action, proposal.swarm, proposal.persona),
+        labels=labels if tainted else (),
+        scope=reach_of(facts.capabilities, proposal.action, *whose, tainted=tainted),
         proposal=proposal.proposal if isinstance(proposal, ProposalFiled) else proposal,
         proposed_seq=seq,
         filed_by=proposal.principal if isinstance(proposal, ProposalFiled) else "",

@@ -11,7 +11,7 @@ import msgspec
 
 from services.verifier.decider import Resolve, Resolved
 from services.verifier.opened import Opened
-from services.verifier.told import Told
+from services.verifier.told import Told, label
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import ActionExecuted, BeliefAsserted, BeliefEvent, CheckResult, ObservationRecorded
@@ -51,6 +51,7 @@ async def resolve(log: Log, effect: Resolve, library: Library, told: Told) -> Re
     """The cited events and the citing persona, as the log has them."""
     found, missing, foreign, independent = [], [], [], 0
     words: list[str] = []
+    labels: list[str] = []
     whose = f"{effect.swarm}.{effect.persona}"
     ends = (f"persona.draining.{whose}", f"persona.reaped.{whose}")
     spawned, ended, outside, looked_up = await asyncio.gather(
@@ -66,7 +67,9 @@ async def resolve(log: Log, effect: Resolve, library: Library, told: Told) -> Re
             foreign.append(ref)
         else:
             found.append(ref)
-            words += _quoted(recorded)
+            if quoted := _quoted(recorded):
+                words += quoted
+                labels.append(label(recorded.event))
             independent += await _stands(library, recorded, effect.swarm, effect.persona)
     return Resolved(
         found=tuple(found),
@@ -76,7 +79,8 @@ async def resolve(log: Log, effect: Resolve, library: Library, told: Told) -> Re
         live=spawned is not None and not ended,
         charter=None if spawned is None else charter_sha256(spawned.identity),
         allowed_tools=() if spawned is None else spawned.policy.allowed_tools,
-        outside=outside,
+        outside=outside.words,
+        labels=tuple(dict.fromkeys((*outside.labels, *labels))),
         words=(*words[:QUOTED], *([f"and {len(words) - QUOTED} more"] if len(words) > QUOTED else [])),
         capabilities=None if spawned is None else spawned.policy.capabilities,
     )

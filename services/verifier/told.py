@@ -9,6 +9,10 @@ Told to a persona is: observations for it or its whole swarm, intents it is assi
 beliefs it may read, its charter (in which the words of its parent are, and so what that one was told before the birth), and what its
 descendants in its swarm were told, whose memory it may read. What a person vouched for (`observation.vouched`) is not from outside.
 
+What it comes from is told in single words too (`labels`), for policies. They are of the first that came from outside, no more: that
+*something* did is known of everything, but what else did would have to be read for ever of those who are tainted, which is of everybody
+who watches anything.
+
 Fail closed: of whoever's birth is not in the log, or where the beginning of the log is gone, everything may have come from outside.
 """
 
@@ -41,6 +45,38 @@ KEPT = 4096
 FIRST_PAGE, PAGE = 32, 2_000
 MAX_LINEAGE, MAX_DESCENDANTS = 64, 64
 Whose = tuple[str, str]
+UNKNOWN = "unknown"
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """Where something came from outside: in words, and in single ones. Without words nothing did."""
+
+    words: str = ""
+    labels: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+    def by(self, then: Outside) -> Outside:
+        """This way, and what came by it."""
+        return Outside(self.words + then.words, tuple(dict.fromkeys((*self.labels, *then.labels))))
+
+
+def label(event: AnyEvent) -> str:
+    """What kind of delivery it is."""
+    match event:
+        case ObservationRecorded():
+            return "observation"
+        case ActionExecuted():
+            return "answer"
+        case IntentAssigned():
+            return "intent"
+        case CheckResult():
+            return "check"
+        case BeliefEvent():
+            return "belief"
+        case _:
+            return UNKNOWN
 
 
 class Told:
@@ -50,27 +86,28 @@ class Told:
         self._log, self._library = log, library
         self._known: OrderedDict[Whose, _Known] = OrderedDict()
 
-    async def of(self, swarm: str, persona: str, before: int) -> str:
-        """Where the first of it came from, in words; empty when all that the persona was told before that sequence is clean."""
-        whose, words = (swarm, persona), ""
+    async def of(self, swarm: str, persona: str, before: int) -> Outside:
+        """Where the first of it came from; without words when all that the persona was told before that sequence is clean."""
+        whose, way = (swarm, persona), Outside()
         for _ in range(MAX_LINEAGE):
             known = await self._read(whose, before)
             if outside := known.outside(before):
-                return words + outside
+                return way.by(outside)
             if known.birth is None or known.birth >= before:
-                return f"{words}nobody can tell how {whose[1]} of {whose[0]} began"
+                return way.by(Outside(f"nobody can tell how {whose[1]} of {whose[0]} began", (UNKNOWN,)))
             for swarm_, (seq, belief) in known.beliefs.items():
                 if seq < before and await self._library.may_cite(belief, *whose):
-                    return f"{words}belief {seq} of {swarm_}"
+                    return way.by(Outside(f"belief {seq} of {swarm_}", ("belief",)))
             if len(known.descendants) > MAX_DESCENDANTS:
-                return f"{words}it has more descendants than are looked at"
+                return way.by(Outside("it has more descendants than are looked at", (UNKNOWN,)))
             for child in known.descendants:
                 if outside := (await self._read((whose[0], child), before)).outside(before):
-                    return f"{words}told to {child}: {outside}"
+                    return way.by(Outside(f"told to {child}: ", ("descendant",))).by(outside)
             if known.parent is None:
-                return ""
-            words, before, whose = f"{words}charter, by {known.parent[1]}: ", known.birth, known.parent
-        return f"{words}more ancestors than are looked at"
+                return Outside()
+            way = way.by(Outside(f"charter, by {known.parent[1]}: ", ("charter",)))
+            before, whose = known.birth, known.parent
+        return way.by(Outside("more ancestors than are looked at", (UNKNOWN,)))
 
     async def _read(self, whose: Whose, before: int) -> _Known:
         known = self._known.setdefault(whose, _Known())
@@ -96,14 +133,14 @@ class Told:
             "belief.*.>",
         )
         if known.position == 0 and await self._log.get(1) is None:
-            known.first = (0, "the beginning of the log is gone")
+            known.first = (0, Outside("the beginning of the log is gone", (UNKNOWN,)))
             return
         limit = FIRST_PAGE
         while known.position < upto:
             page = await self._log.read(filters, known.position, upto=upto, limit=limit)
             for recorded in page:
                 if outside := known.take(recorded, whose):
-                    known.first = (recorded.seq, outside)
+                    known.first = (recorded.seq, Outside(outside, (label(recorded.event),)))
                     return
             known.position = page[-1].seq if len(page) == limit else upto
             limit = PAGE
@@ -115,7 +152,7 @@ class _Known(msgspec.Struct, eq=False):
 
     position: int = 0
     wanted: int = 0
-    first: tuple[int, str] | None = None
+    first: tuple[int, Outside] | None = None
     beliefs: dict[str, tuple[int, AnyEvent]] = {}
     """Of each swarm the first that is tainted; whether it may be read is for the policies, each time."""
     birth: int | None = None
@@ -123,8 +160,8 @@ class _Known(msgspec.Struct, eq=False):
     descendants: list[str] = []
     reading: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
-    def outside(self, before: int) -> str:
-        return self.first[1] if self.first is not None and self.first[0] < before else ""
+    def outside(self, before: int) -> Outside:
+        return self.first[1] if self.first is not None and self.first[0] < before else Outside()
 
     def take(self, recorded: Recorded, whose: Whose) -> str:
         """Where it came from, if from outside."""

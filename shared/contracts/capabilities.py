@@ -5,9 +5,10 @@ all of them hold. What no scope is about is beyond a persona that has capabiliti
 and is let do nothing by them either: then the policies and people alone decide. `ask` marks what it may do when people said yes each time.
 
 A pattern is literal text but for `*`, which is one or more characters of one segment (none of `/ ? & # %`), and a final `/**`, which
-is anything below, without a query. So whatever path and query a request is to be free in is written in its pattern. There is one `*`
-a segment at most, so matching takes time linear in segments. A pattern is within another when the other matches it with each wildcard
-read as a character that only an equal or wider wildcard matches: that may refuse what is narrower, and never passes what is wider.
+is anything below, without a query. So whatever path and query a request is to be free in is written in its pattern, and a scope that
+is to let a tainted persona send something out names each parameter that it may send it in (`params`), as narrow as it likes. There is
+one `*` a segment at most, so matching takes time linear in segments. A pattern is within another when the other matches it with each
+wildcard read as a character that only an equal or wider wildcard matches: that may refuse what is narrower, and never passes what is wider.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Values(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     like: Pattern | None = None
 
     def admits(self, value: Given) -> bool:
-        if self.one_of and _text(value) not in self.one_of:
+        if self.one_of and text_of(value) not in self.one_of:
             return False
         if self.least is not None or self.most is not None:
             if not isinstance(value, int) or isinstance(value, bool):
@@ -108,9 +109,16 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     scopes: Annotated[tuple[Scope, ...], Meta(max_length=MAX_SCOPES)] = ()
 
-    def reach(self, kind: str, target: str | None, params: dict[str, Given]) -> Reach:
-        """Where an action stands that is not one's own; `target` None has no one spelling, and is in no scope."""
-        asks = {scope.ask for scope in self.scopes if target is not None and scope.covers(kind, target, params)}
+    def reach(
+        self, kind: str, target: str | None, params: dict[str, Given], carried: frozenset[str] = frozenset()
+    ) -> Reach:
+        """Where an action stands that is not one's own; `target` None has no one spelling, and is in no scope. Free is one that carries
+        something out only where the scope names all that it is `carried` in."""
+        asks = {
+            scope.ask or not carried <= {limit.name for limit in scope.params}
+            for scope in self.scopes
+            if target is not None and scope.covers(kind, target, params)
+        }
         return "beyond" if not asks else "ask" if False not in asks else "free"
 
 
@@ -171,7 +179,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(parts + (r"[^?#]+" if stem != pattern else ""))
 
 
-def _text(value: Given) -> str:
+def text_of(value: Given) -> str:
+    """As JSON writes it, without quotes."""
     return (
         {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
     )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import msgspec
 
 from shared.contracts.action import Action
-from shared.contracts.action_kinds import read
+from shared.contracts.action_kinds import KINDS, read
 from shared.contracts.capabilities import Capabilities, Given, Reach
 from shared.contracts.kinds.files import is_own
-from shared.contracts.kinds.kind import Problem
+from shared.contracts.kinds.kind import Params, Problem
 from shared.contracts.targets import scoped_url
 
 
-def reach_of(capabilities: Capabilities | None, action: Action, swarm: str, persona: str) -> Reach:
-    """What its own folder is to anybody needs no scope. What cannot be read is beyond whoever has scopes."""
+def reach_of(
+    capabilities: Capabilities | None, action: Action, swarm: str, persona: str, *, tainted: bool = False
+) -> Reach:
+    """What its own folder is to anybody needs no scope. What cannot be read is beyond whoever has scopes. Of who is tainted, what goes out
+    in a parameter that no scope names people are asked about."""
     typed = read(action)
     if isinstance(typed, Problem):
         return "unstated" if capabilities is None else "beyond"
@@ -23,4 +26,12 @@ def reach_of(capabilities: Capabilities | None, action: Action, swarm: str, pers
         return "unstated"
     target = scoped_url(action.target) if action.kind == "http.request" else action.target
     params: dict[str, Given] = {**msgspec.structs.asdict(typed), **action.params}
-    return capabilities.reach(action.kind, target, params)
+    outward = tainted and KINDS[action.kind].outward
+    return capabilities.reach(action.kind, target, params, _carried(action, typed) if outward else frozenset())
+
+
+def _carried(action: Action, typed: Params) -> frozenset[str]:
+    """The parameters that may say something: those given otherwise than they are anyway. Methods a scope has of its own."""
+    usual = {field.name: field.default for field in msgspec.structs.fields(typed)}
+    given = {name for name, value in action.params.items() if name not in usual or value != usual[name]}
+    return frozenset(given - {"method"} if action.kind == "http.request" else given)

@@ -2,32 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec.inspect import DictType, StrType, UnionType, type_info
+
 from shared.contracts.action import Action
-from shared.contracts.capabilities import Given
+from shared.contracts.action_kinds import KINDS
+from shared.contracts.capabilities import text_of
 from shared.contracts.kinds.files import is_own
 from shared.contracts.kinds.http import endpoint, url_trouble
-from shared.policy.types import PolicyRequest, ReadRequest
+from shared.contracts.kinds.kind import Params
+from shared.policy.types import PolicyRequest, ReadRequest, Said
 
 Asked = tuple[dict[str, object], list[dict[str, object]]]
 """The request and its entities."""
 _MODE = "create_or_replace"
-_TEXTS = {"file.write": ("content",), "file.patch": ("find", "replace"), "http.request": ("body",)}
+SHORT = 200
+"""Characters of the longest texts that policies are told."""
+_RESOURCES = {
+    "command.run": "Command",
+    "persona.spawn": "Child",
+    "persona.reap": "Ending",
+    "intent.submit": "Goal",
+    "person.ask": "Question",
+}
+"""What the resource is of a kind that is told by its parameters alone; of others it is `Nothing`."""
 
 
-def told(action: Action) -> dict[str, Given]:
-    """Its parameters as policies are told them: a text by its length in bytes of UTF-8 alone, so that requests stay small."""
-    texts = _TEXTS.get(action.kind, ())
-    params: dict[str, Given] = {name: value for name, value in action.params.items() if name not in texts}
-    given = [value for name in texts if isinstance(value := action.params.get(name), str)]
-    return {**params, "bytes": sum(len(text.encode(errors="replace")) for text in given)} if given else params
+def told(action: Action) -> dict[str, Said]:
+    """Its typed parameters as policies are told them, with their defaults and without what is None. Texts that may be longer than `SHORT`
+    are told by their length alone, `bytes` of UTF-8 in all; parameters with names of the operator's as one set of `name=value`. Raises
+    nothing: what cannot be read is told as it is, and nothing that judges it knows it."""
+    kind = KINDS.get(action.kind)
+    try:
+        typed = None if kind is None else kind.params.of(action.params)
+    except msgspec.ValidationError:
+        typed = None
+    return dict(action.params) if typed is None else _told(type(typed), msgspec.structs.asdict(typed))
+
+
+def _told(params: type[Params], values: Mapping[str, object]) -> dict[str, Said]:
+    said: dict[str, Said] = {}
+    shapes = _shapes(params)
+    for name, value in values.items():
+        match shapes[name], value:
+            case _, None:
+                pass
+            case "set", dict():
+                said[name] = tuple(sorted(f"{key}={text_of(one)}" for key, one in value.items()))
+            case "text", str():
+                said["bytes"] = int(said.get("bytes", 0)) + len(value.encode(errors="replace"))  # type: ignore[arg-type]
+            case _, str() | int() | bool():
+                said[name] = value
+    return said
+
+
+@cache
+def _shapes(params: type[Params]) -> dict[str, Literal["value", "text", "set"]]:
+    """How each parameter is told."""
+    return {field.name: _shape(field.type) for field in msgspec.structs.fields(params)}
+
+
+def _shape(of: object) -> Literal["value", "text", "set"]:
+    match type_info(of):
+        case DictType():
+            return "set"
+        case StrType(pattern=None, max_length=most) if most is None or most > SHORT:
+            return "text"
+        case UnionType(types=types) if any(
+            isinstance(one, StrType) and (one.max_length or SHORT + 1) > SHORT for one in types
+        ):
+            return "text"
+        case _:
+            return "value"
+
+
+def _given(request: PolicyRequest) -> dict[str, Said]:
+    """What the request says of its parameters, and of the others what they are when nothing is said of them."""
+    kind = KINDS.get(request.action)
+    usual = {} if kind is None else _usual(kind.params)
+    return {**usual, **request.params}
+
+
+@cache
+def _usual(params: type[Params]) -> dict[str, Said]:
+    fields = msgspec.structs.fields(params)
+    texts = {"bytes": 0} if "text" in _shapes(params).values() else {}
+    sets = {name: () for name, shape in _shapes(params).items() if shape == "set"}
+    given = {field.name: field.default for field in fields if not field.required}
+    return {**texts, **sets, **_told(params, given)}
 
 
 def of_action(request: PolicyRequest) -> Asked:
     """Of an action. Raises `ValueError` for a target that is none."""
     persona = {"type": "Persona", "id": f"{request.swarm}/{request.persona}"}
-    given, size = request.params, request.params.get("bytes", 0)
+    given = _given(request)
+    size = given.get("bytes", 0)
     kind: str
     attributes: dict[str, object]
     match request.action:
@@ -35,16 +109,15 @@ def of_action(request: PolicyRequest) -> Asked:
             own = is_own(request.target, request.swarm, request.persona)
             mode = given.get("mode", _MODE) if action == "file.write" else action.removeprefix("file.")
             kind, attributes = "File", {"path": request.target, "own": own, "mode": mode, "bytes": size}
-        case "command.run":
-            kind, attributes = "Command", {"name": request.target}
         case "http.request":
             if url_trouble(request.target):
                 raise ValueError("the target is no URL")
             parts = urlsplit(request.target)
             where = {"url": request.target, "host": endpoint(request.target), "path": parts.path, "query": parts.query}
             kind, attributes = "Endpoint", {**where, "method": given.get("method", "GET"), "bytes": size}
-        case _:
-            kind, attributes = "Nothing", {"name": request.target}
+        case action:
+            kind = _RESOURCES.get(action, "Nothing")
+            attributes = {"target": request.target, **given}
     resource = {"type": kind, "id": request.target}
     query: dict[str, object] = {
         "principal": persona,
@@ -53,6 +126,8 @@ def of_action(request: PolicyRequest) -> Asked:
         "context": {
             "risk": request.risk,
             "tainted": request.tainted,
+            "labels": list(request.labels),
+            "outward": request.action not in KINDS or KINDS[request.action].outward,
             "scope": request.scope,
             "environment": request.environment,
             "approvals": request.approvals,

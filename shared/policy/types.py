@@ -14,12 +14,17 @@ QUORUM: Mapping[Risk, int] = {"low": 1, "medium": 1, "high": 1, "critical": 2}
 """How many different people must say yes, where people are asked."""
 
 
+Said = Given | tuple[str, ...]
+"""A parameter as policies are told it; several with names of the operator's are a set of `name=value`."""
+
+
 class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """May `persona` of `swarm` do `action` to `target`, under these circumstances?
 
     `approvals` counts different people who said yes to exactly `digest`; `quorum` is how many the risk asks for.
-    `scope` is where the action stands to the persona's capabilities; `params` are those of its typed parameters that policies speak of
-    (`asking.told`). `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
+    `scope` is where the action stands to the persona's capabilities; `params` are its typed parameters (`asking.told`). `labels` say what
+    is known of where the outsiders' words come from that it is `tainted` by.
+    `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
     """
 
     swarm: str
@@ -31,7 +36,8 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tainted: bool
     environment: str
     scope: Reach = "unstated"
-    params: Mapping[str, Given] = {}
+    params: Mapping[str, Said] = {}
+    labels: tuple[str, ...] = ()
     approvals: int = 0
     quorum: int = 1
     kill_switch: bool = False

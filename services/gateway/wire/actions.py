@@ -42,6 +42,7 @@ def view(kind: str, row: ActionKind) -> ActionKindView:
         blast_radius=row.blast_radius,
         idempotency=row.idempotency,
         exclusive=row.exclusive,
+        outward=row.outward,
         timeout_ms=row.timeout_ms,
         output_bytes=row.output_bytes,
         per_day=row.per_day,

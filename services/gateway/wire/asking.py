@@ -41,7 +41,7 @@ class ParamView(View, frozen=True, kw_only=True):
 class ActionKindView(View, frozen=True, kw_only=True):
     """A kind of action. `risk` is the least it can have. `idempotency` says what is done after a crash in its middle: it is inquired
     about and fenced off (`fenced`), the target has a key (`key`), doing it twice is doing it once (`free`), it is one commit with its
-    claim (`once`). `per_day`: so many of one family, 0 sets no limit."""
+    claim (`once`). `outward`: what it says leaves the mesh. `per_day`: so many of one family, 0 sets no limit."""
 
     kind: str
     about: str
@@ -52,6 +52,7 @@ class ActionKindView(View, frozen=True, kw_only=True):
     blast_radius: str
     idempotency: str
     exclusive: bool
+    outward: bool
     timeout_ms: int
     output_bytes: int
     per_day: int

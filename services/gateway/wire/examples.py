@@ -122,8 +122,8 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
     asking.ActionKindView(
         kind="file.write", about="write text to a file of the workspace", schema_version=1,
         params=(asking.ParamView(name="content", type="string", required=True, one_of=(), default=None),), risk="low",
-        reversible=True, blast_radius="workspace", idempotency="fenced", exclusive=True, timeout_ms=5000, output_bytes=0,
-        per_day=0,
+        reversible=True, blast_radius="workspace", idempotency="fenced", exclusive=True, outward=False, timeout_ms=5000,
+        output_bytes=0, per_day=0,
     ),
     asking.ParamView(name="mode", type="string", required=False, one_of=("create", "create_or_replace"), default="create"),
     requests.HaltMesh(reason="the disk looks odd"),

@@ -11,7 +11,7 @@ from shared.contracts.action import Action
 from shared.contracts.capabilities import Reach
 from shared.contracts.events.common import MAX_REFS, Count, EvidenceRef, Lines, ProposalEvent, Reason, Risk, Short, Word
 from shared.contracts.ids import CORE, EventId, Instant, Sha256, Slot, Token
-from shared.contracts.persona import Name
+from shared.contracts.persona import Name, Tags
 
 MAX_OUTPUT = 8000
 """Characters of what a target answered that an outcome tells; its receipt has the size and digest of all that was read."""
@@ -46,7 +46,7 @@ class ProposalFiled(ProposalCreated, frozen=True, kw_only=True, tag="proposal.fi
 
 class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.verified"):
     """Passed. `risk` comes from the action, never from the persona; `tainted` when anything that the persona was told, cited or
-    not, came from outside: `outside` says what, first and among the cited.
+    not, came from outside: `outside` says what, first and among the cited, and `labels` in single words of what kind that is.
 
     `scope`: where the action stands to the persona's capabilities. `filed_by`: the person who filed it, who is on its side.
     `proposal` is what was verified, created at `proposed_seq`: who comes after the verifier need not ask what runners said.
@@ -58,6 +58,7 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
     outside: Lines = ()
+    labels: Tags = ()
     scope: Reach = "unstated"
     proposal: ProposalCreated | None = None
     proposed_seq: Count = 0

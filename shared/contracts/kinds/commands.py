@@ -64,6 +64,7 @@ KINDS: dict[str, ActionKind] = {
         trouble=_trouble,
         touches=_touches,
         exclusive=True,
+        outward=True,
         dry_run=_dry_run,
     ),
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
+
+from msgspec import Meta
 
 from shared.contracts.events.common import Risk
 from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose, size_trouble
@@ -18,7 +20,7 @@ class HttpRequest(Params, frozen=True, kw_only=True):
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     body: str | None = None
-    content_type: str = "application/json"
+    content_type: Annotated[str, Meta(max_length=200)] = "application/json"
 
 
 def url_trouble(target: str) -> str:
@@ -49,8 +51,8 @@ def endpoint(target: str) -> str:
 
 def _trouble(target: str, params: HttpRequest) -> Problem | None:
     said = params.content_type
-    if not said.isascii() or not said.isprintable() or len(said) > 200:
-        return Problem(code="bad_params", detail="content_type must be up to 200 printable ASCII characters")
+    if not said.isascii() or not said.isprintable():
+        return Problem(code="bad_params", detail="content_type must be printable ASCII characters")
     if too_large := size_trouble(params.body or ""):
         return too_large
     trouble = url_trouble(target)
@@ -85,6 +87,7 @@ KINDS: dict[str, ActionKind] = {
         trouble=_trouble,
         touches=_touches,
         exclusive=True,
+        outward=True,
         dry_run=_dry_run,
     ),
 }

@@ -62,7 +62,8 @@ class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
     `timeout_ms`: after it, the action must no longer begin to have its effect. `output_bytes`: the most that is read of what it answers.
     `trouble` is what is wrong with target or parameters. `touches`: what it shares with others, where anything (`targets`).
     `exclusive`: nobody else may be at that at the same time, so it is held. `alone`: why it may not be done without a person's yes,
-    whatever the policy said. `says` are the classes the actuator says for it. `per_day`: so many a day of one family, a root and all below
+    whatever the policy said. `outward`: its target or parameters leave the mesh, and so may carry out what a persona was told.
+    `says` are the classes the actuator says for it. `per_day`: so many a day of one family, a root and all below
     it; 0 sets no limit. `dry_run` tells in a sentence what would be done, without doing it.
     """
 
@@ -82,6 +83,7 @@ class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
     trouble: Callable[[str, Any], Problem | None] = no_trouble
     touches: Callable[[str, Any, Whose], Touched | None] = touches_nothing
     exclusive: bool = False
+    outward: bool = False
     alone: Callable[[str, Any, Whose], Problem | None] = to_anyone
     dry_run: Callable[[str, Any], str]
 

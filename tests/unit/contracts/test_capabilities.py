@@ -114,6 +114,33 @@ def test_where_an_action_stands(action: Action, expected: Reach) -> None:
     assert ("own" if expected == "own" else "beyond") == reach_of(Capabilities(), action, "alpha", "p01")
 
 
+@pytest.mark.parametrize(
+    ("named", "params", "expected"),
+    [
+        ((), {}, "free"),
+        ((), {"method": "GET", "body": None, "content_type": "application/json"}, "free"),
+        ((), {"body": "all it was told"}, "ask"),
+        ((), {"content_type": "text/secret"}, "ask"),
+        (("body",), {"body": "all it was told"}, "free"),
+        (("body",), {"body": "x", "content_type": "text/secret"}, "ask"),
+        (("body",), {}, "free"),
+    ],
+)
+def test_of_who_is_tainted_nothing_goes_out_in_a_parameter_that_no_scope_names(
+    named: tuple[str, ...], params: dict[str, Any], expected: Reach
+) -> None:
+    scope = msgspec.structs.replace(HTTP, params=tuple(Values(name=name) for name in named))
+    action = Action(kind="http.request", target="https://api.example.org/v1/x", params=params)
+    can = Capabilities(scopes=(scope,))
+    assert expected == reach_of(can, action, "alpha", "p01", tainted=True)
+    assert "free" == reach_of(can, action, "alpha", "p01")
+    assert "free" == reach_of(ALL, write("notes/a.md", mode="create"), "alpha", "p01", tainted=True), "nothing leaves"
+    run = Action(kind="command.run", target="restart", params={"service": "web"})
+    on = tuple(Values(name=name) for name in ("service",) if "body" in named)
+    can = Capabilities(scopes=(Scope(kinds=("command.run",), targets=("restart",), params=on),))
+    assert ("free" if on else "ask") == reach_of(can, run, "alpha", "p01", tainted=True)
+
+
 def test_a_parameter_that_is_narrowed_must_be_there_and_be_so() -> None:
     once = msgspec.structs.replace(FILES, params=(Values(name="mode", one_of=("create",)),))
     can = Capabilities(scopes=(once,))

@@ -34,10 +34,13 @@ def actions(*, target: Target = HERE) -> int:
         emit(found)
         return OK
     columns = {
-        "kind": "KIND", "risk": "RISK FROM", "reach": "REACHES", "idempotency": "AFTER A CRASH", "per_day": "A DAY",
+        "kind": "KIND", "risk": "RISK FROM", "reach": "REACHES", "out": "OUT", "idempotency": "AFTER A CRASH", "per_day": "A DAY",
         "needs": "PARAMETERS", "about": "WHAT IT IS",
     }  # fmt: skip
-    rows = [{**one, "reach": one["blast_radius"], "needs": _needs(one["params"])} for one in found]
+    rows = [
+        {**one, "reach": one["blast_radius"], "out": "yes" if one["outward"] else "", "needs": _needs(one["params"])}
+        for one in found
+    ]
     table(rows, columns, nothing="no kinds")
     return OK
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from services.policy_gate.shadow import Shadow, outcome
+from shared.contracts.action import Action
+from shared.contracts.action_kinds import KINDS
 from shared.metrics.table import POLICY_SHADOW
+from shared.policy.asking import told
 from shared.policy.bundle import BUNDLES, DEFAULT, BadBundle, Bundle, beside, found, names, read_folder
 from tests.unit.gate.given import replaced
 from tests.unit.gate.policy.test_policy import BASE
@@ -67,6 +73,43 @@ def test_all_forbid_the_same_and_every_guard_has_a_golden_no() -> None:
 def test_what_each_says(request_: object, expected: dict[str, str]) -> None:
     agreed = replaced(request_, approvals=1)
     assert expected == {n: outcome(bundle.decide(request_), bundle.decide(agreed)) for n, bundle in LOADED.items()}  # type: ignore[arg-type]
+
+
+def test_all_parameters_of_every_kind_are_known_to_the_schema_and_no_guard_is_about_some_kinds_alone() -> None:
+    for kind, row in KINDS.items():
+        given = {"command.run": {"service": "web", "n": 3}}.get(kind) or {
+            field.name: _some(field.name, field.type) for field in msgspec.structs.fields(row.params)
+        }
+        target = "https://a.org/x" if kind == "http.request" else "x"
+        said = told(Action(kind=kind, target=target, params=given))
+        request = replaced(BASE, action=kind, target=target, params=said, labels=("observation",))
+        assert (
+            said.keys() - {"arguments"} <= {*given, "bytes"}
+            and "policy_error" != LOADED[DEFAULT].decide(request).reason
+        )
+    assert 'action in Action::"act"' in GUARDS and "action ==" not in GUARDS
+    assert ("arguments", ("n=3", "service=web")) == next(
+        iter(told(Action(kind="command.run", target="x", params={"service": "web", "n": 3})).items())
+    )
+
+
+def _some(name: str, of: object) -> Any:
+    for value in (7, "x", True, "0" * 64, "create", "GET", "first", 60):
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(value, of)
+    raise AssertionError(f"nothing fits {name}")
+
+
+def test_whatever_a_row_says_is_outward_who_is_tainted_does_not_without_people_or_a_scope(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = Bundle.load(found("developer"))
+    tainted = replaced(NOOP, tainted=True)
+    assert bundle.decide(tainted).allow
+    monkeypatch.setitem(KINDS, "test.noop", replaced(KINDS["test.noop"], outward=True))
+    assert ("tainted-outward",) == bundle.decide(tainted).policy_ids
+    for passes in ({"tainted": False}, {"scope": "free"}, {"approvals": 1}):
+        assert bundle.decide(replaced(tainted, **passes)).allow
 
 
 @pytest.mark.parametrize("wanted", ["", "nobody", "../bundles/nobody", "/nowhere"])

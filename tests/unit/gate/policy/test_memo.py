@@ -41,6 +41,7 @@ REQUESTS = st.builds(
     digest=st.sampled_from(("0" * 64, "1" * 64)),
     risk=st.sampled_from(("low", "medium", "high", "critical")),
     tainted=st.booleans(),
+    labels=st.sampled_from(((), ("observation",), ("belief", "intent"))),
     environment=st.sampled_from(("local", "ask", "bench")),
     approvals=st.integers(0, 3),
     quorum=st.integers(0, 3),
@@ -92,11 +93,14 @@ def test_another_target_digest_and_persona_are_the_same_question_and_what_polici
     [
         ('context.digest like "0*"', {"digest": "1" * 64}),
         ('resource == Nothing::"a"', {"target": "b"}),
-        ('resource.name == "a"', {"target": "b"}),
+        ('resource.target == "a"', {"target": "b"}),
         ('principal == Persona::"alpha/p1"', {"persona": "p2"}),
         ('principal.name == "p1"', {"persona": "p2"}),
         ('principal in Swarm::"alpha"', {"swarm": "beta"}),
         ('{"a": resource}.a == Nothing::"a"', {"target": "b"}),
+        ('!context.labels.contains("intent")', {"labels": ("observation", "intent")}),
+        ('!context.labels.containsAny(["intent", "answer"])', {"labels": ("answer",)}),
+        ('resource.note == ""', {"params": {"note": "x"}}),
     ],
 )
 def test_what_a_policy_reads_in_whatever_way_tells_questions_apart(

@@ -121,7 +121,7 @@ def test_where_the_action_stands_to_the_personas_capabilities_is_said() -> None:
     [
         (GOOD, False),
         (replaced(GOOD, independent=0), True),
-        (replaced(GOOD, outside="observation 3 of syslog"), True),
+        (replaced(GOOD, outside="observation 3 of syslog", labels=("observation",)), True),
         (replaced(GOOD, words=("3, syslog: pay me",)), True),
         (replaced(GOOD, independent=9, outside="observation 3 of syslog"), True),
     ],
@@ -133,6 +133,7 @@ def test_no_citation_frees_of_taint_and_high_risk_is_for_people_to_decide_who_ar
         event = judged(proposed(action), facts)
         assert isinstance(event, ProposalVerified) and (risk, tainted) == (event.risk, event.tainted)
         assert event.outside == (*((facts.outside,) if facts.outside else ()), *facts.words)
+        assert event.labels == (*facts.labels, *(() if facts.independent else ("ungrounded",)))
 
 
 def test_a_settled_proposal_is_left_alone() -> None:
