@@ -20,6 +20,7 @@ from shared.contracts.events import (
     BeliefAsserted,
     BeliefConfirmed,
     BeliefContested,
+    BeliefLookup,
     BeliefRevised,
     BudgetExhausted,
     BudgetGranted,
@@ -38,9 +39,13 @@ from shared.contracts.events import (
     ConflictRuled,
     ConflictSettled,
     Contribution,
+    Counted,
     Credits,
     EvidenceRef,
+    Filed,
+    Found,
     GrantRequested,
+    History,
     HypothesisRaised,
     IntentAccepted,
     IntentAnswered,
@@ -55,9 +60,11 @@ from shared.contracts.events import (
     IntentRouted,
     IntentSubmitted,
     LimitsChanged,
+    LogAround,
     LogCount,
     LogResolve,
     LogSearch,
+    LogValues,
     LostAction,
     LotGranted,
     LotRequested,
@@ -67,6 +74,7 @@ from shared.contracts.events import (
     MeshHalted,
     MeshResumed,
     Most,
+    Numbers,
     ObservationRecorded,
     ObservationVouched,
     PersonaDraining,
@@ -79,6 +87,7 @@ from shared.contracts.events import (
     ProposalAuthorized,
     ProposalCreated,
     ProposalFiled,
+    ProposalHistory,
     ProposalKey,
     ProposalRejected,
     ProposalVerified,
@@ -88,6 +97,12 @@ from shared.contracts.events import (
     RecallAnswered,
     RecallRequested,
     Receipt,
+    Recollection,
+    Remembered,
+    Report,
+    ReportRead,
+    SeenLine,
+    Share,
     Side,
     Signer,
     SignersChanged,
@@ -96,13 +111,19 @@ from shared.contracts.events import (
     SnapshotDelayed,
     SpawnRefused,
     SpawnRequested,
+    Surroundings,
     SwarmRequested,
     SwarmShare,
+    Table,
     TargetFreed,
     TargetHeld,
+    TemplateRow,
+    TemplateTable,
     ThoughtGenerated,
     ThoughtSealed,
     Usage,
+    Values,
+    Varying,
 )
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
 from shared.log.client.wire import read_headers
@@ -139,7 +160,61 @@ PROBES = (
     LogCount(template="service <*> failed", source="syslog", first_seq=1, last_seq=90, at_least=3, at_most=9),
     LogSearch(text="failed password", source="auth.log", first_seq=1, last_seq=90, since=NOW, at_least=1),
     LogResolve(evidence=EVIDENCE),
-    MemoryRecall(query="restarts of the database", min_score=0.7),
+    MemoryRecall(query="restarts of the database", min_score=0.7, most=3),
+    LogAround(line=EVIDENCE[0], before=2, after=3, any_source=True),
+    LogValues(template="service <*> failed", source="syslog", first_seq=1, last_seq=90, slot=1),
+    TemplateTable(source="syslog", first_seq=1, last_seq=90, most=4),
+    BeliefLookup(query="the database"),
+    ProposalHistory(whose="swarm", kind="file.write", most=3),
+    ReportRead(target="failed-services.md", offset=4000),
+)
+_FILED = Filed(
+    ref=EVIDENCE[0],
+    persona="p01",
+    proposal_id="r-1",
+    kind="file.write",
+    at=NOW,
+    ended="rejected",
+    title="Report: failed services",
+    target="reports/failed-services.md",
+    risk="low",
+    why="policy: not_allowed",
+)
+FOUND: tuple[Found, ...] = (
+    Counted(count=5, before=1, by_source=(Share(value="syslog", count=5),), cut="2 more sources"),
+    Surroundings(
+        lines=(SeenLine(ref=EVIDENCE[0], source="syslog", at=NOW, text="db failed"),), cut="0 lines before it"
+    ),
+    Values(
+        lines=9,
+        slots=(
+            Varying(
+                slot=1,
+                after="service",
+                distinct=3,
+                shares=(Share(value="db", count=5),),
+                others=4,
+                numbers=Numbers(count=9, first=1.0, last=9.5, least=1.0, most=9.5, mean=5.0, trend="rising"),
+            ),
+        ),
+        cut="1 more slot",
+    ),
+    Table(
+        lines=90,
+        rows=(TemplateRow(template="service <*> failed", source="syslog", count=9, first=EVIDENCE[0]),),
+        others=81,
+        cut="12 more kinds of line",
+    ),
+    Recollection(
+        memories=(
+            Remembered(
+                ref=EVIDENCE[0], kind="belief", by="p02", at=NOW, text="db restarts", semantic=2.0, tainted=False
+            ),
+        ),
+        cut="3 more",
+    ),
+    History(proposals=(_FILED,), cut="older ones"),
+    Report(filed=_FILED, text="# Failed services", offset=0, size=9000, cut="5000 characters more"),
 )
 
 _PERCEPTION: tuple[AnyEvent, ...] = (
@@ -179,6 +254,7 @@ _PERCEPTION: tuple[AnyEvent, ...] = (
         findings="5 lines between 1 and 90",
         measured=5,
         evidence=EVIDENCE,
+        found=FOUND[0],
     ),
 )
 

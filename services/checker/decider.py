@@ -8,20 +8,16 @@ Invariant: one `check.result` per check, whichever checker says it (guarded by t
 
 from __future__ import annotations
 
-from typing import assert_never
-
 import msgspec
 
+from services.checker.meaning import meaning
 from shared.contracts.boundaries import said
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     CheckRequested,
     CheckResult,
     EvidenceRef,
-    LogCount,
-    LogResolve,
-    LogSearch,
-    MemoryRecall,
+    Found,
     Probe,
 )
 from shared.contracts.ids import CORE, Instant, Slot, Token
@@ -38,11 +34,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunProbe(Effect, frozen=True, kw_only=True):
-    """Measure. The last four are for the envelope of the recall that a probe of memory commits."""
+    """Measure. `seq` is the check's own: what came later is not looked at. `correlation` is the cycle of who asks. That and the
+    others are for the envelope of the recall that a probe of memory commits."""
 
     swarm: Token
     persona: Token
     probe: Probe
+    seq: int = 2**53
     check_event_id: str
     correlation: str
     traceparent: str | None = None
@@ -51,7 +49,7 @@ class RunProbe(Effect, frozen=True, kw_only=True):
 
 class Measured(Result, frozen=True, kw_only=True):
     """What a probe measured: a count, or a score times 1000. `complete` False: only part of it, for the reason in `detail`. `before`:
-    what was counted before the span that was asked about."""
+    what was counted before the span that was asked about. `found`: what else it brings. `passing`: whoever asks again may be told more."""
 
     value: int
     before: int | None = None
@@ -59,6 +57,8 @@ class Measured(Result, frozen=True, kw_only=True):
     detail: str = ""
     evidence: tuple[EvidenceRef, ...] = ()
     tainted: bool = True
+    found: Found | None = None
+    passing: bool = False
 
 
 class Checker(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +104,7 @@ def _ask(check: CheckRequested, message: Delivered) -> Decision:
         swarm=check.swarm,
         persona=check.persona,
         probe=check.probe,
+        seq=message.recorded.seq,
         check_event_id=envelope.id,
         correlation=envelope.correlation,
         traceparent=envelope.traceparent,
@@ -113,7 +114,9 @@ def _ask(check: CheckRequested, message: Delivered) -> Decision:
 
 
 def _report(check: CheckRequested, measured: Measured, charter: str | None, slot: Slot) -> Decision:
-    outcome, findings = _meaning(check.probe, measured)
+    outcome, findings = meaning(
+        check.probe, measured.value, measured.before, measured.found, complete=measured.complete
+    )
     result = CheckResult(
         swarm=check.swarm,
         persona=check.persona,
@@ -125,38 +128,7 @@ def _report(check: CheckRequested, measured: Measured, charter: str | None, slot
         evidence=measured.evidence,
         tainted=measured.tainted,
         beside=check.beside,
+        found=measured.found,
         slot=slot,
     )
     return Decision(events=(result,), charter=charter)
-
-
-def _meaning(probe: Probe, measured: Measured) -> tuple[bool | None, str]:
-    """True: confirmed; False: refuted; None: cannot be told from what was measured. And a sentence with the numbers."""
-    value = measured.value
-    match probe:
-        case LogCount():
-            most = probe.at_most
-            wanted = f"at least {probe.at_least}" if most is None else f"{probe.at_least} to {most}"
-            seen = f"{value} matching observations between {probe.first_seq} and {probe.last_seq}, {wanted} expected"
-            if measured.before is not None:
-                seen += f"; {measured.before} between {probe.before_seq} and {probe.first_seq - 1}"
-            if most is not None and value > most:
-                return False, seen  # counting on cannot make it fewer
-            if measured.complete:
-                return value >= probe.at_least, seen
-            return (True if most is None and value >= probe.at_least else None), seen
-        case LogSearch():
-            seen = f"{value} observations found between {probe.first_seq} and {probe.last_seq}, at least {probe.at_least} expected"
-            if measured.complete:
-                return value >= probe.at_least, seen
-            return (True if value >= probe.at_least > 0 else None), seen
-        case LogResolve():
-            cited = len({(ref.seq, ref.id) for ref in probe.evidence})
-            seen = f"{value} of {cited} cited events are in the log and readable"
-            return (value == cited if measured.complete and cited else None), seen
-        case MemoryRecall():
-            least = round(probe.min_score * 1000)
-            seen = f"the closest memory scores {value / 1000:.3f}, at least {probe.min_score:.3f} expected"
-            return (value >= least if measured.complete else None), seen
-        case _:
-            assert_never(probe)

@@ -12,8 +12,9 @@ import time
 import msgspec
 
 from shared.contracts.action import Action
-from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, Probe, Usage
+from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, MemoryRecall, Probe, Usage
 from shared.contracts.kinds.files import own_folder
+from shared.contracts.probe_kinds import PROBE_KINDS, name_of
 from shared.contracts.text import code, markdown, plain
 from shared.thinker.asking.answering import answer
 from shared.thinker.port import (
@@ -161,8 +162,10 @@ def _question(probe: Probe) -> str:
             return f"how many {what} are there between sequence {probe.first_seq} and {probe.last_seq}?"
         case LogResolve():
             return f"are the {len(probe.evidence)} cited lines in the log?"
-        case _:
+        case MemoryRecall():
             return f"does memory hold anything like '{probe.query[:160]}'?"
+        case _:
+            return f"{name_of(probe)}: {PROBE_KINDS[name_of(probe)].told}"
 
 
 def _compress(context: Context) -> Thought:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-from shared.contracts.events.common import MAX_REFS, Count, Event, EvidenceRef, Phase, Position, Ratio, Short, Usage
+from shared.contracts.events.common import MAX_REFS, Count, Event, EvidenceRef, Phase, Ratio, Short, Usage
+from shared.contracts.events.probes import Found, Probe
 from shared.contracts.ids import CORE, EventId, Instant, LifeId, Sha256, Slot, Token
 from shared.contracts.persona import Tags
 
@@ -81,54 +81,6 @@ class HypothesisRaised(Event, frozen=True, kw_only=True, tag="hypothesis.raised"
     slot: Slot = CORE
 
 
-class LogCount(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.count"):
-    """Count observations whose text matches `template` (words, `<*>` for any word) between two stream sequences.
-
-    Confirmed when the count lies within [at_least, at_most]. Those from `before_seq` to the first sequence are counted as well, and told
-    beside it: what is a burst is seen by what was before.
-    """
-
-    template: Annotated[str, Meta(min_length=1, max_length=2000)]
-    source: Annotated[str, Meta(max_length=200)] | None = None
-    first_seq: Position
-    last_seq: Position
-    at_least: Count = 0
-    at_most: Count | None = None
-    before_seq: Position | None = None
-
-
-class LogSearch(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.search"):
-    """Count observations whose text contains `text` (case folded; empty: all) between two stream sequences.
-
-    With `since` or `until` only those whose own time (the source's, else the line's, else when it was stored) is within
-    [since, until). Confirmed when the count is at least `at_least`.
-    """
-
-    text: Short = ""
-    source: Annotated[str, Meta(max_length=200)] | None = None
-    first_seq: Position
-    last_seq: Position
-    since: Instant | None = None
-    until: Instant | None = None
-    at_least: Count = 0
-
-
-class LogResolve(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="log.resolve"):
-    """Whether every cited event is in the log under the id it is cited by."""
-
-    evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)]
-
-
-class MemoryRecall(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="memory.recall"):
-    """Whether the persona's own memory holds something at least this close to the query."""
-
-    query: Annotated[str, Meta(min_length=1, max_length=2000)]
-    min_score: Ratio = 0.5
-
-
-Probe = LogCount | LogSearch | LogResolve | MemoryRecall
-
-
 class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
     """What would confirm or refute a hypothesis: a read-only probe. `assignment`: as of a thought. `beside` another one, for what it
     tells: its result decides nothing.
@@ -143,7 +95,7 @@ class CheckRequested(Event, frozen=True, kw_only=True, tag="check.requested"):
 
 
 class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
-    """What the probe found. `measured` is the count or score, times 1 for counts and times 1000 for scores.
+    """What the probe found. `measured` is the count or score, times 1 for counts and times 1000 for scores; `found` what else it brought.
 
     `tainted` when any of what it rests on is the word of outsiders: counting their lines makes them no truer.
     """
@@ -156,4 +108,5 @@ class CheckResult(Event, frozen=True, kw_only=True, tag="check.result"):
     evidence: Annotated[tuple[EvidenceRef, ...], Meta(max_length=MAX_REFS)] = ()
     tainted: bool = True
     beside: bool = False
+    found: Found | None = None
     slot: Slot = CORE

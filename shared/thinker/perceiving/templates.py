@@ -80,12 +80,29 @@ def read(text: str) -> Line:
         return Line(access["stamp"], body, body)
     if body.startswith("["):
         body = _UPTIME.sub("", body, count=1)
-    masked = body
-    if '="' in masked:
-        masked = _TOLD.sub(r"\1=\2", masked)
-    if '"' in masked or "'" in masked:
-        masked = _QUOTED.sub(SHAPE, masked)
-    return Line(stamp, body, _VARIABLE.sub(SHAPE, masked))
+    return Line(stamp, body, masked_with(body, SHAPE, SHAPE))
+
+
+Shape = str | Callable[[re.Match[str]], str]
+
+
+def masked_with(body: str, quoted: Shape, varying: Shape) -> str:
+    """The body with something in place of what is quoted, and of what varies by its shape."""
+    if '="' in body:
+        body = _TOLD.sub(r"\1=\2", body)
+    if '"' in body or "'" in body:
+        body = _QUOTED.sub(quoted, body)
+    return _VARIABLE.sub(varying, body)
+
+
+def accessed(text: str) -> Words:
+    """What the words of an access log line stand for: client, method, path, status; empty when it is none."""
+    found = _ACCESS.search(_cut(text))
+    if found is None:
+        return ()
+    asked = found[0].partition('"')[2].split('"')[0].split()
+    client = text.split(None, 1)[0]
+    return client, found["method"], asked[1] if len(asked) > 1 else "", f"status_{found['status']}"
 
 
 def words(text: str) -> Words:
@@ -127,9 +144,14 @@ def _marked(written: Iterable[str]) -> Words:
     return (*found, REST) if rest and len(found) < MAX_WORDS else found
 
 
+def ways(template: str) -> tuple[Words, ...]:
+    """What a written template may mean, each once."""
+    return tuple(dict.fromkeys((parse(template), _marked(read(template).masked.split()))))
+
+
 def matcher(template: str) -> Callable[[str], bool]:
     """A test of lines against one template, for counting many."""
-    readings = {parse(template), _marked(read(template).masked.split())}
+    readings = ways(template)
     literal = _Literal(template)
 
     def matches_line(text: str) -> bool:
@@ -137,7 +159,7 @@ def matcher(template: str) -> Callable[[str], bool]:
         own = split(line.masked)
         if any(agrees(wanted, own) for wanted in readings):
             return True
-        named = _after_program(line.body)
+        named = after_program(line.body)
         return (named != line.body and any(agrees(wanted, split(read(named).masked)) for wanted in readings)) or any(
             literal.matches(form) for form in dict.fromkeys((text, line.body, named))
         )
@@ -190,7 +212,7 @@ def _has(pattern: str, word: str) -> bool:
     return True
 
 
-def _after_program(body: str) -> str:
+def after_program(body: str) -> str:
     """What a claim shows of a line: without the host and the program before it."""
     found = _NAMED.match(body)
     return body if found is None else body[found.end() :]

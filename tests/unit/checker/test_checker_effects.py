@@ -10,11 +10,14 @@ import pytest
 
 from services.checker.answers import Answers
 from services.checker.decider import Checker, Measured, RunProbe
-from services.checker.effects import COUNTS_AT_ONCE, PAGE, CheckerEffects, count
+from services.checker.desk import READ_AT_ONCE, Desk
+from services.checker.effects import CheckerEffects
+from services.checker.inside.spans import PAGE
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
     CheckRequested,
     CheckResult,
+    Counted,
     EvidenceRef,
     LogCount,
     LogResolve,
@@ -28,7 +31,7 @@ from shared.contracts.ids import caused_id
 from shared.log.memory import MemoryLog
 from shared.policy.library import Library
 from shared.runtime.handling import Done
-from tests.unit.gate.given import SWARM, T0, WHOSE, Mesh, message_of, observed, record, replaced, spawned
+from tests.unit.gate.given import T0, WHOSE, Mesh, message_of, observed, record, replaced, spawned
 
 
 def ref(recorded: Any) -> EvidenceRef:
@@ -48,7 +51,7 @@ async def test_a_search_counts_lines_that_contain_the_words_whatever_their_case_
 
     async def found(**what: Any) -> tuple[EvidenceRef, ...]:
         probe = LogSearch(first_seq=1, last_seq=refs[-1].seq, **what)
-        measured = await count(mesh.log, SWARM, "p01", probe)
+        measured = await measure(mesh, probe)
         assert measured.complete and len(measured.evidence) == measured.value
         return measured.evidence
 
@@ -63,10 +66,10 @@ async def test_counting_what_outsiders_wrote_makes_it_no_truer() -> None:
     mesh = Mesh()
     await mesh.say(observed("disk full", tainted=False), "o1")
     probe = LogCount(template="disk full", first_seq=1, last_seq=9, at_least=1)
-    assert not (await count(mesh.log, **WHOSE, probe=probe)).tainted
+    assert not (await measure(mesh, probe)).tainted
     await mesh.say(observed("disk full"), "o2")
-    assert (await count(mesh.log, **WHOSE, probe=probe)).tainted
-    assert (await count(mesh.log, **WHOSE, probe=replaced(probe, template="never said"))).tainted
+    assert (await measure(mesh, probe)).tainted
+    assert (await measure(mesh, replaced(probe, template="never said"))).tainted
 
 
 async def test_a_search_of_lines_without_a_time_goes_by_when_they_were_stored() -> None:
@@ -75,19 +78,20 @@ async def test_a_search_of_lines_without_a_time_goes_by_when_they_were_stored() 
     probe = LogSearch(text="disk", first_seq=1, last_seq=stored.seq, since=stored.stored_at)
     late = LogSearch(text="disk", first_seq=1, last_seq=stored.seq, since=stored.stored_at + timedelta(seconds=1))
     assert (1, 0) == (
-        (await count(mesh.log, SWARM, "p01", probe)).value,
-        (await count(mesh.log, SWARM, "p01", late)).value,
+        (await measure(mesh, probe)).value,
+        (await measure(mesh, late)).value,
     )
 
 
-def run_probe(probe: Any) -> RunProbe:
-    return RunProbe(**WHOSE, probe=probe, check_event_id="k1", correlation="c0", asked_at=T0)
+def run_probe(probe: Any, **changed: Any) -> RunProbe:
+    asked: dict[str, Any] = {**WHOSE, "check_event_id": "k1", "correlation": "c0", "asked_at": T0}
+    return RunProbe(probe=probe, **{**asked, **changed})
 
 
 async def measure(mesh: Mesh, probe: Any, **settings: Any) -> Measured:
     answers = Answers(mesh.log)
     following = asyncio.create_task(answers.follow())
-    measured = await CheckerEffects(log=mesh.log, library=Library(mesh.log), answers=answers, **settings).perform(
+    measured = await CheckerEffects(Desk(log=mesh.log, library=Library(mesh.log), answers=answers, **settings)).perform(
         run_probe(probe)
     )
     await answers.stop()
@@ -112,7 +116,7 @@ async def test_counting_takes_template_source_range_and_namespace_into_account()
     elsewhere = LogCount(template="disk <*> failed", source="journal", first_seq=1, last_seq=last.seq)
     assert 0 == (await measure(mesh, elsewhere)).value
     nothing = LogCount(template="disk <*> failed", first_seq=9, last_seq=3)
-    assert Measured(value=0) == await measure(mesh, nothing)
+    assert Measured(value=0, found=Counted(count=0)) == await measure(mesh, nothing)
 
 
 async def test_what_was_before_is_counted_beside_it_within_the_same_bound() -> None:
@@ -162,11 +166,11 @@ async def test_however_many_ask_for_a_count_only_a_few_read_the_log_at_once() ->
             reading -= 1
             return await mesh.log.read(*args, **options)
 
-    effects = CheckerEffects(log=Watched(), library=Library(Watched()), answers=Answers(mesh.log))
-    probe = run_probe(LogCount(template="disk <*> failed", first_seq=1, last_seq=30))
-    measured = await asyncio.gather(*(effects.perform(probe) for _ in range(50)))
+    effects = CheckerEffects(Desk(log=Watched(), library=Library(Watched()), answers=Answers(mesh.log)))
+    probes = [LogCount(template="disk <*> failed", first_seq=1, last_seq=30 + n) for n in range(50)]
+    measured = await asyncio.gather(*(effects.perform(run_probe(probe)) for probe in probes))
     assert [30] * 50 == [m.value for m in measured if isinstance(m, Measured)]
-    assert COUNTS_AT_ONCE == most
+    assert READ_AT_ONCE == most
 
 
 async def test_resolving_counts_different_readable_events() -> None:
@@ -229,7 +233,9 @@ async def test_no_answer_in_time_leaves_the_check_open() -> None:
     await mesh.say(spawned(), "s1")
     check = CheckRequested(**WHOSE, check_id="c-1", hypothesis_id="h-1", probe=MemoryRecall(query="disk"))
     recorded = await mesh.say(check, "k1")
-    effects = CheckerEffects(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log), recall_timeout_s=0.01)
+    effects = CheckerEffects(
+        Desk(log=mesh.log, library=Library(mesh.log), answers=Answers(mesh.log), recall_timeout_s=0.01)
+    )
     for _ in range(2):
         assert isinstance(await mesh.handle(Checker(), effects.perform, recorded), Done)
     (result,) = mesh.events(CheckResult)
@@ -239,4 +245,4 @@ async def test_no_answer_in_time_leaves_the_check_open() -> None:
 async def test_a_strangers_effect_is_a_bug() -> None:
     log = Mesh().log
     with pytest.raises(TypeError, match="no effect"):
-        await CheckerEffects(log=log, library=Library(log), answers=Answers(log)).perform(record(observed()))  # type: ignore[arg-type]
+        await CheckerEffects(Desk(log=log, library=Library(log), answers=Answers(log))).perform(record(observed()))  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ from typing import Any
 
 from services.checker.answers import Answers
 from services.checker.decider import Checker
+from services.checker.desk import Desk
 from services.checker.effects import CheckerEffects
 from services.verifier import decider as verifier
 from services.verifier.effects import VerifierEffects
@@ -37,7 +38,7 @@ async def checked(log: MemoryLog, event_id: str, slot: str = "c1", check: CheckR
     (seq,) = await log.commit([message_of(check, id=event_id)])
     recorded = await log.get(seq)
     assert isinstance(recorded, Recorded)
-    effects = CheckerEffects(log=log, library=Library(log), answers=Answers(log), slot=slot)
+    effects = CheckerEffects(Desk(log=log, library=Library(log), answers=Answers(log), slot=slot))
     await deliver(log, recorded, Checker(slot=slot), effects.perform, "checker")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.checker.answers import Answers
 from services.checker.decider import Measured, RunProbe
+from services.checker.desk import Desk
 from services.checker.effects import CheckerEffects
 from shared.contracts.envelope import Envelope, Message
 from shared.contracts.events import Memory, MemoryRecall, RecallAnswered, RecallRequested
@@ -48,7 +49,7 @@ async def test_probes_of_memory_at_the_same_time_get_each_their_own_answer(tmp_p
     connection = await Connection.open(broker.url, name="test")
     log = JetStreamLog(connection, service="checker", instance="checker-1")
     answers = Answers(log)
-    effects = CheckerEffects(log=log, library=Library(log), answers=answers)
+    effects = CheckerEffects(Desk(log=log, library=Library(log), answers=answers))
 
     async def measure(n: int) -> Measured:
         probe = MemoryRecall(query=f"0.{n}")

@@ -15,7 +15,9 @@ from memory_model import at, record
 
 from services.checker.answers import Answers
 from services.checker.decider import Measured, RunProbe
-from services.checker.effects import EVIDENCE_KEPT, CheckerEffects
+from services.checker.desk import Desk
+from services.checker.effects import CheckerEffects
+from services.checker.inside.spans import EVIDENCE_KEPT
 from services.memory_compactor.believing.decider import REVIEW_S
 from services.memory_compactor.decider import Compactor, Recall, Recalled
 from services.memory_compactor.effects import MemoryEffects
@@ -164,7 +166,7 @@ class Mesh:
         effect = RunProbe(
             swarm=swarm, persona=persona, probe=probe, check_event_id="c", correlation="c", asked_at=at(60)
         )
-        effects = CheckerEffects(log=self.log, answers=self._answers, library=self.library)
+        effects = CheckerEffects(Desk(log=self.log, answers=self._answers, library=self.library))
         found = await effects.perform(effect)
         assert isinstance(found, Measured) and found.complete, found
         return found.value, {ref.id for ref in found.evidence}

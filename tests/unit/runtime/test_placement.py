@@ -12,6 +12,7 @@ import pytest
 
 from services.checker.answers import Answers
 from services.checker.decider import Checker
+from services.checker.desk import Desk
 from services.checker.effects import CheckerEffects
 from services.gateway.projections.projection import Projection
 from services.governor.effects import Roster
@@ -132,7 +133,7 @@ async def test_what_is_forged_is_buried_and_what_is_not_is_judged(name: str) -> 
     hearing, library = Hearing(mesh.log), Library(mesh.log)
     decider: Decider[Any] = verifier if name == "proposal.created" else Checker(slot="c1")
     verifying = VerifierEffects(log=mesh.log, library=library)
-    checking = CheckerEffects(log=mesh.log, library=library, answers=Answers(mesh.log))
+    checking = CheckerEffects(Desk(log=mesh.log, library=library, answers=Answers(mesh.log)))
     perform = verifying.perform if decider is verifier else checking.perform
     shell = Shell(mesh.log, decider, service="test", perform=perform, why_not=hearing.why_not)
     spec = ConsumerSpec(name="test", filters=(class_filter(name),))
