@@ -2,6 +2,7 @@
 #
 #   docker build -t swarm .                       services only
 #   docker build -t swarm:embedded --target embedded .   and the broker, the object store and the index engine as wheels
+#   docker build -t swarm:sandbox --target sandbox .     and bubblewrap, for the actuator
 #
 # BASE_IMAGE is anything with Python 3.11 and pip: a mirror's copy, a digest, or one made by debootstrap. PIP_INDEX_URL is an
 # index in place of the usual one. What is installed is the lock file's, each by its hash; nothing is compiled, here or later.
@@ -60,6 +61,13 @@ ENTRYPOINT ["python", "-m", "services"]
 
 FROM runtime AS embedded
 COPY --from=full /opt/swarm /opt/swarm
+
+# With bubblewrap, for an actuator that runs the operator's commands (compose.sandbox.yaml).
+FROM runtime AS sandbox
+USER 0:0
+RUN command -v bwrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/*; }
+USER 10001:10001
+COPY --from=lean /opt/swarm /opt/swarm
 
 FROM runtime AS mesh
 COPY --from=lean /opt/swarm /opt/swarm

@@ -16,7 +16,7 @@ from shared.placement import groups_of
 from shared.settings import READS, reads, variable
 from tests.unit.deploy.compose import ROOT, command_of, load, mounts, services, text, variables
 
-FILES = ("compose.yaml", "compose.embedded.yaml", "compose.cluster.yaml", "compose.serve.yaml")
+FILES = ("compose.yaml", "compose.embedded.yaml", "compose.cluster.yaml", "compose.serve.yaml", "compose.sandbox.yaml")
 MESHES = (("compose.yaml",), *(("compose.yaml", file) for file in FILES[1:]))
 OURS = "perpetual-persona-swarms:"
 
@@ -78,7 +78,7 @@ def test_whoever_stays_is_started_again_and_looked_at() -> None:
 def test_a_process_is_told_only_settings_it_reads(mesh: tuple[str, ...], process: str) -> None:
     told = services(*mesh).get(process, {}).get("environment", {})
     assert [] == [name for name in told if name not in VARIABLES or not reads(process, VARIABLES[name])]
-    held = ("/keys/", "/run/secrets/")
+    held = ("/keys/", "/run/secrets/", "/commands.toml")
     assert [] == [n for n, v in told.items() if n.endswith("_FILE") and not v.startswith(held)]
     assert process in READS
 
@@ -140,6 +140,20 @@ def test_only_memory_reaches_its_stores_and_only_two_doors_are_open_on_this_mach
     assert {"actuator", "memory_compactor", "persona_runner"} == {
         n for n, s in rows.items() if "outside" in s.get("networks", [])
     }
+
+
+def test_who_runs_commands_may_make_namespaces_and_nothing_else_is_more_than_it_was() -> None:
+    plain, sandboxed = services("compose.yaml"), services("compose.yaml", "compose.sandbox.yaml")
+    assert {"actuator"} == {name for name in plain if plain[name] != sandboxed[name]}
+    before, after = plain["actuator"], sandboxed["actuator"]
+    assert {"image", "build", "environment", "security_opt", "volumes"} == {
+        key for key in after if after[key] != before.get(key)
+    }
+    assert mounts(after)["/commands.toml"][1], "its rows are the operator's alone to change"
+    assert {"no-new-privileges:true", "seccomp=./deploy/seccomp/sandbox.json"} < set(after["security_opt"])
+    rules = json.loads(text("deploy/seccomp/sandbox.json"))["syscalls"]
+    free = [rule for rule in rules if {"unshare", "mount"} & set(rule["names"]) and not rule.get("includes")]
+    assert [{"clone", "mount", "pivot_root", "sethostname", "umount2", "unshare"}] == [set(r["names"]) for r in free]
 
 
 def test_prometheus_looks_at_every_service() -> None:

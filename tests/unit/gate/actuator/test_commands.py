@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import uvloop
 
 from services.actuator.decider import Job, Outcome
 from services.actuator.hands import sandbox
@@ -28,7 +28,7 @@ from shared.settings import SettingsError
 
 def _sandbox() -> str:
     try:
-        asyncio.run(available())
+        uvloop.run(available())
     except NoSandbox as error:
         return str(error)
     return ""
@@ -65,7 +65,7 @@ def task(receipts: Receipts, target: str = "echo", claim: str = "claim-1", **arg
 
 
 def told(hand: CommandHand, what: Task) -> tuple[str, str | None]:
-    outcome = asyncio.run(hand.act(what))
+    outcome = uvloop.run(hand.act(what))
     return outcome.outcome, outcome.error
 
 
@@ -143,7 +143,7 @@ def test_without_a_sandbox_nothing_is_run_and_the_reason_is_told(
     assert ("failure", "no_sandbox") == told(hand, task(receipts, word="a", times=1))
     assert hand.trouble is not None and "apt-get install bubblewrap" in hand.trouble
     nothing = CommandHand({}, receipts)
-    asyncio.run(nothing.look())
+    uvloop.run(nothing.look())
     assert nothing.trouble is None, "who names no commands needs no sandbox"
 
 
@@ -156,7 +156,7 @@ def test_what_the_operator_has_not_named_is_not_run(receipts: Receipts) -> None:
 @confined
 def test_a_command_runs_once_and_its_end_is_told(receipts: Receipts) -> None:
     hand = CommandHand({"echo": ECHO, "false": Command(about="fails", argv=("/usr/bin/false",))}, receipts)
-    done = asyncio.run(hand.act(task(receipts, word="hello", times=2)))
+    done = uvloop.run(hand.act(task(receipts, word="hello", times=2)))
     assert "success" == done.outcome and "echo said 15 bytes, and ended with 0" == done.summary
     assert done.receipt is not None and (0, 15) == (done.receipt.status, done.receipt.size_bytes)
     assert ("failure", "fenced") == told(hand, task(receipts, word="hello", times=2))
@@ -173,7 +173,7 @@ def test_what_hinders_at_the_last_moment_is_obeyed(receipts: Receipts) -> None:
         job=what.job, params=what.params, claim=what.claim, mark=what.mark, timeout_s=9.0, hindered=lambda: late
     )
     hand = CommandHand({"echo": ECHO}, receipts)
-    assert late == asyncio.run(hand.act(hindered))
+    assert late == uvloop.run(hand.act(hindered))
     assert ("success", None) == told(hand, what), "and it left no receipt"
 
 
@@ -185,22 +185,22 @@ def test_what_the_clock_ended_is_a_failure_where_it_could_change_nothing_and_els
     began = time.monotonic()
     assert ("failure", "interrupted") == told(reader, task(receipts, "slow"))
     assert time.monotonic() - began < 20
-    assert "failure" == asyncio.run(reader.inquire(task(receipts, "slow"))).outcome
+    assert "failure" == uvloop.run(reader.inquire(task(receipts, "slow"))).outcome
     writing = Command(about="may change something", argv=SLOW.argv, timeout_s=0.5, write=(str(tmp_path),))
     writer = CommandHand({"slow": writing}, receipts)
-    assert "unknown" == asyncio.run(writer.inquire(task(receipts, "slow"))).outcome
+    assert "unknown" == uvloop.run(writer.inquire(task(receipts, "slow"))).outcome
 
 
 def test_an_inquiry_fences_off_what_was_not_begun(receipts: Receipts) -> None:
     hand = CommandHand({"echo": ECHO}, receipts)
     what = task(receipts, word="a", times=1)
-    found = asyncio.run(hand.inquire(what))
+    found = uvloop.run(hand.inquire(what))
     assert ("failure", "not_executed") == (found.outcome, found.error)
     assert NO_SANDBOX or ("failure", "fenced") == told(hand, what), "who comes late finds it"
     elsewhere = Task(job=what.job, params=what.params, claim=what.claim, mark="actuator/other/x")
-    assert "unknown" == asyncio.run(hand.inquire(elsewhere)).outcome
+    assert "unknown" == uvloop.run(hand.inquire(elsewhere)).outcome
     old = Task(job=what.job, params=what.params, claim=what.claim, mark=what.mark, age=timedelta(days=20))
-    assert "unknown" == asyncio.run(hand.inquire(old)).outcome
+    assert "unknown" == uvloop.run(hand.inquire(old)).outcome
 
 
 # -- no way out ------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_an_inquiry_fences_off_what_was_not_begun(receipts: Receipts) -> None:
 
 def shell(script: str, **changed: Any) -> tuple[int | None, str]:
     given: dict[str, Any] = {"timeout_s": 20.0, "output_bytes": 10_000, "memory_bytes": 2**28, "file_bytes": 2**20}
-    ended = asyncio.run(run(Confined(argv=("/bin/sh", "-c", script), **{**given, **changed})))
+    ended = uvloop.run(run(Confined(argv=("/bin/sh", "-c", script), **{**given, **changed})))
     return ended.status, ended.output.decode(errors="replace")
 
 
