@@ -1,0 +1,1 @@
+"""A public benchmark of agents (AgentDojo) before the gate: `scripts/agentdojo`."""
