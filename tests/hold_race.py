@@ -1,6 +1,9 @@
 """Actuators in processes of their own race for targets on a real broker: no two are ever at one target at the same time.
 
     python -m tests.hold_race --actions 1000 --processes 4
+    python -m tests.hold_race --actions 1000 --processes 2 --same
+
+With `--same` every process is delivered every action, and each is still done once.
 
 The decider, the shell's driving, the log and the look at the hold are the actuator's own; what is done is made up: a file that must not
 be there yet is made, and taken away again after a while. Whoever finds it there has met another, which no log could hide. The last line
@@ -43,11 +46,11 @@ PACE_S = 0.02
 
 
 class Hands:
-    """One process's. `done` counts what it did, `overlaps` when somebody else was there."""
+    """One process's. `done` counts what it did, `overlaps` when somebody else was there, `tried` when it went for a claim."""
 
     def __init__(self, log: JetStreamLog, folder: Path, dice: random.Random, *, busy: bool = True) -> None:
         self._log, self._folder, self._dice, self._busy = log, folder, dice, busy
-        self.done = self.overlaps = self.waited = 0
+        self.done = self.overlaps = self.waited = self.tried = 0
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
@@ -59,6 +62,7 @@ class Hands:
                     hold_seq=seq,
                 )
             case Allot():
+                self.tried += 1
                 return Allotted(lot_id="lot-1")
             case Execute(job=job, actuator=mark):
                 (claim,) = await self._log.read((f"action.claimed.{job.key}",))
@@ -131,11 +135,11 @@ async def work(url: str, folder: Path, seqs: list[int], seed: int) -> dict[str, 
 
     await asyncio.gather(*(some() for _ in range(8)))
     await connection.close()
-    return {"done": hands.done, "overlaps": hands.overlaps, "waited": hands.waited}
+    return {"done": hands.done, "overlaps": hands.overlaps, "waited": hands.waited, "tried": hands.tried}
 
 
-async def race(folder: Path, actions: int, processes: int, targets: int) -> dict[str, float]:
-    """So many actions on so few targets, shared out among processes so that each target is everybody's."""
+async def race(folder: Path, actions: int, processes: int, targets: int, *, same: bool = False) -> dict[str, float]:
+    """So many actions on so few targets, shared out among processes so that each target is everybody's; or the `same` to all of them."""
     broker = Broker(folder, sync_always=True)  # as a mesh has it
     await broker.start()
     try:
@@ -148,10 +152,11 @@ async def race(folder: Path, actions: int, processes: int, targets: int) -> dict
         for number in range(processes):
             command = (sys.executable, "-m", "tests.hold_race", "--worker", broker.url, str(folder), str(number))
             worker = await asyncio.create_subprocess_exec(*command, stdin=-1, stdout=-1)
-            workers.append(worker.communicate(json.dumps(seqs[number::processes]).encode()))
+            workers.append(worker.communicate(json.dumps(seqs if same else seqs[number::processes]).encode()))
         said = [json.loads(out) for out, _ in await asyncio.gather(*workers)]
         took_s = time.monotonic() - began
         held = await log.read(("target.>", "action.executed.>"))
+        claimed = len(await log.read(("action.claimed.>",)))
         executed = [r.event for r in await log.read(("action.executed.>",)) if isinstance(r.event, ActionExecuted)]
         costs = await cost(log, folder)
         await connection.close()
@@ -161,10 +166,12 @@ async def race(folder: Path, actions: int, processes: int, targets: int) -> dict
         "actions": actions,
         "processes": processes,
         "targets": targets,
+        "claimed": claimed,
         "executed": len(executed),
         "overlaps": sum(one["overlaps"] for one in said) + _overlaps([r.event for r in held]),
         "done": sum(one["done"] for one in said),
         "waited": sum(one["waited"] for one in said),
+        "tried": sum(one["tried"] for one in said),
         "seconds": round(took_s, 1),
         **costs,
     }
@@ -208,11 +215,13 @@ def main() -> int:
     parser.add_argument("--actions", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--targets", type=int, default=20)
+    parser.add_argument("--same", action="store_true", help="every process is delivered every action")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(race(Path(folder), wanted.actions, wanted.processes, wanted.targets))
+        found = asyncio.run(race(Path(folder), wanted.actions, wanted.processes, wanted.targets, same=wanted.same))
     print(json.dumps(found))
-    return int(bool(found["overlaps"]) or found["done"] != wanted.actions)
+    counted = {found[name] for name in ("done", "claimed", "executed")}
+    return int(bool(found["overlaps"]) or counted != {wanted.actions})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""AgentDojo's suites as they are, in a Python that has AgentDojo and nothing of ours: its environments behind an MCP server, its tasks' calls.
+"""AgentDojo's suites as they are, in a Python that has AgentDojo and nothing of ours: its environments behind MCP, and its tasks' calls.
 
     python suites.py --version v1 --port-file FILE
 
-One HTTP server of this machine. `/mcp/<suite>` speaks MCP (Streamable HTTP, answers as JSON) and offers the suite's tools, run by AgentDojo on
-the suite's one environment. The rest is for who tries: `GET /suites` names tasks and tools; `POST /begin` makes a fresh environment for a
-task, or with an injection in all places where outsiders write, and answers the calls of the task's ground truth; `POST /judge` says whether
-the environment is as the task wants it, by AgentDojo's own word.
+One HTTP server of this machine. `/mcp/<suite>` speaks MCP (Streamable HTTP, answers as JSON) and offers the suite's tools, run by AgentDojo
+on the suite's one environment. The rest is for who tries: `GET /suites` names tasks and tools; `POST /begin` makes a fresh environment for
+a task, or with an injection in all places where outsiders write, and answers the calls of the task's ground truth; `POST /calls` answers
+those alone; `POST /judge` says whether the environment is as the task wants it, by AgentDojo's own word.
 
 Two things differ, because an action's arguments are flat: attachments are a list of file ids (AgentDojo: objects with a type), and what is
 left out is not sent as null.
@@ -21,10 +21,9 @@ import threading
 import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PROTOCOL = "2025-06-18"
-TOOL_ERROR = {"isError": True}
 
 
 def _without_models() -> None:
@@ -65,7 +64,7 @@ class Suite:
         """The ground truth of a task in this environment."""
         found = self.suite.get_user_task_by_id(task) if task in self.suite.user_tasks else None
         found = found or self.suite.get_injection_task_by_id(task)
-        plain = found.ground_truth(self.environment.model_copy(deep=True))
+        plain = found.ground_truth(self.suite.load_and_inject_default_environment({}))
         return [{"tool": call.function, "arguments": _flat(dict(call.args))} for call in plain]
 
     def call(self, tool: str, arguments: dict[str, Any]) -> tuple[str, bool]:
@@ -121,7 +120,7 @@ def _whole(arguments: dict[str, Any]) -> dict[str, Any]:
 class Handler(BaseHTTPRequestHandler):
     """One request; `suites` is set where the server is made."""
 
-    suites: dict[str, Suite] = {}
+    suites: ClassVar[dict[str, Suite]] = {}
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -146,7 +145,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         suite = self.suites[body["suite"]]
         with suite.lock:
-            if self.path == "/begin":
+            if self.path == "/calls":
+                self._answer({"calls": suite.calls(body["task"])})
+            elif self.path == "/begin":
                 suite.fresh(body.get("injection", ""))
                 self._answer({"calls": suite.calls(body["task"])})
             else:
