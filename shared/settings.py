@@ -386,6 +386,13 @@ class Commands(Section, frozen=True, kw_only=True):
     """TOML with a row for each, which nobody else may write to; none: there are none."""
 
 
+class Mcp(Section, frozen=True, kw_only=True):
+    """MCP servers whose tools personas may ask to call."""
+
+    file: str = ""
+    """TOML with each server and a row for each tool, which nobody else may write to; none: there are none."""
+
+
 class KillSwitch(Section, frozen=True, kw_only=True):
     """Stops everything acting."""
 
@@ -439,6 +446,7 @@ class Settings(Section, frozen=True, kw_only=True):
     authorization: Authorization = Authorization()
     outbound: Outbound = Outbound()
     commands: Commands = Commands()
+    mcp: Mcp = Mcp()
     kill_switch: KillSwitch = KillSwitch()
 
     def instance_of(self, service: str) -> str:
@@ -483,9 +491,18 @@ READS: dict[str, tuple[str, ...]] = {
     "checker": _EVERY,
     "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
-    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s"),
+    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s", "mcp"),
     "policy_gate": (*_CORE, "policy", *_SIGNS, "approval", "authorization", "outbound.allow", "kill_switch"),
-    "actuator": (*_CORE, "workspace", "verdict.root", "outbound", "commands", "kill_switch", "swarm.open_actions"),
+    "actuator": (
+        *_CORE,
+        "workspace",
+        "verdict.root",
+        "outbound",
+        "commands",
+        "mcp",
+        "kill_switch",
+        "swarm.open_actions",
+    ),
     "meta_orchestrator": (*_CORE, "arbitration", "global", "intents", *_SWARM_BUDGET),
     "memory_compactor": (*_CORE, "s3", "qdrant", "embeddings", "snapshot", "belief"),
     "bootstrap": ("nats", "store", "verdict.signers"),

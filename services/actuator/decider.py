@@ -84,6 +84,7 @@ from shared.contracts.events import (
 from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.ids import EventId, Instant, Sha256, Token, caused_id
 from shared.contracts.kinds.kind import MESH, Problem
+from shared.contracts.row import Row
 from shared.contracts.text import lines, plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Input, Performed, Tick, id_of
 from shared.halts import BOUNDARY as HALTS
@@ -109,6 +110,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool = False
     tainted: bool = True
     scope: Reach = "unstated"
+    row: Row | None = None
     authorized: ProposalAuthorized | None = None
     authorized_seq: int = 0
     authorized_at: Instant = LONG_AGO
@@ -148,7 +150,8 @@ def evolve(state: State, recorded: Recorded) -> State:
             return state if state.created else replace(state, created=event)
         case ProposalVerified(proposal=ProposalCreated() as event) if not state.verified:
             verified = recorded.event
-            return replace(state, created=event, verified=True, tainted=verified.tainted, scope=verified.scope)
+            told = {"tainted": verified.tainted, "scope": verified.scope, "row": verified.row}
+            return replace(state, created=event, verified=True, **told)
         case ProposalAuthorized() as event:
             if state.authorized:
                 return state
@@ -200,7 +203,7 @@ def decide(state: State, message: Input) -> Decision:
             if checked.holder:
                 return _wait_for(state, created, authorized, checked.holder, cause, message.now)
             allot = Allot(
-                job=_job(created),
+                job=_job(state, created),
                 actuator=checked.actuator,
                 hold_seq=checked.hold_seq,
                 facts=checked.facts,
@@ -218,16 +221,16 @@ def decide(state: State, message: Input) -> Decision:
         case _ if state.claim is not None and _is_said(created):
             return NOTHING  # it was said with its claim; who is asked answers
         case _ if state.claim is not None:
-            return _wait_or_inquire(created, state.claim, message.now)
+            return _wait_or_inquire(state, created, state.claim, message.now)
         case Delivered(crowd=crowd) if crowd:
             why = f"{crowd} actions of {created.swarm} wait or are being done already, which is the limit; propose again later"
             return _refuse(created, [("too_many_actions", why)])
         case _:
-            target = held(created.action, created.swarm, created.persona)
+            target = held(created.action, created.swarm, created.persona, state.row)
             check = Check(
                 authorized=authorized,
                 target=target.id if target else None,
-                job=_job(created) if _is_said(created) else None,
+                job=_job(state, created) if _is_said(created) else None,
                 seq=state.authorized_seq,
                 at=state.authorized_at,
             )
@@ -320,7 +323,7 @@ def _claim(
     state: State, created: ProposalCreated, allot: Allot, lot_id: EventId, cause: Delivered, now: datetime
 ) -> Decision:
     """Claim, hold what must be held, and execute."""
-    target = held(created.action, created.swarm, created.persona)
+    target = held(created.action, created.swarm, created.persona, state.row)
     claimed = _claimed(created, allot, lot_id, target.id if target else None)
     is_first = cause.attempt == 1 and not state.delayed
     claim = Claim(
@@ -331,7 +334,7 @@ def _claim(
         timeout_ms=claimed.timeout_ms,
     )
     execute = Execute(
-        job=_job(created),
+        job=_job(state, created),
         digest=created.digest,
         actuator=allot.actuator,
         deadline=now + timedelta(milliseconds=claimed.timeout_ms),
@@ -400,11 +403,11 @@ def _answered(state: State, answer: PersonaSpawned | SpawnRefused) -> Decision:
     return _record(created, outcome, claim)
 
 
-def _wait_or_inquire(created: ProposalCreated, claim: Claim, now: datetime) -> Decision:
+def _wait_or_inquire(state: State, created: ProposalCreated, claim: Claim, now: datetime) -> Decision:
     remaining = (claim.at - now).total_seconds() + claim.timeout_ms / 1000 + MARGIN_S
     if remaining > 0:
         return Decision(retry_s=remaining)
-    return Decision(effect=Inquire(job=_job(created), claim=claim))
+    return Decision(effect=Inquire(job=_job(state, created), claim=claim))
 
 
 def _again(created: ProposalCreated, outcome: Outcome, claim: Claim, now: datetime) -> Decision:
@@ -436,8 +439,9 @@ def _key(created: ProposalCreated) -> ProposalKey:
     return ProposalKey(swarm=created.swarm, persona=created.persona, proposal_id=created.proposal_id)
 
 
-def _job(created: ProposalCreated) -> Job:
-    return Job(swarm=created.swarm, persona=created.persona, proposal_id=created.proposal_id, action=created.action)
+def _job(state: State, created: ProposalCreated) -> Job:
+    whose = {"swarm": created.swarm, "persona": created.persona, "proposal_id": created.proposal_id}
+    return Job(**whose, action=created.action, row=state.row.digest if state.row else "")
 
 
 def _digest(created: ProposalCreated) -> Sha256 | None:

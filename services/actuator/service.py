@@ -12,11 +12,13 @@ from services.actuator.effects import ActuatorEffects
 from services.actuator.hands.commands import CommandHand, commands_of
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
+from services.actuator.hands.tools import ToolHand
 from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
 from services.actuator.losses import say_lost
 from services.actuator.lots import Lots
 from shared.contracts.ids import utc_now
+from shared.outside.mcp.servers import servers_of
 from shared.policy.activations import Followed
 from shared.runtime.service import Service
 from shared.settings import listed
@@ -53,11 +55,14 @@ async def wire(service: Service) -> None:
     commands = CommandHand(await asyncio.to_thread(commands_of, settings.commands.file), workspace.receipts)
     await commands.look()
     service.health.warn("sandbox", lambda: commands.trouble)
+    tools = ToolHand(await asyncio.to_thread(servers_of, settings.mcp.file), workspace.receipts)
+    await tools.look()
+    service.health.warn("mcp", lambda: tools.trouble)
     lots = Lots(service.log, service.instance)
     kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None
     effects = ActuatorEffects(
         log=service.log,
-        hands=hands(workspace, outbound, commands),
+        hands=hands(workspace, outbound, commands, tools),
         site=workspace.receipts.identity,
         lots=lots,
         journal=journal,

@@ -27,12 +27,14 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """An action and whose it is. `key`, `<swarm>.<persona>.<proposal>`, names it for ever."""
+    """An action and whose it is. `key`, `<swarm>.<persona>.<proposal>`, names it for ever. `row`: the digest of the operator's row it was
+    judged by, where its kind has rows."""
 
     swarm: Token
     persona: Token
     proposal_id: Token
     action: Action
+    row: str = ""
 
     @property
     def key(self) -> str:

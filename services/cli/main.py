@@ -65,6 +65,7 @@ for path in (
     "running.keys:keys",
     "running.policies:policy",
     "running.scale:scale",
+    "running.tools:mcp",
 ):
     app.command(f"services.cli.commands.{path}")
 

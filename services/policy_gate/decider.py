@@ -48,6 +48,7 @@ from shared.contracts.events import (
     Risk,
 )
 from shared.contracts.ids import EventId, Instant, Sha256, Token
+from shared.contracts.row import Row
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 from shared.policy.sides import LOCAL
@@ -94,6 +95,7 @@ class Evaluate(Effect, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     filed_by: str = ""
     scope: Reach = "unstated"
+    row: Row | None = None
     proposed_seq: int = 0
     grants: tuple[Grant, ...] = ()
     request_id: EventId | None = None
@@ -280,6 +282,7 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
         labels=verified.labels,
         filed_by=verified.filed_by,
         scope=verified.scope,
+        row=verified.row,
         proposed_seq=state.created_seq,
         grants=state.grants,
         request_id=state.request_id,

@@ -77,6 +77,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             tainted=effect.tainted,
             labels=effect.labels,
             scope=effect.scope,
+            row=effect.row,
             params=told(effect.action),
             environment=self.environment,
             approvals=len(counted),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.contracts.action import action_digest
+from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import classify, read
 from shared.contracts.boundaries import life
 from shared.contracts.capabilities import Capabilities
@@ -27,6 +27,7 @@ from shared.contracts.events import (
 from shared.contracts.ids import Sha256, Token
 from shared.contracts.kinds.kind import Problem
 from shared.contracts.reach import reach_of
+from shared.contracts.row import Row
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
 
@@ -43,11 +44,12 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resolve(Effect, frozen=True, kw_only=True):
-    """Look up the cited events, and whose they are, and the persona that cites them."""
+    """Look up the cited events, and whose they are, and the persona that cites them; and the operator's row of the action."""
 
     swarm: Token
     persona: Token
     proposal_id: Token
+    action: Action
     seq: int = 0
     evidence: tuple[EvidenceRef, ...]
 
@@ -59,7 +61,7 @@ class Resolved(Result, frozen=True, kw_only=True):
     found events that are neither tainted observations nor the persona's own words. `charter` is None for an unknown persona.
     `outside`: where the first came from that the persona was told by outsiders before it proposed (`told`), in words; `words`: what of
     the cited is theirs; `labels`: of what kind either is. `open`: so many other proposals of the persona are, which is the limit, and
-    nothing was looked up; else 0.
+    nothing was looked up; else 0. `row` is the operator's, or `unnamed` says why there is none for this action, where its kind has rows.
     """
 
     found: tuple[EvidenceRef, ...] = ()
@@ -74,6 +76,8 @@ class Resolved(Result, frozen=True, kw_only=True):
     words: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     open: int = 0
+    row: Row | None = None
+    unnamed: str = ""
 
 
 def initial() -> State:
@@ -138,7 +142,8 @@ def _examine(proposal: ProposalCreated, message: Delivered) -> Decision:
         return _reject(proposal, problems)
     cited = tuple({(ref.seq, ref.id): ref for ref in proposal.evidence}.values())
     who = {"swarm": proposal.swarm, "persona": proposal.persona, "proposal_id": proposal.proposal_id}
-    return Decision(effect=Resolve(**who, seq=message.recorded.seq, evidence=cited))
+    resolve = Resolve(**who, action=proposal.action, seq=message.recorded.seq, evidence=cited)
+    return Decision(effect=resolve)
 
 
 def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
@@ -154,11 +159,14 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         problems.append(("charter_mismatch", "the charter is not the one the persona was spawned with"))
     if facts.allowed_tools and proposal.action.kind not in facts.allowed_tools:
         problems.append(("tool_not_allowed", f"{proposal.action.kind} is not among the persona's tools"))
+    if facts.unnamed:
+        problems.append(("not_named", facts.unnamed))
     if facts.missing:
         problems.append(("evidence_missing", f"not in the log: {_names(facts.missing)}"))
     if facts.foreign:
         problems.append(("evidence_foreign", f"not this persona's to read: {_names(facts.foreign)}"))
-    risk = classify(proposal.action, proposal.swarm, proposal.persona)
+    whose = proposal.swarm, proposal.persona
+    risk = classify(proposal.action, *whose, facts.row)
     filed = isinstance(proposal, ProposalFiled)
     outside = tuple(line for line in (facts.outside, *facts.words) if line)
     if problems or not (facts.found or filed):
@@ -167,7 +175,6 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         outside or not facts.independent
     )  # a person's is not: by a class only a gateway may say
     labels = facts.labels if facts.independent else (*facts.labels, UNGROUNDED)
-    whose = proposal.swarm, proposal.persona
     verified = ProposalVerified(
         swarm=proposal.swarm,
         persona=proposal.persona,
@@ -179,9 +186,10 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         tainted=tainted,
         outside=outside,
         labels=labels if tainted else (),
-        scope=reach_of(facts.capabilities, proposal.action, *whose, tainted=tainted),
+        scope=reach_of(facts.capabilities, proposal.action, *whose, tainted=tainted, row=facts.row),
         proposal=proposal.proposal if isinstance(proposal, ProposalFiled) else proposal,
         proposed_seq=seq,
+        row=facts.row,
         filed_by=proposal.principal if isinstance(proposal, ProposalFiled) else "",
     )
     if (size := len(msgspec.json.encode(verified))) > MAX_BODY_BYTES:

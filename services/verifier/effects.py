@@ -20,6 +20,7 @@ from shared.contracts.text import plain
 from shared.decider import Effect, Result
 from shared.evidence import is_independent, is_tainted
 from shared.log.port import Log
+from shared.outside.rows import Rows
 from shared.policy.library import Library
 
 QUOTED = 8
@@ -34,6 +35,7 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
     opened: Opened | None = None
     library: Library
     told: Told | None = None
+    rows: Rows = Rows()
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
@@ -42,7 +44,11 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
             ):
                 return Resolved(open=count)
             case Resolve():
-                return await resolve(self.log, effect, self.library, self.told or Told(self.log, self.library))
+                resolved = await resolve(self.log, effect, self.library, self.told or Told(self.log, self.library))
+                row = self.rows.row(effect.action)
+                if isinstance(row, str):
+                    return msgspec.structs.replace(resolved, unnamed=row)
+                return msgspec.structs.replace(resolved, row=row)
             case _:
                 raise TypeError(f"the verifier has no effect {type(effect).__name__}")
 

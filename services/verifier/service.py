@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from services.verifier import decider
 from services.verifier.effects import VerifierEffects
 from services.verifier.opened import Opened
 from services.verifier.told import Told
+from shared.outside.rows import rows_of
 from shared.policy.library import Library
 from shared.policy.reading import Readings
 from shared.runtime.service import Service
 
 
 async def wire(service: Service) -> None:
-    """Consume proposals."""
+    """Consume proposals. Raises `SettingsError`."""
     settings = service.settings
     longest_s = settings.approval.ttl_s + settings.authorization.ttl_s
     opened = Opened(service.log, limit=settings.persona.open_proposals, longest_s=longest_s)
     service.background("open-proposals", opened.follow)
     library = Library(service.log, Readings(service.log, service.bucket("policies")))
-    effects = VerifierEffects(log=service.log, library=library, opened=opened, told=Told(service.log, library))
+    effects = VerifierEffects(
+        log=service.log,
+        library=library,
+        opened=opened,
+        told=Told(service.log, library),
+        rows=await asyncio.to_thread(rows_of, settings),
+    )
     service.consume(service.shell(decider, perform=effects.perform))
     service.on_stop(opened.stop)

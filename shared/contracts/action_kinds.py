@@ -1,7 +1,8 @@
 """The declared kinds of action: what each may touch, what its parameters are, how risky and how repeatable it is.
 
 `read` turns an action into its typed parameters or into a `Problem`; the verifier and the actuator both call it, so nothing
-undeclared is ever judged or done. `classify` reads the risk off this table and the target, never off the persona's word.
+undeclared is ever judged or done. `classify` reads the risk off this table and the target, and where the kind has rows off the
+operator's `row`, never off the persona's word.
 `touched` says what an action shares with others (`targets`). A new kind is a parameter struct and a row in its family's module
 (`kinds/`), and what does it in the actuator (`services/actuator/hands/`).
 """
@@ -14,11 +15,14 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import Risk
-from shared.contracts.kinds import commands, files, http, mesh, people, testing
+from shared.contracts.kinds import commands, files, http, mesh, people, testing, tools
 from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
+from shared.contracts.row import Row
 from shared.contracts.targets import Touched
 
-KINDS: dict[str, ActionKind] = commands.KINDS | files.KINDS | http.KINDS | mesh.KINDS | people.KINDS | testing.KINDS
+KINDS: dict[str, ActionKind] = (
+    commands.KINDS | files.KINDS | http.KINDS | mesh.KINDS | people.KINDS | testing.KINDS | tools.KINDS
+)
 RISKS: tuple[Risk, ...] = get_args(Risk)
 """From least to most."""
 
@@ -38,7 +42,12 @@ def read(action: Action) -> Params | Problem:
     return kind.trouble(action.target, params) or params
 
 
-def classify(action: Action, swarm: str, persona: str) -> Risk:
+def is_outward(kind: str, row: Row | None) -> bool:
+    """Whether what it is told leaves the mesh."""
+    return (kind not in KINDS or KINDS[kind].outward) if row is None else row.outward
+
+
+def classify(action: Action, swarm: str, persona: str, row: Row | None = None) -> Risk:
     """The risk class, by the table and whose action it is. What cannot be read is critical (and is refused anyway)."""
     params = read(action)
     if isinstance(params, Problem):
@@ -46,20 +55,20 @@ def classify(action: Action, swarm: str, persona: str) -> Risk:
     kind = KINDS[action.kind]
     if kind.grade is None:
         return kind.risk
-    return max(kind.risk, kind.grade(action.target, params, Whose(swarm, persona)), key=RISKS.index)
+    return max(kind.risk, kind.grade(action.target, params, Whose(swarm, persona, row)), key=RISKS.index)
 
 
-def touched(action: Action, swarm: str, persona: str) -> Touched | None:
+def touched(action: Action, swarm: str, persona: str, row: Row | None = None) -> Touched | None:
     """What the action shares with others; None when nothing, as a persona's own reports, or when it is no action of ours."""
     params = read(action)
     if isinstance(params, Problem):
         return None
-    return KINDS[action.kind].touches(action.target, params, Whose(swarm, persona))
+    return KINDS[action.kind].touches(action.target, params, Whose(swarm, persona, row))
 
 
-def held(action: Action, swarm: str, persona: str) -> Touched | None:
+def held(action: Action, swarm: str, persona: str, row: Row | None = None) -> Touched | None:
     """What the action must have to itself while it is done, if anything."""
-    return touched(action, swarm, persona) if action.kind in KINDS and KINDS[action.kind].exclusive else None
+    return touched(action, swarm, persona, row) if action.kind in KINDS and KINDS[action.kind].exclusive else None
 
 
 def not_alone(action: Action, swarm: str, persona: str) -> Problem | None:

@@ -14,6 +14,7 @@ wildcard read as a character that only an equal or wider wildcard matches: that 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -23,6 +24,7 @@ from msgspec import Meta
 MAX_SCOPES = 64
 _ONE, _BELOW = "\x01", "\x02"
 _STAR = r"[^/?&#%\x02]+"
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,6})?", re.ASCII)
 _NEVER = re.compile(r"(?!)")
 _ORIGIN = re.compile(r"(http://(?![^/]*:80/)|https://(?![^/]*:443/))[a-z0-9.\[\]:-]+/")
 _TWO_STARS = re.compile(r"\*[^/?&]*\*")
@@ -41,7 +43,8 @@ Given = str | int | bool | None
 class Values(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one parameter may be; all that is said must hold, and one that is said nothing of may be anything, but must be there.
 
-    `one_of` are texts as JSON writes them without quotes (`3`, `true`). `least` and `most` are for integers, `like` for text.
+    `one_of` are texts as JSON writes them without quotes (`3`, `true`). `least` and `most` are for numbers, `like` for text. Of text of
+    several lines, as lists are, each line is looked at.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -51,12 +54,15 @@ class Values(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     like: Pattern | None = None
 
     def admits(self, value: Given) -> bool:
+        if isinstance(value, str) and "\n" in value:
+            return all(self.admits(line) for line in value.split("\n"))
         if self.one_of and text_of(value) not in self.one_of:
             return False
         if self.least is not None or self.most is not None:
-            if not isinstance(value, int) or isinstance(value, bool):
+            number = _number(value)
+            if number is None:
                 return False
-            if (self.least is not None and value < self.least) or (self.most is not None and value > self.most):
+            if (self.least is not None and number < self.least) or (self.most is not None and number > self.most):
                 return False
         return self.like is None or (isinstance(value, str) and matches(self.like, value))
 
@@ -177,6 +183,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     stem = pattern.removesuffix("**")
     parts = _STAR.join(re.escape(part) for part in stem.split("*"))
     return re.compile(parts + (r"[^?#]+" if stem != pattern else ""))
+
+
+def _number(value: Given) -> Decimal | None:
+    """A decimal is text in an action."""
+    if isinstance(value, str):
+        return Decimal(value) if _DECIMAL.fullmatch(value) else None
+    return None if value is None or isinstance(value, bool) else Decimal(value)
 
 
 def text_of(value: Given) -> str:

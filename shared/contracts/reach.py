@@ -5,15 +5,22 @@ from __future__ import annotations
 import msgspec
 
 from shared.contracts.action import Action
-from shared.contracts.action_kinds import KINDS, read
+from shared.contracts.action_kinds import is_outward, read
 from shared.contracts.capabilities import Capabilities, Given, Reach
 from shared.contracts.kinds.files import is_own
 from shared.contracts.kinds.kind import Params, Problem
+from shared.contracts.row import Row
 from shared.contracts.targets import scoped_url
 
 
 def reach_of(
-    capabilities: Capabilities | None, action: Action, swarm: str, persona: str, *, tainted: bool = False
+    capabilities: Capabilities | None,
+    action: Action,
+    swarm: str,
+    persona: str,
+    *,
+    tainted: bool = False,
+    row: Row | None = None,
 ) -> Reach:
     """What its own folder is to anybody needs no scope. What cannot be read is beyond whoever has scopes. Of who is tainted, what goes out
     in a parameter that no scope names people are asked about."""
@@ -26,7 +33,7 @@ def reach_of(
         return "unstated"
     target = scoped_url(action.target) if action.kind == "http.request" else action.target
     params: dict[str, Given] = {**msgspec.structs.asdict(typed), **action.params}
-    outward = tainted and KINDS[action.kind].outward
+    outward = tainted and is_outward(action.kind, row)
     return capabilities.reach(action.kind, target, params, _carried(action, typed) if outward else frozenset())
 
 

@@ -11,11 +11,12 @@ import msgspec
 from msgspec.inspect import DictType, StrType, UnionType, type_info
 
 from shared.contracts.action import Action
-from shared.contracts.action_kinds import KINDS
-from shared.contracts.capabilities import text_of
+from shared.contracts.action_kinds import KINDS, is_outward
+from shared.contracts.capabilities import Given, text_of
 from shared.contracts.kinds.files import is_own
 from shared.contracts.kinds.http import endpoint, url_trouble
 from shared.contracts.kinds.kind import Params
+from shared.contracts.row import Row
 from shared.policy.types import PolicyRequest, ReadRequest, Said
 
 Asked = tuple[dict[str, object], list[dict[str, object]]]
@@ -25,6 +26,7 @@ SHORT = 200
 """Characters of the longest texts that policies are told."""
 _RESOURCES = {
     "command.run": "Command",
+    "mcp.call": "Tool",
     "persona.spawn": "Child",
     "persona.reap": "Ending",
     "intent.submit": "Goal",
@@ -35,8 +37,8 @@ _RESOURCES = {
 
 def told(action: Action) -> dict[str, Said]:
     """Its typed parameters as policies are told them, with their defaults and without what is None. Texts that may be longer than `SHORT`
-    are told by their length alone, `bytes` of UTF-8 in all; parameters with names of the operator's as one set of `name=value`. Raises
-    nothing: what cannot be read is told as it is, and nothing that judges it knows it."""
+    are told by their length alone, `bytes` of UTF-8 in all; parameters with names of the operator's as one set of `name=value`, or
+    `name: 999 bytes`. Raises nothing: what cannot be read is told as it is, and nothing that judges it knows it."""
     kind = KINDS.get(action.kind)
     try:
         typed = None if kind is None else kind.params.of(action.params)
@@ -53,12 +55,17 @@ def _told(params: type[Params], values: Mapping[str, object]) -> dict[str, Said]
             case _, None:
                 pass
             case "set", dict():
-                said[name] = tuple(sorted(f"{key}={text_of(one)}" for key, one in value.items()))
+                said[name] = tuple(sorted(_argument(key, one) for key, one in value.items()))
             case "text", str():
                 said["bytes"] = int(said.get("bytes", 0)) + len(value.encode(errors="replace"))  # type: ignore[arg-type]
             case _, str() | int() | bool():
                 said[name] = value
     return said
+
+
+def _argument(name: str, value: Given) -> str:
+    text = text_of(value)
+    return f"{name}={text}" if len(text) <= SHORT else f"{name}: {len(text.encode(errors='replace'))} bytes"
 
 
 @cache
@@ -117,7 +124,8 @@ def of_action(request: PolicyRequest) -> Asked:
             kind, attributes = "Endpoint", {**where, "method": given.get("method", "GET"), "bytes": size}
         case action:
             kind = _RESOURCES.get(action, "Nothing")
-            attributes = {"target": request.target, **given}
+            row = {"reads": (request.row or Row()).reads} if action in KINDS and KINDS[action].rows else {}
+            attributes = {"target": request.target, **given, **row}
     resource = {"type": kind, "id": request.target}
     query: dict[str, object] = {
         "principal": persona,
@@ -127,7 +135,7 @@ def of_action(request: PolicyRequest) -> Asked:
             "risk": request.risk,
             "tainted": request.tainted,
             "labels": list(request.labels),
-            "outward": request.action not in KINDS or KINDS[request.action].outward,
+            "outward": is_outward(request.action, request.row),
             "scope": request.scope,
             "environment": request.environment,
             "approvals": request.approvals,

@@ -9,6 +9,7 @@ import msgspec
 
 from shared.contracts.capabilities import Given, Reach
 from shared.contracts.events import Risk
+from shared.contracts.row import Row
 
 QUORUM: Mapping[Risk, int] = {"low": 1, "medium": 1, "high": 1, "critical": 2}
 """How many different people must say yes, where people are asked."""
@@ -22,9 +23,9 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """May `persona` of `swarm` do `action` to `target`, under these circumstances?
 
     `approvals` counts different people who said yes to exactly `digest`; `quorum` is how many the risk asks for.
-    `scope` is where the action stands to the persona's capabilities; `params` are its typed parameters (`asking.told`). `labels` say what
-    is known of where the outsiders' words come from that it is `tainted` by.
-    `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
+    `scope` is where the action stands to the persona's capabilities; `params` are its typed parameters (`asking.told`), `row` is what the
+    operator's row says of it, where its kind has rows. `labels` say what is known of where the outsiders' words come from that it is
+    `tainted` by. `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
     """
 
     swarm: str
@@ -36,6 +37,7 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tainted: bool
     environment: str
     scope: Reach = "unstated"
+    row: Row | None = None
     params: Mapping[str, Said] = {}
     labels: tuple[str, ...] = ()
     approvals: int = 0

@@ -35,6 +35,7 @@ from shared.contracts.events import (
     LotShare,
     SnapshotCounts,
 )
+from shared.contracts.row import Row
 from shared.decider import Effect, Result
 from shared.holds import holder_of
 from shared.log.memory import MemoryLog, Store
@@ -83,7 +84,8 @@ class Hands:
                 missing = tuple(e for e in effect.evidence if e not in found)
                 life = self._store.read((f"persona.*.{effect.swarm}.{effect.persona}",))
                 charter = life[0].envelope.charter if life else None
-                return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter)
+                row = Row(digest="1" * 64, risk="medium") if KINDS[effect.action.kind].rows else None
+                return verifier.Resolved(found=found, missing=missing, live=len(life) == 1, charter=charter, row=row)
             case _:
                 return none(effect)
 

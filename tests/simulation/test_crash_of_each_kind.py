@@ -44,8 +44,8 @@ def test_whoever_dies_before_or_in_a_step_it_is_done_once_at_most_and_has_an_out
 def test_an_actuator_that_tries_again_after_a_crash_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """This can fail: who does what was claimed instead of asking what came of it does it twice."""
 
-    def again(created: ProposalCreated, claim: Claim, now: datetime) -> Decision:
-        job, until = actuator._job(created), now + timedelta(minutes=1)
+    def again(state: actuator.State, created: ProposalCreated, claim: Claim, now: datetime) -> Decision:
+        job, until = actuator._job(state, created), now + timedelta(minutes=1)
         return Decision(effect=Execute(job=job, digest=created.digest, actuator=claim.actuator, deadline=until))
 
     monkeypatch.setattr(actuator, "_wait_or_inquire", again)

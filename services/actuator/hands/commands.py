@@ -22,12 +22,13 @@ from msgspec import Meta
 
 from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed
 from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
-from services.actuator.hands.sandbox import Confined, NoSandbox, available, run
 from services.actuator.terms import Outcome
 from shared.contracts.action import Scalar
 from shared.contracts.events import Receipt
 from shared.contracts.ids import Token
+from shared.contracts.kinds.arguments import Argument, flaw_of, trouble_of
 from shared.contracts.kinds.commands import MAX_OUTPUT_BYTES, CommandRun
+from shared.outside.sandbox import Confined, NoSandbox, available, run
 from shared.settings import SettingsError
 
 _HOLE = re.compile(r"\{([a-z][a-z0-9_]{0,31})\}")
@@ -35,35 +36,12 @@ _MEGABYTE = 1024 * 1024
 Absolute = Annotated[str, Meta(pattern=r"^/[^\0]*$", max_length=1024)]
 
 
-class Parameter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one argument may be: one of some texts, a whole number in a range, or text that all of a pattern matches (`re`)."""
-
-    one_of: Annotated[tuple[str, ...], Meta(max_length=256)] = ()
-    least: int | None = None
-    most: int | None = None
-    like: str | None = None
-
-    def trouble(self, value: Scalar) -> str:
-        """Why the value is none of them; empty when it is one."""
-        if self.least is not None and self.most is not None:
-            if isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most:
-                return ""
-            return f"is no number of {self.least} to {self.most}"
-        if not isinstance(value, str):
-            return "is no text"
-        if value.startswith("-"):
-            return "begins with a dash"
-        if self.one_of:
-            return "" if value in self.one_of else f"is none of {', '.join(self.one_of[:8])}"
-        return "" if self.like and re.fullmatch(self.like, value, re.ASCII) else "is not as its pattern says"
-
-
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One row. `about` is for people; the rest is what it runs, and what it may."""
 
     about: str
     argv: Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, Argument] = {}
     read: tuple[Absolute, ...] = ()
     write: tuple[Absolute, ...] = ()
     network: bool = False
@@ -79,13 +57,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def filled(self, arguments: dict[str, Scalar]) -> tuple[str, ...] | str:
         """The argument vector, or in a sentence what is wrong with the arguments."""
-        if missing := sorted(self.parameters.keys() ^ arguments.keys()):
-            return (
-                f"its arguments are {', '.join(sorted(self.parameters)) or 'none'}; missing or too many: {missing[0]}"
-            )
-        for name, value in arguments.items():
-            if trouble := self.parameters[name].trouble(value):
-                return f"{name} {trouble}"
+        if dashed := [name for name, value in arguments.items() if isinstance(value, str) and value.startswith("-")]:
+            return f"{dashed[0]} begins with a dash"
+        if trouble := trouble_of(self.parameters, arguments):
+            return trouble
         return tuple(_HOLE.sub(lambda hole: str(arguments[hole[1]]), part) for part in self.argv)
 
 
@@ -113,15 +88,9 @@ def _flaw(row: Command) -> str:
         return "argv begins with the whole path of a program"
     if odd := sorted(holes ^ row.parameters.keys()):
         return f"argv and parameters differ in {odd[0]}"
-    for name, parameter in row.parameters.items():
-        kinds = (bool(parameter.one_of), parameter.least is not None, parameter.like is not None)
-        if sum(kinds) != 1 or (parameter.least is None) != (parameter.most is None):
-            return f"{name} has one of one_of, least with most, like"
-        try:
-            re.compile(parameter.like or "")
-        except re.error as error:
-            return f"{name}: like is no pattern: {error}"
-    return ""
+    if loose := [name for name, argument in row.parameters.items() if argument.optional or argument.many]:
+        return f"{loose[0]} can be neither optional nor many"
+    return flaw_of(row.parameters)
 
 
 class CommandHand:

@@ -15,22 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
-import socket
 import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
 
-from services.actuator.hands.addresses import is_public
 from services.actuator.hands.hand import Task, cannot_tell, failed
 from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
 from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.kinds.http import MAX_ANSWER_BYTES, SAFE_METHODS, HttpRequest, endpoint, url_trouble
-
-MAX_ADDRESSES = 8
+from shared.outside.addresses import is_public, resolved
 
 
 class Outbound:
@@ -67,7 +63,7 @@ class Outbound:
         sent = asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
-                addresses = await _resolve(target)
+                addresses = await resolved(urlsplit(target).hostname)
                 if not addresses:
                     return failed("unresolvable", f"{where} has no address")
                 inside = [a for a in addresses if not is_public(a)]
@@ -161,14 +157,6 @@ class OutboundHand:
 
     async def inquire(self, task: Task) -> Outcome:
         return cannot_tell("the request may or may not have been made")
-
-
-async def _resolve(target: str) -> list[str]:
-    """Every address of the host, in the resolver's order, without repeats. Raises `OSError` when there is no such host."""
-    loop = asyncio.get_running_loop()
-    answers = await loop.getaddrinfo(urlsplit(target).hostname, None, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-    return [str(ipaddress.ip_address(address)) for address in addresses][:MAX_ADDRESSES]
 
 
 def _outcome(target: str, params: HttpRequest, status: int, body: bytes, cut: bool) -> Outcome:

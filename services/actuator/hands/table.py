@@ -6,14 +6,18 @@ from services.actuator.hands.commands import CommandHand
 from services.actuator.hands.hand import Hand
 from services.actuator.hands.nothing import NothingHand
 from services.actuator.hands.outbound import Outbound, OutboundHand
+from services.actuator.hands.tools import ToolHand
 from services.actuator.hands.workspace import Workspace, WorkspaceHand
 
 
-def hands(workspace: Workspace, outbound: Outbound, commands: CommandHand) -> dict[str, Hand]:
-    """Every name that a row of `shared.contracts.action_kinds` has, but for what the actuator says itself."""
+def hands(
+    workspace: Workspace, outbound: Outbound, commands: CommandHand | None = None, tools: ToolHand | None = None
+) -> dict[str, Hand]:
+    """Every name that a row of `shared.contracts.action_kinds` has, but for what the actuator says itself; without rows by none."""
     return {
-        "commands": commands,
+        "commands": commands or CommandHand({}, workspace.receipts),
         "nothing": NothingHand(),
         "outbound": OutboundHand(outbound),
+        "tools": tools or ToolHand({}, workspace.receipts),
         "workspace": WorkspaceHand(workspace),
     }

@@ -135,7 +135,7 @@ def boundary(message: Delivered | Tick) -> Boundary | None:
         return _of(message.facts.target_id) if isinstance(message.facts, Due) else None
     match message.recorded.event:
         case ProposalVerified(proposal=created) as event if created is not None:
-            found = touched(created.action, event.swarm, event.persona)
+            found = touched(created.action, event.swarm, event.persona, event.row)
             return None if found is None else Boundary(reads=(), guards=())
         case ConflictRaised() | ConflictRuled() as event:
             return _of(event.target_id)

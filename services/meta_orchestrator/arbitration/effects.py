@@ -128,7 +128,7 @@ class ArbitrationEffects:
         verified = one.verified
         assert verified is not None and verified.proposal is not None  # it is open, and was met by what it touches
         created = verified.proposal
-        found = touched(created.action, verified.swarm, verified.persona)
+        found = touched(created.action, verified.swarm, verified.persona, verified.row)
         assert found is not None
         plainly = msgspec.structs.replace(created.action, target=found.exact)
         return Side(

@@ -116,7 +116,7 @@ class Meeting:
     def places(self, verified: ProposalVerified) -> tuple[Place, ...]:
         """Where the proposal may meet others: at its target first. Nowhere when it changes nothing others could want to."""
         created = verified.proposal
-        found = None if created is None else touched(created.action, verified.swarm, verified.persona)
+        found = None if created is None else touched(created.action, verified.swarm, verified.persona, verified.row)
         if found is None:
             return ()
         places = [Place(target_id=found.id, name=found.name)]
@@ -150,7 +150,7 @@ class Meeting:
 
     def _verified(self, recorded: Recorded, event: ProposalVerified) -> None:
         created = event.proposal
-        found = None if created is None else touched(created.action, event.swarm, event.persona)
+        found = None if created is None else touched(created.action, event.swarm, event.persona, event.row)
         key = (event.swarm, event.persona, event.proposal_id)
         if created is None or found is None or key in self._open:
             return

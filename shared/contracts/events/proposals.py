@@ -12,6 +12,7 @@ from shared.contracts.capabilities import Reach
 from shared.contracts.events.common import MAX_REFS, Count, EvidenceRef, Lines, ProposalEvent, Reason, Risk, Short, Word
 from shared.contracts.ids import CORE, EventId, Instant, Sha256, Slot, Token
 from shared.contracts.persona import Name, Tags
+from shared.contracts.row import Row
 
 MAX_OUTPUT = 8000
 """Characters of what a target answered that an outcome tells; its receipt has the size and digest of all that was read."""
@@ -49,6 +50,7 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     not, came from outside: `outside` says what, first and among the cited, and `labels` in single words of what kind that is.
 
     `scope`: where the action stands to the persona's capabilities. `filed_by`: the person who filed it, who is on its side.
+    `row`: what the operator's row says of the action, where its kind has rows.
     `proposal` is what was verified, created at `proposed_seq`: who comes after the verifier need not ask what runners said.
     """
 
@@ -63,6 +65,7 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     proposal: ProposalCreated | None = None
     proposed_seq: Count = 0
     filed_by: Annotated[str, Meta(max_length=120)] = ""
+    row: Row | None = None
 
 
 class ProposalRejected(ProposalEvent, frozen=True, kw_only=True, tag="proposal.rejected"):

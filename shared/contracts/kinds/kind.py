@@ -9,6 +9,7 @@ import msgspec
 
 from shared.contracts.action import Scalar
 from shared.contracts.events.common import Risk
+from shared.contracts.row import Row
 from shared.contracts.targets import Touched
 
 MESH = "mesh"
@@ -34,10 +35,11 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Whose(msgspec.Struct, frozen=True):
-    """The persona that proposes it."""
+    """The persona that proposes it, and what the operator's row says of it, where the kind has rows."""
 
     swarm: str
     persona: str
+    row: Row | None = None
 
 
 def no_trouble(target: str, params: Any) -> None:
@@ -64,7 +66,8 @@ class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
     `exclusive`: nobody else may be at that at the same time, so it is held. `alone`: why it may not be done without a person's yes,
     whatever the policy said. `outward`: its target or parameters leave the mesh, and so may carry out what a persona was told.
     `says` are the classes the actuator says for it. `per_day`: so many a day of one family, a root and all below
-    it; 0 sets no limit. `dry_run` tells in a sentence what would be done, without doing it.
+    it; 0 sets no limit. `dry_run` tells in a sentence what would be done, without doing it. `rows`: only what the operator named in a
+    row is done, and the row says what is judged by.
     """
 
     about: str
@@ -86,6 +89,7 @@ class ActionKind(msgspec.Struct, frozen=True, kw_only=True):
     outward: bool = False
     alone: Callable[[str, Any, Whose], Problem | None] = to_anyone
     dry_run: Callable[[str, Any], str]
+    rows: bool = False
 
 
 def size_trouble(text: str) -> Problem | None:

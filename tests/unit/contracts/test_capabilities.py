@@ -148,7 +148,7 @@ def test_a_parameter_that_is_narrowed_must_be_there_and_be_so() -> None:
     assert "beyond" == reach_of(can, write("notes/a"), "alpha", "p01"), "its default is another"
     limit = Values(name="n", least=2, most=5)
     assert [False, True, True, False, False] == [limit.admits(n) for n in (1, 2, 5, 6, True)]
-    assert not limit.admits("3") and Values(name="n", one_of=("true",)).admits(True)
+    assert not limit.admits("three") and Values(name="n", one_of=("true",)).admits(True)
     assert not once.covers("file.write", "notes/a", {}), "not said is not admitted"
 
 
@@ -193,3 +193,15 @@ def test_values_within_others_are_admitted_by_them(child: Values, parent: Values
     assert child.within(child)
     if child.within(parent) and child.admits(value):
         assert parent.admits(value)
+
+
+def test_each_line_of_a_list_is_looked_at_and_decimals_are_numbers() -> None:
+    ours = Values(name="to", like="*@example.org")
+    assert ours.admits("a@example.org") and ours.admits("a@example.org\nb@example.org")
+    assert not any(
+        map(ours.admits, ("a@example.org\nb@evil.org", "b@evil.org\na@example.org", "a@example.org\n", "\n"))
+    )
+    assert Values(name="to", one_of=("a", "b")).admits("a\nb") and not Values(name="to", one_of=("a",)).admits("a\nb")
+    money = Values(name="amount", least=0, most=100)
+    assert all(map(money.admits, (0, 100, "12.50", "100"))) and money.admits("1\n2.5")
+    assert not any(map(money.admits, ("100.01", "-1", "1e1", "x", "", True, None, "1\n101")))

@@ -352,7 +352,7 @@ async def test_without_a_claim_in_the_log_nothing_is_done(act: Act) -> None:
     actuator = act.actuator()
     message = await act.authorize()
     (created,) = act.events(ProposalCreated)
-    job = decider._job(created)  # type: ignore[arg-type]
+    job = decider._job(decider.initial(), created)  # type: ignore[arg-type]
     assert isinstance(await actuator.perform(Execute(job=job, digest="0" * 64, actuator="x", deadline=at(60))), NotOurs)
     claim = Claim(id="e9", actuator="x", at=at(0), timeout_ms=1)
     assert "unknown" == (await actuator.inquire(Inquire(job=job, claim=claim))).outcome

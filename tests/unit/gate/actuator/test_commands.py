@@ -16,13 +16,14 @@ import pytest
 import uvloop
 
 from services.actuator.decider import Job, Outcome
-from services.actuator.hands import sandbox
-from services.actuator.hands.commands import Command, CommandHand, Parameter, commands_of
+from services.actuator.hands.commands import Command, CommandHand, commands_of
 from services.actuator.hands.hand import Task
 from services.actuator.hands.receipts import Receipts
-from services.actuator.hands.sandbox import Confined, NoSandbox, available, run
 from shared.contracts.action import Action
+from shared.contracts.kinds.arguments import Argument
 from shared.contracts.kinds.commands import CommandRun
+from shared.outside import sandbox
+from shared.outside.sandbox import Confined, NoSandbox, available, run
 from shared.settings import SettingsError
 
 
@@ -39,7 +40,7 @@ confined = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
 ECHO = Command(
     about="says it again",
     argv=("/usr/bin/printf", "%s/%s", "{word}", "--times={times}"),
-    parameters={"word": Parameter(like="[a-z ;$()]+"), "times": Parameter(least=1, most=9)},
+    parameters={"word": Argument(like="[a-z ;$()]+"), "times": Argument(least=1, most=9)},
 )
 SLOW = Command(about="takes its time", argv=("/usr/bin/sleep", "30"), timeout_s=0.5)
 

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.actuator.hands.addresses import is_public
 from services.actuator.hands.outbound import Outbound
 from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.kinds.http import MAX_ANSWER_BYTES, HttpRequest
+from shared.outside.addresses import is_public
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "2a00:1450:4001:80e::200e"]
 NOT_PUBLIC = {

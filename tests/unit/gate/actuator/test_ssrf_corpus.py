@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from services.actuator.hands.addresses import is_public
 from services.actuator.hands.outbound import Outbound
 from shared.contracts.kinds.http import HttpRequest, endpoint, url_trouble
+from shared.outside.addresses import is_public
 from tests.unit.gate.actuator.test_outbound import sink
 
 GET = HttpRequest()

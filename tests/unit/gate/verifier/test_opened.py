@@ -108,7 +108,7 @@ async def test_what_can_be_open_no_more_is_not_even_looked_at() -> None:
 
 def test_beyond_the_limit_it_is_rejected_by_one_event_that_says_it() -> None:
     message = delivered(CREATED, 1)
-    resolve = Resolve(**WHOSE, proposal_id="p-1", evidence=CREATED.evidence)
+    resolve = Resolve(**WHOSE, proposal_id="p-1", action=CREATED.action, evidence=CREATED.evidence)
     performed = Performed(cause=message, effect=resolve, result=Resolved(open=64), now=T0)
     (said,) = decider.decide(folded(decider), performed).events
     assert isinstance(said, ProposalRejected)

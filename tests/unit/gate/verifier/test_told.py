@@ -26,7 +26,7 @@ from shared.contracts.persona import Identity, PersonaPolicy
 from shared.decider import Performed
 from shared.policy.library import Library
 from tests.policies import InForce
-from tests.unit.gate.given import LIFE, T0, Mesh, delivered, observed, proposed, replaced
+from tests.unit.gate.given import LIFE, NOTE, T0, Mesh, delivered, observed, proposed, replaced
 from tests.unit.gate.verifier.test_verifier_effects import belief, ref
 
 SWARMS, NAMES = ("alpha", "beta"), ("a", "b", "c", "d")
@@ -225,7 +225,8 @@ def test_it_is_what_goes_forward_through_all_that_is_told_thought_checked_born_a
                 await say(mesh, born(name, more, swarm))
             elif what == "asked" and key in model.parents:
                 clean = await mesh.say(observed(tainted=False, persona=name, swarm=swarm), f"e{n}-clean")
-                asked = Resolve(swarm=swarm, persona=name, proposal_id="p", seq=clean.seq + 1, evidence=(ref(clean),))
+                whose = {"swarm": swarm, "persona": name, "proposal_id": "p"}
+                asked = Resolve(**whose, action=NOTE, seq=clean.seq + 1, evidence=(ref(clean),))
                 facts = await resolve(mesh.log, asked, library, told)
                 assert facts == await resolve(mesh.log, asked, library, Told(mesh.log, library)), (
                     "whoever reads it anew"

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from services.verifier import decider
 from services.verifier.decider import MAX_EVIDENCE, Resolve, Resolved
-from shared.contracts.capabilities import Capabilities, Scope
+from shared.contracts.action import Action
+from shared.contracts.capabilities import Capabilities, Scope, Values
 from shared.contracts.events import (
     EvidenceRef,
     ProposalRejected,
     ProposalVerified,
 )
+from shared.contracts.row import Row
 from shared.decider import NOTHING, Decision, Delivered, Effect, Performed, Tick
 from tests.unit.gate.given import (
     CHARTER,
@@ -46,9 +48,8 @@ def judged(created: Any, facts: Resolved) -> Any:
 def test_a_sound_proposal_has_its_evidence_looked_up_each_reference_once() -> None:
     created = proposed(evidence=(REF, REF))
     message = delivered(created)
-    assert Decision(effect=Resolve(**WHOSE, proposal_id="p-1", seq=1, evidence=(REF,))) == decider.decide(
-        folded(decider, created), message
-    )
+    resolve = Resolve(**WHOSE, proposal_id="p-1", action=created.action, seq=1, evidence=(REF,))
+    assert Decision(effect=resolve) == decider.decide(folded(decider, created), message)
 
 
 def test_what_core_says_of_it_is_the_boundary_and_it_opens_it_however_often_it_is_said() -> None:
@@ -182,3 +183,44 @@ def test_a_tick_and_events_of_others_concern_it_not() -> None:
     assert decider.boundary(Tick(id="t", now=T0, swarm="alpha")) is None
     rejected = ProposalRejected(**LIFE, stage="policy", reasons=("x",), digest="0" * 64)
     assert decider.boundary(Delivered(recorded=record(rejected), now=T0)) is None
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+SEARCH = Action(kind="mcp.call", target="web/search", params={"query": "x", "most": 3})
+
+
+def test_what_has_a_row_is_judged_by_it_and_the_verdict_says_which() -> None:
+    row = Row(digest="1" * 64, risk="medium", reads=True)
+    verified = judged(proposed(action=SEARCH), replaced(GOOD, row=row))
+    assert isinstance(verified, ProposalVerified) and ("medium", row) == (verified.risk, verified.row)
+
+
+def test_what_the_operator_did_not_name_is_refused() -> None:
+    rejected = judged(proposed(action=SEARCH), replaced(GOOD, unnamed="the operator has named no tool web/search"))
+    assert isinstance(rejected, ProposalRejected) and ("not_named",) == rejected.reasons
+    assert "web/search" in rejected.detail
+
+
+@pytest.mark.parametrize(
+    ("tainted", "outward", "named", "scope"),
+    [
+        (False, True, ("query",), "free"),
+        (True, False, ("query",), "free"),
+        (True, True, ("query",), "ask"),
+        (True, True, ("query", "most"), "free"),
+    ],
+)
+def test_data_leaves_with_taint_only_in_arguments_that_a_scope_spells_out(
+    tainted: bool, outward: bool, named: tuple[str, ...], scope: str
+) -> None:
+    limits = {"query": Values(name="query", one_of=("x",)), "most": Values(name="most", least=0, most=9)}
+    can = Scope(kinds=("mcp.call",), targets=("web/*",), params=tuple(limits[name] for name in named))
+    facts = replaced(
+        GOOD,
+        row=Row(risk="medium", outward=outward),
+        outside="from syslog" if tainted else "",
+        capabilities=Capabilities(scopes=(can,)),
+    )
+    verified = judged(proposed(action=SEARCH), facts)
+    assert isinstance(verified, ProposalVerified) and (tainted, scope) == (verified.tainted, verified.scope)

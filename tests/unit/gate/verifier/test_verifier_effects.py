@@ -31,7 +31,7 @@ from shared.policy.library import Library
 from shared.policy.reading import Readings
 from shared.runtime.handling import Done
 from tests.policies import InForce
-from tests.unit.gate.given import CHARTER, SWARM, T0, WHOSE, Mesh, at, observed, proposed, record, spawned
+from tests.unit.gate.given import CHARTER, NOTE, SWARM, T0, WHOSE, Mesh, at, observed, proposed, record, spawned
 
 
 def ref(recorded: Any) -> EvidenceRef:
@@ -40,7 +40,7 @@ def ref(recorded: Any) -> EvidenceRef:
 
 async def resolve(mesh: Mesh, *evidence: EvidenceRef, readings: Readings | None = None) -> Resolved:
     effects = VerifierEffects(log=mesh.log, library=Library(mesh.log, readings))
-    found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
+    found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", action=NOTE, evidence=evidence))
     assert isinstance(found, Resolved)
     return found
 
@@ -127,7 +127,7 @@ async def test_what_cannot_change_is_read_once_and_what_can_is_looked_at_again(m
     effects = VerifierEffects(log=mesh.log, library=Library(mesh.log))
 
     async def again(*evidence: EvidenceRef) -> Resolved:
-        found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", evidence=evidence))
+        found = await effects.perform(Resolve(**WHOSE, proposal_id="p-1", action=NOTE, evidence=evidence))
         assert isinstance(found, Resolved) and evidence == found.found
         return found
 

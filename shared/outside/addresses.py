@@ -1,4 +1,4 @@
-"""Which addresses a request from outside may reach. Stricter than `ipaddress.is_global`.
+"""Which addresses a request that outsiders may have had a say in may reach. Stricter than `ipaddress.is_global`.
 
 `is_global` is True for NAT64, 6to4, v4-compatible addresses and multicast, all of which can lead back inside (measured). So an
 IPv6 address must lie in the unicast space that is really assigned, 2000::/3, and outside every range that carries another
@@ -7,8 +7,11 @@ address in it. Sources: IANA special-purpose registries; RFC 6890, 6052 (NAT64),
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
 
+MAX_ADDRESSES = 8
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _REFUSED_V6 = [
     ipaddress.ip_network(network)
@@ -45,3 +48,11 @@ def is_public(text: str) -> bool:
     if address.is_multicast or address.is_reserved or not address.is_global:
         return False
     return not any(address in network for network in _REFUSED_V4)
+
+
+async def resolved(host: str | None) -> list[str]:
+    """Every address of the host, in the resolver's order, without repeats. Raises `OSError` when there is no such host."""
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+    return [str(ipaddress.ip_address(address)) for address in addresses][:MAX_ADDRESSES]

@@ -25,7 +25,8 @@ TRY_S = 10.0
 
 
 class Confined(msgspec.Struct, frozen=True, kw_only=True):
-    """One process to be: `argv` whole; `read` and `write` are paths outside that it may; sizes in bytes, times in seconds."""
+    """One process to be: `argv` whole; `read` and `write` are paths outside that it may; sizes in bytes, times in seconds. Where it talks,
+    `output_bytes` is the most of one line."""
 
     argv: tuple[str, ...]
     read: tuple[str, ...] = ()
@@ -60,17 +61,32 @@ async def available() -> None:
         raise NoSandbox(f"bwrap cannot make user namespaces here: {said}")
 
 
-async def run(what: Confined) -> Ended:
-    """Run it to its end, or to its time-out. Raises `OSError` when it could not be begun."""
-    process = await asyncio.create_subprocess_exec(
+async def begin(what: Confined, *, talks: bool = False) -> asyncio.subprocess.Process:
+    """Begin it; whoever does ends it. `talks`: it is talked to over its standard input and output, and its standard error is nobody's;
+    else it is given nothing, and its standard error is part of its output. Raises `OSError`."""
+    return await asyncio.create_subprocess_exec(
         *_argv(what),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE if talks else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.DEVNULL if talks else asyncio.subprocess.STDOUT,
+        limit=max(2**16, what.output_bytes),
         cwd="/",
         env={},
         start_new_session=True,
     )
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """With all that it began."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    assert process.stdout is not None
+    await asyncio.shield(_gone(process, process.stdout))
+
+
+async def run(what: Confined) -> Ended:
+    """Run it to its end, or to its time-out. Raises `OSError` when it could not be begun."""
+    process = await begin(what)
     output, status = bytearray(), None
     assert process.stdout is not None
     said = 0
@@ -83,9 +99,7 @@ async def run(what: Confined) -> Ended:
     except TimeoutError:
         pass
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.shield(_gone(process, process.stdout))
+        await end(process)
     return Ended(status=status, output=bytes(output), cut=said > len(output))
 
 
