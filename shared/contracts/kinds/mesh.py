@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from shared.contracts.action import MAX_INTEGER
 from shared.contracts.events.intents import MAX_FAN_OUT
 from shared.contracts.ids import EVERYONE, is_life, is_token
 from shared.contracts.kinds.kind import MESH, ActionKind, Params, Problem, size_trouble
 from shared.contracts.text import lines, plain
 
-A_MINUTE = Annotated[int, Meta(ge=0, le=2**53)]
+A_MINUTE = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 _Words = Annotated[str, Meta(max_length=1000)]
 MAX_TAGS, TAG_CHARS = 16, 64
 MAX_OPTIONS, OPTION_CHARS = 16, 120

@@ -19,6 +19,7 @@ from shared.contracts.kinds.http import HttpRequest, endpoint, url_trouble
 from shared.outside.addresses import is_public
 from tests.unit.gate.actuator.test_outbound import sink
 
+pytestmark = pytest.mark.plain_loop
 GET = HttpRequest()
 LITERALS = (
     # loopback, as inet_aton reads it
