@@ -152,6 +152,7 @@ DASHBOARDS = (
             Panel("Calls of models",
                 ((f"sum by (outcome) (rate({table.MODEL_SECONDS.name}_count[$__rate_interval]))", "{{outcome}}"),), "cps"),
             Panel("How long models take", ((p95(table.MODEL_SECONDS, "outcome"), "{{outcome}}"),), "s"),
+            Panel("Checks that models could not have", ((each(table.ASKS_REFUSED, "reason"), "{{reason}}"),), "cps"),
             Panel("Personas by runner", (
                 (f"sum by (instance) ({table.PERSONAS.name})", "{{instance}}"), (f"sum({table.THOUGHTS_DUE.name})", "due"),
             )),

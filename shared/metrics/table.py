@@ -91,6 +91,12 @@ MODEL_SECONDS = Spread(
     bounds=SLOW,
     by=RUNNER,
 )
+ASKS_REFUSED = Tally(
+    "swarm_asks_refused_total",
+    "checks that models asked for and could not have, by reason",
+    {"reason": ("no_hypothesis", "unknown_probe", "incomplete", "too_many")},
+    by=RUNNER,
+)
 
 # -- memory and cold storage -----------------------------------------------------------------------------------------
 MEMORY_BEHIND = Level("swarm_memory_behind", "events in the log that memory has not taken in yet", by=COMPACTOR)

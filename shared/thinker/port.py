@@ -171,13 +171,14 @@ class AnswerDraft(msgspec.Struct, frozen=True, kw_only=True):
 
 class Thought(msgspec.Struct, frozen=True, kw_only=True):
     """One step of thinking. Hypotheses only in reflect, checks only in test, proposals only in compress, an answer only when there is
-    a goal; others are dropped."""
+    a goal; others are dropped. `refused`: reasons, one for each check that was asked for and could not be; the text says them in words."""
 
     text: str
     hypotheses: tuple[HypothesisDraft, ...] = ()
     checks: tuple[CheckDraft, ...] = ()
     proposals: tuple[ProposalDraft, ...] = ()
     answer: AnswerDraft | None = None
+    refused: tuple[str, ...] = ()
     usage: Usage = Usage()
     model: str | None = None
 

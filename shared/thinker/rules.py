@@ -17,6 +17,7 @@ from shared.contracts.kinds.files import own_folder
 from shared.contracts.probe_kinds import PROBE_KINDS, name_of
 from shared.contracts.text import code, markdown, plain
 from shared.thinker.asking.answering import answer
+from shared.thinker.looking import baseline, beside, gist, sections
 from shared.thinker.port import (
     CheckDraft,
     Context,
@@ -32,6 +33,8 @@ WORST_MS = 100
 """More than any step here takes of a processor."""
 MAX_DRAFTS = 8
 """Hypotheses, checks or proposals in one step; the rest waits for the next cycle."""
+MAX_LOOKS = 8
+"""Checks in one step beside those that decide."""
 NEXT_STEP = {
     "burst": "Look at the cited lines and at what changed just before the first of them; check that service's health and its dependencies.",
     "new_message": "Read the cited line in its surroundings; find out whether a deployment or a fault preceded it.",
@@ -141,13 +144,24 @@ def _test(context: Context) -> Thought:
         return Thought(
             text="Nothing to test." if not settled else "All checks are in. " + " | ".join(settled[:MAX_DRAFTS])
         )
-    checks = tuple(CheckDraft(hypothesis_id=h.hypothesis_id, probe=_probe(h)) for h in waiting)
+    checks = [CheckDraft(hypothesis_id=h.hypothesis_id, probe=_probe(h)) for h in waiting]
     told = [f"{h.topic}: {_question(check.probe)}" for h, check in zip(waiting, checks, strict=True)]
-    return Thought(text=f"To check ({len(checks)}): " + " | ".join(told), checks=checks)
+    looks = [
+        CheckDraft(hypothesis_id=h.hypothesis_id, probe=probe)
+        for h in waiting
+        if h.finding is not None
+        for probe in beside(h.finding, f"{slug_of(h.topic)}.md")
+    ][:MAX_LOOKS]
+    if looks:
+        names = sorted({name_of(look.probe) for look in looks})
+        told.append(f"beside it, to see more: {', '.join(names)}")
+    return Thought(text=f"To check ({len(checks)}): " + " | ".join(told), checks=(*checks, *looks))
 
 
 def _probe(hypothesis: OpenHypothesis) -> Probe:
-    return LogResolve(evidence=hypothesis.evidence) if hypothesis.finding is None else hypothesis.finding.probe
+    if hypothesis.finding is None:
+        return LogResolve(evidence=hypothesis.evidence)
+    return baseline(hypothesis.finding.probe)
 
 
 def _question(probe: Probe) -> str:
@@ -198,7 +212,7 @@ def _proposal(context: Context, hypothesis: OpenHypothesis) -> ProposalDraft:
     return ProposalDraft(
         title=plain(f"Report: {hypothesis.claim}", 72),
         rationale=plain(
-            f"{hypothesis.claim}. Checked independently: {plain(found, 300)}. "
+            f"{hypothesis.claim}. Checked independently: {plain(found, 300)}. {gist(hypothesis)} "
             "The report is written to the workspace so that a person finds it; nothing else is changed.",
             900,
         ),
@@ -233,6 +247,7 @@ def report(context: Context, hypothesis: OpenHypothesis) -> str:
         if result is None
         else f"{result.outcome}, measured {result.measured}: {code(result.findings)} (check `{result.check_id}`)",
         "",
+        *sections(hypothesis),
         "## Evidence",
         "",
         *(_cited(ref) for ref in hypothesis.evidence[:16]),

@@ -113,9 +113,10 @@ def rest_ms(
 
 
 def _awaited(state: State, limits: Limits) -> list[datetime]:
-    """Until when each check without a result is waited for."""
+    """Until when each hypothesis is waited for of which a check has no result."""
     wait = timedelta(seconds=limits.check_wait_s)
-    return [h.asked_at + wait for h in state.hypotheses if h.asked_at is not None and h.result is None]
+    lacking = (h for h in state.hypotheses if h.result is None or len(h.told) < len(h.beside))
+    return [h.asked_at + wait for h in lacking if h.asked_at is not None]
 
 
 def _after_answer(state: State, at: datetime, limits: Limits) -> datetime:

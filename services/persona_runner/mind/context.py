@@ -9,7 +9,7 @@ from services.persona_runner.mind.goals import Assigned, topic_of
 from services.persona_runner.mind.guard import COOL_DOWN, LOOP
 from services.persona_runner.mind.state import Held, State
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.events import EvidenceRef, LogResolve, Phase, Probe
+from shared.contracts.events import EvidenceRef, LogAround, LogResolve, Phase, Probe
 from shared.contracts.kinds.files import intent_report
 from shared.contracts.persona import Identity
 from shared.thinker.port import Context, Finding, Goal, OpenHypothesis, Percept, SourceSeen
@@ -131,7 +131,11 @@ def cited(evidence: Iterable[EvidenceRef], known: Iterable[EvidenceRef]) -> tupl
 
 def true_probe(probe: Probe, known: Iterable[EvidenceRef]) -> Probe | None:
     """The probe without made-up evidence; None when nothing is left to look for."""
-    if isinstance(probe, LogResolve):
-        evidence = cited(probe.evidence, known)
-        return LogResolve(evidence=evidence) if evidence else None
-    return probe
+    match probe:
+        case LogResolve():
+            evidence = cited(probe.evidence, known)
+            return LogResolve(evidence=evidence) if evidence else None
+        case LogAround():
+            return probe if cited((probe.line,), known) else None
+        case _:
+            return probe

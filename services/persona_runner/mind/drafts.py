@@ -15,6 +15,7 @@ from services.persona_runner.mind.context import MAX_EVIDENCE, cited, references
 from services.persona_runner.mind.goals import topic_for
 from services.persona_runner.mind.state import (
     MAX_BESIDE,
+    MAX_LOOKS,
     MAX_OPEN_HYPOTHESES,
     MAX_OPEN_PROPOSALS,
     Held,
@@ -98,30 +99,37 @@ def _hypotheses(
 
 
 def _checks(state: State, context: Context, drafts: Sequence[CheckDraft], thought_id: str) -> list[CheckRequested]:
-    """Of each hypothesis without a check: the first that is asked for decides, the others tell something beside it, each once."""
+    """Of each hypothesis the first that is asked for decides, the others tell something beside it, each once. Where it is decided
+    already, more may be looked at, within what there is room for."""
     known = references(context)
-    unchecked = {h.id: h for h in state.hypotheses if h.check_id is None}
+    open_ = {h.id: h for h in state.hypotheses}
     asked: dict[str, list[Probe]] = {}
+    room = {h.id: MAX_BESIDE - len(h.beside) for h in state.hypotheses}
+    looks = MAX_LOOKS
     events: list[CheckRequested] = []
     for i, draft in enumerate(drafts[: 4 * MAX_OPEN_HYPOTHESES]):
         probe = true_probe(draft.probe, known)
-        if probe is None or draft.hypothesis_id not in unchecked:
+        held = open_.get(draft.hypothesis_id)
+        if probe is None or held is None:
             continue
-        before = asked.setdefault(draft.hypothesis_id, [])
-        if probe in before or len(before) > MAX_BESIDE:
+        before = asked.setdefault(held.id, [])
+        beside = bool(before) or held.check_id is not None
+        if probe in before or (beside and min(looks, room[held.id]) <= 0):
             continue
         event = CheckRequested(
             swarm=state.swarm,
             persona=state.persona,
             check_id=caused_token(thought_id, "c", i),
-            hypothesis_id=draft.hypothesis_id,
+            hypothesis_id=held.id,
             probe=probe,
-            beside=bool(before),
-            assignment=unchecked[draft.hypothesis_id].assignment,
+            beside=beside,
+            assignment=held.assignment,
         )
         if well_formed(event):
             events.append(event)
             before.append(probe)
+            looks -= beside
+            room[held.id] -= beside
     return events
 
 

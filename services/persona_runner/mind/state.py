@@ -47,7 +47,9 @@ KEPT_OUTCOMES, OUTCOME_CHARS = 4, 240
 KEPT_OUTPUTS, OUTPUT_CHARS = 2, 4000
 MAX_OPEN_HYPOTHESES = 8
 MAX_BESIDE, BESIDE_CHARS = 3, 400
-"""Checks of one hypothesis beside the one that decides, and what is kept of what each tells."""
+"""Checks of one hypothesis beside the one that decides, and what is kept of the words of each."""
+MAX_LOOKS = 8
+"""Such checks in one step."""
 MAX_OPEN_PROPOSALS = 16
 MAX_DRAIN = timedelta(hours=1)
 MAX_REST_MS = 86_400_000
@@ -77,7 +79,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A hypothesis of the running cycle. `asked_at`: when its check was asked for; `taken`: a thought has seen the result.
+    """A hypothesis of the running cycle. `asked_at`: when a check of it was last asked for; `taken`: a thought has seen the result.
 
     `beside`: the checks asked for beside it, and `told` what they found. `assignment`: the id of the assignment it was raised for.
     """
@@ -215,7 +217,7 @@ def evolve(state: State, recorded: Recorded) -> State:
         case CheckRequested(beside=True):
             known = next((h.beside for h in state.hypotheses if h.id == event.hypothesis_id), ())
             beside = tuple(dict.fromkeys((*known, event.check_id)))[:MAX_BESIDE]
-            return _held(state, event.hypothesis_id, beside=beside)
+            return _held(state, event.hypothesis_id, beside=beside, asked_at=recorded.envelope.time)
         case CheckRequested():
             return _held(state, event.hypothesis_id, check_id=event.check_id, asked_at=recorded.envelope.time)
         case CheckResult():
@@ -377,13 +379,13 @@ def _held(state: State, hypothesis_id: str, **changes: object) -> State:
 
 
 def _checked(state: State, recorded: Recorded, event: CheckResult) -> State:
-    if event.beside:
-        held = next((h for h in state.hypotheses if event.check_id in h.beside), None)
-        if held is None or any(r.check_id == event.check_id for r in held.told):
+    held = next((h for h in state.hypotheses if event.check_id in h.beside), None)
+    if held is not None:
+        if any(told.check_id == event.check_id for told in held.told):
             return state
         kept = msgspec.structs.replace(event, findings=event.findings[:BESIDE_CHARS])
         return _held(state, held.id, told=(*held.told, kept))
-    known = any(h.check_id == event.check_id and h.result is None for h in state.hypotheses)
+    known = any(h.check_id == event.check_id and h.result is None for h in state.hypotheses) and not event.beside
     return (
         _held(state, event.hypothesis_id, result=event, result_id=recorded.id, result_seq=recorded.seq)
         if known

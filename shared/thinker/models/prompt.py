@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.contracts.action import Action, Params
-from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch, Phase, Probe
+from shared.contracts.events import EvidenceRef, Phase
 from shared.contracts.kinds.files import own_folder
 from shared.contracts.text import lines, markdown, plain
+from shared.thinker.models import probing
 from shared.thinker.models.schema import (
     Answer,
-    Asked,
     Claimed,
     Compressed,
     CompressedAsked,
@@ -31,10 +31,8 @@ from shared.thinker.models.schema import (
     Tested,
     TestedAsked,
 )
-from shared.thinker.perceiving.templates import CUT
 from shared.thinker.port import (
     AnswerDraft,
-    CheckDraft,
     Context,
     HypothesisDraft,
     OpenHypothesis,
@@ -51,10 +49,9 @@ _TASKS: dict[Phase, str] = {
     "observe": "Sum up in a few sentences what is new and what of it matters to your charter. Use only numbers given below.",
     "reflect": "Raise a hypothesis for each thing that deserves one and is not open already, citing line numbers as evidence. "
     "None is a good answer when nothing stands out.",
-    "test": "Ask for a check of each open hypothesis (by its number) that has no result. `template` is a copy of a log line "
-    "with <*> for each variable word, to be counted at least `at_least` times; empty: lines with the words `text` anywhere, whatever their "
-    "case, are; both empty: the cited lines are looked up. Of several checks of one "
-    "hypothesis the first decides, up to three more are told beside it.",
+    "test": "Ask for a check of each open hypothesis (by its number) that has no result, or look closer at one that has. The first of "
+    "a hypothesis decides, up to three more are told beside it. Only `log.count`, `log.search`, `log.resolve` and `memory.recall` decide. "
+    "Name one of these in `probe`, with the fields it needs, the others empty or 0; `source` narrows it to one source:",
     "compress": "Distil this cycle into a few sentences. For a hypothesis whose check confirmed it you may propose one of these, and "
     "nothing else:",
 }
@@ -119,7 +116,9 @@ def compose(context: Context) -> Prompt:
 
 
 def _kinds(context: Context) -> str:
-    """What may be proposed now."""
+    """What may be asked for or proposed now."""
+    if context.phase == "test":
+        return f"\n{probing.told()}"
     if context.phase != "compress":
         return ""
     shown = [
@@ -166,6 +165,7 @@ def _data(context: Context) -> tuple[str, tuple[EvidenceRef, ...]]:
         lines.append(
             f"counted by perception, lines {numbers}: topic {_quoted(finding.topic, 300)} {_quoted(finding.claim, 600)}"
         )
+    shown = 0
     for i, hypothesis in enumerate(context.hypotheses[:MOST], 1):
         numbers = _number(cited, hypothesis.evidence)
         if goal is not None and hypothesis.result_ref is not None:
@@ -175,11 +175,16 @@ def _data(context: Context) -> tuple[str, tuple[EvidenceRef, ...]]:
             if hypothesis.result is None
             else f"{hypothesis.result.outcome} {_quoted(hypothesis.result.findings, 400)}"
         )
+        looked = [one for one in (hypothesis.result, *hypothesis.told) if one is not None]
         for beside in hypothesis.told:
-            result += f"; beside it {_quoted(beside.findings, 400)}"
+            if beside.found is None:
+                result += f"; beside it {_quoted(beside.findings, 400)}"
         lines.append(
             f"hypothesis {i}, lines {numbers}: topic {_quoted(hypothesis.topic, 300)} {_quoted(hypothesis.claim, 600)}: {result}"
         )
+        found = probing.shown(looked, lambda ref: _number(cited, (ref,))[0], probing.MOST_SHOWN - shown)
+        shown += len(found)
+        lines += found
     for memory in context.memories[:MOST]:
         number, is_belief = "", memory.kind == BELIEF
         if (goal is not None or is_belief) and memory.seq >= 1:
@@ -218,8 +223,15 @@ def _thought(prompt: Prompt, answer: Answer) -> Thought:
             drafts = [draft for one in answer.hypotheses[:MOST] if (draft := _hypothesis(prompt, one)) is not None]
             return Thought(text=lines(answer.text.strip(), 8000), hypotheses=tuple(drafts))
         case Tested():
-            checks = [check for one in answer.checks[: 2 * MOST] for check in _checks(prompt, one)]
-            return Thought(text=lines(answer.text.strip(), 8000), checks=tuple(checks))
+            hypotheses = prompt.context.hypotheses[:MOST]
+            last_seq = prompt.context.percept.last_seq
+            checks, refused = probing.checks(hypotheses, answer.checks[: 4 * MOST], prompt.cited, last_seq)
+            words = "".join(f"Refused: {one.why}. " for one in refused[:MOST])  # first, for what is remembered is cut
+            return Thought(
+                text=words + lines(answer.text.strip(), 8000 - len(words)),
+                checks=tuple(checks),
+                refused=tuple(one.reason for one in refused),
+            )
         case Compressed():
             proposals = [wanted for one in answer.proposals[:MOST] if (wanted := _proposal(prompt, one)) is not None]
             return Thought(text=lines(answer.text.strip(), 8000), proposals=tuple(proposals))
@@ -243,48 +255,6 @@ def _hypothesis(prompt: Prompt, said: Claimed) -> HypothesisDraft | None:
     return HypothesisDraft(
         topic=plain(said.topic, 300), claim=plain(said.claim, 2000), confidence=confidence, evidence=evidence
     )
-
-
-def _checks(prompt: Prompt, asked: Asked) -> list[CheckDraft]:
-    """What perception counted decides on what came from it, and what is asked for is told beside it."""
-    hypothesis = _named(prompt, asked.hypothesis)
-    if hypothesis is None or hypothesis.result is not None:
-        return []
-    own = _counting(prompt, hypothesis, asked)
-    first = LogResolve(evidence=hypothesis.evidence) if hypothesis.finding is None else hypothesis.finding.probe
-    probes: list[Probe | None] = [own or first] if hypothesis.finding is None else [first, own]
-    return [CheckDraft(hypothesis_id=hypothesis.hypothesis_id, probe=probe) for probe in probes if probe is not None]
-
-
-def _counting(prompt: Prompt, hypothesis: OpenHypothesis, asked: Asked) -> Probe | None:
-    """The count or search that is asked for, from the first line the hypothesis cites on; None where none is."""
-    template, text = (_encodable(said.strip()) for said in (asked.template, asked.text))
-    if not hypothesis.evidence or not (template or text):
-        return None
-    seqs = [ref.seq for ref in hypothesis.evidence]
-    first, last = min(seqs), max(prompt.context.percept.last_seq, *seqs)
-    at_least = max(1, min(asked.at_least, 2**53))
-    if not template:
-        return LogSearch(text=text[:300].strip(), first_seq=first, last_seq=last, at_least=at_least)
-    before = max(1, 2 * first - last - 1)  # as long a span, where there is one
-    return LogCount(
-        template=_within(template, 2000),
-        first_seq=first,
-        last_seq=last,
-        at_least=at_least,
-        before_seq=before if before < first else None,
-    )
-
-
-def _encodable(said: str) -> str:
-    return said.encode("utf-8", "replace").decode()
-
-
-def _within(template: str, limit: int) -> str:
-    """A template up to so many characters: what is cut off it may be anything."""
-    if len(template) <= limit:
-        return template
-    return f"{template[: limit - 1]}{CUT}"
 
 
 def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | None:

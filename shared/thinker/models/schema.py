@@ -6,11 +6,12 @@ defaults. Nothing here has an id or a sequence: a model cites lines by the short
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from shared.contracts.events import Phase
+from shared.contracts.probe_kinds import PROBE_KINDS
 
 
 class Claimed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,13 +24,17 @@ class Claimed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A check of the numbered hypothesis: lines with `template`, or where it is empty with the words `text`, counted at least so often;
-    both empty resolves the citations."""
+    """A check of the numbered hypothesis by the named probe; the other fields are its parameters, empty or 0 where it has none. Without a
+    name it is the count of `template`, else the search for `text`, else the citations are looked up."""
 
     hypothesis: int
-    template: str
-    at_least: int
+    probe: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(PROBE_KINDS)})] = ""
+    template: str = ""
     text: str = ""
+    at_least: int = 1
+    line: int = 0
+    slot: int = 0
+    source: str = ""
 
 
 class Intended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,8 +7,9 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from services.persona_runner.mind.cadence import Limits
 from services.persona_runner.mind.context import context_ids, references
-from services.persona_runner.mind.state import BESIDE_CHARS, MAX_EMPTY, OUTPUT_CHARS, evolve
+from services.persona_runner.mind.state import BESIDE_CHARS, MAX_EMPTY, MAX_LOOKS, OUTPUT_CHARS, evolve
 from services.persona_runner.mind.steps import Think
 from shared.contracts.action import Action, action_digest
 from shared.contracts.events import (
@@ -484,6 +485,63 @@ def test_several_checks_of_a_hypothesis_are_asked_for_each_once_and_only_the_fir
     assert "found 2" in compose(think.context).user
     runner.commit(runner.finish())
     assert not world.events(ProposalCreated)
+
+
+class LookingCloser(RulesOfThumb):
+    """Once a hypothesis is decided it looks at more of it, and more than there is room for."""
+
+    def thought(self, context: Context) -> Thought:
+        thought = super().thought(context)
+        if context.phase != "test":
+            return thought
+        more = [LogSearch(text=word, first_seq=1, last_seq=9) for word in "abcde"]
+        settled = [h.hypothesis_id for h in context.hypotheses if h.result is not None]
+        extra = [CheckDraft(hypothesis_id=one, probe=probe) for one in settled for probe in more]
+        return msgspec.structs.replace(thought, checks=(*thought.checks, *extra))
+
+
+def test_what_is_decided_may_be_looked_at_closer_and_is_waited_for_before_it_is_summed_up() -> None:
+    world = World()
+    runner = Runner(world, thinker=LookingCloser())
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    runner.think()
+    first, *closer = world.events(CheckRequested)
+    assert ["a", "b", "c"] == [check.probe.text for check in closer] and all(check.beside for check in closer)
+    before = len(world.thoughts())
+    world.pass_time(LOOP_MS / 1000)
+    assert runner.begin().effect is None
+    world.verify("inconclusive")
+    runner.think()
+    assert (before + 1, "compress") == (len(world.thoughts()), world.thoughts()[-1].phase)
+    (proposal,) = world.events(ProposalCreated)
+    assert first.hypothesis_id == proposal.hypothesis_id
+
+
+def test_what_is_not_answered_beside_is_waited_for_as_long_as_a_check() -> None:
+    world = World()
+    runner = Runner(world, thinker=LookingCloser())
+    world.observe(topic="disk")
+    for _ in range(3):
+        runner.think()
+    world.verify()
+    runner.think()
+    world.pass_time(Limits().check_wait_s + 1)
+    runner.think()
+    assert "compress" == world.thoughts()[-1].phase
+
+
+def test_of_many_hypotheses_no_more_is_looked_at_in_a_step_than_there_is_room_for() -> None:
+    world = World()
+    runner = Runner(world, thinker=Curious())
+    for n in range(6):
+        world.observe(topic=f"disk{n}")
+    for _ in range(3):
+        runner.think()
+    checks = world.events(CheckRequested)
+    assert (6, MAX_LOOKS) == (sum(not c.beside for c in checks), sum(c.beside for c in checks))
 
 
 def test_what_an_action_brought_back_is_shown_once_as_an_outsiders_words_and_can_be_cited() -> None:

@@ -369,7 +369,7 @@ async def test_a_check_without_a_template_looks_up_the_citations() -> None:
     [
         (
             {"template": " disk <*> failed ", "text": "not used"},
-            LogCount(template="disk <*> failed", first_seq=1, last_seq=5, at_least=2),
+            LogCount(template="disk <*> failed", first_seq=1, last_seq=5, at_least=2, by_source=True),
         ),
         (
             {"template": "", "text": " Disk full "},
@@ -399,7 +399,7 @@ async def test_what_perception_counted_decides_and_what_is_asked_for_is_told_bes
     }
     async with thinking(Model(Reply(answer))) as thinker:
         checks = (await thinker.think(context("test", "x", waiting))).checks
-    assert [probe, "raid", probe] == [c.probe.text if isinstance(c.probe, LogSearch) else c.probe for c in checks]
+    assert [probe, "raid"] == [c.probe.text if isinstance(c.probe, LogSearch) else c.probe for c in checks]
 
 
 async def test_a_template_that_is_too_long_for_a_check_still_counts_the_line_it_was_copied_from() -> None:

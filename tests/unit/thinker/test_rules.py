@@ -9,6 +9,7 @@ import msgspec
 from shared.contracts.action import action_digest
 from shared.contracts.events import CheckResult, EvidenceRef, LogCount, LogResolve, Phase
 from shared.contracts.persona import Identity
+from shared.contracts.probe_kinds import decides
 from shared.thinker.port import Context, Finding, OpenHypothesis, Percept, Thought
 from shared.thinker.rules import RuleThinker, slug_of
 
@@ -84,8 +85,9 @@ async def test_reflect_says_honestly_that_nothing_stands_out() -> None:
 
 
 async def test_test_asks_for_the_findings_own_probe_and_else_for_the_citations() -> None:
-    (check,) = (await thought("test", hypothesis())).checks
+    check, *beside = (await thought("test", hypothesis())).checks
     assert (check.hypothesis_id, check.probe) == ("h-1", FINDING.probe)
+    assert {"h-1"} == {look.hypothesis_id for look in beside} and not any(decides(look.probe) for look in beside)
     (check,) = (await thought("test", hypothesis(finding=None))).checks
     assert check.probe == LogResolve(evidence=REFS)
     assert (await thought("test", hypothesis("confirmed"))).checks == ()
