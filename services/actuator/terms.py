@@ -42,8 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(Effect, frozen=True, kw_only=True):
-    """Verify the signature against the keys that were good where and when it was stored, the policy version, that no kill switch is on
-    and the mesh not halted, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it.
+    """Verify the signature against the keys that were good where and when it was stored, the policy version, that the mesh is not
+    halted by log or kill switch, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it.
     `job`: what is to be said to the mesh, whose facts are looked up."""
 
     authorized: ProposalAuthorized

@@ -27,7 +27,8 @@ from shared.runtime.halting import Halting
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the gate's effects.
 
-    `signing` holds the seeds of verdicts. While `kill_switch` is on, nothing is permitted.
+    `signing` holds the seeds of verdicts. While `kill_switch` is on it is as while the log says halted: what is
+    asked waits, and policies are told so besides.
     `four_eyes` False lets the proposer's side approve too, for a mesh that has a single person.
     """
 
@@ -67,6 +68,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
                 side = None if side is None else side | {effect.filed_by}
             counted = () if side is None else eligible(effect.grants, side)
         quorum = max(1, effect.quorum, self.quorum[effect.risk])
+        thrown = is_on(self.kill_switch)
         request = PolicyRequest(
             swarm=effect.swarm,
             persona=effect.persona,
@@ -82,7 +84,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             environment=self.environment,
             approvals=len(counted),
             quorum=quorum,
-            kill_switch=is_on(self.kill_switch),
+            kill_switch=thrown,
             allowed_hosts=self.allowed_hosts,
         )
         as_is = bundle.decide(request)
@@ -96,6 +98,6 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             quorum=quorum,
             authorization_ttl_s=self.authorization_ttl_s,
             approval_ttl_s=self.approval_ttl_s,
-            halted=halts.halt is not None,
+            halted=thrown or halts.halt is not None,
             epoch=halts.epoch,
         )
