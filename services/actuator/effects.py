@@ -18,6 +18,7 @@ from services.actuator.hands.hand import Hand, Task, cannot_tell, failed
 from services.actuator.journal import Entry, Journal
 from services.actuator.lots import Lots
 from services.actuator.terms import Allot, Check, Checked, Claim, Execute, Inquire, Job, NotOurs, Outcome
+from shared.allowances import standings
 from shared.contracts.action_kinds import KINDS, read
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import ActionClaimed
@@ -96,6 +97,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             holder=f"{holder.swarm}.{holder.persona}.{holder.proposal_id}" if holder else "",
             hold_seq=hold_seq,
             halts_seq=halts.seq,
+            standings=await standings(self.log, effect.limits),
             facts=None if effect.job is None else await mesh.known(self.log, effect.job, self.clock),
             actuator=mark,
         )

@@ -55,6 +55,7 @@ from shared.contracts.events.conflicts import (
 from shared.contracts.events.credits import (
     MAX_SWARMS,
     AllocationChanged,
+    AllowanceUsed,
     BudgetExhausted,
     BudgetGranted,
     BudgetLimited,
@@ -67,6 +68,7 @@ from shared.contracts.events.credits import (
     LotRequested,
     LotShare,
     Most,
+    ScopeUse,
     Shares,
     SwarmShare,
 )
@@ -209,6 +211,7 @@ AnyEvent = (
     | PlacementChanged
     | LotRequested
     | LotGranted
+    | AllowanceUsed
     | CognitionStarted
     | CognitionStopped
     | PolicyActivated
@@ -258,6 +261,7 @@ __all__ = [
     "ActionExecuted",
     "ActionResolved",
     "AllocationChanged",
+    "AllowanceUsed",
     "AnyEvent",
     "ApprovalDenied",
     "ApprovalGranted",
@@ -361,6 +365,7 @@ __all__ = [
     "ReportRead",
     "Resolution",
     "Risk",
+    "ScopeUse",
     "Score",
     "SeenLine",
     "Share",

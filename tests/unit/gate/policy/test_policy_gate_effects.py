@@ -14,17 +14,22 @@ from services.policy_gate.effects import PolicyGateEffects
 from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
 from services.policy_gate.signing import Signing
+from shared.allowances import day_of
 from shared.contracts.action import Action
+from shared.contracts.capabilities import DailyLimit
 from shared.contracts.events import (
+    AllowanceUsed,
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
     MeshHalted,
     MeshResumed,
     ProposalAuthorized,
+    ProposalKey,
     ProposalRejected,
     ProposalVerified,
     Risk,
+    ScopeUse,
     Signer,
 )
 from shared.contracts.ids import EVERYONE
@@ -64,6 +69,7 @@ class Gate(Mesh):
         super().__init__()
         self.policies = Policies(self.log, MemoryKeyValue(), folder, gate="policy_gate-1")
         self.effects = PolicyGateEffects(
+            log=self.log,
             sides=Sides(self.log),
             halting=Halting(self.log),
             policies=self.policies,
@@ -119,6 +125,22 @@ async def test_with_the_kill_switch_on_it_waits_as_in_a_halt_and_nobody_is_asked
         await gate.deliver(gate.newest(ProposalVerified))
         assert gate.verdicts or gate.events(ApprovalRequested), "no file, no wait"
         switch.touch()
+
+
+async def test_what_its_limits_of_the_day_have_no_room_for_is_refused_and_it_is_said_which() -> None:
+    limit = DailyLimit(swarm="alpha", persona="root", scope=3, per_day=1)
+    for day, refused in ((day_of(at(0)) - 1, False), (day_of(at(0)), True)):
+        gate = Gate(clock=lambda: at(0))
+        use = (ScopeUse(scope=3, actions=1),)
+        await gate.say(AllowanceUsed(swarm="alpha", persona="root", day=day, used=use, by=ProposalKey(**LIFE)), "u1")
+        await gate.propose(NOTE, "medium", scope="ask", limits=(limit,))
+        assert refused == bool(gate.verdicts)
+        if refused:
+            assert ("beyond-limits",) == gate.verdicts[0].policy_ids
+            assert "scope 3 of root in alpha has done 1 of 1 today" in gate.verdicts[0].detail
+        else:
+            await gate.vote("bob")
+            assert isinstance(gate.verdicts[0], ProposalAuthorized)
 
 
 async def test_a_finding_is_authorized_with_a_signature_that_verifies() -> None:
