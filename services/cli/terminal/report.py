@@ -25,6 +25,11 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True):
         value = self.payload.get(key)
         return value if isinstance(value, str) else ""
 
+    @property
+    def is_beside(self) -> bool:
+        """Of a check or its result: it decides nothing, it tells."""
+        return self.payload.get("beside") is True
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A proposal that would write a file about what was found; `path` is where the report is, once it was written."""
@@ -95,7 +100,7 @@ class Tally:
         self._seen.add(event.id)
         self.counts[event.event_type] += 1
         if event.event_type == "check_result":
-            self.results[event.text("outcome")] += 1
+            self.results["told_beside" if event.is_beside else event.text("outcome")] += 1
         elif event.event_type == "thought_generated" and event.payload.get("status", "ok") != "ok":
             self.errors += 1
         elif event.text("proposal_id"):

@@ -28,7 +28,7 @@ def describe(event: StreamEvent, tally: Tally) -> str | None:
         "thought_generated": f"{event.text('phase')}: {event.text('text')}",
         "hypothesis_raised": f"hypothesis: {event.text('claim')}",
         "check_requested": "asks for a check",
-        "check_result": f"check {event.text('outcome')}: {event.text('findings')}",
+        "check_result": f"{'looked' if event.is_beside else 'check ' + event.text('outcome')}: {event.text('findings')}",
         "proposal_created": f"proposes: {event.text('title')}",
         "proposal_verified": f"verified ({event.text('risk')} risk): {about}",
         "proposal_rejected": f"rejected by {event.text('stage')}: {about} ({_reasons(event)})",

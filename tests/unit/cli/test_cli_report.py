@@ -44,6 +44,7 @@ LIFE = [
     ),
     event(9, "proposal_created", 0, proposal_id="r", title="R", action={"kind": "http.request", "target": "u"}),
     event(10, "proposal_rejected", 40, proposal_id="r", stage="verify", reasons=["stale"]),
+    event(11, "check_result", outcome="inconclusive", findings="g", beside=True),
 ]
 
 
@@ -52,7 +53,8 @@ def test_a_run_is_counted_and_its_findings_are_listed_with_their_files() -> None
     assert all(tally.take(e) for e in LIFE)
     assert not tally.take(LIFE[0])
     report = tally.report(ready=True, seconds=1.0, workspace="/w", data="/d", api_url="u")
-    assert report.ok
+    assert report.ok and {"confirmed": 1, "told_beside": 1} == report.check_results
+    assert "(1 confirmed, 1 told beside)" in "".join(lines(report))
     assert (report.thoughts, report.hypotheses, report.checks, report.proposals, report.actions) == (1, 1, 1, 2, 1)
     assert report.proposals_by_outcome == {"executed_success": 1, "rejected_by_verify": 1}
     assert (report.decision_p50_ms, report.decision_p95_ms) == (12.0, 40.0)
