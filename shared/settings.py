@@ -393,13 +393,14 @@ class Mcp(Section, frozen=True, kw_only=True):
     """TOML with each server and a row for each tool, which nobody else may write to; none: there are none."""
 
 
-class Actions(Section, frozen=True, kw_only=True):
-    """What personas do."""
+class Probes(Section, frozen=True, kw_only=True):
+    """What personas may have looked at outside."""
 
-    prices: str = ""
-    """What an action costs, `KIND TARGET=MICROUSD,…`, the target a pattern as in scopes: `http.request https://api.example.org/**=2000`.
-    The first that fits counts; what none fits costs nothing. What costs something a persona does within a scope with `microusd_per_day`, or
-    once people said yes."""
+    file: str = ""
+    """TOML with a row for each, which nobody else may write to; none: there are none."""
+
+    bytes_per_hour: int = 4 * 1024 * 1024
+    """Of a persona, so much may come in."""
 
 
 class KillSwitch(Section, frozen=True, kw_only=True):
@@ -456,7 +457,7 @@ class Settings(Section, frozen=True, kw_only=True):
     outbound: Outbound = Outbound()
     commands: Commands = Commands()
     mcp: Mcp = Mcp()
-    actions: Actions = Actions()
+    probes: Probes = Probes()
     kill_switch: KillSwitch = KillSwitch()
 
     def instance_of(self, service: str) -> str:
@@ -498,10 +499,10 @@ READS: dict[str, tuple[str, ...]] = {
         "swarm",
         "global",
     ),
-    "checker": _EVERY,
+    "checker": (*_EVERY, "probes", "mcp", "policy.environment", "kill_switch"),
     "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
-    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s", "mcp", "actions"),
+    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s", "mcp"),
     "policy_gate": (*_CORE, "policy", *_SIGNS, "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (
         *_CORE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from shared.contracts.action import Action, action_digest
-from shared.contracts.capabilities import DailyLimit
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import (
@@ -14,7 +13,7 @@ from shared.contracts.events import (
     ActionExecuted,
     ActionResolved,
     AllocationChanged,
-    AllowanceUsed,
+    Answer,
     AnyEvent,
     ApprovalDenied,
     ApprovalGranted,
@@ -79,6 +78,7 @@ from shared.contracts.events import (
     Numbers,
     ObservationRecorded,
     ObservationVouched,
+    OutsideLook,
     PersonaDraining,
     PersonaFounded,
     PersonaParted,
@@ -103,7 +103,6 @@ from shared.contracts.events import (
     Remembered,
     Report,
     ReportRead,
-    ScopeUse,
     SeenLine,
     Share,
     Side,
@@ -170,6 +169,7 @@ PROBES = (
     BeliefLookup(query="the database"),
     ProposalHistory(whose="swarm", kind="file.write", most=3),
     ReportRead(target="failed-services.md", offset=4000),
+    OutsideLook(row="load", arguments={"host": "web", "minutes": 5}),
 )
 _FILED = Filed(
     ref=EVIDENCE[0],
@@ -218,6 +218,9 @@ FOUND: tuple[Found, ...] = (
     ),
     History(proposals=(_FILED,), cut="older ones"),
     Report(filed=_FILED, text="# Failed services", offset=0, size=9000, cut="5000 characters more"),
+    Answer(
+        row="load", kind="http.get", where="https://m.example.org/load", status=200, size=9000, text="0.7", cut="more"
+    ),
 )
 
 _PERCEPTION: tuple[AnyEvent, ...] = (
@@ -283,19 +286,7 @@ _GATE: tuple[AnyEvent, ...] = (
         deadline=LATER,
         principal="ada",
     ),
-    ProposalVerified(
-        **LIFE,
-        digest=DIGEST,
-        risk="low",
-        findings=("digest",),
-        evidence=EVIDENCE,
-        tainted=True,
-        outside=("observation 3",),
-        labels=("observation",),
-        scope="free",
-        cost_microusd=2000,
-        limits=(DailyLimit(swarm=SWARM, persona=PERSONA, scope=2, per_day=5, microusd_per_day=9000),),
-    ),
+    ProposalVerified(**LIFE, digest=DIGEST, risk="low", findings=("digest",), evidence=EVIDENCE, tainted=False),
     ProposalRejected(
         **LIFE,
         stage="policy",
@@ -502,7 +493,6 @@ _CONFLICTS: tuple[AnyEvent, ...] = (
     ConflictSettled(
         **LIFE, **_OVER, outcome="kept", winner=_MINE, resolution="merge", reason="the same", evidence=EVIDENCE
     ),
-    AllowanceUsed(**OF, day=20779, used=(ScopeUse(scope=2, actions=3, microusd=6000),), by=_MINE),
     TargetHeld(persona=_OVER["target_id"], holder=_MINE, target="file:notes/today.md"),
     TargetFreed(persona=_OVER["target_id"], holder=_MINE),
     ActionResolved(

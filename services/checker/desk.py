@@ -14,6 +14,7 @@ import msgspec
 
 from services.checker.answers import Answers
 from services.checker.decider import Measured, RunProbe
+from services.checker.outside.given import Outside
 from shared.contracts.events import Probe
 from shared.contracts.ids import CORE, EVERYONE, Slot
 from shared.log.port import Log
@@ -38,6 +39,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     slot: Slot = CORE
     recall_timeout_s: float = RECALL_TIMEOUT_S
     max_events_read: int = MAX_EVENTS_READ
+    outside: Outside = msgspec.field(default_factory=Outside)
     reading: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
 
 

@@ -10,6 +10,7 @@ from services.checker.inside.remembering import believe, recall
 from services.checker.inside.resolving import resolve
 from services.checker.inside.table import table
 from services.checker.inside.values import values
+from services.checker.outside.asking import ask
 from shared.contracts.events import (
     BeliefLookup,
     LogAround,
@@ -18,6 +19,7 @@ from shared.contracts.events import (
     LogSearch,
     LogValues,
     MemoryRecall,
+    OutsideLook,
     Probe,
     ProposalHistory,
     ReportRead,
@@ -36,5 +38,6 @@ LOOKS: dict[type[Probe], Look] = dict(
         look(BeliefLookup, believe),
         look(ProposalHistory, history),
         look(ReportRead, report),
+        look(OutsideLook, ask),
     )
 )

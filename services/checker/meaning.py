@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.contracts.events import (
+    Answer,
     Counted,
     Found,
     History,
@@ -71,3 +72,7 @@ def _told(found: Found | None) -> str:
             return f"{len(found.proposals)} proposals"
         case Report():
             return f"{found.size} characters"
+        case Answer():
+            return f"{found.row} answered with {found.size} bytes" + (
+                f", {found.status}" if found.status is not None else ""
+            )

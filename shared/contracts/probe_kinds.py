@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from shared.contracts.events import (
+    Answer,
     BeliefLookup,
     Counted,
     Found,
@@ -19,6 +20,7 @@ from shared.contracts.events import (
     LogSearch,
     LogValues,
     MemoryRecall,
+    OutsideLook,
     Probe,
     ProposalHistory,
     Recollection,
@@ -94,6 +96,12 @@ _ROWS = (
         found=Report,
         decides=False,
         told="the file you proposed under the name `text`, such as `disk.md`",
+    ),
+    ProbeKind(
+        params=OutsideLook,
+        found=Answer,
+        decides=False,
+        told="what a probe of the operator's answers outside; `text` is its name and arguments, as `load host=web minutes=5`",
     ),
 )
 

@@ -133,7 +133,6 @@ _ROWS = (
             "action.delayed",
             "action.claimed",
             "target.held",
-            "allowance.used",
             "action.executed",
             "spawn.requested",
             "reap.requested",
@@ -272,7 +271,7 @@ _ROWS = (
     ),
     ServiceRow(
         name="checker",
-        job="answers checks by reading the log and memory",
+        job="answers checks by reading the log, memory and what the operator's rows name outside",
         account="CHECK",
         emits=("check.result", "recall.requested"),
         consumes=("check.requested", "recall.answered"),

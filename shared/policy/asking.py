@@ -27,6 +27,7 @@ SHORT = 200
 _RESOURCES = {
     "command.run": "Command",
     "mcp.call": "Tool",
+    **dict.fromkeys(("file.read", "file.grep", "http.get", "prometheus.query", "command.probe", "mcp.read"), "Probe"),
     "persona.spawn": "Child",
     "persona.reap": "Ending",
     "intent.submit": "Goal",
@@ -55,12 +56,17 @@ def _told(params: type[Params], values: Mapping[str, object]) -> dict[str, Said]
             case _, None:
                 pass
             case "set", dict():
-                said[name] = tuple(sorted(_argument(key, one) for key, one in value.items()))
+                said[name] = arguments(value)
             case "text", str():
                 said["bytes"] = int(said.get("bytes", 0)) + len(value.encode(errors="replace"))  # type: ignore[arg-type]
             case _, str() | int() | bool():
                 said[name] = value
     return said
+
+
+def arguments(given: Mapping[str, Given]) -> tuple[str, ...]:
+    """Those with names of the operator's, as one set."""
+    return tuple(sorted(_argument(name, value) for name, value in given.items()))
 
 
 def _argument(name: str, value: Given) -> str:
@@ -133,8 +139,6 @@ def of_action(request: PolicyRequest) -> Asked:
         "resource": resource,
         "context": {
             "risk": request.risk,
-            "cost_microusd": request.cost_microusd,
-            "over_limit": request.over_limit,
             "tainted": request.tainted,
             "labels": list(request.labels),
             "outward": is_outward(request.action, request.row),

@@ -11,6 +11,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import AnyEvent, BeliefEvent, PersonaSpawned, ThoughtGenerated
 from shared.contracts.ids import EVERYONE
 from shared.log.port import Log
+from shared.policy.bundle import Bundle
 from shared.policy.reading import Readings, Verdicts
 from shared.policy.types import ReadRequest
 
@@ -53,6 +54,10 @@ class Library:
                 _bounded(self._births)
                 return recorded.event
         return None
+
+    async def bundle(self) -> Bundle | None:
+        """The policies in force, if any are."""
+        return (await self._verdicts()).bundle
 
     async def may_cite(self, event: AnyEvent, swarm: str, persona: str) -> bool:
         """Whether the persona may cite the event."""

@@ -57,6 +57,11 @@ class Verdicts:
     def version(self) -> str:
         return "" if self._bundle is None else self._bundle.version
 
+    @property
+    def bundle(self) -> Bundle | None:
+        """For questions of other kinds."""
+        return self._bundle
+
     def may(self, request: ReadRequest, *, counted: bool = True) -> bool:
         """Whether it may be read; a no is counted, unless nobody asked for it in particular."""
         allowed = self._said.get(request)

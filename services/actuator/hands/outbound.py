@@ -27,6 +27,7 @@ from shared.contracts.events import Receipt
 from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.kinds.http import MAX_ANSWER_BYTES, SAFE_METHODS, HttpRequest, endpoint, url_trouble
 from shared.outside.addresses import is_public, resolved
+from shared.outside.getting import Tls, exchange
 
 
 class Outbound:
@@ -40,7 +41,7 @@ class Outbound:
     ) -> None:
         self._allowed = frozenset(host.lower() for host in allowed)
         self._allow_private = frozenset(host.lower() for host in allow_private)
-        self._tls = tls
+        self._tls = Tls(tls)
 
     async def send(
         self,
@@ -93,51 +94,22 @@ class Outbound:
     async def _exchange(
         self, address: str, target: str, params: HttpRequest, claim: str, sent: asyncio.Event, connect_s: float
     ) -> Outcome:
-        url = httpx.URL(target)
-        headers = {
-            "Host": url.netloc.decode("ascii"),
-            "Idempotency-Key": claim,
-            "User-Agent": "perpetual-persona-swarms",
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-        }
+        headers = {"Idempotency-Key": claim}
         if params.body is not None:
             headers["Content-Type"] = params.content_type
-
-        async def trace(event: str, _: object) -> None:
-            if ".send_request_" in event:
-                sent.set()
-
-        transport = httpx.AsyncHTTPTransport(verify=self._context(url.scheme), trust_env=False, retries=0)
-        request = httpx.Request(
+        body = None if params.body is None else params.body.encode()
+        answer = await exchange(
+            address,
             params.method,
-            url.copy_with(host=address),
-            headers=headers,
-            content=None if params.body is None else params.body.encode(),
-            extensions={
-                "sni_hostname": url.host,
-                "trace": trace,
-                "timeout": httpx.Timeout(None, connect=connect_s).as_dict(),
-            },
+            target,
+            headers,
+            body,
+            tls=self._tls,
+            connect_s=connect_s,
+            limit=MAX_ANSWER_BYTES,
+            sent=sent.set,
         )
-        async with transport:
-            response = await transport.handle_async_request(request)
-            body, cut = bytearray(), False
-            try:
-                async for chunk in response.stream:  # type: ignore[union-attr]
-                    body += chunk[: MAX_ANSWER_BYTES - len(body)]
-                    if cut := len(body) >= MAX_ANSWER_BYTES:
-                        break
-            finally:
-                await response.aclose()
-        return _outcome(target, params, response.status_code, bytes(body), cut)
-
-    def _context(self, scheme: str) -> ssl.SSLContext | bool:
-        if scheme != "https":
-            return False
-        if self._tls is None:
-            self._tls = ssl.create_default_context()  # once: it reads the whole certificate store
-        return self._tls
+        return _outcome(target, params, answer.status, answer.body, answer.cut)
 
 
 class OutboundHand:

@@ -13,7 +13,7 @@ import time
 import uuid
 from contextlib import suppress
 
-from services.actuator.hands.filing import FOLDER, READ, read, remove, write_new
+from shared.outside.filing import FOLDER, READ, read, remove, write_new
 
 RECEIPTS = ".receipts"
 IDENTITY = "identity"

@@ -28,12 +28,12 @@ from pathlib import Path
 
 import msgspec
 
-from services.actuator.hands.filing import FOLDER, holds, read, remove, write_new
 from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed
 from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
 from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
 from shared.contracts.kinds.files import FileDelete, FilePatch, FileWrite, patched, path_trouble, text_trouble
+from shared.outside.filing import FOLDER, holds, read, remove, write_new
 
 _ESCAPES = (errno.ELOOP, errno.ENOTDIR)
 _FENCED = failed("fenced", "there is a receipt already: an inquiry fenced it off")

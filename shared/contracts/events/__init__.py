@@ -55,7 +55,6 @@ from shared.contracts.events.conflicts import (
 from shared.contracts.events.credits import (
     MAX_SWARMS,
     AllocationChanged,
-    AllowanceUsed,
     BudgetExhausted,
     BudgetGranted,
     BudgetLimited,
@@ -68,7 +67,6 @@ from shared.contracts.events.credits import (
     LotRequested,
     LotShare,
     Most,
-    ScopeUse,
     Shares,
     SwarmShare,
 )
@@ -123,6 +121,7 @@ from shared.contracts.events.mesh import (
     SignersChanged,
 )
 from shared.contracts.events.probes import (
+    Answer,
     BeliefLookup,
     Counted,
     Filed,
@@ -135,6 +134,7 @@ from shared.contracts.events.probes import (
     LogValues,
     MemoryRecall,
     Numbers,
+    OutsideLook,
     Probe,
     ProposalHistory,
     Recollection,
@@ -211,7 +211,6 @@ AnyEvent = (
     | PlacementChanged
     | LotRequested
     | LotGranted
-    | AllowanceUsed
     | CognitionStarted
     | CognitionStopped
     | PolicyActivated
@@ -261,7 +260,7 @@ __all__ = [
     "ActionExecuted",
     "ActionResolved",
     "AllocationChanged",
-    "AllowanceUsed",
+    "Answer",
     "AnyEvent",
     "ApprovalDenied",
     "ApprovalGranted",
@@ -332,6 +331,7 @@ __all__ = [
     "Numbers",
     "ObservationRecorded",
     "ObservationVouched",
+    "OutsideLook",
     "PersonaDraining",
     "PersonaFounded",
     "PersonaParted",
@@ -365,7 +365,6 @@ __all__ = [
     "ReportRead",
     "Resolution",
     "Risk",
-    "ScopeUse",
     "Score",
     "SeenLine",
     "Share",

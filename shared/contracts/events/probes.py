@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shared.contracts.action import Scalar
 from shared.contracts.events.common import MAX_REFS, Count, EvidenceRef, Position, Ratio, Risk, Score, Short, Word
 from shared.contracts.ids import Instant, LifeId, Token
 
@@ -133,6 +134,13 @@ class ReportRead(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", t
     offset: Count = 0
 
 
+class OutsideLook(msgspec.Struct, frozen=True, kw_only=True, tag_field="probe", tag="outside.look"):
+    """What a row of the operator's looks at outside, by its arguments: a file, a URL, a query, a command, a tool."""
+
+    row: Token
+    arguments: Annotated[dict[Annotated[str, Meta(max_length=64)], Scalar], Meta(max_length=32)] = {}
+
+
 Probe = (
     LogCount
     | LogSearch
@@ -144,6 +152,7 @@ Probe = (
     | BeliefLookup
     | ProposalHistory
     | ReportRead
+    | OutsideLook
 )
 
 
@@ -280,4 +289,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="
     cut: Short = ""
 
 
-Found = Counted | Surroundings | Values | Table | Recollection | History | Report
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="answer"):
+    """Of `outside.look`: what the row of that kind answered, from where; of so many bytes as were read the beginning, in an outsider's
+    words. `status` is a code of HTTP, or what a command ended with."""
+
+    row: Token
+    kind: Short
+    where: Short
+    status: Annotated[int, Meta(ge=-255, le=999)] | None = None
+    size: Count = 0
+    text: Annotated[str, Meta(max_length=MAX_REPORT)] = ""
+    cut: Short = ""
+
+
+Found = Counted | Surroundings | Values | Table | Recollection | History | Report | Answer

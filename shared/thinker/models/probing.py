@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from shared.contracts.events import (
+    Answer,
     BeliefLookup,
     CheckResult,
     Counted,
@@ -24,6 +25,7 @@ from shared.contracts.events import (
     LogSearch,
     LogValues,
     MemoryRecall,
+    OutsideLook,
     Probe,
     ProposalHistory,
     Recollection,
@@ -153,10 +155,26 @@ def _probe(hypothesis: OpenHypothesis, asked: Asked, cited: Sequence[EvidenceRef
             return ProposalHistory(whose="swarm" if text == "swarm" else "own")
         case "report.read" if text:
             return ReportRead(target=text[:300])
+        case "outside.look" if text:
+            return _outside(text)
         case _ if name in PROBE_KINDS:
             return Refused("incomplete", f"`{name}` needs `{'template' if name == 'log.count' else 'text'}`")
         case _:
             return Refused("unknown_probe", f"there is no probe {_quoted(name, 40)}, only {', '.join(PROBE_KINDS)}")
+
+
+def _outside(text: str) -> OutsideLook | Refused:
+    """`row name=value other=3`: a number is one where it is written so."""
+    row, *given = text.split()
+    pairs = [pair.partition("=") for pair in given]
+    arguments = {
+        name: int(value) if value.removeprefix("-").isdecimal() and len(value) < 16 else value
+        for name, _, value in pairs
+    }
+    try:
+        return msgspec.convert({"probe": "outside.look", "row": row, "arguments": arguments}, OutsideLook)
+    except msgspec.ValidationError:
+        return Refused("incomplete", "`outside.look` needs `text`, such as `row name=value`")
 
 
 def _encodable(said: str) -> str:
@@ -224,6 +242,9 @@ def _lines(found: Found, number: Callable[[EvidenceRef], int]) -> list[str]:
                 f"    {_filed(found.filed)}",
                 f"    from character {found.offset} of {found.size}: {_quoted(found.text, 4000)}",
             ]
+        case Answer():
+            status = "" if found.status is None else f", {found.status}"
+            return [f"    {found.row} answered{status}: {_quoted(found.text, 4000)}"]
 
 
 def _varies(slot: Varying) -> str:

@@ -18,6 +18,7 @@ from shared.contracts.events import (
     LogSearch,
     LogValues,
     MemoryRecall,
+    OutsideLook,
     Probe,
     ProposalHistory,
     ReportRead,
@@ -74,6 +75,11 @@ def probes(*asked: Asked, of: OpenHypothesis = OPEN) -> tuple[list[Probe], list[
         (ask("proposal.history"), ProposalHistory()),
         (ask("proposal.history", text="swarm"), ProposalHistory(whose="swarm")),
         (ask("report.read", text="disk.md"), ReportRead(target="disk.md")),
+        (
+            ask("outside.look", text="load host=web minutes=5 at=2026-01-31T12:00:00Z"),
+            OutsideLook(row="load", arguments={"host": "web", "minutes": 5, "at": "2026-01-31T12:00:00Z"}),
+        ),
+        (ask("outside.look", text="disk"), OutsideLook(row="disk")),
     ],
 )
 def test_each_probe_can_be_asked_for_and_one_that_only_tells_is_told_beside_the_citations(
@@ -105,6 +111,8 @@ def test_every_probe_is_told_of_and_named_in_the_schema() -> None:
         (ask("memory.recall"), "incomplete"),
         (ask("belief.lookup"), "incomplete"),
         (ask("report.read"), "incomplete"),
+        (ask("outside.look"), "incomplete"),
+        (ask("outside.look", text="../etc x=1"), "incomplete"),
     ],
 )
 def test_what_is_malformed_is_refused_with_its_reason_and_the_model_reads_why(asked: Asked, reason: str) -> None:

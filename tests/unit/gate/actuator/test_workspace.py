@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from services.actuator.hands import filing, receipts
+from services.actuator.hands import receipts
 from services.actuator.hands import workspace as module
 from services.actuator.hands.receipts import IDENTITY, RECEIPTS
 from services.actuator.hands.workspace import Workspace
 from services.actuator.terms import Outcome
 from shared.contracts.kinds.files import FileDelete, FilePatch, FileWrite
+from shared.outside import filing
 
 KEY, CLAIM, TARGET = "alpha.p01.p-1", "claim-1", "findings/deep/report.md"
 NEW = FileWrite(content="new\n")
