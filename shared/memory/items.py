@@ -53,11 +53,13 @@ def draft(recorded: Recorded) -> Draft | None:
             )
         case ev.HypothesisRaised() as e:
             return _draft(recorded, "hypothesis", e.claim, 0.5 + 0.3 * e.confidence, e.evidence, about=e.hypothesis_id)
+        case ev.CheckResult(found=found) if not (found is None or isinstance(found, ev.Counted | ev.Recollection)):
+            return None  # what was looked at is in the log, or is thought about; that it was is not worth remembering
         case ev.CheckResult() as e:
             text = f"{e.outcome}: {e.findings}"
-            found = Edge("refutes" if e.outcome == "refuted" else "because", e.hypothesis_id)
+            of = Edge("refutes" if e.outcome == "refuted" else "because", e.hypothesis_id)
             confirmed = e.outcome == "confirmed"
-            checked = _draft(recorded, "check", text, 0.6, e.evidence, about=e.check_id, pinned=confirmed, edge=found)
+            checked = _draft(recorded, "check", text, 0.6, e.evidence, about=e.check_id, pinned=confirmed, edge=of)
             return msgspec.structs.replace(checked, tainted=is_tainted(e))
         case ev.ProposalCreated() as e:
             text = f"{e.title}\n{e.rationale}\n{e.action.kind} {e.action.target}"

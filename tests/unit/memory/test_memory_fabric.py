@@ -25,7 +25,7 @@ from memory_model import (
     thought,
 )
 
-from shared.contracts.events import PersonaReaped
+from shared.contracts.events import PersonaReaped, Surroundings
 from shared.memory import fabric as fabric_module
 from shared.memory import fold
 from shared.memory.fabric import Fabric
@@ -153,6 +153,9 @@ async def test_decisions_are_pinned_and_hang_together_by_their_proposal(fabric: 
         record(granted("p-1"), 5),
         record(executed("p-1"), 6),
         record(check("refuted", "h-1", "c-2"), 7),
+        record(
+            msgspec.structs.replace(check("inconclusive", "h-1", "c-3"), beside=True, found=Surroundings(lines=())), 8
+        ),
     ]
     await fabric.remember(log)
     items = await index.scan("alpha/ada")

@@ -27,15 +27,19 @@ from shared.contracts.envelope import Message, Recorded
 from shared.contracts.events import (
     AnyEvent,
     BeliefAsserted,
+    BeliefLookup,
     EvidenceRef,
+    LogAround,
     LogCount,
     LogResolve,
     LogSearch,
+    LogValues,
     MemoryRecall,
     ObservationRecorded,
     PersonaSpawned,
     Probe,
     RecallRequested,
+    TemplateTable,
     ThoughtGenerated,
     Wanted,
 )
@@ -334,6 +338,16 @@ async def checks_leak_nothing(mesh: Mesh, swarm: str, persona: str, citable: set
     search = LogSearch(text=SECRET, first_seq=1, last_seq=10**6)
     count = LogCount(template=f"{SECRET}, seen by <*> of <*>", first_seq=1, last_seq=10**6)
     assert (len(told), told) == await mesh.check(swarm, persona, search) == await mesh.check(swarm, persona, count)
+    values = LogValues(template=count.template, first_seq=1, last_seq=10**6)
+    assert (len(told), told) == await mesh.check(swarm, persona, values)
+    _, named = await mesh.check(swarm, persona, TemplateTable(first_seq=1, last_seq=10**6))
+    assert named and named <= told
+    for ref in refs:
+        if isinstance(by_id[ref.id], ObservationRecorded):
+            around = await mesh.check(swarm, persona, LogAround(line=ref, any_source=True))
+            assert ((len(told), told) if ref.id in told else (0, set())) == around
+    believed = {name for name in citable if isinstance(by_id[name], BeliefAsserted)}
+    assert (len(believed), believed) == await mesh.check(swarm, persona, BeliefLookup(query=SECRET))
     close, named = await mesh.check(swarm, persona, MemoryRecall(query=SECRET))
     assert {(swarm, persona)} >= {(by_id[name].swarm, by_id[name].persona) for name in named}
     assert own == (close > 0) == bool(named)
