@@ -403,6 +403,15 @@ class Probes(Section, frozen=True, kw_only=True):
     """Of a persona, so much may come in."""
 
 
+class Actions(Section, frozen=True, kw_only=True):
+    """What personas do."""
+
+    prices: str = ""
+    """What an action costs, `KIND TARGET=MICROUSD,…`, the target a pattern as in scopes: `http.request https://api.example.org/**=2000`.
+    The first that fits counts; what none fits costs nothing. What costs something a persona does within a scope with `microusd_per_day`, or
+    once people said yes."""
+
+
 class KillSwitch(Section, frozen=True, kw_only=True):
     """Stops everything acting."""
 
@@ -458,6 +467,7 @@ class Settings(Section, frozen=True, kw_only=True):
     commands: Commands = Commands()
     mcp: Mcp = Mcp()
     probes: Probes = Probes()
+    actions: Actions = Actions()
     kill_switch: KillSwitch = KillSwitch()
 
     def instance_of(self, service: str) -> str:
@@ -502,7 +512,7 @@ READS: dict[str, tuple[str, ...]] = {
     "checker": (*_EVERY, "probes", "mcp", "policy.environment", "kill_switch"),
     "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
-    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s", "mcp"),
+    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s", "mcp", "actions"),
     "policy_gate": (*_CORE, "policy", *_SIGNS, "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (
         *_CORE,

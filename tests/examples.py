@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from shared.contracts.action import Action, action_digest
+from shared.contracts.capabilities import DailyLimit
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Envelope, Message, encode
 from shared.contracts.events import (
@@ -13,6 +14,7 @@ from shared.contracts.events import (
     ActionExecuted,
     ActionResolved,
     AllocationChanged,
+    AllowanceUsed,
     Answer,
     AnyEvent,
     ApprovalDenied,
@@ -103,6 +105,7 @@ from shared.contracts.events import (
     Remembered,
     Report,
     ReportRead,
+    ScopeUse,
     SeenLine,
     Share,
     Side,
@@ -286,7 +289,19 @@ _GATE: tuple[AnyEvent, ...] = (
         deadline=LATER,
         principal="ada",
     ),
-    ProposalVerified(**LIFE, digest=DIGEST, risk="low", findings=("digest",), evidence=EVIDENCE, tainted=False),
+    ProposalVerified(
+        **LIFE,
+        digest=DIGEST,
+        risk="low",
+        findings=("digest",),
+        evidence=EVIDENCE,
+        tainted=True,
+        outside=("observation 3",),
+        labels=("observation",),
+        scope="free",
+        cost_microusd=2000,
+        limits=(DailyLimit(swarm=SWARM, persona=PERSONA, scope=2, per_day=5, microusd_per_day=9000),),
+    ),
     ProposalRejected(
         **LIFE,
         stage="policy",
@@ -493,6 +508,7 @@ _CONFLICTS: tuple[AnyEvent, ...] = (
     ConflictSettled(
         **LIFE, **_OVER, outcome="kept", winner=_MINE, resolution="merge", reason="the same", evidence=EVIDENCE
     ),
+    AllowanceUsed(**OF, day=20779, used=(ScopeUse(scope=2, actions=3, microusd=6000),), by=_MINE),
     TargetHeld(persona=_OVER["target_id"], holder=_MINE, target="file:notes/today.md"),
     TargetFreed(persona=_OVER["target_id"], holder=_MINE),
     ActionResolved(

@@ -27,6 +27,10 @@ What touches something that others may want too is *exclusive* (`action_kinds`):
 middle of it is inquired about first, and an outcome nobody can tell keeps the hold until a person resolves it. Who finds the target
 held waits, which is said once (that it waits, not for what next), until it is free or its authorisation has expired.
 
+What counts against limits of a day (`proposal.verified.limits`) says so with its claim, in one batch (`shared.allowances`), guarded by what
+was said of them. What has no room is refused, whoever approved it; what costs something, unless a scope says how much may be spent, or
+people said yes.
+
 What is said to the mesh (`saying.py`) needs no hand: claim, what is said, and mostly the outcome are one batch. Whether a child was born
 the governor says; its answer names the proposal, and is the outcome.
 Halts guard it too, so that none of it is stored behind one.
@@ -61,10 +65,11 @@ from services.actuator.terms import (
     Job,
     Outcome,
 )
+from shared.allowances import no_room, used
 from shared.contracts.action import action_digest
 from shared.contracts.action_kinds import KINDS, held, not_alone, read
 from shared.contracts.boundaries import deeds, hold, life
-from shared.contracts.capabilities import Reach
+from shared.contracts.capabilities import DailyLimit, Reach
 from shared.contracts.catalog import subject_of
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
@@ -111,6 +116,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     tainted: bool = True
     scope: Reach = "unstated"
     row: Row | None = None
+    cost_microusd: int = 0
+    limits: tuple[DailyLimit, ...] = ()
     authorized: ProposalAuthorized | None = None
     authorized_seq: int = 0
     authorized_at: Instant = LONG_AGO
@@ -150,8 +157,16 @@ def evolve(state: State, recorded: Recorded) -> State:
             return state if state.created else replace(state, created=event)
         case ProposalVerified(proposal=ProposalCreated() as event) if not state.verified:
             verified = recorded.event
-            told = {"tainted": verified.tainted, "scope": verified.scope, "row": verified.row}
-            return replace(state, created=event, verified=True, **told)
+            return replace(
+                state,
+                created=event,
+                verified=True,
+                tainted=verified.tainted,
+                scope=verified.scope,
+                row=verified.row,
+                cost_microusd=verified.cost_microusd,
+                limits=verified.limits,
+            )
         case ProposalAuthorized() as event:
             if state.authorized:
                 return state
@@ -208,6 +223,7 @@ def decide(state: State, message: Input) -> Decision:
                 hold_seq=checked.hold_seq,
                 facts=checked.facts,
                 halts_seq=checked.halts_seq,
+                standings=checked.standings,
             )
             return Decision(effect=allot)
         case Performed(effect=Allot() as allot, result=Allotted() as allotted) if state.claim is None:
@@ -231,6 +247,7 @@ def decide(state: State, message: Input) -> Decision:
                 authorized=authorized,
                 target=target.id if target else None,
                 job=_job(state, created) if _is_said(created) else None,
+                limits=state.limits,
                 seq=state.authorized_seq,
                 at=state.authorized_at,
             )
@@ -255,6 +272,11 @@ def _refused(
         and (unasked := not_alone(created.action, *whose)) is not None
     ):
         problems.append((unasked.code, unasked.detail))
+    elif state.cost_microusd and not authorized.approvals and state.scope != "free":
+        said = f"it costs {state.cost_microusd} microusd, no scope says that its persona may spend that, and nobody said yes to it"
+        problems.append(("cost_not_allowed", said))
+    elif over := no_room(state.limits, checked.standings, state.cost_microusd, now):
+        problems.append(("limit_of_day", over))
     elif checked.facts is not None and (why := saying.refusal(created, action, checked.facts, now)) is not None:
         problems.append(why)
     if now >= authorized.expires_at:
@@ -342,15 +364,16 @@ def _claim(
     )
     events: tuple[AnyEvent, ...] = (claimed,)
     expects: tuple[tuple[str, int], ...] = ()
+    counted, counts = used(state.limits, allot.standings, state.cost_microusd, now, _key(created))
     if is_first:
         expects = ((life(created.swarm, created.persona, created.proposal_id), cause.recorded.seq),)
     if target is not None:
         events = (claimed, TargetHeld(persona=target.id, holder=_key(created), target=target.name))
         expects = (*expects, (hold(target.id), allot.hold_seq))
     return Decision(
-        events=events,
+        events=(*events, *counted),
         guards=() if is_first else None,
-        expects=expects,
+        expects=(*expects, *counts),
         effect=execute,
         charter=created.charter,
         about=allot.actuator,
@@ -384,12 +407,13 @@ def _say(
         return NOTHING  # refused before
     claimed = _claimed(created, allot, lot_id, None)
     said = saying.say(created, params, allot.facts, now, tainted=state.tainted)
-    events: tuple[AnyEvent, ...] = (claimed, *said.events)
+    counted, counts = used(state.limits, allot.standings, state.cost_microusd, now, _key(created))
+    events: tuple[AnyEvent, ...] = (claimed, *counted, *said.events)
     if said.summary is not None:
         claim_id = caused_id(cause.recorded.id, f"action.claimed.{allot.job.key}")
         claim = Claim(id=claim_id, actuator=allot.actuator, at=now, timeout_ms=claimed.timeout_ms)
         events += _record(created, Outcome(outcome="success", summary=said.summary), claim).events
-    expects = (*said.expects, (HALTS, allot.halts_seq))
+    expects = (*said.expects, *counts, (HALTS, allot.halts_seq))
     return Decision(events=events, expects=expects, charter=created.charter)
 
 

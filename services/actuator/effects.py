@@ -18,6 +18,7 @@ from services.actuator.hands.hand import Hand, Task, cannot_tell, failed
 from services.actuator.journal import Entry, Journal
 from services.actuator.lots import Lots
 from services.actuator.terms import Allot, Check, Checked, Claim, Execute, Inquire, Job, NotOurs, Outcome
+from shared.allowances import standings
 from shared.contracts.action_kinds import KINDS, read
 from shared.contracts.envelope import Recorded, Stored, Unreadable
 from shared.contracts.events import ActionClaimed
@@ -42,7 +43,8 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
 
     `hands` are all there are, by the name in a kind's row; `site` names the workspace this process acts in, in its claims.
     `signers` says whose verdicts are good, `policies` which versions.
-    `kill_switch` is a path: while something is there, or nobody can tell, nothing is done. `instance` names this process in claims.
+    `kill_switch` is a path: while something is there, or nobody can tell, it is as while the log says halted: what is not claimed
+    waits, and what is begins no more. `instance` names this process in claims.
     """
 
     log: Log
@@ -86,17 +88,16 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             problems.append(("bad_signature", "no key that was good then, by the log, signed this authorisation"))
         if (trouble := self.policies.known.trouble(verdict.policy_version)) is not None:
             problems.append(trouble)
-        if is_on(self.kill_switch):
-            problems.append(("kill_switch", "the kill switch is on"))
         holder, hold_seq = await holder_of(self.log, effect.target) if effect.target else (None, 0)
         mark = f"{self.instance[:MAX_INSTANCE]}/{self.site}/{secrets.token_hex(8)}"
         return Checked(
             problems=tuple(problems),
-            halted=halts.halt is not None,
+            halted=is_on(self.kill_switch) or halts.halt is not None,
             lost=lost,
             holder=f"{holder.swarm}.{holder.persona}.{holder.proposal_id}" if holder else "",
             hold_seq=hold_seq,
             halts_seq=halts.seq,
+            standings=await standings(self.log, effect.limits),
             facts=None if effect.job is None else await mesh.known(self.log, effect.job, self.clock),
             actuator=mark,
         )

@@ -29,7 +29,7 @@ from shared.contracts.events import (
 )
 from shared.contracts.ids import EVERYONE, Token, hash64
 from shared.contracts.kinds.kind import Params
-from shared.contracts.kinds.mesh import IntentSubmit, PersonaReap, PersonaSpawn, options, words
+from shared.contracts.kinds.mesh import IntentSubmit, PersonaReap, PersonaSpawn, capabilities_of, options, words
 from shared.contracts.kinds.people import ANYONE, PersonAsk
 from shared.contracts.persona import PersonaPolicy
 from shared.intents import Life, why_not_below
@@ -156,7 +156,7 @@ def _child(created: ProposalCreated, params: PersonaSpawn, parent: PersonaPolicy
         max_branching_factor=parent.max_branching_factor if params.max_children is None else params.max_children,
         share_memory=params.share_memory,
         allowed_tools=words(params.tools) or parent.allowed_tools,
-        capabilities=None,  # its parent's, by the governor
+        capabilities=capabilities_of(params),  # none stated: its parent's, by the governor
     )
     return SpawnRequested(
         swarm=created.swarm,

@@ -8,7 +8,9 @@ from typing import Literal
 import msgspec
 
 from services.actuator.saying import Facts
+from shared.allowances import Standing
 from shared.contracts.action import Action
+from shared.contracts.capabilities import DailyLimit
 from shared.contracts.events import ProposalAuthorized, Receipt
 from shared.contracts.ids import EventId, Instant, Sha256, Token
 from shared.decider import Effect, Result
@@ -42,21 +44,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(Effect, frozen=True, kw_only=True):
-    """Verify the signature against the keys that were good where and when it was stored, the policy version, that no kill switch is on
-    and the mesh not halted, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it.
-    `job`: what is to be said to the mesh, whose facts are looked up."""
+    """Verify the signature against the keys that were good where and when it was stored, the policy version, that the mesh is not
+    halted by log or kill switch, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it.
+    `job`: what is to be said to the mesh, whose facts are looked up. `limits`: what it counts against, whose counts are looked up."""
 
     authorized: ProposalAuthorized
     target: Token | None = None
     job: Job | None = None
+    limits: tuple[DailyLimit, ...] = ()
     seq: int = 0
     at: Instant = LONG_AGO
 
 
 class Checked(Result, frozen=True, kw_only=True):
     """What is wrong, as (reason code, sentence), and the mark under which to claim if nothing is. `lost`: it was claimed before, in a
-    part of the log that is gone. `holder` has the target, by what was said of it up to `hold_seq`; halts were
-    looked at up to `halts_seq`."""
+    part of the log that is gone. `holder` has the target, by what was said of it up to `hold_seq`; halts were looked at up to
+    `halts_seq`. `standings`: what the day has of its limits."""
 
     problems: tuple[tuple[str, str], ...] = ()
     halted: bool = False
@@ -65,17 +68,19 @@ class Checked(Result, frozen=True, kw_only=True):
     hold_seq: int = 0
     facts: Facts | None = None
     halts_seq: int = 0
+    standings: tuple[Standing, ...] = ()
     actuator: str
 
 
 class Allot(Effect, frozen=True, kw_only=True):
-    """Take one action of the persona from a lot. `hold_seq`, `facts` and `halts_seq` as in `Checked`."""
+    """Take one action of the persona from a lot. `hold_seq`, `facts`, `halts_seq` and `standings` as in `Checked`."""
 
     job: Job
     actuator: str
     hold_seq: int = 0
     facts: Facts | None = None
     halts_seq: int = 0
+    standings: tuple[Standing, ...] = ()
 
 
 class Allotted(Result, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ import msgspec
 from shared.contracts.action import Action, action_digest
 from shared.contracts.approvals import answered
 from shared.contracts.boundaries import life
-from shared.contracts.capabilities import Reach
+from shared.contracts.capabilities import DailyLimit, Reach
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ApprovalDenied,
@@ -96,6 +96,8 @@ class Evaluate(Effect, frozen=True, kw_only=True):
     filed_by: str = ""
     scope: Reach = "unstated"
     row: Row | None = None
+    cost_microusd: int = 0
+    limits: tuple[DailyLimit, ...] = ()
     proposed_seq: int = 0
     grants: tuple[Grant, ...] = ()
     request_id: EventId | None = None
@@ -104,7 +106,8 @@ class Evaluate(Effect, frozen=True, kw_only=True):
 
 
 class Evaluated(Result, frozen=True, kw_only=True):
-    """The decision as things are, the decision if people agreed, which approvals were counted, and the operator's limits."""
+    """The decision as things are, the decision if people agreed, which approvals were counted, and the operator's limits.
+    `over`: which limit of the day has no room, in words."""
 
     as_is: PolicyDecision
     with_people: PolicyDecision
@@ -113,6 +116,7 @@ class Evaluated(Result, frozen=True, kw_only=True):
     authorization_ttl_s: float = 300.0
     approval_ttl_s: float = 3600.0
     halted: bool = False
+    over: str = ""
     epoch: int = 0
 
 
@@ -283,6 +287,8 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
         filed_by=verified.filed_by,
         scope=verified.scope,
         row=verified.row,
+        cost_microusd=verified.cost_microusd,
+        limits=verified.limits,
         proposed_seq=state.created_seq,
         grants=state.grants,
         request_id=state.request_id,
@@ -319,7 +325,8 @@ def _judge(
     if not answer.with_people.allow:
         decision = answer.with_people
         detail = (
-            "; ".join(decision.errors) or f"{created.action.kind} on {created.action.target} at {verified.risk} risk"
+            "; ".join((*decision.errors, *([answer.over] if answer.over else [])))
+            or f"{created.action.kind} on {created.action.target} at {verified.risk} risk"
         )
         return _reject(created, "policy", decision.reason, detail, decision)
     request = state.request

@@ -5,7 +5,8 @@ Raises `LogUnavailable` through to the shell, which retries the delivery.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -15,9 +16,12 @@ from services.policy_gate.policies import Policies
 from services.policy_gate.shadow import Shadow, outcome
 from services.policy_gate.sides import Sides
 from services.policy_gate.signing import Signing
+from shared.allowances import no_room, standings
 from shared.contracts.events import Risk
+from shared.contracts.ids import utc_now
 from shared.decider import Effect, Result
 from shared.killswitch import is_on
+from shared.log.port import Log
 from shared.looking import look
 from shared.policy.asking import told
 from shared.policy.types import QUORUM, PolicyRequest
@@ -27,10 +31,12 @@ from shared.runtime.halting import Halting
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the gate's effects.
 
-    `signing` holds the seeds of verdicts. While `kill_switch` is on, nothing is permitted.
+    `signing` holds the seeds of verdicts. While `kill_switch` is on it is as while the log says halted: what is
+    asked waits, and policies are told so besides.
     `four_eyes` False lets the proposer's side approve too, for a mesh that has a single person.
     """
 
+    log: Log
     sides: Sides
     halting: Halting
     policies: Policies
@@ -43,6 +49,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     four_eyes: bool = True
     authorization_ttl_s: float = 300.0
     approval_ttl_s: float = 3600.0
+    clock: Callable[[], datetime] = utc_now
 
     def __repr__(self) -> str:
         return f"PolicyGateEffects(environment={self.environment!r})"  # never a seed
@@ -67,6 +74,9 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
                 side = None if side is None else side | {effect.filed_by}
             counted = () if side is None else eligible(effect.grants, side)
         quorum = max(1, effect.quorum, self.quorum[effect.risk])
+        known = await standings(self.log, effect.limits)
+        over = no_room(effect.limits, known, effect.cost_microusd, self.clock())
+        thrown = is_on(self.kill_switch)
         request = PolicyRequest(
             swarm=effect.swarm,
             persona=effect.persona,
@@ -78,11 +88,13 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             labels=effect.labels,
             scope=effect.scope,
             row=effect.row,
+            cost_microusd=effect.cost_microusd,
+            over_limit=bool(over),
             params=told(effect.action),
             environment=self.environment,
             approvals=len(counted),
             quorum=quorum,
-            kill_switch=is_on(self.kill_switch),
+            kill_switch=thrown,
             allowed_hosts=self.allowed_hosts,
         )
         as_is = bundle.decide(request)
@@ -96,6 +108,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
             quorum=quorum,
             authorization_ttl_s=self.authorization_ttl_s,
             approval_ttl_s=self.approval_ttl_s,
-            halted=halts.halt is not None,
+            over=over,
+            halted=thrown or halts.halt is not None,
             epoch=halts.epoch,
         )

@@ -39,6 +39,7 @@ async def wire(service: Service) -> None:
 
     kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None
     effects = PolicyGateEffects(
+        log=service.log,
         sides=Sides(service.log),
         halting=service.obeys_halts(kill_switch),
         policies=policies,

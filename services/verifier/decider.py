@@ -24,9 +24,10 @@ from shared.contracts.events import (
     ProposalRejected,
     ProposalVerified,
 )
+from shared.contracts.events.proposals import MAX_LIMITS
 from shared.contracts.ids import Sha256, Token
 from shared.contracts.kinds.kind import Problem
-from shared.contracts.reach import reach_of
+from shared.contracts.reach import Member, limits_of, reach_of
 from shared.contracts.row import Row
 from shared.contracts.text import plain
 from shared.decider import NOTHING, Boundary, Decision, Delivered, Effect, Input, Performed, Result, Tick
@@ -44,7 +45,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resolve(Effect, frozen=True, kw_only=True):
-    """Look up the cited events, and whose they are, and the persona that cites them; and the operator's row of the action."""
+    """Look up the cited events, and whose they are, and the persona that cites them; the operator's row of the action, and its cost."""
 
     swarm: Token
     persona: Token
@@ -62,6 +63,7 @@ class Resolved(Result, frozen=True, kw_only=True):
     `outside`: where the first came from that the persona was told by outsiders before it proposed (`told`), in words; `words`: what of
     the cited is theirs; `labels`: of what kind either is. `open`: so many other proposals of the persona are, which is the limit, and
     nothing was looked up; else 0. `row` is the operator's, or `unnamed` says why there is none for this action, where its kind has rows.
+    `family`: the persona and those above it that have capabilities stated.
     """
 
     found: tuple[EvidenceRef, ...] = ()
@@ -75,6 +77,8 @@ class Resolved(Result, frozen=True, kw_only=True):
     outside: str = ""
     words: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    family: tuple[Member, ...] = ()
+    cost_microusd: int = 0
     open: int = 0
     row: Row | None = None
     unnamed: str = ""
@@ -175,6 +179,11 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         outside or not facts.independent
     )  # a person's is not: by a class only a gateway may say
     labels = facts.labels if facts.independent else (*facts.labels, UNGROUNDED)
+    whose = proposal.swarm, proposal.persona
+    limits = limits_of(facts.family, proposal.action, *whose)
+    if len(limits) > MAX_LIMITS:
+        many = f"it counts against {len(limits)} limits of the family, at most {MAX_LIMITS} can be kept"
+        return _reject(proposal, [("too_many_limits", many)])
     verified = ProposalVerified(
         swarm=proposal.swarm,
         persona=proposal.persona,
@@ -186,7 +195,11 @@ def _judge(proposal: ProposalCreated, facts: Resolved, seq: int) -> Decision:
         tainted=tainted,
         outside=outside,
         labels=labels if tainted else (),
-        scope=reach_of(facts.capabilities, proposal.action, *whose, tainted=tainted, row=facts.row),
+        scope=reach_of(
+            facts.capabilities, proposal.action, *whose, tainted=tainted, row=facts.row, costs=facts.cost_microusd > 0
+        ),
+        cost_microusd=facts.cost_microusd,
+        limits=limits,
         proposal=proposal.proposal if isinstance(proposal, ProposalFiled) else proposal,
         proposed_seq=seq,
         row=facts.row,

@@ -14,14 +14,23 @@ from services.verifier.opened import Opened
 from services.verifier.told import Told, label
 from shared.contracts.catalog import class_of
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import ActionExecuted, BeliefAsserted, BeliefEvent, CheckResult, ObservationRecorded
+from shared.contracts.events import (
+    ActionExecuted,
+    BeliefAsserted,
+    BeliefEvent,
+    CheckResult,
+    ObservationRecorded,
+    PersonaSpawned,
+)
 from shared.contracts.persona import charter_sha256
+from shared.contracts.prices import Price, price_of
+from shared.contracts.reach import Member
 from shared.contracts.text import plain
 from shared.decider import Effect, Result
 from shared.evidence import is_independent, is_tainted
 from shared.log.port import Log
 from shared.outside.rows import Rows
-from shared.policy.library import Library
+from shared.policy.library import MAX_DEPTH, Library
 
 QUOTED = 8
 """Of outsiders' words among the cited, so many are shown to people."""
@@ -29,13 +38,14 @@ QUOTED = 8
 
 class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the verifier's effects on one log. Without `opened` a persona may have any number of proposals open, without `told`
-    what it was told is read anew each time."""
+    what it was told is read anew each time. `prices`: what actions cost."""
 
     log: Log
     opened: Opened | None = None
     library: Library
     told: Told | None = None
     rows: Rows = Rows()
+    prices: tuple[Price, ...] = ()
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
@@ -48,7 +58,8 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
                 row = self.rows.row(effect.action)
                 if isinstance(row, str):
                     return msgspec.structs.replace(resolved, unnamed=row)
-                return msgspec.structs.replace(resolved, row=row)
+                cost = max(price_of(self.prices, effect.action), row.cost_microusd if row is not None else 0)
+                return msgspec.structs.replace(resolved, row=row, cost_microusd=cost)
             case _:
                 raise TypeError(f"the verifier has no effect {type(effect).__name__}")
 
@@ -89,7 +100,18 @@ async def resolve(log: Log, effect: Resolve, library: Library, told: Told) -> Re
         labels=tuple(dict.fromkeys((*outside.labels, *labels))),
         words=(*words[:QUOTED], *([f"and {len(words) - QUOTED} more"] if len(words) > QUOTED else [])),
         capabilities=None if spawned is None else spawned.policy.capabilities,
+        family=await _family(library, spawned),
     )
+
+
+async def _family(library: Library, spawned: PersonaSpawned | None) -> tuple[Member, ...]:
+    """The persona and all above it, those of which capabilities are stated; only those have, whose child has, and none is wider."""
+    members: list[Member] = []
+    while spawned is not None and spawned.policy.capabilities is not None and len(members) < MAX_DEPTH:
+        members.append((spawned.swarm, spawned.persona, spawned.policy.capabilities))
+        above = spawned.parent
+        spawned = None if above is None else await library.birth(f"{above[0]}.{above[1]}")
+    return tuple(members)
 
 
 def _quoted(recorded: Recorded) -> tuple[str, ...]:

@@ -78,3 +78,8 @@ ALLOCATION = "allocation.changed.all.all"
 def limits(swarm: str) -> str:
     """What people want a swarm to have."""
     return f"limits.changed.{swarm}.all"
+
+
+def allowance(swarm: str, persona: str) -> str:
+    """What the limited scopes of a persona have done of the day, with all below it."""
+    return f"allowance.used.{swarm}.{persona}"

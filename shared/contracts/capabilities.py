@@ -1,8 +1,10 @@
 """What a persona may do, and to what: scopes in one small pattern language, and never more in a child than in its parent.
 
 Theory of operation. A scope names kinds of action, patterns of targets, methods and ranges of parameters; an action is within it when
-all of them hold. What no scope is about is beyond a persona that has capabilities; one of which none are stated is narrowed by nothing,
-and is let do nothing by them either: then the policies and people alone decide. `ask` marks what it may do when people said yes each time.
+all of them hold. `per_day` and `microusd_per_day` are how many actions one UTC day may have and what they may cost, together with those
+of everybody below the persona; each limited scope that an action is within counts it. What no scope is about is beyond a persona that has
+capabilities; one of which none are stated is narrowed by nothing, and is let do nothing by them either: then the policies and people alone
+decide. `ask` marks what it may do when people said yes each time.
 
 A pattern is literal text but for `*`, which is one or more characters of one segment (none of `/ ? & # %`), and a final `/**`, which
 is anything below, without a query. So whatever path and query a request is to be free in is written in its pattern, and a scope that
@@ -21,6 +23,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shared.contracts.ids import Token
+
 MAX_SCOPES = 64
 _ONE, _BELOW = "\x01", "\x02"
 _STAR = r"[^/?&#%\x02]+"
@@ -36,6 +40,7 @@ Pattern = Annotated[
 ]
 Kind = Annotated[str, Meta(pattern=r"^[a-z]+\.[a-z_]+$", max_length=48)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+Daily = Annotated[int, Meta(ge=0, le=2**53)]
 Number = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Given = str | int | bool | None
 
@@ -80,7 +85,8 @@ class Values(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Actions of these kinds at these targets: paths, URLs, names of commands, tools or recipients.
 
-    `methods` are of `http.request` alone. Of parameters only those that `params` names are narrowed.
+    `methods` are of `http.request` alone. Of parameters only those that `params` names are narrowed. `per_day` limits how many of them
+    a UTC day may have, `microusd_per_day` what they may cost in all; without the latter what costs anything is asked about.
     """
 
     kinds: Annotated[tuple[Kind, ...], Meta(min_length=1, max_length=32)]
@@ -88,6 +94,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     methods: Annotated[tuple[Method, ...], Meta(min_length=1, max_length=6)] = ("GET", "HEAD")
     params: Annotated[tuple[Values, ...], Meta(max_length=32)] = ()
     ask: bool = False
+    per_day: Daily | None = None
+    microusd_per_day: Daily | None = None
 
     def covers(self, kind: str, target: str, params: dict[str, Given]) -> bool:
         """Whether the action is within it; `target` as `scoped_name` spells it, `params` with their defaults."""
@@ -107,6 +115,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             and (kind != "http.request" or set(self.methods) <= set(other.methods))
             and all(limit.name in named and named[limit.name].within(limit) for limit in other.params)
             and any(narrower(target, pattern) for pattern in other.targets)
+            and _no_more(self.per_day, other.per_day)
+            and _no_more(self.microusd_per_day or 0, other.microusd_per_day or 0)
         )
 
 
@@ -115,17 +125,40 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     scopes: Annotated[tuple[Scope, ...], Meta(max_length=MAX_SCOPES)] = ()
 
+    def covering(self, kind: str, target: str | None, params: dict[str, Given]) -> tuple[tuple[int, Scope], ...]:
+        """The scopes it is within, each with its number; `target` None has no one spelling, and is in no scope."""
+        if target is None:
+            return ()
+        return tuple((n, scope) for n, scope in enumerate(self.scopes) if scope.covers(kind, target, params))
+
     def reach(
-        self, kind: str, target: str | None, params: dict[str, Given], carried: frozenset[str] = frozenset()
+        self,
+        kind: str,
+        target: str | None,
+        params: dict[str, Given],
+        *,
+        carried: frozenset[str] = frozenset(),
+        costs: bool = False,
     ) -> Reach:
-        """Where an action stands that is not one's own; `target` None has no one spelling, and is in no scope. Free is one that carries
-        something out only where the scope names all that it is `carried` in."""
+        """Where an action stands that is not one's own. Free is one that carries something out only where the scope names all that it is
+        `carried` in, and one that costs something only where it says what may be spent."""
         asks = {
-            scope.ask or not carried <= {limit.name for limit in scope.params}
-            for scope in self.scopes
-            if target is not None and scope.covers(kind, target, params)
+            scope.ask
+            or not carried <= {limit.name for limit in scope.params}
+            or (costs and scope.microusd_per_day is None)
+            for _, scope in self.covering(kind, target, params)
         }
         return "beyond" if not asks else "ask" if False not in asks else "free"
+
+
+class DailyLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit that an action counts against: of the scope of that number (from 0) of that persona, the proposer or one above it."""
+
+    swarm: Token
+    persona: Token
+    scope: Daily
+    per_day: Daily | None = None
+    microusd_per_day: Daily | None = None
 
 
 def excess(child: Capabilities | None, parent: Capabilities | None) -> tuple[str, ...]:
@@ -137,8 +170,26 @@ def excess(child: Capabilities | None, parent: Capabilities | None) -> tuple[str
             for target in scope.targets:
                 above = () if parent is None else parent.scopes
                 if not (scope.ask if parent is None else any(scope.within(other, kind, target) for other in above)):
-                    beyond.append(f"{kind} at {target}" + ("" if scope.ask else " without people"))
+                    much = any(scope.within(_unlimited(other), kind, target) for other in above)
+                    beyond.append(
+                        f"{kind} at {target}"
+                        + ("" if scope.ask else " without people")
+                        + (_a_day(scope) if much else "")
+                    )
     return tuple(beyond)
+
+
+def _no_more(limit: int | None, other: int | None) -> bool:
+    return other is None or (limit is not None and limit <= other)
+
+
+def _unlimited(scope: Scope) -> Scope:
+    return msgspec.structs.replace(scope, per_day=None, microusd_per_day=2**53)
+
+
+def _a_day(scope: Scope) -> str:
+    often = "as often as it likes" if scope.per_day is None else f"{scope.per_day} times a day"
+    return f", {often} and for {scope.microusd_per_day or 0} microusd a day"
 
 
 def matches(pattern: Pattern, text: str) -> bool:
@@ -148,7 +199,7 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 def narrower(pattern: Pattern, other: Pattern) -> bool:
     """Whether the other pattern matches whatever this one matches; with neither is one that is no pattern compared."""
-    if _flaw(pattern):
+    if flaw_of(pattern):
         return False
     stem = pattern.removesuffix("**")
     return matches(other, stem.replace("*", _ONE) + (_BELOW if stem != pattern else ""))
@@ -159,10 +210,10 @@ def flaws(capabilities: Capabilities | None) -> tuple[str, ...]:
     scopes = () if capabilities is None else capabilities.scopes
     patterns = [pattern for scope in scopes for pattern in scope.targets]
     patterns += [limit.like for scope in scopes for limit in scope.params if limit.like is not None]
-    return tuple(f"{pattern[:60]!r} {why}" for pattern in patterns if (why := _flaw(pattern)))
+    return tuple(f"{pattern[:60]!r} {why}" for pattern in patterns if (why := flaw_of(pattern)))
 
 
-def _flaw(pattern: str) -> str:
+def flaw_of(pattern: str) -> str:
     """Why it is no pattern; empty when it is one."""
     stem = pattern.removesuffix("**")
     if not pattern.isprintable():
@@ -178,7 +229,7 @@ def _flaw(pattern: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    if _flaw(pattern):
+    if flaw_of(pattern):
         return _NEVER
     stem = pattern.removesuffix("**")
     parts = _STAR.join(re.escape(part) for part in stem.split("*"))

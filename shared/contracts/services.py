@@ -133,6 +133,7 @@ _ROWS = (
             "action.delayed",
             "action.claimed",
             "target.held",
+            "allowance.used",
             "action.executed",
             "spawn.requested",
             "reap.requested",

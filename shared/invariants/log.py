@@ -32,6 +32,7 @@ from shared.contracts.events import (
     ThoughtSealed,
 )
 from shared.contracts.ids import EVERYONE
+from shared.invariants.allowances import AllowanceInvariants
 from shared.invariants.beliefs import BeliefInvariants
 from shared.invariants.credits import CreditInvariants, Limits
 from shared.invariants.families import FamilyInvariants
@@ -58,6 +59,7 @@ class Invariants:
         self._placements = Placements()
         self._intents = IntentInvariants(self._broken)
         self._families = FamilyInvariants(self._broken)
+        self._allowances = AllowanceInvariants(self._broken)
         self._sayings = SayingInvariants(self._broken)
         self._personas = PersonaInvariants(self._broken, limits.lifetime_children)
         self._credits = CreditInvariants(self._broken, limits, self._personas, self._families)
@@ -98,6 +100,7 @@ class Invariants:
         self._personas.next(recorded, event)
         self._intents.absorb(recorded)
         self._families.absorb(recorded)
+        self._allowances.absorb(recorded)
         self._sayings.absorb(recorded)
         owed, self._proposals.owes = self._proposals.owes, None
         if owed is not None and owed != hold_of(event):

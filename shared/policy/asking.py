@@ -139,6 +139,8 @@ def of_action(request: PolicyRequest) -> Asked:
         "resource": resource,
         "context": {
             "risk": request.risk,
+            "cost_microusd": request.cost_microusd,
+            "over_limit": request.over_limit,
             "tainted": request.tainted,
             "labels": list(request.labels),
             "outward": is_outward(request.action, request.row),

@@ -24,8 +24,9 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     `approvals` counts different people who said yes to exactly `digest`; `quorum` is how many the risk asks for.
     `scope` is where the action stands to the persona's capabilities; `params` are its typed parameters (`asking.told`), `row` is what the
-    operator's row says of it, where its kind has rows. `labels` say what is known of where the outsiders' words come from that it is
-    `tainted` by. `allowed_hosts` are `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
+    operator's row says of it, where its kind has rows. `cost_microusd` is its price, `over_limit` says that a scope's limit of the day has
+    no room for it. `labels` say what is known of where the outsiders' words come from that it is `tainted` by. `allowed_hosts` are
+    `host:port`. `environment` is a free word of the operator's ("local", "production", "bench").
     """
 
     swarm: str
@@ -38,6 +39,8 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     environment: str
     scope: Reach = "unstated"
     row: Row | None = None
+    cost_microusd: int = 0
+    over_limit: bool = False
     params: Mapping[str, Said] = {}
     labels: tuple[str, ...] = ()
     approvals: int = 0

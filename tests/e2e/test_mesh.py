@@ -199,12 +199,14 @@ async def test_the_kill_switch_stops_what_needs_nobody_until_it_is_gone(
     switch = mesh.data / "STOP"
     switch.touch()
     await propose(api, log, "halted", "halter", "halt-1", "findings/halted/halter/one.md")
-    rejected = await until(api, "swarm=halted&type=proposal_rejected", "proposal_rejected")
-    assert isinstance(rejected["payload"], dict) and ["kill-switch"] == rejected["payload"]["policy_ids"]
+    await until(api, "swarm=halted&type=proposal_verified", "proposal_verified")
+    assert (await api.get("/v1/halt")).json()["kill_switch"]
+    assert (await api.post("/v1/resume", json={"reason": "go on"})).json()["halted"], "no resume lifts the file"
+    said = (await api.get("/v1/proposals/halt-1")).json()
+    assert not any(word in str(said) for word in ("proposal.rejected", "action.executed")), said
     switch.unlink()
-    await propose(api, log, "halted", "halter", "halt-2", "findings/halted/halter/two.md")
     await until(api, "swarm=halted&type=action_executed", "action_executed")
-    assert ["two.md"] == [path.name for path in (mesh.workspace / "findings/halted/halter").iterdir()]
+    assert ["one.md"] == [path.name for path in (mesh.workspace / "findings/halted/halter").iterdir()]
 
 
 async def test_what_needs_people_waits_for_them_and_is_then_done_once(

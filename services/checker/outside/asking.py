@@ -65,7 +65,10 @@ async def _refusal(desk: Desk, asked: RunProbe, probe: OutsideLook, row: Asked) 
         return f"nobody of the name {asked.persona} was ever born in {asked.swarm}"
     can, given = birth.policy.capabilities, dict[str, Given](probe.arguments)
     carried = frozenset(given) if row.outward else frozenset()
-    scope = "unstated" if can is None else can.reach(row.kind, probe.row, given, carried)
+    scope = "unstated" if can is None else can.reach(row.kind, probe.row, given, carried=carried)
+    covering = () if can is None else can.covering(row.kind, probe.row, given)
+    if any(limit is not None for _, one in covering for limit in (one.per_day, one.microusd_per_day)):
+        return "its scope has a limit of a day, which no look is counted against"
     bundle = await desk.library.bundle()
     if bundle is None:
         return "no policies are in force"

@@ -55,6 +55,7 @@ from shared.contracts.events.conflicts import (
 from shared.contracts.events.credits import (
     MAX_SWARMS,
     AllocationChanged,
+    AllowanceUsed,
     BudgetExhausted,
     BudgetGranted,
     BudgetLimited,
@@ -67,6 +68,7 @@ from shared.contracts.events.credits import (
     LotRequested,
     LotShare,
     Most,
+    ScopeUse,
     Shares,
     SwarmShare,
 )
@@ -211,6 +213,7 @@ AnyEvent = (
     | PlacementChanged
     | LotRequested
     | LotGranted
+    | AllowanceUsed
     | CognitionStarted
     | CognitionStopped
     | PolicyActivated
@@ -260,6 +263,7 @@ __all__ = [
     "ActionExecuted",
     "ActionResolved",
     "AllocationChanged",
+    "AllowanceUsed",
     "Answer",
     "AnyEvent",
     "ApprovalDenied",
@@ -365,6 +369,7 @@ __all__ = [
     "ReportRead",
     "Resolution",
     "Risk",
+    "ScopeUse",
     "Score",
     "SeenLine",
     "Share",

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shared.contracts.capabilities import MAX_SCOPES
 from shared.contracts.events.common import Count, Event, Reason, Short, Window
+from shared.contracts.events.conflicts import ProposalKey
 from shared.contracts.ids import CORE, EventId, Instant, Slot, Token
 from shared.contracts.persona import Name
 
@@ -83,6 +85,23 @@ class LotShare(msgspec.Struct, frozen=True, kw_only=True):
     persona: Token
     actions: Count
     scope: Short = ""
+
+
+class ScopeUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What the day has of one scope: how many actions, and what they cost."""
+
+    scope: Count
+    actions: Count = 0
+    microusd: Count = 0
+
+
+class AllowanceUsed(Event, frozen=True, kw_only=True, tag="allowance.used"):
+    """What the limited scopes of a persona have done of `day` (days since 1970, UTC), with the action of `by`, its own or of somebody below
+    it. In one batch with that one's claim; the newest tells it all."""
+
+    day: Count
+    used: Annotated[tuple[ScopeUse, ...], Meta(max_length=MAX_SCOPES)]
+    by: ProposalKey
 
 
 Shares = Annotated[tuple[LotShare, ...], Meta(max_length=256)]

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.contracts.action import Action
-from shared.contracts.capabilities import Reach
+from shared.contracts.capabilities import MAX_SCOPES, DailyLimit, Reach
 from shared.contracts.events.common import MAX_REFS, Count, EvidenceRef, Lines, ProposalEvent, Reason, Risk, Short, Word
 from shared.contracts.ids import CORE, EventId, Instant, Sha256, Slot, Token
 from shared.contracts.persona import Name, Tags
@@ -16,6 +16,10 @@ from shared.contracts.row import Row
 
 MAX_OUTPUT = 8000
 """Characters of what a target answered that an outcome tells; its receipt has the size and digest of all that was read."""
+
+
+MAX_LIMITS = 4 * MAX_SCOPES
+"""That one action counts against."""
 
 
 class ProposalCreated(ProposalEvent, frozen=True, kw_only=True, tag="proposal.created"):
@@ -49,9 +53,10 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     """Passed. `risk` comes from the action, never from the persona; `tainted` when anything that the persona was told, cited or
     not, came from outside: `outside` says what, first and among the cited, and `labels` in single words of what kind that is.
 
-    `scope`: where the action stands to the persona's capabilities. `filed_by`: the person who filed it, who is on its side.
-    `row`: what the operator's row says of the action, where its kind has rows.
-    `proposal` is what was verified, created at `proposed_seq`: who comes after the verifier need not ask what runners said.
+    `scope`: where the action stands to the persona's capabilities. `cost_microusd`: its price, by the operator's list. `limits`: what it
+    counts against, of the persona's and of those above it. `filed_by`: the person who filed it, who is on its side. `row`: what the
+    operator's row says of the action, where its kind has rows. `proposal` is what was verified, created at `proposed_seq`: who comes
+    after the verifier need not ask what runners said.
     """
 
     digest: Sha256
@@ -62,6 +67,8 @@ class ProposalVerified(ProposalEvent, frozen=True, kw_only=True, tag="proposal.v
     outside: Lines = ()
     labels: Tags = ()
     scope: Reach = "unstated"
+    cost_microusd: Count = 0
+    limits: Annotated[tuple[DailyLimit, ...], Meta(max_length=MAX_LIMITS)] = ()
     proposal: ProposalCreated | None = None
     proposed_seq: Count = 0
     filed_by: Annotated[str, Meta(max_length=120)] = ""

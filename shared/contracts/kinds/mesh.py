@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from shared.contracts.action import MAX_INTEGER
+from shared.contracts.capabilities import Capabilities, flaws
 from shared.contracts.events.intents import MAX_FAN_OUT
 from shared.contracts.ids import EVERYONE, is_life, is_token
 from shared.contracts.kinds.kind import MESH, ActionKind, Params, Problem, size_trouble
@@ -26,7 +28,8 @@ class PersonaSpawn(Params, frozen=True, kw_only=True):
     """A child of the persona, in its swarm; the target is the child's id, and ids are never given twice.
 
     What it may spend a minute is carved from what the persona may: left out, half of it. `tags` and `tools` are words with a comma
-    between them; `tools` narrows what it may propose.
+    between them; `tools` narrows what it may propose. `capabilities` are scopes in JSON as for `swarm persona create`, within the
+    persona's own, or the child is refused with the difference; left out, it has the persona's, and `{}` is none at all.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=120)]
@@ -39,6 +42,7 @@ class PersonaSpawn(Params, frozen=True, kw_only=True):
     share_memory: bool = True
     tags: _Words = ""
     tools: _Words = ""
+    capabilities: Annotated[str, Meta(max_length=8000)] = ""
 
 
 class PersonaReap(Params, frozen=True, kw_only=True):
@@ -65,6 +69,11 @@ class IntentSubmit(Params, frozen=True, kw_only=True):
     compute_ms: A_MINUTE = 0
     fan_out: Annotated[int, Meta(ge=1, le=MAX_FAN_OUT)] = 1
     merge: Literal["first", "best", "vote", "combine"] = "first"
+
+
+def capabilities_of(params: PersonaSpawn) -> Capabilities | None:
+    """What is stated of the child's; None: nothing. Raises `msgspec.ValidationError`."""
+    return msgspec.json.decode(params.capabilities, type=Capabilities) if params.capabilities else None
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -102,6 +111,12 @@ def _no_persona(target: str) -> Problem | None:
 def _spawn_trouble(target: str, params: PersonaSpawn) -> Problem | None:
     if plain(params.name) != params.name or plain(params.role) != params.role:
         return Problem(code="bad_params", detail="name and role are one line without control or hidden characters")
+    try:
+        wrong = flaws(capabilities_of(params))
+    except msgspec.MsgspecError as error:
+        return Problem(code="bad_params", detail=f"capabilities: {error}"[:300])
+    if wrong:
+        return Problem(code="bad_params", detail=plain(f"capabilities: {'; '.join(wrong)}", 1000))
     return (
         _no_persona(target)
         or unfit(target, params.charter, params.tags, params.tools)

@@ -47,6 +47,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     outward: bool = True
     exclusive: bool = True
     reversible: bool = False
+    cost_microusd: Annotated[int, Meta(ge=0, le=2**53)] = 0
     timeout_s: Annotated[float, Meta(gt=0, le=110)] = 30.0
     output_bytes: Annotated[int, Meta(ge=0, le=MAX_OUTPUT_BYTES)] = 64 * 1024
 
@@ -90,6 +91,7 @@ class Named(msgspec.Struct, frozen=True):
             outward=self.tool.outward,
             exclusive=self.tool.exclusive,
             reversible=self.tool.reversible,
+            cost_microusd=self.tool.cost_microusd,
         )
 
 

@@ -165,6 +165,7 @@ async def test_it_is_asked_as_far_as_the_log_lets_whoever_asks(root: Path) -> No
     for scope, why in (
         (Scope(kinds=("file.read",), targets=("log",)), ""),
         (Scope(kinds=("file.read",), targets=("log",), params=(Values(name="name", one_of=("db",)),)), "beyond-capab"),
+        (Scope(kinds=("file.read",), targets=("log",), per_day=3), "limit of a day"),
         (Scope(kinds=("file.read",), targets=("other",)), "beyond-capabilities"),
         (Scope(kinds=("http.get",), targets=("log",)), "beyond-capabilities"),
         (Scope(kinds=("file.read",), targets=("log",), ask=True), "people-by-scope"),

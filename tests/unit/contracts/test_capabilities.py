@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shared.contracts.action import Action
 from shared.contracts.capabilities import Capabilities, Reach, Scope, Values, excess, flaws, matches, narrower
-from shared.contracts.reach import reach_of
+from shared.contracts.prices import price_of, prices_of
+from shared.contracts.reach import limits_of, reach_of
 
 LITERAL = st.text("ab/-", min_size=1, max_size=4)
 
@@ -205,3 +206,70 @@ def test_each_line_of_a_list_is_looked_at_and_decimals_are_numbers() -> None:
     money = Values(name="amount", least=0, most=100)
     assert all(map(money.admits, (0, 100, "12.50", "100"))) and money.admits("1\n2.5")
     assert not any(map(money.admits, ("100.01", "-1", "1e1", "x", "", True, None, "1\n101")))
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "said"),
+    [
+        ({"per_day": 3}, {"per_day": 5}, None),
+        ({"per_day": 3}, {}, None),
+        ({"per_day": 7}, {"per_day": 5}, "7 times a day and for 0 microusd a day"),
+        ({}, {"per_day": 5}, "as often as it likes and for 0 microusd a day"),
+        ({"microusd_per_day": 10}, {}, "as often as it likes and for 10 microusd a day"),
+        ({}, {"microusd_per_day": 10}, None),
+        ({"microusd_per_day": 10}, {"microusd_per_day": 10}, None),
+        ({"per_day": 1, "microusd_per_day": 11}, {"per_day": 1, "microusd_per_day": 10}, "1 times a day and for 11"),
+    ],
+)
+def test_a_childs_limits_of_a_day_are_within_its_parents(child: Any, parent: Any, said: str | None) -> None:
+    mine, above = (msgspec.structs.replace(FILES, **changed) for changed in (child, parent))
+    beyond = excess(Capabilities(scopes=(mine,)), Capabilities(scopes=(above,)))
+    assert bool(said) == bool(beyond) and all(
+        one.startswith("file.write at notes/** without people, ") and said is not None and said in one for one in beyond
+    )
+
+
+def test_what_an_action_counts_against_is_every_limited_scope_of_the_family_that_it_is_within() -> None:
+    often = msgspec.structs.replace(FILES, per_day=5)
+    other = Scope(kinds=("file.write",), targets=("other/**",), per_day=1)
+    family = (
+        ("alpha", "p01", Capabilities(scopes=(FILES, other, often))),
+        ("alpha", "root", Capabilities(scopes=(msgspec.structs.replace(FILES, microusd_per_day=9), often))),
+    )
+    counted = [
+        (one.persona, one.scope, one.per_day, one.microusd_per_day)
+        for one in limits_of(family, write("notes/a.md"), "alpha", "p01")
+    ]
+    assert [("p01", 2, 5, None), ("root", 0, None, 9), ("root", 1, 5, None)] == counted
+    assert () == limits_of(family, write("findings/alpha/p01/a.md"), "alpha", "p01"), "its own folder needs no scope"
+    assert () == limits_of(family, get("https://api.example.org/v1/x"), "alpha", "p01")
+
+
+def test_what_costs_something_is_free_only_where_a_scope_says_what_may_be_spent() -> None:
+    for scope, costs, expected in ((FILES, False, "free"), (FILES, True, "ask")):
+        can = Capabilities(scopes=(scope,))
+        assert expected == reach_of(can, write("notes/a.md"), "alpha", "p01", costs=costs)
+    can = Capabilities(scopes=(msgspec.structs.replace(FILES, microusd_per_day=0),))
+    assert "free" == reach_of(can, write("notes/a.md"), "alpha", "p01", costs=True)
+
+
+def test_prices_are_the_first_that_fits_and_the_dearest_where_a_url_has_no_one_spelling() -> None:
+    rows = (
+        "http.request https://api.example.org/v1/**=20",
+        "http.request https://api.example.org/**=300",
+        "command.run a*=5",
+    )
+    prices = prices_of(rows)
+    for action, cost in (
+        (get("https://api.example.org/v1/x"), 20),
+        (get("https://API.example.org:443/v2"), 300),
+        (get("https://api.example.org/v1//x"), 300),
+        (get("https://else.org/"), 0),
+        (get("no url at all"), 300),
+        (write("notes/a.md"), 0),
+        (Action(kind="command.run", target="ask", params={}), 5),
+    ):
+        assert cost == price_of(prices, action), action
+    for row in ("http.request", "http.request x", "http.request x=-1", "http.request a**=1", "x y=1"):
+        with pytest.raises(ValueError, match=r"price|pattern|stands|neither"):
+            prices_of((row,))

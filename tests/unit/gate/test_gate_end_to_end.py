@@ -38,6 +38,7 @@ async def test_a_finding_goes_from_proposal_to_file_and_every_step_names_its_cau
         (
             policy_gate,
             PolicyGateEffects(
+                log=mesh.log,
                 sides=Sides(mesh.log),
                 halting=Halting(mesh.log),
                 policies=policies,

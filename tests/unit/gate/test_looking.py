@@ -81,6 +81,7 @@ async def test_a_proposal_without_conflict_that_changes_nothing_costs_gate_and_a
     await policies.begin()
     await announce(log, appointed(KEY))
     gate = PolicyGateEffects(
+        log=log,
         sides=Sides(log),
         halting=Halting(log),
         policies=policies,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,13 @@ from services.actuator.journal import Journal
 from services.actuator.terms import Check, Execute, Outcome
 from shared.contracts.action import Action, action_digest
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.events import ActionClaimed, ActionExecuted, MeshHalted
+from shared.contracts.capabilities import Capabilities, DailyLimit, Scope
+from shared.contracts.events import ActionClaimed, ActionExecuted, MeshHalted, ScopeUse
 from shared.contracts.ids import EVERYONE, utc_now
+from shared.contracts.persona import PersonaPolicy, charter_sha256
 from shared.crypto import sign_verdict
 from shared.decider import Delivered
+from shared.invariants.allowances import AllowanceInvariants
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from shared.log.port import LogUnavailable
@@ -34,6 +40,7 @@ from shared.runtime.handling import Done, Fold, handle
 from tests.broker import Broker
 from tests.unit.gate.given import (
     CHARTER,
+    IDENTITY,
     PROPOSAL,
     SEED,
     WHOSE,
@@ -191,13 +198,63 @@ async def test_what_is_said_to_the_mesh_is_said_once_by_two_that_race_on_jetstre
     assert ["success"] * 2 * per_day == [event.outcome for event in ended]  # type: ignore[union-attr]
 
 
-async def _authorized(log: JetStreamLog, name: str, action: Action | None = None) -> Delivered:
+async def test_what_a_day_may_have_and_cost_holds_with_two_actuators_racing_and_dying_on_jetstream(
+    log: JetStreamLog, tmp_path: Path
+) -> None:
+    """Sixteen notes under two scopes' limits; whoever is told that its claim may not be stored looks again, and some die at any step."""
+    await log.commit([message_of(activated(), id="b1", time=utc_now())])
+    can = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/**",), per_day=7),))
+    family = replaced(IDENTITY, id="root"), replaced(IDENTITY, parent_id="root")
+    for identity in family:
+        born = spawned(identity=identity, policy=PersonaPolicy(capabilities=can))
+        await log.commit([message_of(born, id=f"s-{identity.id}", charter=charter_sha256(identity), time=utc_now())])
+    limits = (
+        DailyLimit(swarm="alpha", persona="p01", scope=0, per_day=7),
+        DailyLimit(swarm="alpha", persona="root", scope=0, per_day=7, microusd_per_day=50),
+    )
+    notes = [Action(kind="file.write", target=f"notes/{n}.md", params={"content": "x"}) for n in range(16)]
+    said: dict[str, Any] = {"scope": "free", "cost_microusd": 10, "limits": limits, "risk": "medium"}
+    messages = [await _authorized(log, f"p-{n}", note, **said) for n, note in enumerate(notes)]
+    workspace, dice = Workspace(tmp_path / "workspace"), random.Random(7)
+    actuators = [actuator(log, tmp_path, workspace, name) for name in ("one", "two")]
+
+    async def deliver(message: Delivered, effects: ActuatorEffects) -> None:
+        boundary = decider.boundary(message)
+        assert boundary is not None
+
+        async def dying(effect: Any) -> Any:
+            if dice.random() < 0.2 and not isinstance(effect, Execute):
+                raise LogUnavailable("it died")
+            return await effects.perform(effect)
+
+        for attempt in range(1, 30):
+            with contextlib.suppress(LogUnavailable):
+                again = replaced(message, attempt=attempt)
+                if isinstance(await drive(log, handle(Fold(decider, boundary), again, source="test"), dying), Done):
+                    return
+
+    await asyncio.gather(*(deliver(m, effects) for m in messages for effects in actuators))
+    workspace.close()
+    ended = {r.event.proposal_id: r.event for r in await log.read(["action.executed.>"])}  # type: ignore[union-attr]
+    assert Counter(e.error for e in ended.values()) == {None: 5, "limit_of_day": 11}  # type: ignore[union-attr]
+    assert 5 == len(list((tmp_path / "workspace/notes").glob("*.md"))) == len(await log.read(["action.claimed.>"]))
+    for persona in ("p01", "root"):
+        counted = [r.event.used for r in await log.read([f"allowance.used.alpha.{persona}"])]  # type: ignore[union-attr]
+        assert [(ScopeUse(scope=0, actions=n, microusd=10 * n),) for n in range(1, 6)] == counted
+    broken: list[str] = []
+    invariants = AllowanceInvariants(lambda recorded, what: broken.append(f"{recorded.seq}: {what}"))
+    for recorded in await log.read([">"]):
+        invariants.absorb(recorded)
+    assert [] == broken
+
+
+async def _authorized(log: JetStreamLog, name: str, action: Action | None = None, **said: Any) -> Delivered:
     action = action or Action(kind="file.write", target=f"findings/alpha/p01/{name}.md", params={"content": "x"})
     digest = action_digest(**WHOSE, charter=CHARTER, action=action)
     deadline = utc_now().replace(year=2100)
     created = proposed(action, proposal_id=name, digest=digest, deadline=deadline)
     await log.commit([message_of(created, id=f"c-{name}", time=utc_now())])
-    await log.commit([message_of(verified(created, proposal_id=name), id=f"v-{name}", time=utc_now())])
+    await log.commit([message_of(verified(created, proposal_id=name, **said), id=f"v-{name}", time=utc_now())])
     draft = authorized(created, proposal_id=name, key="", expires_at=deadline)
     key, signature = sign_verdict(SEED, draft)
     verdict = replaced(draft, key=key, signature=signature)

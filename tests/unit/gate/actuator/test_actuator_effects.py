@@ -20,7 +20,8 @@ from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
 from services.actuator.terms import Check, Claim, Execute, Inquire, NotOurs
 from shared.contracts.action import Action
-from shared.contracts.events import ActionClaimed, ActionExecuted, ProposalCreated, Signer
+from shared.contracts.events import ActionClaimed, ActionExecuted, MeshHalted, MeshResumed, ProposalCreated, Signer
+from shared.contracts.ids import EVERYONE
 from shared.crypto import new_seed, public_key, sign_verdict
 from shared.log.memory import MemoryLog
 from shared.log.port import Expect, LogUnavailable, StaleBoundary
@@ -176,9 +177,20 @@ async def test_the_kill_switch_stops_before_the_claim_and_between_claim_and_effe
     assert [] == act.files
 
 
-async def test_with_the_kill_switch_on_nothing_is_claimed(act: Act, tmp_path: Path) -> None:
-    await act.deliver(await act.authorize(), act.actuator(kill_switch=tmp_path))
-    assert ("kill_switch", None) == (act.outcome.error, act.outcome.claim_id)
+async def test_with_the_kill_switch_on_it_waits_as_in_a_halt_and_no_resume_lifts_the_file(
+    act: Act, tmp_path: Path
+) -> None:
+    switch = tmp_path / "stop"
+    switch.touch()
+    message, actuator = await act.authorize(), act.actuator(kill_switch=switch)
+    whose: Any = {"swarm": EVERYONE, "persona": EVERYONE, "principal": "ann"}
+    for said in (None, MeshHalted(**whose, cause="person"), MeshResumed(**whose)):
+        if said is not None:
+            await act.say(said, type(said).__name__)
+        assert isinstance(await act.deliver(message, actuator), Again) and not act.events(ActionClaimed)
+    switch.unlink()
+    await act.deliver(message, actuator)
+    assert "success" == act.outcome.outcome
 
 
 @pytest.mark.parametrize("action", [FINDING, GET])

@@ -256,3 +256,28 @@ def test_whatever_is_read_as_an_action_is_said_in_events_that_all_can_read(kind:
         name = class_of(event)
         assert event == msgspec.json.decode(msgspec.json.encode(event), type=CLASSES[name])
         assert caused_id("x", subject_of(event))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", None),
+        ("{}", Capabilities()),
+        (
+            '{"scopes": [{"kinds": ["file.write"], "targets": ["notes/today/**"], "per_day": 3}]}',
+            Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/today/**",), per_day=3),)),
+        ),
+    ],
+)
+def test_a_child_has_the_capabilities_it_is_given_and_its_parents_where_none_are(given: str, expected: Any) -> None:
+    _, asked = said(replaced(SPAWN, params={**SPAWN.params, "capabilities": given})).events
+    assert isinstance(asked, SpawnRequested) and asked.policy is not None and expected == asked.policy.capabilities
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["[]", "{", '{"scopes": 3}', '{"scopes": [{"kinds": ["file.write"], "targets": ["a**"]}]}', '{"all": true}'],
+)
+def test_what_are_no_capabilities_is_told_before_anybody_is_asked(given: str) -> None:
+    told = read(replaced(SPAWN, params={**SPAWN.params, "capabilities": given}))
+    assert isinstance(told, Problem) and "bad_params" == told.code and "capabilities" in told.detail

@@ -14,16 +14,22 @@ from services.policy_gate.effects import PolicyGateEffects
 from services.policy_gate.policies import Policies
 from services.policy_gate.sides import Sides
 from services.policy_gate.signing import Signing
+from shared.allowances import day_of
 from shared.contracts.action import Action
+from shared.contracts.capabilities import DailyLimit
 from shared.contracts.events import (
+    AllowanceUsed,
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
     MeshHalted,
     MeshResumed,
     ProposalAuthorized,
+    ProposalKey,
     ProposalRejected,
+    ProposalVerified,
     Risk,
+    ScopeUse,
     Signer,
 )
 from shared.contracts.ids import EVERYONE
@@ -63,6 +69,7 @@ class Gate(Mesh):
         super().__init__()
         self.policies = Policies(self.log, MemoryKeyValue(), folder, gate="policy_gate-1")
         self.effects = PolicyGateEffects(
+            log=self.log,
             sides=Sides(self.log),
             halting=Halting(self.log),
             policies=self.policies,
@@ -73,13 +80,13 @@ class Gate(Mesh):
     async def deliver(self, recorded: Any, attempt: int = 1) -> Any:
         return await self.handle(decider, self.effects.perform, recorded, attempt)
 
-    async def propose(self, action: Action, risk: Risk, *, spawner: str = "ann", **changed: Any) -> None:
+    async def propose(self, action: Action, risk: Risk, *, spawner: str = "ann", **changed: Any) -> Any:
         await self.policies.begin()
         await self.say(spawned(spawner), "s1")
         created = proposed(action)
         seq = (await self.say(created, "p1")).seq
         verdict = verified(created, risk, proposed_seq=seq, **changed)
-        assert isinstance(await self.deliver(await self.say(verdict, "v1")), Done)
+        return await self.deliver(await self.say(verdict, "v1"))
 
     async def vote(self, principal: str, cls: Any = ApprovalGranted) -> Any:
         request = self.newest(ApprovalRequested)
@@ -105,6 +112,35 @@ async def test_nothing_is_authorised_while_the_mesh_is_halted_and_what_was_appro
     await gate.vote("cid")
     (rejected,) = gate.verdicts
     assert ("approval", ("void_after_rollback",)) == (rejected.stage, rejected.reasons)
+
+
+async def test_with_the_kill_switch_on_it_waits_as_in_a_halt_and_nobody_is_asked(tmp_path: Path) -> None:
+    switch = tmp_path / "stop"
+    switch.touch()
+    for action, risk in ((FINDING, "low"), (NOTE, "medium"), (POST, "high")):
+        gate = Gate(kill_switch=switch)
+        assert isinstance(await gate.propose(action, risk), Again)  # type: ignore[arg-type]
+        assert not gate.verdicts and not gate.events(ApprovalRequested)
+        switch.unlink()
+        await gate.deliver(gate.newest(ProposalVerified))
+        assert gate.verdicts or gate.events(ApprovalRequested), "no file, no wait"
+        switch.touch()
+
+
+async def test_what_its_limits_of_the_day_have_no_room_for_is_refused_and_it_is_said_which() -> None:
+    limit = DailyLimit(swarm="alpha", persona="root", scope=3, per_day=1)
+    for day, refused in ((day_of(at(0)) - 1, False), (day_of(at(0)), True)):
+        gate = Gate(clock=lambda: at(0))
+        use = (ScopeUse(scope=3, actions=1),)
+        await gate.say(AllowanceUsed(swarm="alpha", persona="root", day=day, used=use, by=ProposalKey(**LIFE)), "u1")
+        await gate.propose(NOTE, "medium", scope="ask", limits=(limit,))
+        assert refused == bool(gate.verdicts)
+        if refused:
+            assert ("beyond-limits",) == gate.verdicts[0].policy_ids
+            assert "scope 3 of root in alpha has done 1 of 1 today" in gate.verdicts[0].detail
+        else:
+            await gate.vote("bob")
+            assert isinstance(gate.verdicts[0], ProposalAuthorized)
 
 
 async def test_a_finding_is_authorized_with_a_signature_that_verifies() -> None:
@@ -179,11 +215,10 @@ async def test_without_four_eyes_the_only_person_may_approve() -> None:
     assert isinstance(gate.verdicts[0], ProposalAuthorized)
 
 
-async def test_nobody_is_asked_about_what_is_forbidden_anyway(tmp_path: Path) -> None:
+async def test_nobody_is_asked_about_what_is_forbidden_anyway() -> None:
     for settings, risk, tainted, ids in (
         ({"allowed_hosts": ()}, "high", False, ()),
         ({}, "high", True, None),
-        ({"kill_switch": tmp_path}, "high", False, ("kill-switch",)),
     ):
         gate = Gate(**settings)
         await gate.propose(POST, risk, tainted=tainted)  # type: ignore[arg-type]

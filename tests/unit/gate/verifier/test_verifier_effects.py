@@ -10,6 +10,7 @@ import pytest
 from services.verifier import decider
 from services.verifier.decider import Resolve, Resolved
 from services.verifier.effects import VerifierEffects
+from shared.contracts.capabilities import Capabilities, DailyLimit, Scope
 from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     ActionExecuted,
@@ -27,11 +28,28 @@ from shared.contracts.events import (
     ThoughtGenerated,
 )
 from shared.contracts.persona import PersonaPolicy
+from shared.contracts.prices import prices_of
+from shared.decider import Performed
 from shared.policy.library import Library
 from shared.policy.reading import Readings
 from shared.runtime.handling import Done
 from tests.policies import InForce
-from tests.unit.gate.given import CHARTER, NOTE, SWARM, T0, WHOSE, Mesh, at, observed, proposed, record, spawned
+from tests.unit.gate.given import (
+    CHARTER,
+    IDENTITY,
+    NOTE,
+    SWARM,
+    T0,
+    WHOSE,
+    Mesh,
+    at,
+    delivered,
+    observed,
+    proposed,
+    record,
+    replaced,
+    spawned,
+)
 
 
 def ref(recorded: Any) -> EvidenceRef:
@@ -223,3 +241,24 @@ async def test_a_strangers_effect_is_a_bug() -> None:
     log = Mesh().log
     with pytest.raises(TypeError, match="no effect"):
         await VerifierEffects(log=log, library=Library(log)).perform(record(observed()))  # type: ignore[arg-type]
+
+
+async def test_what_an_action_counts_against_is_looked_up_to_the_root_and_what_it_costs_by_the_list() -> None:
+    mesh = Mesh()
+    can = Capabilities(scopes=(Scope(kinds=("file.write",), targets=("notes/**",), per_day=2, microusd_per_day=9),))
+    policy = PersonaPolicy(capabilities=can)
+    for identity in (replaced(IDENTITY, id="root"), replaced(IDENTITY, parent_id="root")):
+        await mesh.say(spawned(policy=policy, identity=identity), f"s-{identity.id}")
+    seen = ref(await mesh.say(observed(tainted=False), "o1"))
+    prices = prices_of(("file.write notes/**=5",))
+    effects = VerifierEffects(log=mesh.log, library=Library(mesh.log), prices=prices)
+    asked = Resolve(**WHOSE, proposal_id="p-1", seq=9, evidence=(seen,), action=NOTE)
+    found = await effects.perform(asked)
+    assert isinstance(found, Resolved) and 5 == found.cost_microusd
+    assert (("alpha", "p01", can), ("alpha", "root", can)) == found.family
+    created = proposed(NOTE, charter=found.charter)
+    judged = Performed(cause=delivered(created, 9), effect=asked, result=found, now=at(0))
+    (verdict,) = decider.decide(decider.initial(), judged).events
+    assert isinstance(verdict, ProposalVerified) and ("free", 5) == (verdict.scope, verdict.cost_microusd)
+    limit = DailyLimit(swarm="alpha", persona="p01", scope=0, per_day=2, microusd_per_day=9)
+    assert (limit, replaced(limit, persona="root")) == verdict.limits
