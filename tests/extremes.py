@@ -73,7 +73,7 @@ class Extremes:
             "ce-correlationid": pick(IDS),
             "ce-dataschema": SCHEMA_PREFIX + name,
         }
-        optional = {"ce-causationid": pick(IDS), "ce-charter": "f" * 64, "traceparent": "t" * 200}
+        optional = {"ce-causationid": pick(IDS), "ce-charter": "f" * 64, "ce-traceparent": "t" * 200}
         return headers | {k: v for k, v in optional.items() if pick((True, False))}
 
     def of(self, kind: inspect.Type) -> object:

@@ -250,6 +250,7 @@ def decide(state: State, message: Input) -> Decision:
                 limits=state.limits,
                 seq=state.authorized_seq,
                 at=state.authorized_at,
+                is_first=isinstance(message, Delivered) and message.attempt == 1 and not _is_said(created),
             )
             return Decision(effect=check)
 

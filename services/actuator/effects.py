@@ -5,6 +5,7 @@ Raises `LogUnavailable` (before anything was done) through to the shell, which r
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from shared.log.port import Log, LogUnavailable
 from shared.looking import look
 from shared.policy.activations import Followed
 from shared.runtime.halting import Halting
+from shared.runtime.heard import Heard
 from shared.signers import NOBODY
 from shared.signers import Followed as Signers
 
@@ -42,7 +44,8 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the actuator's effects.
 
     `hands` are all there are, by the name in a kind's row; `site` names the workspace this process acts in, in its claims.
-    `signers` says whose verdicts are good, `policies` which versions.
+    `signers` says whose verdicts are good, `policies` which versions; `heard`, where there is one, tells both, and of halts, what was
+    said before an authorisation.
     `kill_switch` is a path: while something is there, or nobody can tell, it is as while the log says halted: what is not claimed
     waits, and what is begins no more. `instance` names this process in claims.
     """
@@ -55,6 +58,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     halting: Halting
     signers: Signers
     policies: Followed
+    heard: Heard | None = None
     kill_switch: Path | None = None
     instance: str = "actuator"
     clock: Callable[[], datetime] = utc_now
@@ -75,7 +79,11 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
     async def check(self, effect: Check) -> Checked:
         """Signature, policy version, kill switch, halts and what is lost; and a mark no other attempt has."""
         verdict, problems = effect.authorized, []
-        await look(self.halting, self.signers, self.policies)
+        folds = self.halting, self.signers, self.policies
+        if self.heard is None:
+            await look(*folds)
+        else:
+            await self.heard.look(*folds, upto=effect.seq if effect.is_first else 0)
         halts, known = self.halting.state, self.signers.known
         key = f"{verdict.swarm}.{verdict.persona}.{verdict.proposal_id}"
         lost = halts.is_lost(key) or key in self.journal.entries
@@ -112,8 +120,7 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(outcome, duration_ms=round((time.monotonic() - began) * 1000))
 
     async def _begun(self, job: Job, digest: str, claim_id: str) -> Outcome | None:
-        """On disk before anything is done; why it may not be done, if so."""
-        await self.halting.look()
+        """On disk, and looked at halts again, before anything is done; why it may not be done, if so."""
         entry = Entry(
             swarm=job.swarm,
             persona=job.persona,
@@ -122,11 +129,14 @@ class ActuatorEffects(msgspec.Struct, frozen=True, kw_only=True):
             claim_id=claim_id,
             at=self.clock(),
         )
+        looking = asyncio.ensure_future(self.halting.look())
         try:
             await self.journal.put(entry)
         except OSError as error:
+            looking.cancel()
             said = f"the journal of claims cannot be written: {error.strerror or error}"
             return failed("journal_unwritable", said)
+        await looking
         return None
 
     async def _act(self, effect: Execute, claim: Claim) -> Outcome:

@@ -1,6 +1,7 @@
 """The actuator's lots: actions it may do this minute, asked of the governor ahead of need and spent here.
 
-All that wait for an action of one swarm ask together, a little ahead; while one request is out, those who come wait for the next.
+All that wait for an action of one swarm ask together, a little ahead; while one request is out, those who come wait for the next. Of
+whoever goes on acting the next lot is asked for before the last is spent, so that mostly nobody waits.
 Only answers to this process's own requests count, so two processes of one name never spend the same lot. What is not spent
 lapses with its minute. Whoever gets no answer gets no action: without a governor nothing is done. An action that asks again, for its
 claim was refused, gets what it got before: an action is claimed once, so it spends one.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -30,6 +31,8 @@ LOOK_S = 0.005
 AHEAD = 16
 """Most actions asked for of one persona beyond those that wait: as many again as wait, or twice what it took since it was last asked for,
 for they seldom come alone. So who goes on acting asks ever more seldom."""
+BRISK, LOW = 8, 4
+"""Who took so many actions since it was last asked for, and has so many times fewer left, is asked for again at once."""
 MAX_WISHES = 256
 MAX_DELAYED = 256
 """Actions of one swarm that may wait for a next minute; what comes beyond them is refused at once."""
@@ -48,10 +51,12 @@ class _Desk:
     a next minute."""
 
     def __init__(self) -> None:
-        self.purses: dict[str, _Purse] = {}
+        self.purses: dict[str, deque[_Purse]] = {}
         self.taken: dict[str, _Purse] = {}
         self.held: dict[str, tuple[str, datetime]] = {}
         self.waiting: list[tuple[str, str, asyncio.Future[Allotted]]] = []
+        self.low: dict[str, None] = {}
+        """Personas to ask for ahead."""
         self.asking: asyncio.Task[None] | None = None
         self.delayed: dict[str, datetime] = {}
         self.spent: Counter[str] = Counter()
@@ -77,9 +82,10 @@ class Lots:
         if taken is None:
             future: asyncio.Future[Allotted] = asyncio.get_running_loop().create_future()
             desk.waiting.append((persona, key, future))
-            if desk.asking is None:
-                desk.asking = asyncio.create_task(self._ask(swarm, desk), name=f"lots-{swarm}")
+            self._ask_soon(swarm, desk)
             taken = await future
+        elif persona in desk.low:
+            self._ask_soon(swarm, desk)
         return self._bounded(desk, key, taken)
 
     async def close(self) -> None:
@@ -97,18 +103,24 @@ class Lots:
         purse = desk.taken.get(key)
         if purse is not None and now < purse.expires_at:
             return Allotted(lot_id=purse.lot_id)
-        purse = desk.purses.get(persona)
-        if purse is not None and purse.left > 0 and now < purse.expires_at:
+        scope, until = desk.held.get(persona, ("", now))
+        purses = desk.purses.get(persona, deque())
+        while purses and (purses[0].left == 0 or now >= purses[0].expires_at):
+            purses.popleft()
+        if purses:
+            purse = purses[0]
             purse.left -= 1
             desk.spent[persona] += 1
             desk.taken[key] = purse
+            if desk.spent[persona] >= max(BRISK, LOW * sum(one.left for one in purses)) and now >= until:
+                desk.low[persona] = None
             return Allotted(lot_id=purse.lot_id)
-        scope, until = desk.held.get(persona, ("", now))
         return Allotted(scope=scope, until=until) if now < until else None
 
     def _bounded(self, desk: _Desk, key: str, taken: Allotted) -> Allotted:
         """Only so many wait: what waits holds a place at the broker that others need."""
-        desk.delayed = {k: until for k, until in desk.delayed.items() if until > self._clock() and k != key}
+        if desk.delayed:
+            desk.delayed = {k: until for k, until in desk.delayed.items() if until > self._clock() and k != key}
         if taken.until is None:
             return taken
         if len(desk.delayed) >= MAX_DELAYED:
@@ -116,12 +128,19 @@ class Lots:
         desk.delayed[key] = taken.until + timedelta(seconds=60)
         return taken
 
+    def _ask_soon(self, swarm: str, desk: _Desk) -> None:
+        if desk.asking is None:
+            desk.asking = asyncio.create_task(self._ask(swarm, desk), name=f"lots-{swarm}")
+
     async def _ask(self, swarm: str, desk: _Desk) -> None:
-        """Ask as long as somebody waits; each gets what came, or that none came."""
+        """Ask as long as somebody waits, or will; each gets what came, or that none came."""
         batch: list[tuple[str, str, asyncio.Future[Allotted]]] = []
         try:
-            while desk.waiting:
+            while desk.waiting or desk.low:
                 batch, desk.waiting = desk.waiting, []
+                batch = [waits for waits in batch if not self._served(desk, *waits)]
+                if not (batch or desk.low):
+                    break
                 with contextlib.suppress(LogUnavailable):  # nobody gets anything, as if there were no governor
                     await self._request(swarm, desk, [persona for persona, *_ in batch])
                 for persona, key, future in batch:
@@ -132,8 +151,16 @@ class Lots:
             for *_, future in batch:
                 future.cancel()  # does nothing to those who were answered
 
+    def _served(self, desk: _Desk, persona: str, key: str, waiting: asyncio.Future[Allotted]) -> bool:
+        """From what was asked for ahead and came meanwhile."""
+        if waiting.done() or (taken := self._spend(desk, persona, key)) is None:
+            return waiting.done()
+        waiting.set_result(taken)
+        return True
+
     async def _request(self, swarm: str, desk: _Desk, personas: list[str]) -> None:
-        wishes = Counter(personas).most_common(MAX_WISHES)
+        wishes = Counter({**dict.fromkeys(desk.low, 0), **Counter(personas)}).most_common(MAX_WISHES)
+        desk.low.clear()
         wants = tuple(
             LotShare(persona=persona, actions=n + min(max(n, 2 * desk.spent[persona]), AHEAD)) for persona, n in wishes
         )
@@ -158,10 +185,12 @@ class Lots:
 
     def _receive(self, desk: _Desk, lot: LotGranted) -> None:
         now = self._clock()
-        desk.purses = {name: purse for name, purse in desk.purses.items() if purse.left > 0 and now < purse.expires_at}
-        desk.taken = {key: purse for key, purse in desk.taken.items() if now < purse.expires_at}
+        desk.purses = {name: purses for name, purses in desk.purses.items() if purses and now < purses[-1].expires_at}
+        while desk.taken and now >= desk.taken[oldest := next(iter(desk.taken))].expires_at:
+            del desk.taken[oldest]
         desk.held = {name: (scope, until) for name, (scope, until) in desk.held.items() if now < until}
         for share in lot.shares:
-            desk.purses[share.persona] = _Purse(lot_id=lot.lot_id, left=share.actions, expires_at=lot.expires_at)
+            purse = _Purse(lot_id=lot.lot_id, left=share.actions, expires_at=lot.expires_at)
+            desk.purses.setdefault(share.persona, deque()).append(purse)
         for share in lot.held:
             desk.held[share.persona] = (share.scope, lot.expires_at)

@@ -60,15 +60,17 @@ async def wire(service: Service) -> None:
     service.health.warn("mcp", lambda: tools.trouble)
     lots = Lots(service.log, service.instance)
     kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None
+    halting, policies = service.obeys_halts(kill_switch), Followed(service.log)
     effects = ActuatorEffects(
         log=service.log,
         hands=hands(workspace, outbound, commands, tools),
         site=workspace.receipts.identity,
         lots=lots,
         journal=journal,
-        halting=service.obeys_halts(kill_switch),
+        halting=halting,
         signers=signers,
-        policies=Followed(service.log),
+        policies=policies,
+        heard=service.hears("proposal.authorized", halting, signers, policies),
         kill_switch=kill_switch,
         instance=service.instance,
     )

@@ -46,7 +46,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Check(Effect, frozen=True, kw_only=True):
     """Verify the signature against the keys that were good where and when it was stored, the policy version, that the mesh is not
     halted by log or kill switch, that it is not void, and that it was not claimed before in what is lost. `target`: look who holds it.
-    `job`: what is to be said to the mesh, whose facts are looked up. `limits`: what it counts against, whose counts are looked up."""
+    `job`: what is to be said to the mesh, whose facts are looked up. `limits`: what it counts against, whose counts are looked up.
+    `is_first`: of halts, keys and policies what was said before the authorisation will do; else as of now."""
 
     authorized: ProposalAuthorized
     target: Token | None = None
@@ -54,6 +55,7 @@ class Check(Effect, frozen=True, kw_only=True):
     limits: tuple[DailyLimit, ...] = ()
     seq: int = 0
     at: Instant = LONG_AGO
+    is_first: bool = False
 
 
 class Checked(Result, frozen=True, kw_only=True):

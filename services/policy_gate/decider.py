@@ -68,10 +68,11 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """One proposal's life, as far as the gate cares. `grants` and `request` belong to the latest request; `conflicts` are
-    those it is in, `lost` is how one of them ended."""
+    those it is in, `lost` is how one of them ended. `digest`: of the action as it stands in `created`; None when it has none."""
 
     created: ProposalCreated | None = None
     created_seq: int = 0
+    digest: Sha256 | None = None
     verified: ProposalVerified | None = None
     closed: bool = False
     request: ApprovalRequested | None = None
@@ -84,7 +85,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluate(Effect, frozen=True, kw_only=True):
-    """Ask the policies. `bound_version`: grants count only under this policy version, and none of who filed it (`filed_by`)."""
+    """Ask the policies. `bound_version`: grants count only under this policy version, and none of who filed it (`filed_by`). `seq`: what
+    was said before it will do, of halts, keys and policies; 0: as of now."""
 
     swarm: Token
     persona: Token
@@ -103,6 +105,7 @@ class Evaluate(Effect, frozen=True, kw_only=True):
     request_id: EventId | None = None
     bound_version: str | None = None
     quorum: int = 0
+    seq: int = 0
 
 
 class Evaluated(Result, frozen=True, kw_only=True):
@@ -156,13 +159,16 @@ def evolve(state: State, recorded: Recorded) -> State:
     match recorded.event:
         case ProposalCreated() as event:
             event = event.proposal if isinstance(event, ProposalFiled) else event
-            return state if state.created else replace(state, created=event, created_seq=recorded.seq)
+            if state.created:
+                return state
+            return replace(state, created=event, created_seq=recorded.seq, digest=_digest(event))
         case ProposalVerified() as event:
             if state.verified:
                 return state
             if event.proposal is None:  # it is of before it was said
                 return replace(state, verified=event)
-            return replace(state, verified=event, created=event.proposal, created_seq=event.proposed_seq)
+            created, digest = event.proposal, _digest(event.proposal)
+            return replace(state, verified=event, created=created, created_seq=event.proposed_seq, digest=digest)
         case ProposalAuthorized() | ProposalRejected():
             return replace(state, closed=True)
         case ApprovalRequested() as event:
@@ -202,7 +208,7 @@ def decide(state: State, message: Input) -> Decision:
         # a replica that lags behind may not show the creation yet; the shell's delivery limit ends the waiting
         waits = isinstance(cause.recorded.event, ProposalVerified)
         return Decision(retry_s=NOT_YET_READABLE_S) if waits else NOTHING
-    if not verified.digest == created.digest == _digest(created):
+    if not verified.digest == created.digest == state.digest:
         return _reject(created, "policy", "digest_mismatch", "the action is not the one that was verified")
     if state.denied_by is not None:
         return _reject(created, "approval", "denied", f"denied by {state.denied_by}")
@@ -219,8 +225,8 @@ def decide(state: State, message: Input) -> Decision:
     if state.conflicts:
         return _stands_still(state, created, cause.recorded, now)
     match message:
-        case Delivered(recorded=recorded):
-            return _delivered(state, created, verified, recorded, now)
+        case Delivered():
+            return _delivered(state, created, verified, message, now)
         case Performed(effect=Evaluate(request_id=asked) | Sign(request_id=asked)) if asked != state.request_id:
             return NOTHING  # someone else asked people meanwhile; that request has a timer of its own
         case Performed(result=Evaluated() as answer):
@@ -243,12 +249,13 @@ def eligible(grants: tuple[Grant, ...], side: frozenset[str]) -> tuple[Grant, ..
 
 
 def _delivered(
-    state: State, created: ProposalCreated, verified: ProposalVerified, recorded: Recorded, now: datetime
+    state: State, created: ProposalCreated, verified: ProposalVerified, message: Delivered, now: datetime
 ) -> Decision:
-    request = state.request
+    request, recorded = state.request, message.recorded
     if request is None:
         wakes = isinstance(recorded.event, ProposalVerified | ConflictSettled)
-        return _evaluate(state, created, verified) if wakes else NOTHING
+        is_first = isinstance(recorded.event, ProposalVerified) and message.attempt == 1
+        return _evaluate(state, created, verified, recorded.seq if is_first else 0) if wakes else NOTHING
     if isinstance(recorded.event, ProposalVerified) or (
         isinstance(recorded.event, ApprovalRequested) and recorded.id != state.request_id
     ):
@@ -274,7 +281,7 @@ def _wait(request: ApprovalRequested, recorded: Recorded, now: datetime) -> Deci
     return Decision(retry_s=max(0.01, (request.expires_at - now).total_seconds()))
 
 
-def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified) -> Decision:
+def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified, seq: int = 0) -> Decision:
     request = state.request
     effect = Evaluate(
         swarm=created.swarm,
@@ -294,6 +301,7 @@ def _evaluate(state: State, created: ProposalCreated, verified: ProposalVerified
         request_id=state.request_id,
         bound_version=request.policy_version if request else None,
         quorum=request.quorum if request else 0,
+        seq=seq,
     )
     return Decision(effect=effect)
 

@@ -26,13 +26,14 @@ from shared.looking import look
 from shared.policy.asking import told
 from shared.policy.types import QUORUM, PolicyRequest
 from shared.runtime.halting import Halting
+from shared.runtime.heard import Heard
 
 
 class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     """Performs the gate's effects.
 
-    `signing` holds the seeds of verdicts. While `kill_switch` is on it is as while the log says halted: what is
-    asked waits, and policies are told so besides.
+    `heard`, where there is one, tells of halts, activations and signers what was said before a verdict. `signing` holds the seeds of
+    verdicts. While `kill_switch` is on it is as while the log says halted: what is asked waits, and policies are told so besides.
     `four_eyes` False lets the proposer's side approve too, for a mesh that has a single person.
     """
 
@@ -44,6 +45,7 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
     shadow: Shadow = msgspec.field(default_factory=lambda: Shadow(None))
     environment: str = "local"
     allowed_hosts: tuple[str, ...] = ()
+    heard: Heard | None = None
     kill_switch: Path | None = None
     quorum: Mapping[Risk, int] = msgspec.field(default_factory=lambda: QUORUM)
     four_eyes: bool = True
@@ -64,7 +66,11 @@ class PolicyGateEffects(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"the policy gate has no effect {type(effect).__name__}")
 
     async def _evaluate(self, effect: Evaluate) -> Evaluated:
-        await look(self.halting, self.policies.activations, self.signing.followed)
+        folds = self.halting, self.policies.activations, self.signing.followed
+        if self.heard is None:
+            await look(*folds)
+        else:
+            await self.heard.look(*folds, upto=effect.seq)
         halts, bundle = self.halting.state, await self.policies.in_force()
         counted: tuple[Grant, ...] = ()
         if effect.grants and effect.bound_version == bundle.version:

@@ -38,10 +38,12 @@ async def wire(service: Service) -> None:
     service.health.warn("policy_shadow", lambda: shadow.trouble)
 
     kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None
+    halting = service.obeys_halts(kill_switch)
     effects = PolicyGateEffects(
         log=service.log,
         sides=Sides(service.log),
-        halting=service.obeys_halts(kill_switch),
+        halting=halting,
+        heard=service.hears("proposal.verified", halting, policies.activations, followed),
         policies=policies,
         shadow=shadow,
         signing=signing,

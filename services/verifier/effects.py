@@ -10,6 +10,7 @@ import asyncio
 import msgspec
 
 from services.verifier.decider import Resolve, Resolved
+from services.verifier.lives import Lives
 from services.verifier.opened import Opened
 from services.verifier.told import Told, label
 from shared.contracts.catalog import class_of
@@ -31,21 +32,24 @@ from shared.evidence import is_independent, is_tainted
 from shared.log.port import Log
 from shared.outside.rows import Rows
 from shared.policy.library import MAX_DEPTH, Library
+from shared.runtime.heard import Heard
 
 QUOTED = 8
 """Of outsiders' words among the cited, so many are shown to people."""
 
 
 class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
-    """Performs the verifier's effects on one log. Without `opened` a persona may have any number of proposals open, without `told`
-    what it was told is read anew each time. `prices`: what actions cost."""
+    """Performs the verifier's effects on one log. Without `opened` a persona may have any number of proposals open; without `heard`,
+    `told` and `lives` what was told, and who lives, is read anew each time. `prices`: what actions cost."""
 
     log: Log
     opened: Opened | None = None
     library: Library
+    heard: Heard | None = None
     told: Told | None = None
     rows: Rows = Rows()
     prices: tuple[Price, ...] = ()
+    lives: Lives | None = None
 
     async def perform(self, effect: Effect) -> Result:
         match effect:
@@ -54,7 +58,8 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
             ):
                 return Resolved(open=count)
             case Resolve():
-                resolved = await resolve(self.log, effect, self.library, self.told or Told(self.log, self.library))
+                told, lives = self.told or Told(self.log, self.library), self.lives or Lives(self.log)
+                resolved = await resolve(effect, self.library, told, lives, self.heard)
                 row = self.rows.row(effect.action)
                 if isinstance(row, str):
                     return msgspec.structs.replace(resolved, unnamed=row)
@@ -64,19 +69,20 @@ class VerifierEffects(msgspec.Struct, frozen=True, kw_only=True):
                 raise TypeError(f"the verifier has no effect {type(effect).__name__}")
 
 
-async def resolve(log: Log, effect: Resolve, library: Library, told: Told) -> Resolved:
+async def resolve(effect: Resolve, library: Library, told: Told, lives: Lives, heard: Heard | None) -> Resolved:
     """The cited events and the citing persona, as the log has them."""
     found, missing, foreign, independent = [], [], [], 0
     words: list[str] = []
     labels: list[str] = []
     whose = f"{effect.swarm}.{effect.persona}"
-    ends = (f"persona.draining.{whose}", f"persona.reaped.{whose}")
-    spawned, ended, outside, looked_up = await asyncio.gather(
-        library.birth(whose),
-        log.last(ends),
-        told.of(effect.swarm, effect.persona, effect.seq),
-        asyncio.gather(*(library.event(ref.seq) for ref in effect.evidence)),
-    )
+    if len(effect.evidence) == 1:  # as most have, and a task for each is not free
+        looked_up = [await library.event(effect.evidence[0].seq)]
+    else:
+        looked_up = await asyncio.gather(*(library.event(ref.seq) for ref in effect.evidence))
+    if heard is not None:
+        await heard.reach(effect.seq - 1)
+    outside = await told.of(effect.swarm, effect.persona, effect.seq)
+    spawned, ended = await library.birth(whose), await lives.is_over(whose, effect.seq)
     for ref, recorded in zip(effect.evidence, looked_up, strict=True):
         if recorded is None or recorded.id != ref.id:
             missing.append(ref)

@@ -6,6 +6,8 @@ import asyncio
 
 from services.verifier import decider
 from services.verifier.effects import VerifierEffects
+from services.verifier.hearing import Hearing
+from services.verifier.lives import Lives
 from services.verifier.opened import Opened
 from services.verifier.told import Told
 from shared.contracts.prices import prices_of
@@ -21,7 +23,9 @@ async def wire(service: Service) -> None:
     settings = service.settings
     longest_s = settings.approval.ttl_s + settings.authorization.ttl_s
     opened = Opened(service.log, limit=settings.persona.open_proposals, longest_s=longest_s)
-    service.background("open-proposals", opened.follow)
+    hearing = Hearing(service.log, opened)
+    heard = hearing.heard
+    service.background("hearing", hearing.follow)
     library = Library(service.log, Readings(service.log, service.bucket("policies")))
     try:
         prices = prices_of(listed(settings.actions.prices))
@@ -31,9 +35,11 @@ async def wire(service: Service) -> None:
         log=service.log,
         library=library,
         opened=opened,
-        told=Told(service.log, library),
+        heard=heard,
+        told=Told(service.log, library, heard),
+        lives=Lives(service.log, heard),
         rows=await asyncio.to_thread(rows_of, settings),
         prices=prices,
     )
     service.consume(service.shell(decider, perform=effects.perform))
-    service.on_stop(opened.stop)
+    service.on_stop(hearing.stop)

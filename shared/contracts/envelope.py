@@ -26,6 +26,8 @@ MAX_DETAIL = 300
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/json"
 SCHEMA_PREFIX = "swarm:schema/"
+TRACE = "ce-traceparent"
+"""Not `traceparent`: a broker that sees that makes a map of all headers, each time the message goes through it."""
 _HEADERS = (
     ("id", "ce-id"),
     ("source", "ce-source"),
@@ -33,7 +35,8 @@ _HEADERS = (
     ("correlation", "ce-correlationid"),
     ("causation", "ce-causationid"),
     ("charter", "ce-charter"),
-    ("traceparent", "traceparent"),
+    ("traceparent", "traceparent"),  # what is stored from before it had CloudEvents' prefix
+    ("traceparent", TRACE),
 )
 
 _ENCODER = msgspec.json.Encoder()
@@ -115,6 +118,10 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detail: str
 
 
+class Passed(Unreadable, frozen=True, kw_only=True, gc=False):
+    """What is stored at `seq` and was not read, because only its subject counts to who reads on; `id` is empty."""
+
+
 Stored = Recorded | Unreadable
 """A message of the log."""
 
@@ -153,7 +160,7 @@ def encode(message: Message) -> tuple[str, str, bytes]:
     if envelope.charter is not None:
         lines += f"ce-charter: {envelope.charter}\r\n"
     if envelope.traceparent is not None:
-        lines += f"traceparent: {envelope.traceparent}\r\n"
+        lines += f"{TRACE}: {envelope.traceparent}\r\n"
     return subject, lines, body
 
 
@@ -213,6 +220,11 @@ def stored(subject: str, headers: Mapping[str, str] | None, body: bytes, *, seq:
         return Unreadable(
             id=claimed, seq=seq, stored_at=stored_at, subject=subject, reason=error.reason, detail=error.detail
         )
+
+
+def passed(subject: str, seq: int, stored_at: datetime) -> Passed:
+    """What was not read."""
+    return Passed(id="", seq=seq, stored_at=stored_at, subject=subject, reason="not_read", detail="")
 
 
 def structured(recorded: Recorded) -> bytes:

@@ -123,6 +123,7 @@ _ROWS = (
         timers=("approval.requested",),
         refused_when_crowded=("proposal.verified",),
         durables=(("SWARM", "policy_gate"), ("SWARM", "policy_gate-timers")),
+        tails=("SWARM",),
         holds=("core.secret", "verdict.seed"),
     ),
     ServiceRow(
@@ -145,6 +146,7 @@ _ROWS = (
         consumes=("proposal.authorized", "persona.spawned", "spawn.refused"),
         refused_when_crowded=("proposal.authorized",),
         durables=(("SWARM", "actuator"),),
+        tails=("SWARM",),
     ),
     ServiceRow(
         name="memory_compactor",

@@ -247,11 +247,25 @@ class JetStreamLog:
         message = Raw(found.headers["Nats-Subject"], "", found.data, found.head)
         await bury(self.connection, self.service, "SWARM", seq, message, reason, detail)
 
-    def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> JetStreamTail:
+    def tail(
+        self,
+        filters: Sequence[str],
+        after: int = 0,
+        *,
+        stream: str = "SWARM",
+        wanted: Callable[[str], bool] = lambda subject: True,
+    ) -> JetStreamTail:
         suffix = "" if stream == "SWARM" else f"-{stream.lower()}"
         name = f"tail-{self.instance}{suffix}"
         tail = JetStreamTail(
-            self.connection, stream, name, tuple(filters), after, buries=self._buries, seen=self._seen(stream)
+            self.connection,
+            stream,
+            name,
+            tuple(filters),
+            after,
+            buries=self._buries,
+            wanted=wanted,
+            seen=self._seen(stream),
         )
         LAG.follow(lambda: tail.pending, name)
         return tail

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from shared.contracts.catalog import SHORT_LIVED, class_of, matches, owner
-from shared.contracts.envelope import Message, Recorded, Stored, encode, stored
+from shared.contracts.envelope import Message, Recorded, Stored, encode, passed, stored
 from shared.contracts.ids import CORE, utc_now
 from shared.log.port import ConsumerSpec, DuplicateEvent, Entry, Expect, StaleBoundary
 
@@ -205,8 +205,11 @@ class MemoryPuller:
 class MemoryTail:
     """An ordered reading from a sequence on."""
 
-    def __init__(self, log: MemoryLog, filters: Sequence[str], after: int, stream: str) -> None:
+    def __init__(
+        self, log: MemoryLog, filters: Sequence[str], after: int, stream: str, wanted: Callable[[str], bool]
+    ) -> None:
         self._log, self._filters, self._store = log, filters, log.store_of(stream)
+        self._wanted = wanted
         self.position = after
         self.pending = 0
         self._goal = len(self._store.messages)
@@ -221,7 +224,10 @@ class MemoryTail:
             upto = len(self._store.messages)
             found = self._store.stored(self._filters, self.position)
             for self.pending, message in zip(reversed(range(len(found))), found, strict=True):
-                yield message
+                if self._wanted(message.subject):
+                    yield message
+                else:
+                    yield passed(message.subject, message.seq, message.stored_at)
                 self.position = message.seq
             self.position = max(self.position, upto)
             if self.position >= self._goal:
@@ -309,8 +315,15 @@ class MemoryLog:
         await asyncio.sleep(0)
         self.dead.append((self.store.messages[seq - 1].subject, reason, detail))
 
-    def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> MemoryTail:
-        return MemoryTail(self, tuple(filters), after, stream)
+    def tail(
+        self,
+        filters: Sequence[str],
+        after: int = 0,
+        *,
+        stream: str = "SWARM",
+        wanted: Callable[[str], bool] = lambda subject: True,
+    ) -> MemoryTail:
+        return MemoryTail(self, tuple(filters), after, stream, wanted)
 
     def pull(self, spec: ConsumerSpec) -> MemoryPuller:
         return MemoryPuller(self, spec)

@@ -13,7 +13,7 @@ Deliveries are at least once; order is the stream's. Nothing here makes an effec
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -138,7 +138,15 @@ class Log(Protocol):
     async def bury(self, seq: int, reason: str, detail: str) -> None:
         """Send a stored message to the dead letters, in the name of this service. Raises `LogUnavailable`."""
 
-    def tail(self, filters: Sequence[str], after: int = 0, *, stream: str = "SWARM") -> Tail: ...
+    def tail(
+        self,
+        filters: Sequence[str],
+        after: int = 0,
+        *,
+        stream: str = "SWARM",
+        wanted: Callable[[str], bool] = lambda subject: True,
+    ) -> Tail:
+        """What is on a subject that is not `wanted` is yielded as `Passed`, and costs no decoding."""
 
     def pull(self, spec: ConsumerSpec) -> Puller: ...
 

@@ -33,9 +33,11 @@ from shared.log.identity import Identity
 from shared.log.jetstream import JetStreamLog
 from shared.log.kv import JetStreamKeyValue
 from shared.log.port import ConsumerSpec, KeyValue, LogUnavailable
+from shared.looking import Looked
 from shared.patience import Patience
 from shared.runtime.driving import PerformEffect, no_effects
 from shared.runtime.halting import Halting
+from shared.runtime.heard import Folded, Heard
 from shared.runtime.hearing import Hearing
 from shared.runtime.keeping.checkpoints import Checkpoints
 from shared.runtime.lag import Lag
@@ -135,6 +137,15 @@ class Service:
         self.health.warn("kill_switch", lambda: thrown(kill_switch))
         self.background("halts", lambda: halting.follow(self.stopping))
         return halting
+
+    def hears(self, class_: str, *folds: Looked) -> Heard:
+        """Have this service hear, beside the class it is delivered, what the folds are of: so each delivery has them as of itself."""
+        heard = Heard(self.log, (class_filter(class_), *(fold.boundary for fold in folds)))
+        for fold in folds:
+            heard.tell(Folded(fold))
+        self.background("hearing", lambda: heard.follow(*folds))
+        self.on_stop(heard.stop)
+        return heard
 
     def held(self) -> str | None:
         """Why nothing new may be taken in from outside or thought of now; None when it may."""

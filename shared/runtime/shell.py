@@ -99,7 +99,8 @@ class Shell(Generic[S]):
         self._at_once = at_once
         self._workers: set[asyncio.Task[None]] = set()
         self._ending = False
-        self._working: dict[Delivery, None] = {}
+        self._working: dict[Delivery, bool] = {}
+        """What is held; whether it was there when last renewed."""
         self._ticks: set[asyncio.Future[Verdict]] = set()
         self._has_room = asyncio.Event()
 
@@ -126,6 +127,7 @@ class Shell(Generic[S]):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._workers.clear()  # also of those that never began
             for waiting in tuple(self._ticks):
                 waiting.cancel()
             for delivery in tuple(self._working):
@@ -141,7 +143,7 @@ class Shell(Generic[S]):
             while self._turns.is_full:
                 self._has_room.clear()
                 await self._has_room.wait()
-            self._working[delivery] = None
+            self._working[delivery] = False
             try:
                 self._begin(delivery, spec)
             except Exception:
@@ -153,8 +155,11 @@ class Shell(Generic[S]):
     def _begin(self, delivery: Delivery, spec: ConsumerSpec) -> None:
         """Have it wait for its turn, also for the dead letters."""
         recorded = delivery.recorded
-        swarm, persona = owner(delivery.subject) or ("", "")
         crowd, boundary = 0, None
+        if isinstance(recorded, Unreadable):
+            swarm, persona = owner(delivery.subject) or ("", "")
+        else:
+            swarm, persona = recorded.event.swarm, recorded.event.persona
         if not _is_dead(delivery, spec):
             assert not isinstance(recorded, Unreadable)
             crowd = self._crowd(swarm) if class_of(recorded.event) in self._refused else 0
@@ -196,9 +201,7 @@ class Shell(Generic[S]):
     def _go_on(self) -> None:
         """Begin whatever may run now."""
         while not self._ending and (next_ := self._turns.take()) is not None:
-            worker = asyncio.get_running_loop().create_task(self._work(*next_))
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(asyncio.get_running_loop().create_task(self._work(*next_)))
 
     async def _work(self, lane: Hashable, work: _Work) -> None:
         delivery = work.delivery
@@ -214,6 +217,7 @@ class Shell(Generic[S]):
                 except Exception:
                     self._hand_back(delivery)
         finally:
+            self._workers.discard(asyncio.current_task())
             self._turns.done(lane)
             self._has_room.set()
             self._go_on()
@@ -339,7 +343,7 @@ class Shell(Generic[S]):
         self._working.pop(delivery, None)
 
     async def _renew(self, ack_wait_s: float) -> None:
-        """Tell the broker every third of the ack wait that what is in flight is being worked on."""
+        """Tell the broker every third of the ack wait that what has been in flight for as long is being worked on."""
         while True:
             await asyncio.sleep(ack_wait_s / 3)
             IN_FLIGHT.set(self._turns.running)
@@ -348,8 +352,10 @@ class Shell(Generic[S]):
                 if number % RENEWED_AT_ONCE == 0:
                     await asyncio.sleep(0)
                 try:
-                    if delivery in self._working:
+                    if self._working.get(delivery):
                         delivery.in_progress()
+                    elif delivery in self._working:
+                        self._working[delivery] = True
                 except LogUnavailable:
                     break
 

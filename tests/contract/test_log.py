@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from shared.contracts.boundaries import SHARES, budget
-from shared.contracts.envelope import Envelope, Malformed, Message, Recorded, Unreadable
+from shared.contracts.envelope import Envelope, Malformed, Message, Passed, Recorded, Unreadable
 from shared.contracts.events import (
     AnyEvent,
     BudgetGranted,
@@ -331,6 +331,19 @@ async def test_a_tail_yields_what_was_and_what_comes_in_order(log: Log) -> None:
     await log.commit([observation("2")])
     await log.commit([observation("3")])
     assert ["1", "2", "3"] == [r.event.text for r in await reading]  # type: ignore[union-attr]
+
+
+async def test_what_a_tail_does_not_want_is_told_of_and_not_read(log: Log) -> None:
+    await log.commit([reaped("p1")])
+    await garbage(log, "observation.recorded.alpha.p2")
+    await log.commit([observation("good")])
+    tail = log.tail(("*.*.*.*",), wanted=lambda subject: subject.endswith(".all"))
+    passed, unknown, good = await take(tail, 3)
+    assert [1, 2, 3] == [message.seq for message in (passed, unknown, good)]
+    assert [(Passed, "persona.reaped.alpha.p1"), (Passed, "observation.recorded.alpha.p2")] == [
+        (type(message), message.subject) for message in (passed, unknown)
+    ]
+    assert _told(good) == "good"
 
 
 async def test_a_tail_of_nothing_is_caught_up_at_once(log: Log) -> None:

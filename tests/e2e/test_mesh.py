@@ -355,11 +355,11 @@ async def test_every_event_is_a_cloudevent_to_the_cncf_and_a_correlation_is_one_
     for message in stored:
         attributes, data = parsed(message.headers, message.data)
         assert (message.headers["Nats-Subject"], json.loads(message.data)) == (attributes["subject"], data)
-        traces.setdefault(attributes["correlationid"], set()).add(message.headers["traceparent"].split("-")[1])
+        traces.setdefault(attributes["correlationid"], set()).add(message.headers["ce-traceparent"].split("-")[1])
     assert others in ([], ["proposal.created.burst.watch1.bad.r1"])  # what another test puts there
     assert stored
     assert {} == {correlation: found for correlation, found in traces.items() if len(found) > 1}
-    assert len(stored) == len({message.headers["traceparent"].split("-")[2] for message in stored})
+    assert len(stored) == len({message.headers["ce-traceparent"].split("-")[2] for message in stored})
 
 
 async def test_a_tap_shows_what_comes_from_now_on_and_a_pipe_is_perceived_as_it_is_written(mesh: Mesh) -> None:

@@ -16,7 +16,7 @@ from tests.e2e.test_gateway import CHILD, ROOT, message
 from tests.examples import EXAMPLES, on_the_wire
 
 ADDED_SINCE = ("slot", "notice", "final")
-HEADERS_SINCE = ("ce-subject", "ce-datacontenttype", "traceparent")
+HEADERS_SINCE = ("ce-subject", "ce-datacontenttype", "ce-traceparent")
 """Fields an older release did not say, nor a slot in the subject."""
 
 

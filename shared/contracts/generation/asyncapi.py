@@ -42,7 +42,7 @@ HEADERS: Json = {
         "ce-dataschema": {"type": "string", "pattern": f"^{SCHEMA_PREFIX}"},
         "ce-datacontenttype": {"const": CONTENT_TYPE},
         "ce-subject": {"type": "string", "description": "the NATS subject it is said on"},
-        "traceparent": {
+        "ce-traceparent": {
             "type": "string",
             "description": "W3C Trace Context: the trace of the cause, and this event as parent",
         },

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from shared.contracts.envelope import Stored, Unreadable, stored
+from shared.contracts.envelope import Stored, Unreadable, passed, stored
 from shared.log.client.connection import Connection
 from shared.log.client.wire import Raw
 from shared.log.dead import UNREADABLE, bury
@@ -32,7 +32,7 @@ class JetStreamTail:
     """See `shared.log.port.Tail`. One tail per stream and process: its consumer's name is fixed.
 
     With `buries`, what cannot be read is in the dead letters before it is yielded; an onlooker leaves that to others. `seen` is told
-    of each message before it is yielded.
+    of each message before it is yielded, but for those whose subject is not `wanted`.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class JetStreamTail:
         after: int,
         *,
         buries: bool,
+        wanted: Callable[[str], bool] = lambda subject: True,
         seen: Callable[[Stored], None] = lambda _: None,
     ) -> None:
         self._connection = connection
-        self._seen = seen
+        self._wanted, self._seen = wanted, seen
         self._buries = buries
         self._stream = stream
         self._name = name
@@ -79,12 +80,15 @@ class JetStreamTail:
             if seq <= self.position:
                 continue
             stored_at = datetime.fromtimestamp(stamp / 1e9, UTC)
-            taken = stored(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)
-            if isinstance(taken, Unreadable) and self._buries and not await self._bury(message, taken):
-                self._expected = 0  # nothing counts until the reading has begun again before it
-                continue
-            self._seen(taken)
-            yield taken
+            if not self._wanted(message.subject):
+                yield passed(message.subject, seq, stored_at)
+            else:
+                taken = stored(message.subject, message.headers, message.data, seq=seq, stored_at=stored_at)
+                if isinstance(taken, Unreadable) and self._buries and not await self._bury(message, taken):
+                    self._expected = 0  # nothing counts until the reading has begun again before it
+                    continue
+                self._seen(taken)
+                yield taken
             self.position = seq
             if pending == 0:
                 self._reached.set()

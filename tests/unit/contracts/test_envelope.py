@@ -24,7 +24,7 @@ from shared.contracts.envelope import (
 from shared.contracts.events import CheckRequested, ObservationRecorded, ProposalCreated
 from tests.examples import ENVELOPE, EXAMPLES, NOW, OF, PROBES, on_the_wire
 
-OLDER_LACK = {"ce-subject", "ce-datacontenttype", "traceparent"}
+OLDER_LACK = {"ce-subject", "ce-datacontenttype", "ce-traceparent"}
 REASONS = {"not_an_event", "unknown_class", "oversized", "bad_envelope", "bad_body", "wrong_address", "injected"}
 SUBJECT, HEADERS, BODY = on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=ENVELOPE))
 OLDER = {name: value for name, value in HEADERS.items() if name not in OLDER_LACK}
@@ -65,13 +65,18 @@ def test_an_envelope_may_lack_what_is_optional() -> None:
     envelope = Envelope(id="e1", source="s", time=NOW, correlation="e1")
     _, headers, body = on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=envelope))
     assert envelope == read(headers=headers, body=body).envelope
-    assert not {"ce-causationid", "ce-charter", "traceparent"} & set(headers)
+    assert not {"ce-causationid", "ce-charter", "ce-traceparent"} & set(headers)
 
 
 def test_what_was_stored_before_events_said_subject_type_and_trace_is_read() -> None:
     assert len(HEADERS) - 3 == len(OLDER)
     older = read(headers=OLDER)
     assert (EXAMPLES["hypothesis.raised"], None) == (older.event, older.envelope.traceparent)
+
+
+def test_a_trace_is_read_under_the_name_it_had_before() -> None:
+    older = {("traceparent" if name == "ce-traceparent" else name): value for name, value in HEADERS.items()}
+    assert older != HEADERS and ENVELOPE == read(headers=older).envelope
 
 
 @pytest.mark.parametrize("said", ["hypothesis.raised.beta.p01.core", "", SUBJECT + "\n"])
@@ -178,7 +183,7 @@ def test_an_attribute_cannot_bring_in_headers_of_its_own(field: str, break_: str
     envelope = msgspec.structs.replace(ENVELOPE, **{field: f"a{break_}b"})
     with pytest.raises(Malformed, match="bad_envelope"):
         on_the_wire(Message(event=EXAMPLES["hypothesis.raised"], envelope=envelope))
-    header = {"correlation": "ce-correlationid", "causation": "ce-causationid", "traceparent": "traceparent"}
+    header = {"correlation": "ce-correlationid", "causation": "ce-causationid", "traceparent": "ce-traceparent"}
     assert reason_of(headers={**HEADERS, header.get(field, f"ce-{field}"): f"a{break_}b"}) == "bad_envelope"
 
 
@@ -234,7 +239,7 @@ def test_any_json_at_all_is_an_event_or_malformed(value: object, name: str) -> N
         ("ce-causationid", "two words"),
         ("ce-source", "s" * 201),
         ("ce-charter", "no digest"),
-        ("traceparent", "t" * 201),
+        ("ce-traceparent", "t" * 201),
     ],
 )
 def test_an_attribute_out_of_bounds_is_no_envelope(header: str, value: str) -> None:

@@ -82,7 +82,7 @@ def test_the_operator_says_no_event_and_leaves_consumers_of_services_alone() -> 
 
 def test_tails_are_named_after_the_instance() -> None:
     assert tails("gateway-2") == (("SWARM", "tail-gateway-2"), ("RECALL", "tail-gateway-2-recall"))
-    assert tails("actuator-1") == ()
+    assert tails("governor-1") == ()
     assert service_of("persona_runner-12") == "persona_runner"
     with pytest.raises(ValueError, match="'verifier' is no service instance"):
         service_of("verifier")

@@ -78,7 +78,10 @@ def test_the_claim_is_guarded_by_all_that_core_says_in_the_proposals_life_and_th
 
 
 def test_an_authorisation_is_checked_before_anything_else() -> None:
-    assert Decision(effect=Check(authorized=AUTHORIZED, seq=2, at=at(0))) == when(folded(decider, *FRESH))
+    check = Check(authorized=AUTHORIZED, seq=2, at=at(0), is_first=True)
+    assert Decision(effect=check) == when(folded(decider, *FRESH))
+    again = replaced(delivered(AUTHORIZED, 2), attempt=2)
+    assert Decision(effect=replaced(check, is_first=False)) == decider.decide(folded(decider, *FRESH), again)
 
 
 def test_while_the_mesh_is_halted_it_waits_whatever_else_is_wrong() -> None:

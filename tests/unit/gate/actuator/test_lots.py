@@ -83,6 +83,24 @@ async def test_who_goes_on_acting_asks_ever_more_seldom() -> None:
         await mesh.end()
 
 
+async def test_who_goes_on_acting_is_asked_for_before_its_lot_is_spent_and_never_waits_again() -> None:
+    mesh = Mesh(share=1000, each=1000)
+    try:
+        lots, waited = mesh.lots(), []
+        for n in range(200):
+            taking = asyncio.ensure_future(lots.take("alpha", "ada", fresh_id()))
+            await asyncio.sleep(0)
+            waited += [] if taking.done() else [n]
+            assert (await taking).lot_id is not None
+            await asyncio.sleep(0.002)
+        assert max(waited) < 64, waited
+        assert 24 >= await mesh.count(LotRequested)
+        granted = sum(sum(s.actions for s in r.event.shares) for r in await mesh.log.read(["lot.granted.*.*"]))  # type: ignore[union-attr]
+        assert granted < 200 + 2 * module.AHEAD, "what was asked for ahead is spent, too"
+    finally:
+        await mesh.end()
+
+
 async def test_those_who_wait_ask_together_and_a_held_persona_asks_no_more(mesh: Mesh) -> None:
     lots = mesh.lots()
     await take(lots, "ada", 40)

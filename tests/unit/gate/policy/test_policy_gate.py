@@ -82,6 +82,9 @@ def test_a_verified_proposal_is_put_to_the_policies_as_it_stands_in_the_log() ->
     assert (NOTE, CREATED.digest, "medium", (), None) == (
         effect.action, effect.digest, effect.risk, effect.grants, effect.bound_version,
     )  # fmt: skip
+    again = decider.decide(folded(decider, CREATED, VERIFIED), replaced(delivered(VERIFIED, 2), attempt=2)).effect
+    assert isinstance(again, Evaluate)
+    assert (2, 0) == (effect.seq, again.seq), "what is delivered again is judged as of now"
 
 
 def test_what_is_permitted_is_signed_and_then_authorized() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from services.verifier import decider
 from services.verifier.decider import Resolve, Resolved
+from services.verifier.hearing import Hearing
 from services.verifier.opened import MARGIN_S, Opened
 from shared.contracts.events import ActionExecuted, ProposalRejected
 from shared.contracts.ids import fresh_id, utc_now
@@ -34,11 +35,12 @@ class Clock:
 @asynccontextmanager
 async def counting(log: MemoryLog, clock: Clock, limit: int = 2) -> AsyncIterator[Opened]:
     opened = Opened(log, limit=limit, longest_s=3600, clock=clock)
-    following = asyncio.create_task(opened.follow())
+    hearing = Hearing(log, opened)
+    following = asyncio.create_task(hearing.follow())
     try:
         yield opened
     finally:
-        await opened.stop()
+        await hearing.stop()
         await following
 
 
@@ -56,11 +58,11 @@ def accepted(name: str):  # type: ignore[no-untyped-def]
     return verified(CREATED, proposal_id=name)
 
 
-async def settled(opened: Opened, log: MemoryLog) -> None:
-    """The tail has all there is."""
-    async with asyncio.timeout(5):
-        while opened._tail is None or opened._tail.position < len(log.store.messages):
-            await asyncio.sleep(0.001)
+async def settled(opened: Opened) -> None:
+    """What was said is taken in: by now the verifier has nothing else to do."""
+    await opened._caught_up.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def test_a_burst_that_is_judged_side_by_side_gets_no_more_places_than_there_are() -> None:
@@ -82,7 +84,7 @@ async def test_whose_proposal_has_its_last_word_may_propose_again(how: str) -> N
     async with counting(log, clock) as opened:
         assert [0, 0, 2] == [await place(opened, f"x{n}") for n in range(3)]
         await say(log, accepted("x0"), accepted("x1"), last[how])
-        await settled(opened, log)
+        await settled(opened)
         assert [0, 2] == [await place(opened, f"x{n}") for n in (3, 4)]
 
 
@@ -101,7 +103,7 @@ async def test_what_can_be_open_no_more_is_not_even_looked_at() -> None:
     await say(log, accepted("x0"))
     async with counting(log, clock) as opened:
         assert 0 == await place(opened, "x1")
-        assert 50 == await opened._begin()
+        assert 50 == await opened.begin()
         clock.now += timedelta(seconds=3600 + MARGIN_S + 1)
         assert 0 == await place(opened, "x2")  # nobody ever said a last word
 
