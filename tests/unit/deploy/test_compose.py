@@ -78,8 +78,8 @@ def test_whoever_stays_is_started_again_and_looked_at() -> None:
 def test_a_process_is_told_only_settings_it_reads(mesh: tuple[str, ...], process: str) -> None:
     told = services(*mesh).get(process, {}).get("environment", {})
     assert [] == [name for name in told if name not in VARIABLES or not reads(process, VARIABLES[name])]
-    held = ("/keys/", "/run/secrets/", "/commands.toml")
-    assert [] == [n for n, v in told.items() if n.endswith("_FILE") and not v.startswith(held)]
+    held = ("/keys/", "/run/secrets/")
+    assert [] == [n for n, v in told.items() if n.endswith("_FILE") and not v.startswith(held) and ".toml" not in v]
     assert process in READS
 
 
@@ -142,15 +142,18 @@ def test_only_memory_reaches_its_stores_and_only_two_doors_are_open_on_this_mach
     }
 
 
-def test_who_runs_commands_may_make_namespaces_and_nothing_else_is_more_than_it_was() -> None:
+def test_who_runs_what_the_operator_named_may_make_namespaces_and_nothing_else_is_more_than_it_was() -> None:
     plain, sandboxed = services("compose.yaml"), services("compose.yaml", "compose.sandbox.yaml")
-    assert {"actuator"} == {name for name in plain if plain[name] != sandboxed[name]}
-    before, after = plain["actuator"], sandboxed["actuator"]
-    assert {"image", "build", "environment", "security_opt", "volumes"} == {
-        key for key in after if after[key] != before.get(key)
-    }
-    assert mounts(after)["/commands.toml"][1], "its rows are the operator's alone to change"
-    assert {"no-new-privileges:true", "seccomp=./deploy/seccomp/sandbox.json"} < set(after["security_opt"])
+    changed = {n: {k for k in row if row[k] != plain[n].get(k)} for n, row in sandboxed.items() if row != plain[n]}
+    walls, given = {"image", "build", "security_opt"}, {"environment", "volumes"}
+    assert {"actuator": walls | given, "checker": walls | given | {"networks"}, "verifier": given} == changed
+    for name in ("actuator", "checker"):
+        assert {"no-new-privileges:true", "seccomp=./deploy/seccomp/sandbox.json"} < set(
+            sandboxed[name]["security_opt"]
+        )
+    for name in changed:
+        told = {p for p in sandboxed[name]["environment"].values() if str(p).endswith(".toml")}
+        assert told and all(mounts(sandboxed[name])[path] == ("/dev/null", True) for path in told)
     rules = json.loads(text("deploy/seccomp/sandbox.json"))["syscalls"]
     free = [rule for rule in rules if {"unshare", "mount"} & set(rule["names"]) and not rule.get("includes")]
     assert [{"clone", "mount", "pivot_root", "sethostname", "umount2", "unshare"}] == [set(r["names"]) for r in free]
