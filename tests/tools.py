@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import site
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from services.supervisor.running.ports import free_port
 from shared.outside.mcp.servers import Server, Tool
-from shared.outside.mcp.session import NoServer, Talk, talk
+from shared.outside.mcp.session import Talk, talk
 from shared.outside.sandbox import NoSandbox, available
 
 SCRIPT = Path(__file__).with_name("odd_tools.py")
@@ -67,22 +69,20 @@ def by_http(tools: dict[str, Tool], calls: Path) -> Iterator[Server]:
     )
     server = Server(url=f"http://127.0.0.1:{port}/mcp", private=True, tools=tools)
     try:
-        asyncio.run(_until_it_answers(server, process))
+        _until_it_listens(port, process)
         yield server
     finally:
         process.kill()
         process.wait()
 
 
-async def _until_it_answers(server: Server, process: subprocess.Popen[bytes]) -> None:
-    async with asyncio.timeout(30):
-        while process.poll() is None:
-            try:
-                await digests(server)
-                return
-            except NoServer:
-                await asyncio.sleep(0.05)
-    raise AssertionError("the MCP server ended")
+def _until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the MCP server does not listen")
 
 
 async def digests(server: Server) -> dict[str, str]:

@@ -33,6 +33,7 @@ from shared.contracts.events import ActionExecuted, ProposalRejected
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
 from tests.chaos.load import Sink
+from tests.tools import by_http, digests
 
 SWARM, ROOT = "home", "root"
 SERVICES = ("governor", "verifier", "policy_gate", "actuator", "gateway")
@@ -100,6 +101,7 @@ class Ground:
             "file.delete": self._delete,
             "http.request": lambda: Deed(f"{self.sink.url}/once", {"method": "POST", "body": "{}"}, self._hits),
             "command.run": lambda: Deed("append", {"word": "once"}, self._lines),
+            "mcp.call": lambda: Deed("odd/count", {"word": "once"}, self._calls),
             "persona.spawn": lambda: Deed(
                 "kid", {"name": "kid", "role": "r", "charter": "c"}, self._said(f"persona.spawned.{SWARM}.kid")
             ),
@@ -201,6 +203,10 @@ class Ground:
         path = self.folder / "lines"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
+    async def _calls(self) -> int:
+        path = self.folder / "calls"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
     def _said(self, subject: str) -> Count:
         async def count() -> int:
             return len(await self.log.read((subject,)))
@@ -223,13 +229,27 @@ async def each_kind(data: Path, seed: int, kinds: tuple[str, ...]) -> list[Found
         f'argv = ["/bin/sh", "-c", "echo $0 >> {folder}/lines", "{{word}}"]\nwrite = ["{folder}"]\n'
         'parameters.word.one_of = ["once"]\n'
     )
+    tools = data / "mcp.toml"
     dice = random.Random(seed)
+    with by_http({}, folder / "calls") as server:
+        pin = (await digests(server))["count"]
+        tools.write_text(
+            f'[servers.odd]\nurl = "{server.url}"\nprivate = true\n'
+            f'[servers.odd.tools.count]\ndigest = "{pin}"\narguments.word.one_of = ["once"]\n'
+        )
+        return await _tried(data, folder, commands, tools, dice, kinds)
+
+
+async def _tried(
+    data: Path, folder: Path, commands: Path, tools: Path, dice: random.Random, kinds: tuple[str, ...]
+) -> list[Found]:
     async with Sink() as sink:
         where = sink.url.removeprefix("http://")
         env = {
             "SWARM_OUTBOUND_ALLOW": where,
             "SWARM_OUTBOUND_ALLOW_PRIVATE": where,
             "SWARM_COMMANDS_FILE": str(commands),
+            "SWARM_MCP_FILE": str(tools),
         }
         options = Options(services=SERVICES, s3=False, policy="developer", env=env, ready_timeout_s=180)
         async with Mesh(data / "mesh", options) as mesh, httpx.AsyncClient(trust_env=False, timeout=30) as api:
