@@ -70,7 +70,7 @@ EVERY_SWARM = "_"
 """The scope of who may read everything; another is names of swarms with `+` in between."""
 UNTRUSTED = ("RUN", "CHECK")
 """The accounts beside CORE."""
-SAID_TO_ALL = ("cognition.started", "cognition.stopped")
+SAID_TO_ALL = ("cognition.started", "cognition.stopped", "rows.declared")
 PUBLIC = tuple(class_filter(name, EVERYONE, EVERYONE) for name in SAID_TO_ALL)
 """What is said to the whole mesh and runners of every scope read."""
 READ_POLICIES = ("policy_gate", "memory_compactor", "verifier", "checker", "gateway")

@@ -44,6 +44,7 @@ from shared.contracts.events import (
     Contribution,
     Counted,
     Credits,
+    DeclaredRow,
     EvidenceRef,
     Filed,
     Found,
@@ -104,7 +105,10 @@ from shared.contracts.events import (
     Recollection,
     Remembered,
     Report,
+    ReportGiven,
     ReportRead,
+    RowArgument,
+    RowsDeclared,
     ScopeUse,
     SeenLine,
     Share,
@@ -129,6 +133,7 @@ from shared.contracts.events import (
     Usage,
     Values,
     Varying,
+    WatchAdded,
 )
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
 from shared.log.client.wire import read_headers
@@ -371,6 +376,39 @@ _LIFECYCLE: tuple[AnyEvent, ...] = (
         expires_at=LATER,
     ),
     QuestionAnswered(**OF, question_id="q-0123456789abcdef-20261122-1", asked_id="e-1", answer="yes", principal="ada"),
+    WatchAdded(
+        **LIFE,
+        name="logins",
+        pattern="Failed password for <*> from <*>",
+        source="auth",
+        at_least=8,
+        within_s=60,
+        silence_s=30,
+        until=LATER,
+    ),
+    ReportGiven(
+        **OF,
+        kind="answer",
+        by="alpha/p02",
+        text="eight logins failed",
+        reason="alpha/p02",
+        of_intent="i-1",
+        tainted=False,
+    ),
+    RowsDeclared(
+        swarm="all",
+        persona="all",
+        left_out=1,
+        rows=(
+            DeclaredRow(
+                kind="command.run",
+                target="logs",
+                about="the last lines of a service",
+                trouble="no sandbox",
+                arguments=(RowArgument(name="lines", type="integer", about="a number of 1 to 200"),),
+            ),
+        ),
+    ),
     SpawnRefused(**OF, reason="depth_limit", detail="depth would be 5, root allows 4"),
     SwarmRequested(
         **OF,

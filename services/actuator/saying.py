@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.boundaries import intent, question
+from shared.contracts.boundaries import intent, question, watches
 from shared.contracts.events import (
     AnyEvent,
     Credits,
@@ -24,13 +24,16 @@ from shared.contracts.events import (
     ProposalKey,
     QuestionAsked,
     ReapRequested,
+    ReportGiven,
     SpawnRefused,
     SpawnRequested,
+    WatchAdded,
 )
 from shared.contracts.ids import EVERYONE, Token, hash64
 from shared.contracts.kinds.kind import Params
 from shared.contracts.kinds.mesh import IntentSubmit, PersonaReap, PersonaSpawn, capabilities_of, options, words
 from shared.contracts.kinds.people import ANYONE, PersonAsk
+from shared.contracts.kinds.perceiving import MAX_WATCHES, WatchAdd
 from shared.contracts.persona import PersonaPolicy
 from shared.intents import Life, why_not_below
 
@@ -41,7 +44,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the log told when it was looked at.
 
     `policy` is the proposer's; `kin`: the target is the proposer or below it. `free`: the first of the family's ids of the day that
-    nobody has used, where the kind has some. `parent` is the intent it is to be a part of, up to `parent_seq`.
+    nobody has used, where the kind has some. `parent` is the intent it is to be a part of, up to `parent_seq`. `above`: the proposer's
+    parent in its swarm. `watching`: names of the rules it has now, up to `watch_seq`.
     """
 
     policy: PersonaPolicy | None = None
@@ -49,6 +53,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     free: Token | None = None
     parent: Life | None = None
     parent_seq: int = 0
+    above: Token | None = None
+    watching: frozenset[str] = frozenset()
+    watch_seq: int = 0
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +81,14 @@ def refusal(created: ProposalCreated, params: Params, facts: Facts, now: datetim
     match params:
         case PersonaReap() if not facts.kin:
             return "not_descendant", f"{target} is neither {created.persona} nor one of its descendants"
+        case PersonaReap(summary=str(summary)) if summary and target != created.persona:
+            return "not_its_own", f"a summary is of who ends itself, not of {target}"
+        case WatchAdd() if params.for_s and target not in facts.watching and len(facts.watching) >= MAX_WATCHES:
+            return (
+                "too_many_watches",
+                f"it has {len(facts.watching)} rules, which is the limit; one of these names may be replaced: "
+                + ", ".join(sorted(facts.watching)),
+            )
         case IntentSubmit(parent=str(parent)) if parent:
             life = facts.parent or Life()
             if not any(route.whose == (created.swarm, created.persona) for route in life.open):
@@ -107,8 +122,21 @@ def say(created: ProposalCreated, params: Params, facts: Facts, now: datetime, *
                 persona=target,
                 cascade=params.cascade,
                 reason=f"proposed by {created.persona}: {params.reason}"[:300],
+                proposal=_key(created),
             )
-            return Said(events=(reap,), summary=f"asked for the end of {target}")
+            summary = f"asked for the end of {target}"
+            if not params.summary or facts.above is None:
+                return Said(events=(reap,), summary=summary)
+            last = ReportGiven(
+                swarm=created.swarm,
+                persona=facts.above,
+                kind="last",
+                by=f"{created.swarm}/{target}",
+                text=params.summary,
+                reason=params.reason,
+                tainted=tainted,
+            )
+            return Said(events=(reap, last), summary=summary)
         case IntentSubmit():
             submitted = _intent(created, params, free, now, facts.parent, tainted=tainted)
             guard = (intent(created.swarm, free), 0)
@@ -138,6 +166,21 @@ def say(created: ProposalCreated, params: Params, facts: Facts, now: datetime, *
             return Said(
                 events=(asked,), expects=((question(created.swarm, free), 0),), summary=f"asked as question {free}"
             )
+        case WatchAdd():
+            added = WatchAdded(
+                **whose,
+                proposal_id=created.proposal_id,
+                name=target,
+                pattern=params.pattern,
+                source=params.source,
+                at_least=params.at_least,
+                within_s=params.within_s,
+                silence_s=params.silence_s,
+                until=now + timedelta(seconds=params.for_s),
+            )
+            told = f"watches as {target} until {added.until.isoformat(timespec='seconds')}"
+            guard = (watches(created.swarm, created.persona), facts.watch_seq)
+            return Said(events=(added,), expects=(guard,), summary=told if params.for_s else f"the rule {target} ends")
         case _:
             raise TypeError(f"nothing is said for {type(params).__name__}")
 
@@ -200,6 +243,7 @@ def _intent(
         parent_id=params.parent or None,
         principal=f"persona {created.swarm}/{created.persona}",
         tainted=tainted,
+        proposal=_key(created),
     )
 
 

@@ -17,6 +17,7 @@ from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
 from services.actuator.losses import say_lost
 from services.actuator.lots import Lots
+from services.actuator.rows import declare, declared, of_commands, of_tools
 from shared.contracts.ids import utc_now
 from shared.outside.mcp.servers import servers_of
 from shared.policy.activations import Followed
@@ -52,11 +53,15 @@ async def wire(service: Service) -> None:
     if lost:
         log.error("claims_lost", count=lost)
     outbound = Outbound(frozenset(listed(settings.outbound.allow)), frozenset(listed(settings.outbound.allow_private)))
-    commands = CommandHand(await asyncio.to_thread(commands_of, settings.commands.file), workspace.receipts)
+    named = await asyncio.to_thread(commands_of, settings.commands.file)
+    commands = CommandHand(named, workspace.receipts)
     await commands.look()
     service.health.warn("sandbox", lambda: commands.trouble)
-    tools = ToolHand(await asyncio.to_thread(servers_of, settings.mcp.file), workspace.receipts)
+    servers = await asyncio.to_thread(servers_of, settings.mcp.file)
+    tools = ToolHand(servers, workspace.receipts)
     await tools.look()
+    rows = [*of_commands(named, commands.trouble), *of_tools(servers, tools.trouble)]
+    await declare(service.log, declared(rows), source=service.name)
     service.health.warn("mcp", lambda: tools.trouble)
     lots = Lots(service.log, service.instance)
     kill_switch = Path(settings.kill_switch.file) if settings.kill_switch.file else None

@@ -18,6 +18,7 @@ from shared.contracts.events import (
     PersonaReaped,
     PersonaSpawned,
     ReapRequested,
+    ReportGiven,
     SnapshotCompressed,
     SpawnRefused,
     SpawnRequested,
@@ -37,7 +38,7 @@ NAMED = 8
 DAUGHTERS_AT_ONCE = 64
 """Asked to be reaped in one commit with their parents; the next tick finds the others."""
 
-Ending = PersonaDraining | PersonaParted | PersonaReaped | ReapRequested | ThoughtSealed
+Ending = PersonaDraining | PersonaParted | PersonaReaped | ReapRequested | ReportGiven | ThoughtSealed
 
 
 class LastThoughts(Result, frozen=True, kw_only=True):
@@ -241,14 +242,14 @@ def snapshot(lineage: Lineage, event: SnapshotCompressed) -> Decision:
     member = lineage.members.get(event.persona)
     if member is None or member.phase != "draining" or not event.final:
         return NOTHING
-    return _about(lineage, _reaped(event.swarm, event.persona, member.reason, event.snapshot_id))
+    return _about(lineage, _reaped(lineage, event.swarm, event.persona, member.reason, event))
 
 
 def reconcile(lineage: Lineage, tick: Tick, limits: Limits) -> Decision:
     """What time ends: drains nobody finished, orphans, the idle with their descendants, zombies; `limits.batch` at most."""
     events: list[Ending] = []
     for together in _due(lineage, tick, limits):
-        if len(events) + len(together) > limits.batch:
+        if events and len(events) + len(together) > limits.batch:
             break
         events += together
     return _about(lineage, events)
@@ -258,7 +259,7 @@ def _due(lineage: Lineage, tick: Tick, limits: Limits) -> Iterator[tuple[Ending,
     """What is to be said, each in one commit."""
     for name in _given_up(lineage, tick, limits):
         reason = lineage.members[name].reason[: MAX_REASON - len(WITHOUT_SNAPSHOT)] + WITHOUT_SNAPSHOT
-        yield _reaped(tick.swarm, name, reason, None)
+        yield _reaped(lineage, tick.swarm, name, reason, None)
     ending: set[str] = set()
     deadline = tick.now + timedelta(seconds=limits.drain_s)
     for top, reason in _ended_by_time(lineage, tick):
@@ -330,16 +331,32 @@ def _ended_by_time(lineage: Lineage, tick: Tick) -> Iterator[tuple[str, str]]:
                 yield name, "idle_ttl"
 
 
-def _reaped(swarm: str, persona: str, reason: str, snapshot_id: str | None) -> tuple[Ending, ...]:
+def _reaped(
+    lineage: Lineage, swarm: str, persona: str, reason: str, snapshot: SnapshotCompressed | None
+) -> tuple[Ending, ...]:
     """The end of a persona and of its history. The seal is not guarded, so nobody can hold a reap up; it moves the boundary of
-    steps, so that one a stalled runner still holds is refused."""
-    reaped = PersonaReaped(swarm=swarm, persona=persona, reason=reason, snapshot_id=snapshot_id)
-    return reaped, ThoughtSealed(swarm=swarm, persona=persona)
+    steps, so that one a stalled runner still holds is refused. Its parent is told, with what was distilled of it."""
+    reaped = PersonaReaped(
+        swarm=swarm, persona=persona, reason=reason, snapshot_id=None if snapshot is None else snapshot.snapshot_id
+    )
+    ended: tuple[Ending, ...] = (reaped, ThoughtSealed(swarm=swarm, persona=persona))
+    parent = lineage.members[persona].parent
+    if parent is None or not lineage.is_live(parent):
+        return ended
+    told = ReportGiven(
+        swarm=swarm,
+        persona=parent,
+        kind="end",
+        by=f"{swarm}/{persona}",
+        text="" if snapshot is None else snapshot.summary,
+        reason=reason,
+    )
+    return (*ended, told)
 
 
 def _about(lineage: Lineage, events: Iterable[Ending]) -> Decision:
     """A decision; it carries a charter when all of it is about one persona."""
     settled = tuple(events)
-    names = {event.persona for event in settled if not isinstance(event, PersonaParted | ReapRequested)}
+    names = {event.persona for event in settled if not isinstance(event, PersonaParted | ReapRequested | ReportGiven)}
     charter = lineage.members[names.pop()].charter if len(names) == 1 else None
     return Decision(events=settled, charter=charter) if settled else NOTHING

@@ -101,6 +101,7 @@ def _tick(state: State, now: datetime, facts: Percepts) -> Decision:
         loop_interval_ms=facts.loop_interval_ms,
         heard_seq=facts.percept.last_seq,
         limits=facts.limits,
+        alarm_at=facts.alarm_at,
     )
     if due is None or due > now or state.over(now):
         return NOTHING
@@ -110,7 +111,7 @@ def _tick(state: State, now: datetime, facts: Percepts) -> Decision:
         if not payable or not facts.running:
             return _conclude(state, think, NO_THOUGHT, now, facts)
         return Decision(effect=think, charter=state.charter)
-    assigned = goal_of(state, unseen=_unseen(state, facts))
+    assigned = goal_of(state, unseen=_unseen(state, facts, now))
     if assigned is not None and assigned.thoughts >= MAX_THOUGHTS:
         why = f"Gave up after {assigned.thoughts} thoughts that led to no answer."
         return _give_up(state, _think(state, now, facts, final=False), assigned, why, now, facts)
@@ -121,7 +122,7 @@ def _tick(state: State, now: datetime, facts: Percepts) -> Decision:
 
 def _think(state: State, now: datetime, facts: Percepts, *, final: bool) -> Think:
     assert state.identity is not None  # only who was born is due
-    unseen = _unseen(state, facts)
+    unseen = _unseen(state, facts, now)
     phase = "compress" if final else next_phase(state, unseen=unseen, now=now, limits=facts.limits)
     assigned = None if final else goal_of(state, unseen=unseen)
     context = contexts.build(
@@ -135,6 +136,7 @@ def _think(state: State, now: datetime, facts: Percepts, *, final: bool) -> Thin
         final=final,
         assigned=assigned,
         sources=facts.sources,
+        rows=facts.rows,
     )
     grant = usable(state.grant, now)
     limit = Credits() if grant is None else grant.left()
@@ -143,8 +145,9 @@ def _think(state: State, now: datetime, facts: Percepts, *, final: bool) -> Thin
     return Think(context=context, grant_id=grant_id, limit=limit, allowance=allowance, final=final)
 
 
-def _unseen(state: State, facts: Percepts) -> bool:
-    return facts.percept.last_seq > state.observed_seq
+def _unseen(state: State, facts: Percepts, now: datetime) -> bool:
+    """Whether there are observations, or silence, that it has not looked at."""
+    return facts.percept.last_seq > state.observed_seq or (facts.alarm_at is not None and facts.alarm_at <= now)
 
 
 def _cooling(state: State, now: datetime, percept: Percept) -> bool:
@@ -152,7 +155,7 @@ def _cooling(state: State, now: datetime, percept: Percept) -> bool:
     if not state.cooling or now >= state.at + timedelta(milliseconds=state.next_in_ms):
         return False
     results = any(h.result is not None and not h.taken for h in state.hypotheses)
-    return not (percept.findings or state.outcomes or results or state.assigned)
+    return not (percept.findings or state.outcomes or state.outputs or results or state.assigned)
 
 
 # -- a thought -------------------------------------------------------------------------------------------------------

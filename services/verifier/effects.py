@@ -22,6 +22,7 @@ from shared.contracts.events import (
     CheckResult,
     ObservationRecorded,
     PersonaSpawned,
+    ReportGiven,
 )
 from shared.contracts.persona import charter_sha256
 from shared.contracts.prices import Price, price_of
@@ -129,6 +130,8 @@ def _quoted(recorded: Recorded) -> tuple[str, ...]:
             return ()
         case ObservationRecorded(source=source, text=text):
             said = f"{source}: {text}"
+        case ReportGiven(by=by, text=text):
+            said = f"{by or 'several'} told it: {text}"
         case BeliefAsserted(claim=claim):
             said = f"a belief: {claim}"
         case CheckResult(findings=findings):

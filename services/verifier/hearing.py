@@ -9,7 +9,7 @@ from shared.log.port import Log
 from shared.runtime.heard import Heard
 
 PROPOSALS = ("proposal.created", "proposal.filed")
-TOLD = ("observation.recorded", "intent.assigned", "check.result", "persona.spawned")
+TOLD = ("observation.recorded", "intent.assigned", "check.result", "report.given", "persona.spawned")
 ENDS = ("persona.draining", "persona.reaped")
 FILTERS = (*opened.FILTERS, *map(class_filter, (*PROPOSALS, *TOLD, *ENDS)), "belief.*.*.*.>")
 

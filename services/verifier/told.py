@@ -5,9 +5,10 @@ clears it; so it only grows, and one tainted delivery before a proposal settles 
 once from the beginning of the log, and remembered. Whoever has been told nothing yet is followed in what the verifier hears (`hearing`);
 only where that does not reach, what came since is read, and proposals that wait for the same reading share it.
 
-Told to a persona is: observations for it or its whole swarm, intents it is assigned, results of its checks, answers to its actions,
-beliefs it may read, its charter (in which the words of its parent are, and so what that one was told before the birth), and what its
-descendants in its swarm were told, whose memory it may read. What a person vouched for (`observation.vouched`) is not from outside.
+Told to a persona is: observations for it or its whole swarm, intents it is assigned, what came of those it wanted, results of its checks,
+answers to its actions, beliefs it may read, its charter (in which the words of its parent are, and so what that one was told before the
+birth), and what its descendants in its swarm were told, whose memory it may read. What a person vouched for (`observation.vouched`) is not
+from outside.
 
 What it comes from is told in single words too (`labels`), for policies. They are of the first that came from outside, no more: that
 *something* did is known of everything, but what else did would have to be read for ever of those who are tainted, which is of everybody
@@ -35,6 +36,7 @@ from shared.contracts.events import (
     IntentAssigned,
     ObservationRecorded,
     PersonaSpawned,
+    ReportGiven,
 )
 from shared.contracts.ids import EVERYONE
 from shared.contracts.text import plain
@@ -75,6 +77,8 @@ def label(event: AnyEvent) -> str:
             return "answer"
         case IntentAssigned():
             return "intent"
+        case ReportGiven():
+            return "report"
         case CheckResult():
             return "check"
         case BeliefEvent():
@@ -143,7 +147,7 @@ class Told:
                 swarms = [swarm]
             case "observation.recorded" if persona == EVERYONE:
                 swarms = [swarm]
-            case "observation.recorded" | "intent.assigned" | "check.result" | "action.executed":
+            case "observation.recorded" | "intent.assigned" | "check.result" | "action.executed" | "report.given":
                 known = self._clean.get(swarm, {}).get(persona)
                 return [] if known is None else [((swarm, persona), known)]
             case _:
@@ -193,6 +197,7 @@ class Told:
             class_filter("intent.assigned", swarm, persona),
             class_filter("check.result", swarm, persona),
             class_filter("action.executed", swarm, persona),
+            class_filter("report.given", swarm, persona),
             class_filter("persona.spawned", swarm),
             "belief.*.>",
         )
@@ -241,6 +246,8 @@ class _Known(msgspec.Struct, eq=False):
                 return plain(f"observation {recorded.seq} of {source}", 300)
             case ActionExecuted(output=output) if output:
                 return f"answer {recorded.seq} to an action"
+            case ReportGiven(kind="answer", by=by) as event if is_tainted(event):
+                return f"report {recorded.seq}, by {by or 'several'}"  # of the others, what was told to the descendant tells
             case IntentAssigned(intent_id=intent) as event if is_tainted(event):
                 return f"intent {intent}"
             case CheckResult() as event if is_tainted(event):

@@ -54,6 +54,11 @@ def question(swarm: str, question_id: str) -> str:
     return f"question.*.{swarm}.*.{question_id}"
 
 
+def watches(swarm: str, persona: str) -> str:
+    """The rules of one persona on what it perceives."""
+    return f"watch.*.{swarm}.{persona}.*"
+
+
 def beliefs(swarm: str) -> str:
     """The blackboard of a swarm."""
     return f"belief.*.{swarm}.>"

@@ -12,6 +12,7 @@ from shared.contracts.capabilities import Capabilities, DailyLimit, Given, Reach
 from shared.contracts.ids import Token
 from shared.contracts.kinds.files import is_own
 from shared.contracts.kinds.kind import Params, Problem
+from shared.contracts.persona import PersonaPolicy
 from shared.contracts.row import Row
 from shared.contracts.targets import scoped_url
 
@@ -72,3 +73,11 @@ def _carried(action: Action, typed: Params) -> frozenset[str]:
     usual = {field.name: field.default for field in msgspec.structs.fields(typed)}
     given = {name for name, value in action.params.items() if name not in usual or value != usual[name]}
     return frozenset(given - {"method"} if action.kind == "http.request" else given)
+
+
+def may_propose(policy: PersonaPolicy, kind: str) -> bool:
+    """Whether any action of the kind could be within what the persona may do; what exactly is for the gate."""
+    if policy.allowed_tools and kind not in policy.allowed_tools:
+        return False
+    own = kind.startswith("file.")  # in its own folder
+    return own or policy.capabilities is None or any(kind in scope.kinds for scope in policy.capabilities.scopes)

@@ -11,12 +11,16 @@ from shared.contracts.events import (
     IntentDelegated,
     IntentSubmitted,
     ObservationRecorded,
+    PersonaReaped,
     PersonaSpawned,
     ProposalKey,
     QuestionAnswered,
     QuestionAsked,
+    ReapRequested,
+    ReportGiven,
     SpawnRefused,
     SpawnRequested,
+    WatchAdded,
 )
 
 Key = tuple[str, str, str]
@@ -35,6 +39,7 @@ class SayingInvariants:
         """Proposals whose wish for a child the governor has answered: whether it was born."""
         self._questions: dict[str, bool] = {}
         self._owes: str | None = None
+        self._reaped = ""
 
     def absorb(self, recorded: Recorded) -> None:
         event = recorded.event
@@ -51,8 +56,18 @@ class SayingInvariants:
                 if event.question_id in self._questions:
                     self._broken(recorded, "a question of that id was asked before")
                 self._questions[event.question_id] = False
-            case IntentSubmitted() if recorded.envelope.source.partition("/")[0] == "actuator":
-                self._behind_claim(recorded, self._claim[1])
+            case ReapRequested(proposal=ProposalKey() as key) | IntentSubmitted(proposal=ProposalKey() as key):
+                self._behind_claim(recorded, _key(key))
+            case WatchAdded():
+                self._behind_claim(recorded, (event.swarm, event.persona, event.proposal_id))
+            case ReportGiven(kind="last"):
+                if recorded.seq != self._claim[0] + 1:
+                    self._broken(recorded, "last words that were not said in one commit with what asks for the end")
+                self._claim = recorded.seq, self._claim[1]
+            case ReportGiven(kind="end", by=by) if by != self._reaped:
+                self._broken(recorded, f"told the end of {by}, and not in one commit with it")
+            case PersonaReaped():
+                self._reaped = f"{event.swarm}/{event.persona}"
             case IntentDelegated() if recorded.seq == self._claim[0] + 1:
                 self._claim = recorded.seq, self._claim[1]
             case PersonaSpawned(proposal=ProposalKey() as key):

@@ -151,6 +151,7 @@ DASHBOARDS = (
             Panel("Spans for a collector", ((each(table.SPANS, "fate"), "{{fate}}"),), "cps"),
             Panel("Calls of models",
                 ((f"sum by (outcome) (rate({table.MODEL_SECONDS.name}_count[$__rate_interval]))", "{{outcome}}"),), "cps"),
+            Panel("Proposals of models left out", ((each(table.PROPOSALS_LEFT_OUT, "why"), "{{why}}"),), "cps"),
             Panel("How long models take", ((p95(table.MODEL_SECONDS, "outcome"), "{{outcome}}"),), "s"),
             Panel("Checks that models could not have", ((each(table.ASKS_REFUSED, "reason"), "{{reason}}"),), "cps"),
             Panel("Personas by runner", (

@@ -98,6 +98,14 @@ ASKS_REFUSED = Tally(
     by=RUNNER,
 )
 
+LEFT_OUT = ("no_hypothesis", "not_confirmed", "not_allowed", "nothing_said")
+PROPOSALS_LEFT_OUT = Tally(
+    "swarm_proposals_left_out_total",
+    "what a model would have proposed and could not, by why; what is malformed the gate refuses, and it counts there",
+    {"why": LEFT_OUT},
+    by=RUNNER,
+)
+
 # -- memory and cold storage -----------------------------------------------------------------------------------------
 MEMORY_BEHIND = Level("swarm_memory_behind", "events in the log that memory has not taken in yet", by=COMPACTOR)
 MEMORY_BEHIND_S = Level("swarm_memory_behind_seconds", "how long the oldest of them has waited", by=COMPACTOR)

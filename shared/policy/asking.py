@@ -32,6 +32,7 @@ _RESOURCES = {
     "persona.reap": "Ending",
     "intent.submit": "Goal",
     "person.ask": "Question",
+    "watch.add": "Watch",
 }
 """What the resource is of a kind that is told by its parameters alone; of others it is `Nothing`."""
 

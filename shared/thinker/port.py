@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from shared.contracts.action import Action
-from shared.contracts.events import CheckResult, EvidenceRef, Memory, Phase, Probe, Usage
+from shared.contracts.events import CheckResult, DeclaredRow, EvidenceRef, Memory, Phase, Probe, Usage
 from shared.contracts.persona import Identity
 
 
@@ -102,7 +102,8 @@ class OpenHypothesis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back of an action the persona had proposed under this title: an outsider's words. `ref` is the outcome."""
+    """What came back of an action the persona had proposed under this title, or what a child or who was asked tells of its work: an
+    outsider's words. `ref` is the event."""
 
     ref: EvidenceRef
     title: str
@@ -113,7 +114,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """All a thinker may know for one step. `notice` is a word from the loop guard ("you repeat yourself").
 
     With a `goal` the step is made to answer it, and the thinker also gets all that stands out at all and the sources it came from. A
-    hypothesis that cites the goal's event is raised for it. `kinds` are those of `action_kinds` the persona may propose.
+    hypothesis that cites the goal's event is raised for it. `kinds` are those of `action_kinds` the persona may propose, `rows` what the
+    operator named for them.
     """
 
     identity: Identity
@@ -131,6 +133,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     sources: tuple[SourceSeen, ...] = ()
     kinds: tuple[str, ...] = ("file.write",)
+    rows: tuple[DeclaredRow, ...] = ()
 
 
 class HypothesisDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +174,9 @@ class AnswerDraft(msgspec.Struct, frozen=True, kw_only=True):
 
 class Thought(msgspec.Struct, frozen=True, kw_only=True):
     """One step of thinking. Hypotheses only in reflect, checks only in test, proposals only in compress, an answer only when there is
-    a goal; others are dropped. `refused`: reasons, one for each check that was asked for and could not be; the text says them in words."""
+    a goal; others are dropped. `refused`: reasons, one for each check that was asked for and could not be; the text says them in words.
+    `left_out`: the same of proposals: for no hypothesis it was shown, one no check confirmed, of a kind the persona may not propose,
+    without title, rationale or content (`metrics.table.LEFT_OUT`)."""
 
     text: str
     hypotheses: tuple[HypothesisDraft, ...] = ()
@@ -179,6 +184,7 @@ class Thought(msgspec.Struct, frozen=True, kw_only=True):
     proposals: tuple[ProposalDraft, ...] = ()
     answer: AnswerDraft | None = None
     refused: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     usage: Usage = Usage()
     model: str | None = None
 

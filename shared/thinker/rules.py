@@ -39,6 +39,7 @@ NEXT_STEP = {
     "burst": "Look at the cited lines and at what changed just before the first of them; check that service's health and its dependencies.",
     "new_message": "Read the cited line in its surroundings; find out whether a deployment or a fault preceded it.",
     "rate_jump": "Find out who sends the additional lines and whether capacity suffices; limit or scale if it goes on.",
+    "watch": "See why the lines came, or came no more; a rule that tells too often is to be replaced or ended.",
     "metric_shift": "See which process uses the resource (field `top`) and whether that load is meant to be there.",
 }
 
@@ -119,6 +120,7 @@ _KINDS = {
     "new_message": "A message never seen before",
     "rate_jump": "More lines than usual",
     "metric_shift": "A host metric at a new level",
+    "watch": "A rule of its own holds",
 }
 
 
@@ -279,7 +281,8 @@ def _cited(ref: EvidenceRef) -> str:
 
 
 def _remembered(context: Context) -> str:
-    return f" Remembered: {context.memories[0].text[:200]}" if context.memories else ""
+    told = "".join(f" Told, {output.title}: {output.text[:200] or 'nothing'}" for output in context.outputs)
+    return told + (f" Remembered: {context.memories[0].text[:200]}" if context.memories else "")
 
 
 def _lines(count: int) -> str:

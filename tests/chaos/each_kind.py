@@ -114,6 +114,9 @@ class Ground:
                 self._said(f"intent.submitted.{SWARM}.>"),
             ),
             "person.ask": lambda: Deed("anyone", {"question": "why?"}, self._said(f"question.asked.{SWARM}.>")),
+            "watch.add": lambda: Deed(
+                "logins", {"pattern": "login of <*> failed"}, self._said(f"watch.added.{SWARM}.>")
+            ),
             "test.noop": lambda: Deed("nothing", {"note": "once"}, self._nothing),
         }
 

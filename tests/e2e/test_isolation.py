@@ -28,7 +28,7 @@ from tests.e2e.users import BareBroker, World, answers
 from tests.examples import EXAMPLES
 
 RUNNER, OTHER = "persona_runner-1", "persona_runner-2"
-PUBLIC_CLASSES = ("cognition.started", "cognition.stopped")
+PUBLIC_CLASSES = ("cognition.started", "cognition.stopped", "rows.declared")
 HOME, AWAY = ("alpha", "beta"), "gamma"
 SAYS = SERVICES["persona_runner"].emits
 WHERE = "$JS.API.DIRECT.GET.SWARM"

@@ -67,6 +67,7 @@ ACTIONS: dict[str, Callable[[int], Action]] = {
     "persona.spawn": lambda n: Action(
         kind="persona.spawn", target="k1", params={"name": "k", "role": "r", "charter": f"c {n}"}
     ),
+    "watch.add": lambda n: Action(kind="watch.add", target="logins", params={"pattern": f"line <*> {n} failed"}),
     "test.noop": lambda n: Action(kind="test.noop", target="nothing", params={"note": f"{n}"}),
 }
 """An action of each kind; the number makes it another one."""

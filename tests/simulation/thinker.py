@@ -17,14 +17,22 @@ WORST = Usage(tokens_in=400, tokens_out=400, compute_ms=200)
 def spoken(dice: random.Random, serial: int) -> Action:
     """An action that is said to the mesh; what it names is there, or not."""
     names = ("root", "p1", "p2", *(f"k{n}" for n in range(1, 6)))
-    match dice.randrange(4):
-        case 0:
+    match dice.randrange(6):
+        case 0 | 5:
             target = dice.choice((f"k{serial}", dice.choice(names)))
             return Action(kind="persona.spawn", target=target, params={"name": "k", "role": "r", "charter": "c"})
         case 1:
-            return Action(kind="persona.reap", target=dice.choice(names), params={"reason": f"done {serial}"})
+            own = {"summary": f"all of it {serial}"} if dice.random() < 0.5 else {}
+            return Action(kind="persona.reap", target=dice.choice(names), params={"reason": f"done {serial}", **own})
         case 2:
             return Action(kind="person.ask", target="anyone", params={"question": f"why {serial}"})
+        case 3:
+            params = {
+                "pattern": f"line <*> {serial}",
+                "silence_s": dice.choice((0, 30)),
+                "for_s": dice.choice((0, 60, 600)),
+            }
+            return Action(kind="watch.add", target=dice.choice("abc"), params=params)
         case _:
             params = {"goal": f"why {serial}", "tokens": 900, "compute_ms": 900, "due_s": dice.choice((5, 60))}
             return Action(kind="intent.submit", target=dice.choice(("alpha", "alpha/root")), params=params)

@@ -4,7 +4,8 @@ A row of the operator's file (TOML, `[commands.<name>]`) is the whole argument v
 reads it, and no text argument may begin with a dash. What it may read, write and reach is the row's, and nothing by default.
 
 What can be told afterwards: a receipt is placed before the process is begun, so an inquiry fences off what was not. What was cut off
-by the clock or by a death is a failure where it could change nothing (no path to write, no network), and unknown where it could.
+by the clock or by a death is a failure where it could change nothing (no path to write, no network), and unknown where it could. What
+it said is the outcome's `output`, where it is text: an outsider's words.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed
+from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed, told
 from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
 from services.actuator.terms import Outcome
 from shared.contracts.action import Scalar
@@ -145,12 +146,14 @@ class CommandHand:
             target=task.target, sha256=None if ended.cut else digest, size_bytes=len(ended.output), status=ended.status
         )
         said = f"{task.target} said {len(ended.output)} bytes" + (", cut off there" if ended.cut else "")
+        output = told(ended.output, cut=ended.cut)
         if ended.status is None:
-            return _interrupted(row, f"{said}, and was ended after {confined.timeout_s:g} s", receipt)
+            cut = _interrupted(row, f"{said}, and was ended after {confined.timeout_s:g} s", receipt)
+            return msgspec.structs.replace(cut, output=output)
         said += f", and ended with {ended.status}"
         if ended.status == 0:
-            return Outcome(outcome="success", summary=said, receipt=receipt)
-        return Outcome(outcome="failure", summary=said, error="exit_status", receipt=receipt)
+            return Outcome(outcome="success", summary=said, receipt=receipt, output=output)
+        return Outcome(outcome="failure", summary=said, error="exit_status", receipt=receipt, output=output)
 
     async def inquire(self, task: Task) -> Outcome:
         if f"/{self._receipts.identity}/" not in task.mark:

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from services.actuator.terms import NOT_YET, Claim, Job, Outcome
+from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.kinds.kind import Params
 
 
@@ -57,3 +58,16 @@ def cannot_tell_yet(summary: str) -> Outcome:
 def cannot_tell(summary: str, code: str = "cannot_tell") -> Outcome:
     """Nobody can tell whether it happened; a person decides."""
     return Outcome(outcome="unknown", summary=summary[:1000], error=code)
+
+
+def told(body: bytes, *, cut: bool = False) -> str:
+    """The start of what a target said, as much as an outcome may tell and a little more, so that what is cut is seen to be; nothing of
+    what is no UTF-8 text. `cut`: it said more, so the last character may be half of one."""
+    start = body[: 4 * (MAX_OUTPUT + 1)]
+    try:
+        text = start.decode()
+    except UnicodeDecodeError as error:
+        if (len(body) == len(start) and not cut) or error.start < len(start) - 3:
+            return ""
+        text = start[: error.start].decode()
+    return "" if "\0" in text else text[: MAX_OUTPUT + 1]

@@ -13,10 +13,11 @@ import msgspec
 from services.actuator.saying import Facts, ids_of
 from services.actuator.terms import Job
 from shared.contracts.action_kinds import KINDS, read
-from shared.contracts.boundaries import intent, question
+from shared.contracts.boundaries import intent, question, watches
 from shared.contracts.envelope import Recorded
-from shared.contracts.events import PersonaSpawned
+from shared.contracts.events import PersonaSpawned, WatchAdded
 from shared.contracts.kinds.mesh import IntentSubmit, PersonaReap
+from shared.contracts.kinds.perceiving import WatchAdd
 from shared.intents import fold
 from shared.log.port import Log
 
@@ -27,11 +28,19 @@ MAX_DEPTH = 128
 async def known(log: Log, job: Job, clock: Callable[[], datetime]) -> Facts:
     """The facts for one action."""
     family = await _family(log, job.swarm, job.persona)
-    facts = Facts(policy=family[0].policy if family else None)
+    above = family[1].persona if len(family) > 1 else None
+    facts = Facts(policy=family[0].policy if family else None, above=above)
     params, swarm = read(job.action), job.swarm
     if isinstance(params, PersonaReap):
-        above = await _family(log, swarm, job.action.target)
-        return msgspec.structs.replace(facts, kin=any(birth.persona == job.persona for birth in above))
+        line = await _family(log, swarm, job.action.target)
+        return msgspec.structs.replace(facts, kin=any(birth.persona == job.persona for birth in line))
+    if isinstance(params, WatchAdd):
+        said = await log.stored((watches(swarm, job.persona),))
+        rules = {
+            r.event.name: r.event.until for r in said if isinstance(r, Recorded) and isinstance(r.event, WatchAdded)
+        }
+        watching = frozenset(name for name, until in rules.items() if until > clock())
+        return msgspec.structs.replace(facts, watching=watching, watch_seq=said[-1].seq if said else 0)
     if isinstance(params, IntentSubmit) and params.parent:
         stored = await log.stored((intent(swarm, params.parent),))
         life = fold(message for message in stored if isinstance(message, Recorded))

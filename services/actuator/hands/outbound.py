@@ -21,10 +21,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.actuator.hands.hand import Task, cannot_tell, failed
+from services.actuator.hands.hand import Task, cannot_tell, failed, told
 from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
-from shared.contracts.events.proposals import MAX_OUTPUT
 from shared.contracts.kinds.http import MAX_ANSWER_BYTES, SAFE_METHODS, HttpRequest, endpoint, url_trouble
 from shared.outside.addresses import is_public, resolved
 from shared.outside.getting import Tls, exchange
@@ -138,7 +137,7 @@ def _outcome(target: str, params: HttpRequest, status: int, body: bytes, cut: bo
         size_bytes=len(body),
         status=status,
     )
-    output = _text(body)
+    output = told(body)
     said = f"{params.method} {target} answered {status} with {len(body)} bytes" + (", cut off there" if cut else "")
     if 200 <= status < 300:
         return Outcome(outcome="success", summary=said[:1000], receipt=receipt, output=output)
@@ -146,19 +145,6 @@ def _outcome(target: str, params: HttpRequest, status: int, body: bytes, cut: bo
         return Outcome(outcome="unknown", summary=said[:1000], error="http_status", receipt=receipt, output=output)
     code = "redirected" if 300 <= status < 400 else "http_status"
     return Outcome(outcome="failure", summary=said[:1000], error=code, receipt=receipt, output=output)
-
-
-def _text(body: bytes) -> str:
-    """The start of an answer, as much as an outcome may tell and a little more, so that what is cut is seen to be; none of one that is no
-    UTF-8 text."""
-    start = body[: 4 * (MAX_OUTPUT + 1)]
-    try:
-        text = start.decode()
-    except UnicodeDecodeError as error:
-        if len(body) == len(start) or error.start < len(start) - 3:
-            return ""
-        text = start[: error.start].decode()
-    return "" if "\0" in text else text[: MAX_OUTPUT + 1]
 
 
 def _lost(sent: asyncio.Event, summary: str) -> Outcome:

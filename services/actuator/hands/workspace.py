@@ -254,7 +254,7 @@ class Workspace:
 
     def _written(self, target: str, content: bytes, key: str) -> Outcome:
         receipt = Receipt(target=target, sha256=_sha256(content), size_bytes=len(content))
-        said = f"wrote {len(content)} bytes to {target}"
+        said = f"wrote {len(content)} bytes, SHA-256 {receipt.sha256}, to {target}"
         if (before := self.receipts.before(key)) is not None:
             said += f"; what was there is kept as {before}"
         return Outcome(outcome="success", summary=said, receipt=receipt)

@@ -39,6 +39,7 @@ from shared.contracts.events import (
     ProposalRejected,
     ProposalVerified,
     ReapRequested,
+    RowsDeclared,
     SignersChanged,
     SnapshotCompressed,
     SnapshotDelayed,
@@ -156,6 +157,8 @@ def detail_of(event: AnyEvent) -> str:
             )
         case PolicyActivated():
             return f"{event.digest[:12]} by {event.gate or 'a gate'}" + (", revoking what was before" * event.revokes)
+        case RowsDeclared():
+            return f"{len(event.rows)} rows of the operator"
         case SignersChanged():
             return f"number {event.number}: {len(event.signers)} key(s) of verdicts"
         case CognitionStarted():

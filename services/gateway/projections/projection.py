@@ -43,6 +43,7 @@ from shared.contracts.events import (
     CognitionStopped,
     HypothesisRaised,
     ProposalKey,
+    RowsDeclared,
     SnapshotCompressed,
 )
 from shared.halts import Halts
@@ -97,6 +98,7 @@ class State(msgspec.Struct, array_like=True):
     measured: list[Number]
     hours: list[Hour]
     questions: list[QuestionEntry] = []
+    rows: RowsDeclared | None = None
 
 
 class Commands:
@@ -150,6 +152,7 @@ class Projection:
         self.questions = Questions()
         self.measures = Measures()
         self.snapshot: MemorySnapshot | None = None
+        self.rows: RowsDeclared | None = None
         self.commands = Commands()
 
     def apply(self, message: Stored) -> bool:
@@ -184,6 +187,8 @@ class Projection:
         self._loop(recorded)
         if isinstance(recorded.event, SnapshotCompressed):
             self.snapshot = self._snapshot(recorded, recorded.event)
+        if isinstance(recorded.event, RowsDeclared):
+            self.rows = recorded.event
 
     def capture(self) -> State:
         """A copy of everything."""
@@ -213,6 +218,7 @@ class Projection:
             measured=self.measures.capture(),
             hours=self.measures.captured_hours(),
             questions=self.questions.capture(),
+            rows=self.rows,
         )
 
     def restore(self, state: State) -> None:
@@ -237,6 +243,7 @@ class Projection:
         self.conflicts.held = state.held
         self.measures.restore(state.measured, state.hours)
         self.questions.restore(state.questions)
+        self.rows = state.rows
 
     def status(self, now: datetime, *, enabled: bool, default_interval_ms: int) -> CognitionStatus:
         personas = [p for p in self.personas.by_key.values() if p.stage != "reaped"]

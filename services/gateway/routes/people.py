@@ -13,7 +13,7 @@ from services.gateway.commands import filing, questions
 from services.gateway.commands.bus import Command
 from services.gateway.context import Gateway, needs
 from services.gateway.projections.questions import by_age, view
-from services.gateway.wire.actions import ALL
+from services.gateway.wire import actions
 from services.gateway.wire.asking import ActionKindView, FiledView, QuestionView
 from services.gateway.wire.pages import Paging
 from services.gateway.wire.problems import AnyRequest
@@ -47,9 +47,9 @@ async def answered(
 
 
 @get("/v1/actions", guards=READ)
-async def kinds() -> list[ActionKindView]:
-    """The kinds of action there are, with their parameters; what may be done is decided by the policies."""
-    return ALL
+async def kinds(gateway: NamedDependency[Gateway]) -> list[ActionKindView]:
+    """The kinds of action there are, with their parameters and what the operator named; what may be done is decided by the policies."""
+    return actions.kinds(gateway.projection.rows)
 
 
 @post("/v1/proposals", status_code=200, guards=CONTROL)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec.inspect import BoolType, IntType, LiteralType, StrType, type_info
+from msgspec.inspect import LiteralType, type_info
 
-from services.gateway.wire.asking import ActionKindView, ParamView
+from services.gateway.wire.asking import ActionKindView, ParamView, RowView
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.kinds.kind import ActionKind, Params
-
-_TYPES: dict[object, str] = {StrType: "string", IntType: "integer", BoolType: "boolean"}
+from shared.contracts.events import DeclaredRow, RowsDeclared
+from shared.contracts.kinds.kind import ActionKind, Params, type_of
 
 
 def params_of(params: type[Params]) -> tuple[ParamView, ...]:
@@ -20,18 +19,25 @@ def params_of(params: type[Params]) -> tuple[ParamView, ...]:
 def _param(field: msgspec.structs.FieldInfo) -> ParamView:
     of = type_info(field.type)
     options = getattr(of, "types", (of,))
-    names = [_TYPES[type(one)] for one in options if type(one) in _TYPES]
     one_of = tuple(str(value) for one in options if isinstance(one, LiteralType) for value in one.values)
     return ParamView(
         name=field.name,
-        type=names[0] if names else "string",
+        type=type_of(field),
         required=field.required,
         one_of=one_of,
         default=None if field.required else field.default,
     )
 
 
-def view(kind: str, row: ActionKind) -> ActionKindView:
+def _row(row: DeclaredRow) -> RowView:
+    params = tuple(
+        ParamView(name=a.name, type=a.type, required=a.required, one_of=(), default=None, about=a.about)
+        for a in row.arguments
+    )
+    return RowView(target=row.target, about=row.about, params=params, trouble=row.trouble)
+
+
+def view(kind: str, row: ActionKind, said: RowsDeclared | None) -> ActionKindView:
     return ActionKindView(
         kind=kind,
         about=row.about,
@@ -46,7 +52,10 @@ def view(kind: str, row: ActionKind) -> ActionKindView:
         timeout_ms=row.timeout_ms,
         output_bytes=row.output_bytes,
         per_day=row.per_day,
+        rows=tuple(_row(one) for one in said.rows if one.kind == kind) if said else (),
     )
 
 
-ALL: list[ActionKindView] = [view(kind, row) for kind, row in KINDS.items()]
+def kinds(said: RowsDeclared | None = None) -> list[ActionKindView]:
+    """All of them, with the rows that were declared."""
+    return [view(kind, row, said) for kind, row in KINDS.items()]

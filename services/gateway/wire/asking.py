@@ -29,19 +29,30 @@ class QuestionView(View, frozen=True, kw_only=True):
 
 
 class ParamView(View, frozen=True, kw_only=True):
-    """One parameter: its JSON type, or the texts it is one of; what it is when it is left out."""
+    """One parameter: its JSON type, or the texts it is one of; what it is when it is left out; in words what it may be."""
 
     name: str
     type: str
     required: bool
     one_of: tuple[str, ...]
     default: str | int | bool | None
+    about: str = ""
+
+
+class RowView(View, frozen=True, kw_only=True):
+    """What an operator named: an action of the kind at `target`. `trouble`: why it is not done now, empty when it is."""
+
+    target: str
+    about: str
+    params: tuple[ParamView, ...]
+    trouble: str
 
 
 class ActionKindView(View, frozen=True, kw_only=True):
     """A kind of action. `risk` is the least it can have. `idempotency` says what is done after a crash in its middle: it is inquired
     about and fenced off (`fenced`), the target has a key (`key`), doing it twice is doing it once (`free`), it is one commit with its
-    claim (`once`). `outward`: what it says leaves the mesh. `per_day`: so many of one family, 0 sets no limit."""
+    claim (`once`). `outward`: what it says leaves the mesh. `per_day`: so many of one family, 0 sets no limit. `rows`: the targets an
+    operator named, with their parameters."""
 
     kind: str
     about: str
@@ -56,6 +67,7 @@ class ActionKindView(View, frozen=True, kw_only=True):
     timeout_ms: int
     output_bytes: int
     per_day: int
+    rows: tuple[RowView, ...]
 
 
 class FiledView(View, frozen=True, kw_only=True):

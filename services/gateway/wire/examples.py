@@ -124,6 +124,15 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
         params=(asking.ParamView(name="content", type="string", required=True, one_of=(), default=None),), risk="low",
         reversible=True, blast_radius="workspace", idempotency="fenced", exclusive=True, outward=False, timeout_ms=5000,
         output_bytes=0, per_day=0,
+        rows=(),
+    ),
+    asking.RowView(
+        target="logs", about="the last lines of a service's log", trouble="",
+        params=(
+            asking.ParamView(
+                name="lines", type="integer", required=True, one_of=(), default=None, about="a number of 1 to 200",
+            ),
+        ),
     ),
     asking.ParamView(name="mode", type="string", required=False, one_of=("create", "create_or_replace"), default="create"),
     requests.HaltMesh(reason="the disk looks odd"),

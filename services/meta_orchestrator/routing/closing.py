@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from services.meta_orchestrator.routing.merging import merged
-from shared.contracts.events import AnyEvent, IntentClosed, IntentReleased, IntentReturned, IntentSubmitted
+from shared.contracts.events import (
+    AnyEvent,
+    IntentClosed,
+    IntentReleased,
+    IntentReturned,
+    IntentSubmitted,
+    ReportGiven,
+)
 from shared.contracts.ids import EVERYONE
+from shared.contracts.text import lines
 from shared.intents import Life, Route, total
 
 MAX_REASONS = 64
@@ -43,7 +51,7 @@ def _released(submitted: IntentSubmitted, routes: tuple[Route, ...], reason: str
 
 
 def closed(life: Life, submitted: IntentSubmitted, why: str = "partial") -> tuple[AnyEvent, ...]:
-    """The end: merged from the answers there are, or failed; whoever still has it is told."""
+    """The end: merged from the answers there are, or failed; whoever still has it is told, and the persona that wanted it."""
     reasons = life.reasons[-MAX_REASONS:]
     spent = total((life.spent, *(route.budget for route in life.open)))
     told = _released(submitted, life.open, "closed" if life.answers else why)
@@ -58,7 +66,7 @@ def closed(life: Life, submitted: IntentSubmitted, why: str = "partial") -> tupl
             spent=spent,
             tainted=submitted.tainted,
         )
-        return (failed, *told)
+        return (failed, *told, *_reported(submitted, failed))
     one = merged(submitted.merge, life.answers, submitted.options)
     complete = submitted.merge == "first" or len(life.answers) >= submitted.fan_out
     end = IntentClosed(
@@ -77,7 +85,27 @@ def closed(life: Life, submitted: IntentSubmitted, why: str = "partial") -> tupl
         spent=spent,
         tainted=one.tainted or submitted.tainted,
     )
-    return (end, *told)
+    return (end, *told, *_reported(submitted, end))
+
+
+def _reported(submitted: IntentSubmitted, end: IntentClosed) -> tuple[ReportGiven, ...]:
+    """What came of it, for the persona that proposed it."""
+    asker = submitted.proposal
+    if asker is None:
+        return ()
+    who = tuple(dict.fromkeys(f"{c.swarm}/{c.persona}" for c in end.contributors))
+    said = f"{end.choice}: {end.result}" if end.choice else end.result
+    report = ReportGiven(
+        swarm=asker.swarm,
+        persona=asker.persona,
+        kind="answer",
+        by=who[0] if len(who) == 1 else "",
+        text=lines(said, 8000) if who else f"Nobody answered: {end.reason}.",
+        reason=", ".join(who)[:300],
+        of_intent=submitted.intent_id,
+        tainted=end.tainted,
+    )
+    return (report,)
 
 
 def of_life(submitted: IntentSubmitted) -> dict[str, str]:

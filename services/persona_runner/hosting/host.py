@@ -18,18 +18,22 @@ from datetime import datetime
 
 import msgspec
 
-from services.persona_runner.mind.cadence import Limits, cursor, due_at
+from services.persona_runner.mind.cadence import Limits, cursor, due_at, looked
 from services.persona_runner.mind.goals import current
 from services.persona_runner.mind.state import State, counted, evolve
 from services.persona_runner.mind.steps import Percepts
+from services.persona_runner.mind.watches import Rule, Watches
 from shared.contracts.catalog import owner
 from shared.contracts.envelope import Message, Recorded, Stored, Unreadable
 from shared.contracts.events import (
     CognitionStarted,
     CognitionStopped,
     ObservationRecorded,
+    PersonaReaped,
     PersonaSpawned,
     PlacementChanged,
+    RowsDeclared,
+    WatchAdded,
 )
 from shared.contracts.ids import EVERYONE, slot_of
 from shared.log.marks import Trail
@@ -64,13 +68,14 @@ class Member:
 class Swarm:
     """One swarm's personas here, what all of them perceive, and whom the next observation would wake."""
 
-    __slots__ = ("asleep", "heard_seq", "members", "perception")
+    __slots__ = ("asleep", "heard_seq", "members", "perception", "watches")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self.asleep: set[str] = set()
         self.heard_seq = 0
         self.perception = Perception()
+        self.watches = Watches()
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -92,6 +97,8 @@ class Hosted(msgspec.Struct, array_like=True):
     controls: dict[str, tuple[int, int]]
     swarms: list[tuple[str, int, bytes]]
     members: list[Kept]
+    rows: RowsDeclared | None = None
+    watches: dict[str, dict[str, dict[str, Rule]]] = {}
 
 
 class Host:
@@ -116,6 +123,7 @@ class Host:
         self._apart: frozenset[str] = frozenset()
         self._swarms: dict[str, Swarm] = {}
         self._controls: dict[str, tuple[int, int]] = {}
+        self.rows: RowsDeclared | None = None
         self._joining: dict[Key | int, list[Stored]] = {}
         self._heap: list[tuple[float, str, str]] = []
 
@@ -143,14 +151,30 @@ class Host:
             case ObservationRecorded(persona="all"):
                 swarm = self._swarms.setdefault(event.swarm, Swarm())
                 swarm.perception.add(recorded)
+                swarm.watches.see(recorded)
                 swarm.heard_seq = recorded.seq
                 asleep, swarm.asleep = swarm.asleep, set()
                 for persona in asleep:
                     self._schedule((event.swarm, persona))
             case PlacementChanged():
                 self.placements.add(recorded)
+            case RowsDeclared():
+                self.rows = event
+            case ObservationRecorded() | WatchAdded() | PersonaReaped():
+                self._watch(self._swarms.setdefault(event.swarm, Swarm()).watches, recorded)
+                self._personal(recorded)
             case _:
                 self._personal(recorded)
+
+    def _watch(self, watches: Watches, recorded: Recorded) -> None:
+        """Rules are kept of everybody, whoever hosts them."""
+        match recorded.event:
+            case WatchAdded():
+                watches.add(recorded)
+            case PersonaReaped(persona=persona):
+                watches.drop(persona)
+            case _:
+                watches.see(recorded)
 
     def _personal(self, message: Stored) -> None:
         key = owner(message.subject)
@@ -281,11 +305,13 @@ class Host:
                 for persona, m in swarm.members.items()
                 if not loading or self.shard((name, persona)) in whole
             ],
+            rows=self.rows,
+            watches={name: swarm.watches.copied() for name, swarm in self._swarms.items() if swarm.watches.rules},
         )
 
     def restore(self, hosted: Hosted, shards: Iterable[int]) -> None:
         """Go on from what was captured, with those of `shards` that are whole in it; to be called before anything else."""
-        self.position, self._controls = hosted.position, hosted.controls
+        self.position, self._controls, self.rows = hosted.position, hosted.controls, hosted.rows
         self._apart = self.placements.apart
         if hosted.shard_count == self.shard_count and set(hosted.apart) == self._apart:
             self.shards = set(shards) & set(hosted.shards)
@@ -293,6 +319,7 @@ class Host:
             swarm = self._swarms[name] = Swarm()
             swarm.heard_seq = heard_seq
             swarm.perception.restore(perception)
+            swarm.watches.rules = hosted.watches.get(name, {})
         for kept in hosted.members:
             key = (kept.state.swarm, kept.state.persona)
             if self.shard(key) in self.shards:
@@ -333,7 +360,7 @@ class Host:
         member = self._member(key)
         return None if member is None else member.state
 
-    def percepts(self, key: Key) -> Percepts:
+    def percepts(self, key: Key, now: datetime) -> Percepts:
         """The facts of a tick. The persona must be hosted here."""
         swarm = self._swarms[key[0]]
         member = swarm.members[key[1]]
@@ -343,13 +370,21 @@ class Host:
         findings, asked = {}, bool(member.state.assigned)
         if member.state.hypotheses or asked:
             findings = {f.topic: f for sense in senses for f in sense.percept(0, 0).findings}
+            findings |= {f.topic: f for f in swarm.watches.findings(key[1], now, upto=swarm.heard_seq)}
+        percept = merged([sense.percept(after, SAMPLES) for sense in senses])
+        since = looked(member.state)
+        told = swarm.watches.findings(key[1], now, upto=percept.last_seq, after_seq=after, after=since)
+        if told:
+            percept = msgspec.structs.replace(percept, findings=(*percept.findings, *told))
         return Percepts(
             running=interval > 0,
             loop_interval_ms=interval or 1,
-            percept=merged([sense.percept(after, SAMPLES) for sense in senses]),
+            percept=percept,
+            alarm_at=swarm.watches.alarm(key[1], since),
             findings=findings,
             sources=tuple(s for sense in senses for s in sense.sources()) if asked else (),
             lately=merged([sense.percept(0, SAMPLES) for sense in senses]).samples if asked else (),
+            rows=() if self.rows is None else tuple(row for row in self.rows.rows if not row.trouble),
             thinker=self._thinker,
             runner=self._runner,
             limits=self.limits,
@@ -408,7 +443,14 @@ class Host:
             heard = 0
             swarm.asleep.add(key[1])
         interval = self.loop_interval_ms(key[0])
-        due = due_at(state, running=interval > 0, loop_interval_ms=interval or 1, heard_seq=heard, limits=self.limits)
+        due = due_at(
+            state,
+            running=interval > 0,
+            loop_interval_ms=interval or 1,
+            heard_seq=heard,
+            limits=self.limits,
+            alarm_at=swarm.watches.alarm(key[1], looked(state)) if state.alive else None,
+        )
         at = None if due is None else max(due.timestamp(), not_before)
         if at != member.due:
             member.due = at

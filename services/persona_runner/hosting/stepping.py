@@ -25,8 +25,9 @@ def stepping(host: Host, key: Key, clock: Callable[[], datetime], source: str) -
     state = host.state(key)
     if state is None:
         return Done()
-    facts = host.percepts(key)
-    tick = Tick(id=key[1], now=clock(), swarm=key[0], facts=facts)
+    at = clock()
+    facts = host.percepts(key, at)
+    tick = Tick(id=key[1], now=at, swarm=key[0], facts=facts)
     decision = decide(state, tick)
     now = tick.now
     if isinstance(decision.effect, Think):

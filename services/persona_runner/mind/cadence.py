@@ -42,6 +42,12 @@ def cursor(state: State) -> int:
     return state.observed_seq if state.resting else state.cycle_seq
 
 
+def looked(state: State) -> datetime:
+    """As `cursor`, of what has no line: the time after which the next step perceives."""
+    at = state.looked_at if state.resting else state.cycle_at
+    return state.at if at is None else at
+
+
 def next_phase(state: State, *, unseen: bool, now: datetime, limits: Limits) -> Phase | None:
     """The phase of the next step, or None while check results are still awaited. `unseen`: there are new observations."""
     if state.phase == "observe":
@@ -57,8 +63,17 @@ def next_phase(state: State, *, unseen: bool, now: datetime, limits: Limits) -> 
     return "observe" if unseen and goal_of(state, unseen=True) is None else "reflect"
 
 
-def due_at(state: State, *, running: bool, loop_interval_ms: int, heard_seq: int, limits: Limits) -> datetime | None:
-    """When the persona is to be looked at again; None: not before something happens. `heard_seq`: its newest observation."""
+def due_at(
+    state: State,
+    *,
+    running: bool,
+    loop_interval_ms: int,
+    heard_seq: int,
+    limits: Limits,
+    alarm_at: datetime | None = None,
+) -> datetime | None:
+    """When the persona is to be looked at again; None: not before something happens. `heard_seq`: its newest observation; `alarm_at`: when
+    one of its rules tells of silence."""
     if not state.alive:
         return None
     if state.draining:
@@ -74,9 +89,12 @@ def due_at(state: State, *, running: bool, loop_interval_ms: int, heard_seq: int
     phase = next_phase(state, unseen=unseen, now=soonest, limits=limits)
     if phase is None:
         return max(soonest, min(until for until in _awaited(state, limits) if until > soonest))
-    awake = not state.resting or unseen or bool(state.outcomes or state.assigned)
+    awake = not state.resting or unseen or bool(state.outcomes or state.outputs or state.assigned)
+    alarm = None if alarm_at is None or awake else max(soonest, alarm_at)
     if not awake and state.step and _hibernates(state, later):
-        return None
+        return None if alarm is None else _after_answer(state, alarm, limits)
+    if alarm is not None:
+        later = min(later, alarm)
     return _after_answer(state, soonest if awake else later, limits)
 
 

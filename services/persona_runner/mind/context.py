@@ -9,9 +9,10 @@ from services.persona_runner.mind.goals import Assigned, topic_of
 from services.persona_runner.mind.guard import COOL_DOWN, LOOP
 from services.persona_runner.mind.state import Held, State
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.events import EvidenceRef, LogAround, LogResolve, Phase, Probe
+from shared.contracts.events import DeclaredRow, EvidenceRef, LogAround, LogResolve, Phase, Probe
 from shared.contracts.kinds.files import intent_report
 from shared.contracts.persona import Identity
+from shared.contracts.reach import may_propose
 from shared.thinker.port import Context, Finding, Goal, OpenHypothesis, Percept, SourceSeen
 
 MAX_EVIDENCE = 32
@@ -36,6 +37,7 @@ def build(
     final: bool,
     assigned: Assigned | None = None,
     sources: tuple[SourceSeen, ...] = (),
+    rows: tuple[DeclaredRow, ...] = (),
 ) -> Context:
     """The context of the next step. `begins`: it opens a new cycle. `findings` by topic, for the open hypotheses, and as a whole,
     with the `sources`, for what the persona was asked."""
@@ -57,7 +59,8 @@ def build(
         goal=None if assigned is None else goal(assigned),
         findings=() if assigned is None else tuple(findings.values()),
         sources=() if assigned is None else sources,
-        kinds=tuple(kind for kind in KINDS if not state.policy.allowed_tools or kind in state.policy.allowed_tools),
+        kinds=tuple(kind for kind in KINDS if may_propose(state.policy, kind)),
+        rows=tuple(row for row in rows if may_propose(state.policy, row.kind)),
     )
 
 

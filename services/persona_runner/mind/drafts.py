@@ -27,6 +27,7 @@ from shared.contracts.catalog import CLASSES, class_of
 from shared.contracts.envelope import MAX_BODY_BYTES
 from shared.contracts.events import AnyEvent, CheckRequested, EvidenceRef, HypothesisRaised, Probe, ProposalCreated
 from shared.contracts.ids import caused_token
+from shared.contracts.reach import may_propose
 from shared.contracts.text import lines, plain
 from shared.thinker.port import CheckDraft, Context, HypothesisDraft, ProposalDraft, Thought
 
@@ -142,17 +143,13 @@ def _proposals(
     events: list[ProposalCreated] = []
     for draft in drafts[: 4 * MAX_OPEN_PROPOSALS]:
         held = confirmed.get(draft.hypothesis_id or "")
-        if held is None or len(events) >= room or not _may_propose(state, draft.action.kind):
+        if held is None or len(events) >= room or not may_propose(state.policy, draft.action.kind):
             continue
         event = _proposal(state, draft, held, cited(draft.evidence, known) or held.evidence, proposal_deadline)
         if event is not None and well_formed(event):
             events.append(event)
             del confirmed[held.id]
     return events
-
-
-def _may_propose(state: State, kind: str) -> bool:
-    return not state.policy.allowed_tools or kind in state.policy.allowed_tools
 
 
 def _proposal(

@@ -35,6 +35,7 @@ from shared.contracts.events import (
     Phase,
     ProposalCreated,
     ProposalRejected,
+    ReportGiven,
     ThoughtGenerated,
     ThoughtSealed,
 )
@@ -44,7 +45,7 @@ from shared.thinker.port import Note, Output
 KEPT_NOTES, NOTE_CHARS = 6, 400
 KEPT_TOPICS = 32
 KEPT_OUTCOMES, OUTCOME_CHARS = 4, 240
-KEPT_OUTPUTS, OUTPUT_CHARS = 2, 4000
+KEPT_OUTPUTS, OUTPUT_CHARS = 4, 4000
 MAX_OPEN_HYPOTHESES = 8
 MAX_BESIDE, BESIDE_CHARS = 3, 400
 """Checks of one hypothesis beside the one that decides, and what is kept of the words of each."""
@@ -104,7 +105,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """A persona. `at` is the time of its last step, or of its birth; `fresh`: the running cycle began with observing.
 
     `observed_seq` is the last stream sequence it has perceived, `cycle_seq` the one before the running cycle,
-    `heard_seq` the last observation for it alone. `said` and `recent` serve the loop guard.
+    `heard_seq` the last observation for it alone; `looked_at` and `cycle_at` are the same as times, for what has no line.
+    `said` and `recent` serve the loop guard.
     `topics` maps what it has raised (by a short hash) to the newest evidence it had for it. `ends_at`: a draining persona
     says nothing from then on, for its final snapshot is written without it. `unanswered`: requests in a row that
     brought neither credits nor the word that there are none. `cost`: what its paid thoughts have cost of late.
@@ -140,6 +142,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     observed_seq: int = 0
     cycle_seq: int = 0
     heard_seq: int = 0
+    looked_at: datetime | None = None
+    cycle_at: datetime | None = None
     said: tuple[str, ...] = ()
     recent: tuple[Note, ...] = ()
     hypotheses: tuple[Held, ...] = ()
@@ -226,10 +230,13 @@ def evolve(state: State, recorded: Recorded) -> State:
             proposals = (*state.proposals, (event.proposal_id, event.title))[-MAX_OPEN_PROPOSALS:]
             return msgspec.structs.replace(state, proposals=proposals)
         case ProposalRejected():
-            why = f": {event.detail}" if event.stage == "arbitration" else ""  # who goes first, and by which rule
+            # who goes first, and by which rule; or what is wrong with it
+            why = f": {event.detail}" if event.stage in ("arbitration", "verify") else ""
             return _ended(state, event.proposal_id, f"rejected at {event.stage}: {', '.join(event.reasons)}{why}")
         case ActionExecuted():
             return _done(state, recorded, event)
+        case ReportGiven():
+            return _told(state, recorded, event)
         case IntentAssigned():
             return goals.taken_up(state, recorded, event)
         case IntentAnswered() | IntentReleased():
@@ -268,6 +275,8 @@ def _born(unborn: State, recorded: Recorded, event: PersonaSpawned) -> State:
         hibernates=event.hibernates,
         at=recorded.envelope.time,
         useful_at=recorded.envelope.time,
+        looked_at=recorded.envelope.time,
+        cycle_at=recorded.envelope.time,
     )
 
 
@@ -296,6 +305,7 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
     fresh = state.fresh
     if on:
         fresh = event.phase == "observe" or (fresh and event.phase != "compress")
+    looks = on and event.assignment is None and event.phase in ("observe", "reflect")
     hypotheses = state.hypotheses
     if on and event.phase == "compress":
         hypotheses = ()
@@ -325,11 +335,13 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         traceparent=recorded.envelope.traceparent,
         observed_seq=max(state.observed_seq, event.observed_seq),
         cycle_seq=state.observed_seq if on and state.resting else state.cycle_seq,
+        looked_at=recorded.envelope.time if looks else state.looked_at,
+        cycle_at=state.looked_at if on and state.resting else state.cycle_at,
         said=said,
         recent=recent,
         hypotheses=hypotheses,
         outcomes=() if ok else state.outcomes,
-        outputs=() if ok else state.outputs,
+        outputs=() if ok and event.phase != "observe" else state.outputs,
         assigned=state.assigned
         if event.assignment is None
         else goals.charged(state.assigned, event.assignment, event.usage),
@@ -402,6 +414,18 @@ def _done(state: State, recorded: Recorded, event: ActionExecuted) -> State:
         outputs = (*outputs, Output(ref=ref, title=title, text=event.output[:OUTPUT_CHARS]))[-KEPT_OUTPUTS:]
     ended = _ended(state, event.proposal_id, f"{event.outcome}: {event.summary}")
     return msgspec.structs.replace(ended, outputs=outputs)
+
+
+_REPORTS = {"last": "last words of {by}", "end": "end of {by} ({reason})", "answer": "answer of {by} to {intent}"}
+
+
+def _told(state: State, recorded: Recorded, event: ReportGiven) -> State:
+    """What others tell of their work is as much an outsider's word as what an action was answered."""
+    by = event.by.rpartition("/")[2] or "several"
+    title = _REPORTS[event.kind].format(by=by, reason=event.reason, intent=event.of_intent or "what was asked")
+    ref = EvidenceRef(id=recorded.id, seq=recorded.seq)
+    output = Output(ref=ref, title=title[:OUTCOME_CHARS], text=event.text[:OUTPUT_CHARS])
+    return msgspec.structs.replace(state, outputs=(*state.outputs, output)[-KEPT_OUTPUTS:])
 
 
 def _ended(state: State, proposal_id: str, outcome: str) -> State:

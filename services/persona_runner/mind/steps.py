@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 
 from services.persona_runner.mind.cadence import Limits
-from shared.contracts.events import Credits, EvidenceRef, Memory, Usage
+from shared.contracts.events import Credits, DeclaredRow, EvidenceRef, Memory, Usage
 from shared.decider import Effect, Result
 from shared.thinker.port import Context, Finding, Percept, SourceSeen, Thought
 
 
 class Percepts(Result, frozen=True, kw_only=True):
     """What the host knows at a tick. `percept` is what came after the state's cursor; `findings` by topic, for open hypotheses and
-    assignments; `sources`, and what was observed `lately`, perceived already or not, for assignments."""
+    assignments; `sources`, and what was observed `lately`, perceived already or not, for assignments; `rows` as in `Context`; `alarm_at`:
+    when a rule of the persona's tells, or told, of silence that it has not looked at."""
 
     running: bool
     loop_interval_ms: int
@@ -21,6 +23,8 @@ class Percepts(Result, frozen=True, kw_only=True):
     findings: Mapping[str, Finding] = {}
     sources: tuple[SourceSeen, ...] = ()
     lately: tuple[tuple[EvidenceRef, str], ...] = ()
+    rows: tuple[DeclaredRow, ...] = ()
+    alarm_at: datetime | None = None
     thinker: str
     runner: str = ""
     limits: Limits = Limits()

@@ -10,6 +10,8 @@ from shared.contracts.events.asking import (
     QuestionAnswered,
     QuestionAsked,
     QuestionEvent,
+    ReportGiven,
+    WatchAdded,
 )
 from shared.contracts.events.beliefs import (
     BeliefAsserted,
@@ -114,11 +116,14 @@ from shared.contracts.events.lives import (
 from shared.contracts.events.mesh import (
     CognitionStarted,
     CognitionStopped,
+    DeclaredRow,
     LostAction,
     MeshHalted,
     MeshResumed,
     PlacementChanged,
     PolicyActivated,
+    RowArgument,
+    RowsDeclared,
     Signer,
     SignersChanged,
 )
@@ -252,6 +257,9 @@ AnyEvent = (
     | LimitsChanged
     | QuestionAsked
     | QuestionAnswered
+    | RowsDeclared
+    | WatchAdded
+    | ReportGiven
 )
 
 __all__ = [
@@ -296,6 +304,7 @@ __all__ = [
     "Count",
     "Counted",
     "Credits",
+    "DeclaredRow",
     "Event",
     "EvidenceRef",
     "Filed",
@@ -366,9 +375,12 @@ __all__ = [
     "Recollection",
     "Remembered",
     "Report",
+    "ReportGiven",
     "ReportRead",
     "Resolution",
     "Risk",
+    "RowArgument",
+    "RowsDeclared",
     "ScopeUse",
     "Score",
     "SeenLine",
@@ -398,6 +410,7 @@ __all__ = [
     "Values",
     "Varying",
     "Wanted",
+    "WatchAdded",
     "Window",
     "Word",
 ]

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.contracts.events.common import MAX_REFS, Count, Event, EvidenceRef, Lines, Ratio, Reason, Short
+from shared.contracts.events.conflicts import ProposalKey
 from shared.contracts.events.credits import Credits
 from shared.contracts.ids import CORE, EventId, Instant, LifeId, Slot, Token
 from shared.contracts.persona import Name
@@ -47,6 +48,7 @@ class IntentSubmitted(IntentEvent, frozen=True, kw_only=True, tag="intent.submit
     `tags` are capabilities wanted. `priority` 0 to 9, higher first. `budget` bounds what all who work on it may spend on it
     together, and what intents made of it may have (`parent_id`, of the same home). `options`: what a vote is between.
     `among`: it is for personas of these swarms, as many of each as there are.
+    `proposal`: a persona proposed it, and is told what came of it.
     """
 
     goal: Goal
@@ -64,6 +66,7 @@ class IntentSubmitted(IntentEvent, frozen=True, kw_only=True, tag="intent.submit
     parent_id: LifeId | None = None
     principal: Name
     tainted: bool = False
+    proposal: ProposalKey | None = None
 
 
 class IntentDelegated(IntentEvent, frozen=True, kw_only=True, tag="intent.delegated"):

@@ -96,11 +96,13 @@ class PersonaParted(Event, frozen=True, kw_only=True, tag="persona.parted"):
 
 
 class ReapRequested(Event, frozen=True, kw_only=True, tag="reap.requested"):
-    """Someone wants a persona to end; without `cascade`, its live descendants drain a little later, as orphans."""
+    """Someone wants a persona to end; without `cascade`, its live descendants drain a little later, as orphans. `proposal`: it, or one
+    it is below, proposed that."""
 
     cascade: bool = False
     reason: Short = "manual_reap"
     principal: Short = ""
+    proposal: ProposalKey | None = None
 
 
 class PersonaDraining(Event, frozen=True, kw_only=True, tag="persona.draining"):

@@ -48,6 +48,36 @@ class PolicyActivated(Event, frozen=True, kw_only=True, tag="policy.activated"):
     gate: Word = ""
 
 
+class RowArgument(msgspec.Struct, frozen=True, kw_only=True):
+    """An argument by its name, and in words what it may be."""
+
+    name: Word
+    type: Literal["string", "integer", "boolean"] = "string"
+    required: bool = True
+    about: Annotated[str, Meta(max_length=300)] = ""
+
+
+class DeclaredRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator named for personas to propose: an action of `kind` at `target`, with these arguments. `trouble`: why it is not
+    done now."""
+
+    kind: Word
+    target: Word
+    about: Annotated[str, Meta(max_length=300)] = ""
+    arguments: Annotated[tuple[RowArgument, ...], Meta(max_length=32)] = ()
+    trouble: Annotated[str, Meta(max_length=300)] = ""
+
+
+class RowsDeclared(Event, frozen=True, kw_only=True, tag="rows.declared"):
+    """From here on these are all the rows the operator's files have for the actuator. Of the whole mesh: swarm and persona are `all`.
+
+    `left_out`: so many more there was no room for; they are done all the same.
+    """
+
+    rows: Annotated[tuple[DeclaredRow, ...], Meta(max_length=MAX_REFS)] = ()
+    left_out: Count = 0
+
+
 class Signer(msgspec.Struct, frozen=True, kw_only=True):
     """A public nkey whose verdicts are good, until just before `until` by the broker's time; None is without end."""
 

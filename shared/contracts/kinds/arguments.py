@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -103,6 +103,13 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         except re.error as error:
             return f"like is no pattern: {error}"
         return ""
+
+    @property
+    def type(self) -> Literal["string", "integer", "boolean"]:
+        """The JSON type of it as a parameter of an action."""
+        if self.flag:
+            return "boolean"
+        return "integer" if self.least is not None and not self.places and not self.many else "string"
 
     @property
     def said(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import msgspec
+from msgspec.inspect import BoolType, IntType, StrType, type_info
 
 from shared.contracts.action import Scalar
 from shared.contracts.events.common import Risk
@@ -25,6 +26,26 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def of(cls, given: dict[str, Scalar]) -> Self:
         """From an action's. Raises `msgspec.ValidationError`."""
         return msgspec.convert(given, cls)
+
+
+_TYPES: dict[object, str] = {StrType: "string", IntType: "integer", BoolType: "boolean"}
+
+
+def type_of(field: msgspec.structs.FieldInfo) -> str:
+    """The JSON type of a parameter: the first where there are several, a string for what is one of some texts."""
+    of = type_info(field.type)
+    return next((_TYPES[type(one)] for one in getattr(of, "types", (of,)) if type(one) in _TYPES), "string")
+
+
+def scalar(said: str, wanted: str) -> Scalar:
+    """A parameter's value from text, as of the JSON type; text that is none of it stays what it is, for the gate to refuse."""
+    match wanted:
+        case "integer" if said.removeprefix("-").isdecimal() and said.isascii() and len(said) <= 19:
+            return int(said)
+        case "boolean" if said in ("true", "false"):
+            return said == "true"
+        case _:
+            return said
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

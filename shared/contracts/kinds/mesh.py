@@ -46,9 +46,13 @@ class PersonaSpawn(Params, frozen=True, kw_only=True):
 
 
 class PersonaReap(Params, frozen=True, kw_only=True):
-    """The persona itself or one of its descendants ends, with `cascade` all below it too; the target is its id."""
+    """The persona itself or one of its descendants ends, with `cascade` all below it too; the target is its id.
+
+    `summary`: of who ends itself, what came of its charter; its parent is told.
+    """
 
     reason: Annotated[str, Meta(min_length=1, max_length=200)] = "done"
+    summary: Annotated[str, Meta(max_length=4000)] = ""
     cascade: bool = True
 
 
@@ -126,7 +130,7 @@ def _spawn_trouble(target: str, params: PersonaSpawn) -> Problem | None:
 
 
 def _reap_trouble(target: str, params: PersonaReap) -> Problem | None:
-    return _no_persona(target) or unfit(target, params.reason)
+    return _no_persona(target) or unfit(target, params.reason, params.summary)
 
 
 def _intent_trouble(target: str, params: IntentSubmit) -> Problem | None:
@@ -180,7 +184,7 @@ KINDS: dict[str, ActionKind] = {
     "persona.reap": ActionKind(
         about="the end of oneself or of a descendant; the target is its id",
         hand=MESH,
-        says=("reap.requested",),
+        says=("reap.requested", "report.given"),
         params=PersonaReap,
         risk="medium",
         reversible=False,

@@ -20,7 +20,7 @@ import msgspec
 import stamina
 
 from shared.contracts.events import Usage
-from shared.metrics.table import ASKS_REFUSED, MODEL_SECONDS
+from shared.metrics.table import ASKS_REFUSED, MODEL_SECONDS, PROPOSALS_LEFT_OUT
 from shared.thinker.models.endpoint import MAX_WAIT_S, Breaker, Endpoint, Said, Transient, Unfit, call, estimate_tokens
 from shared.thinker.models.prompt import Prompt, compose, interpret
 from shared.thinker.models.schema import Answer, Json, decode, strict_schema
@@ -97,6 +97,8 @@ class ModelThinker:
                     thought = interpret(prompt, answer)
                     for reason in thought.refused:
                         ASKS_REFUSED.by[reason] += 1
+                    for why in thought.left_out:
+                        PROPOSALS_LEFT_OUT.by[why] += 1
                     return msgspec.structs.replace(thought, usage=spent, model=endpoint.model[:120])
                 if turns >= TURNS:
                     raise ThinkerFailed(f"{endpoint.model} gave no valid answer: {answer}", usage=spent)

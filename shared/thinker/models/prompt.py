@@ -14,8 +14,11 @@ from collections.abc import Sequence
 import msgspec
 
 from shared.contracts.action import Action, Params
+from shared.contracts.action_kinds import KINDS
 from shared.contracts.events import EvidenceRef, Phase
+from shared.contracts.kinds.arguments import MAX_ARGUMENTS
 from shared.contracts.kinds.files import own_folder
+from shared.contracts.kinds.kind import scalar, type_of
 from shared.contracts.text import lines, markdown, plain
 from shared.thinker.models import probing
 from shared.thinker.models.schema import (
@@ -43,8 +46,11 @@ from shared.thinker.rules import slug_of
 
 MOST = 8
 """Findings, memories, notes and hypotheses shown, and drafts taken over."""
+MAX_ROWS = 32
+"""Of what the operator named, shown."""
 MAX_CONTENT = 16_000
 MAX_OUTPUT_SHOWN = 4000
+MAX_TARGET = 1000
 _TASKS: dict[Phase, str] = {
     "observe": "Sum up in a few sentences what is new and what of it matters to your charter. Use only numbers given below.",
     "reflect": "Raise a hypothesis for each thing that deserves one and is not open already, citing line numbers as evidence. "
@@ -55,15 +61,29 @@ _TASKS: dict[Phase, str] = {
     "compress": "Distil this cycle into a few sentences. For a hypothesis whose check confirmed it you may propose one of these, and "
     "nothing else:",
 }
-_KINDS = {
+_KINDS: dict[str, str] = {
     "file.write": "a report, a Markdown file for a person to read: `path` is its name, `content` its text",
+    "file.patch": "one passage of a text file replaced: `path` is its whole path, `content` what comes in its place; arguments `find` (the "
+    "passage, word for word) and `base` (the SHA-256 the file has now)",
+    "file.delete": "a file taken away: `path` is its whole path; argument `base` (the SHA-256 it has now)",
+    "http.request": "one HTTP request: `path` is the whole URL; arguments `method`, `body`, `content_type`",
+    "command.run": "a command that the operator named: `path` is its name, with exactly its arguments",
+    "mcp.call": "a tool that the operator named: `path` is its server and name, with its arguments",
     "person.ask": "a question that only a person can answer: `content` is the question, `path` is empty",
     "persona.spawn": "a child of yours for work that goes on and is apart from yours: `path` is a short name, `content` its whole charter, "
     "with when it is done",
     "persona.reap": "the end of a child of yours whose work is done, or of yourself ({id}) when your charter is: `path` is the id, "
-    "`content` why",
+    "`content` why, or of yourself what came of it, which your parent is told",
+    "intent.submit": "a goal for somebody else: `path` is a swarm, or `swarm/persona` ({swarm}/<id> for a child of yours), `content` the "
+    "goal; arguments `tokens` and `compute_ms` (what it may cost in all, one of them needed), `due_s`; the answer comes back to you",
+    "watch.add": "a rule to be told by: `path` is its name (a-z, 0-9, -), `content` a log line with <*> for each variable word; arguments "
+    "`silence_s` (tells that no such line came for so long) or `at_least` and `within_s` (that so many did), `source`, `for_s` (how long "
+    "it lasts; 0 ends it)",
 }
 """What a model may propose, and how; one that the persona may not is not shown."""
+
+
+_WITHOUT_CONTENT = ("file.delete", "http.request", "command.run", "mcp.call")
 
 
 _ASKED = (
@@ -121,10 +141,26 @@ def _kinds(context: Context) -> str:
         return f"\n{probing.told()}"
     if context.phase != "compress":
         return ""
+    rows = [row for row in context.rows if row.kind in _KINDS]
+    with_rows = {"command.run", "mcp.call"} - {row.kind for row in rows}
+    id_, swarm = context.identity.id, context.identity.swarm_id
     shown = [
-        f" `{kind}`: {how.format(id=context.identity.id)}" for kind, how in _KINDS.items() if kind in context.kinds
+        f" `{kind}`: {how.format(id=id_, swarm=swarm)}"
+        for kind, how in _KINDS.items()
+        if kind in context.kinds and kind not in with_rows
     ]
-    return ";".join(shown) + "." if shown else " nothing."
+    named = "".join(
+        f"\n`{row.kind}` `{row.target}`: {row.about}; arguments: "
+        + (
+            "; ".join(
+                f"`{a.name}` ({a.type}{'' if a.required else ', may be left out'}) {a.about}" for a in row.arguments
+            )
+            or "none"
+        )
+        for row in rows[:MAX_ROWS]
+    )
+    more = f"\nand {len(rows) - MAX_ROWS} more that there is no room for." if len(rows) > MAX_ROWS else ""
+    return ";".join(shown) + "." + named + more if shown else " nothing."
 
 
 def _beliefs(context: Context) -> str:
@@ -233,8 +269,7 @@ def _thought(prompt: Prompt, answer: Answer) -> Thought:
                 refused=tuple(one.reason for one in refused),
             )
         case Compressed():
-            proposals = [wanted for one in answer.proposals[:MOST] if (wanted := _proposal(prompt, one)) is not None]
-            return Thought(text=lines(answer.text.strip(), 8000), proposals=tuple(proposals))
+            return _proposals(prompt, answer)
 
 
 def _reply(prompt: Prompt, said: Replied) -> AnswerDraft:
@@ -257,15 +292,42 @@ def _hypothesis(prompt: Prompt, said: Claimed) -> HypothesisDraft | None:
     )
 
 
-def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | None:
-    """Only for a confirmed hypothesis, and only what the persona may propose."""
+def _encodable(said: str) -> str:
+    return said.encode("utf-8", "replace").decode()
+
+
+def _proposals(prompt: Prompt, answer: Compressed) -> Thought:
+    """Those that may become one; what is left out is said in the thought. What is malformed is for the gate to refuse."""
+    proposals: list[ProposalDraft] = []
+    left_out: list[str] = []
+    told: list[str] = []
+    for said in answer.proposals[:MOST]:
+        draft = _proposal(prompt, said)
+        if isinstance(draft, str):
+            left_out.append(draft)
+            told.append(f"{said.kind} {plain(said.title, 72)!r}: {draft}")
+        else:
+            proposals.append(draft)
+    text = lines(answer.text.strip(), 8000)
+    if told:
+        text = f"{text[:7000]}\nNot proposed: {'; '.join(told)}."
+    return Thought(text=text, proposals=tuple(proposals), left_out=tuple(left_out))
+
+
+def _proposal(prompt: Prompt, said: Intended) -> ProposalDraft | str:
+    """Only for a confirmed hypothesis, and only what the persona may propose; else a code of `LEFT_OUT`."""
     hypothesis = _named(prompt, said.hypothesis)
-    if hypothesis is None or hypothesis.result is None or hypothesis.result.outcome != "confirmed":
-        return None
-    if not (said.title.strip() and said.rationale.strip() and said.content.strip()):
-        return None
+    if hypothesis is None:
+        return "no_hypothesis"
+    if hypothesis.result is None or hypothesis.result.outcome != "confirmed":
+        return "not_confirmed"
     if said.kind not in prompt.context.kinds:
-        return None
+        return "not_allowed"
+    needed = (
+        (said.title, said.rationale) if said.kind in _WITHOUT_CONTENT else (said.title, said.rationale, said.content)
+    )
+    if not all(text.strip() for text in needed):
+        return "nothing_said"
     return ProposalDraft(
         title=plain(said.title, 72),
         rationale=lines(said.rationale.strip(), 900),
@@ -279,21 +341,46 @@ def _action(context: Context, said: Intended, hypothesis: OpenHypothesis) -> Act
     """What it is in full. A report is where one is asked for or below the persona's own folder: the model names the file there, not the
     place. A child's id ends as its hypothesis's, for ids are never given twice."""
     identity, goal = context.identity, context.goal
-    content = said.content.strip()
+    content, given = said.content.strip(), _arguments(context, said)
+    target, params = said.path.strip()[:MAX_TARGET] or "-", dict(given)
     match said.kind:
-        case "person.ask":
-            return Action(kind=said.kind, target="anyone", params={"question": lines(content, 1000)})
-        case "persona.spawn":
-            name = slug_of(said.path)[:32].strip("-") or "child"
-            params: Params = {"name": name, "role": plain(said.title, 120), "charter": lines(content, 4000)}
-            return Action(kind=said.kind, target=f"{name}-{hypothesis.hypothesis_id[-8:]}", params=params)
-        case "persona.reap":
-            return Action(kind=said.kind, target=said.path.strip()[:48] or "-", params={"reason": plain(content, 200)})
-        case _:
+        case "file.write":
             name = slug_of(said.path.rpartition("/")[2].removesuffix(".md"))
             target = goal.report if goal and goal.report else f"{own_folder(identity.swarm_id, identity.id)}{name}.md"
-            written: Params = {"content": markdown(content, MAX_CONTENT), "mode": "create_or_replace"}
-            return Action(kind=said.kind, target=target, params=written)
+            params = {"content": markdown(content, MAX_CONTENT), "mode": "create_or_replace"}
+        case "file.patch":
+            params["replace"] = lines(content, MAX_CONTENT)
+        case "person.ask":
+            target, params = "anyone", {"question": lines(content, 1000)}
+        case "persona.spawn":
+            name = slug_of(said.path)[:32].strip("-") or "child"
+            target = f"{name}-{hypothesis.hypothesis_id[-8:]}"
+            params |= {"name": name, "role": plain(said.title, 120), "charter": lines(content, 4000)}
+        case "persona.reap" if target == identity.id:
+            params = {"reason": "its charter is done", "summary": lines(content, 4000)}
+        case "persona.reap":
+            params = {"reason": plain(content, 200)}
+        case "intent.submit":
+            params["goal"] = lines(content, 2000)
+        case "watch.add":
+            params["pattern"] = plain(content, 1000)
+        case _:
+            pass
+    return Action(kind=said.kind, target=target, params=params)
+
+
+def _arguments(context: Context, said: Intended) -> Params:
+    """By name, as the kind or the operator's row wants them; a name that neither has is for the gate to refuse."""
+    row = next((one for one in context.rows if (one.kind, one.target) == (said.kind, said.path.strip())), None)
+    types: dict[str, str]
+    if row is not None:
+        types = {argument.name: argument.type for argument in row.arguments}
+    else:
+        types = {field.name: type_of(field) for field in msgspec.structs.fields(KINDS[said.kind].params)}
+    return {
+        one.name[:64]: scalar(_encodable(one.value)[:MAX_CONTENT], types.get(one.name, "string"))
+        for one in said.arguments[:MAX_ARGUMENTS]
+    }
 
 
 def _named(prompt: Prompt, number: int) -> OpenHypothesis | None:

@@ -13,6 +13,21 @@ import msgspec
 from shared.contracts.events import Phase
 from shared.contracts.probe_kinds import PROBE_KINDS
 
+Kind = Literal[
+    "file.write",
+    "file.patch",
+    "file.delete",
+    "http.request",
+    "command.run",
+    "mcp.call",
+    "person.ask",
+    "persona.spawn",
+    "persona.reap",
+    "intent.submit",
+    "watch.add",
+]
+"""What a model may propose."""
+
 
 class Claimed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A hypothesis; `evidence` are line numbers of the prompt, `confidence` is 0 to 1."""
@@ -37,16 +52,24 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str = ""
 
 
-class Intended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A proposal, for the numbered hypothesis. `path` and `content` are what the prompt says of the kind."""
+class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An argument by its name; a number or truth value is written as text."""
 
-    kind: Literal["file.write", "person.ask", "persona.spawn", "persona.reap"]
+    name: str
+    value: str
+
+
+class Intended(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A proposal, for the numbered hypothesis. `path`, `content` and `arguments` are what the prompt says of the kind."""
+
+    kind: Kind
     path: str
     content: str
     title: str
     rationale: str
     hypothesis: int
     evidence: list[int]
+    arguments: list[Given] = []
 
 
 class Replied(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

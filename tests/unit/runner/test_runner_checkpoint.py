@@ -17,7 +17,7 @@ from shared.contracts.catalog import about
 from shared.contracts.events import CognitionStopped, ObservationRecorded, PersonaDraining, PersonaReaped
 from shared.decider import Performed, Tick
 from shared.placement import shard_of
-from tests.unit.runner.runner_model import SWARM, RulesOfThumb
+from tests.unit.runner.runner_model import START, SWARM, RulesOfThumb
 from tests.unit.runner.test_runner_host import SHARDS, Site
 
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -73,7 +73,7 @@ def assert_same(one: Host, other: Host) -> None:
         state = one.state(key)
         assert state == other.state(key)
         if state is not None:
-            assert one.percepts(key) == other.percepts(key)
+            assert one.percepts(key, START) == other.percepts(key, START)
     assert schedule(one) == schedule(other)
 
 
@@ -115,7 +115,7 @@ def ponder(site: Site) -> None:
     for key in site.due():
         state = site.host.state(key)
         assert state is not None
-        tick = Tick(id=key[1], now=site.now, swarm=key[0], facts=site.host.percepts(key))
+        tick = Tick(id=key[1], now=site.now, swarm=key[0], facts=site.host.percepts(key, site.now))
         effect = decide(state, tick).effect
         if isinstance(effect, Think):
             result = RulesOfThumb().result(effect)
@@ -196,7 +196,7 @@ def test_another_number_of_shards_keeps_what_was_perceived_and_loads_the_persona
     assert (heir.position, heir.shards, len(heir)) == (2, set(), 0)
     heir.begin(shard_of(SWARM, "a", SHARDS + 1))
     heir.install(site.store.read(about(SWARM, "a")))
-    assert heir.percepts((SWARM, "a")).percept.last_seq == 2
+    assert heir.percepts((SWARM, "a"), START).percept.last_seq == 2
 
 
 def test_a_captured_host_is_not_changed_by_what_comes_after() -> None:

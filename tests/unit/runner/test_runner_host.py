@@ -111,7 +111,7 @@ class Site:
         """One committed thought, whatever the persona is at."""
         state = self.host.state(key)
         assert state is not None
-        facts = self.host.percepts(key)
+        facts = self.host.percepts(key, self.now)
         tick = Tick(id=key[1], now=self.now, swarm=key[0], facts=facts)
         effect = decide(state, tick).effect
         assert isinstance(effect, Think)
@@ -192,7 +192,7 @@ def test_an_older_event_of_another_service_is_not_lost_behind_an_own_commit() ->
     after = site.host.state(key)
     assert after is not None
     assert after.heard_seq == heard
-    assert site.host.percepts(key).percept.last_seq == heard
+    assert site.host.percepts(key, site.now).percept.last_seq == heard
 
 
 def test_a_commit_the_tail_brought_first_is_not_applied_twice() -> None:
@@ -205,7 +205,7 @@ def test_a_commit_the_tail_brought_first_is_not_applied_twice() -> None:
     site.due()
     state = site.host.state(key)
     assert state is not None
-    tick = Tick(id="a", now=site.now, swarm=SWARM, facts=site.host.percepts(key))
+    tick = Tick(id="a", now=site.now, swarm=SWARM, facts=site.host.percepts(key, site.now))
     effect = decide(state, tick).effect
     assert isinstance(effect, Think)
     result = Thoughtful(thought=Thought(text="hm", usage=Usage(compute_ms=7)), worst=WORST)
@@ -266,11 +266,11 @@ def test_a_persona_that_was_asked_for_before_it_was_born_is_loaded_as_the_tail_b
     site.spawn("a")
     site.start()
     site.feed()
-    by_tail, percepts = site.host.state((SWARM, "a")), site.host.percepts((SWARM, "a"))
+    by_tail, percepts = site.host.state((SWARM, "a")), site.host.percepts((SWARM, "a"), site.now)
     site.host.install(site.store.read(about(SWARM, "a")))
     assert by_tail is not None
     assert site.host.state((SWARM, "a")) == by_tail
-    assert site.host.percepts((SWARM, "a")) == percepts
+    assert site.host.percepts((SWARM, "a"), site.now) == percepts
     assert site.due() == [(SWARM, "a")]
 
 
@@ -360,14 +360,14 @@ def test_who_is_asked_is_due_at_once_and_sees_all_that_stands_out_and_comes_from
             site.grant("a")
             site.feed()
             site.think(due)
-    assert site.host.percepts(key).sources == () and site.host.percepts(key).lately == ()
+    assert site.host.percepts(key, site.now).sources == () and site.host.percepts(key, site.now).lately == ()
     site.now += timedelta(seconds=2)
     assert site.due() == []
     site.assign("a")
     site.grant("a")
     site.feed()
     assert site.due() == [key]
-    facts = site.host.percepts(key)
+    facts = site.host.percepts(key, site.now)
     assert [(s.name, s.lines) for s in facts.sources] == [("kernel", 1)]
     assert [text for _, text in facts.lately] == ["disk full"] and facts.percept.samples == ()
 

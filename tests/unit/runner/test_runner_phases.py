@@ -544,7 +544,9 @@ def test_of_many_hypotheses_no_more_is_looked_at_in_a_step_than_there_is_room_fo
     assert (6, MAX_LOOKS) == (sum(not c.beside for c in checks), sum(c.beside for c in checks))
 
 
-def test_what_an_action_brought_back_is_shown_once_as_an_outsiders_words_and_can_be_cited() -> None:
+def test_what_an_action_brought_back_is_shown_until_it_could_be_taken_up_as_an_outsiders_words_and_can_be_cited() -> (
+    None
+):
     world = World()
     runner = Runner(world)
     world.observe(topic="disk")
@@ -567,14 +569,15 @@ def test_what_an_action_brought_back_is_shown_once_as_an_outsiders_words_and_can
         shown.append(effect.context)
         return says("I see")(effect)
 
-    for _ in range(2):
+    for _ in range(3):
         world.observe("something new")
         runner.think(looks)
     (output,) = shown[0].outputs
     assert (executed.id, executed.seq, created.title) == (output.ref.id, output.ref.seq, output.title)
     assert OUTPUT_CHARS == len(output.text) and output.text.startswith("the disk is sda1")
     assert "sda1" not in shown[0].notice and output.ref in references(shown[0]) and executed.id in context_ids(shown[0])
-    assert () == shown[1].outputs
+    assert ["observe", "reflect"] == [one.phase for one in shown[:2]]
+    assert ((output,), ()) == (shown[1].outputs, shown[2].outputs)
     prompt = compose(shown[0])
     (line,) = [line for line in prompt.user.splitlines() if "what came back" in line]
     assert prompt.cited[int(line[1 : line.index("]")]) - 1] == output.ref
@@ -587,12 +590,12 @@ def test_of_many_outputs_the_newest_are_kept_and_an_error_loses_none() -> None:
     world = World()
     runner = Runner(world)
     state = runner.catch_up()
-    open_ = tuple((f"p-{n}", f"title {n}") for n in range(5))
+    open_ = tuple((f"p-{n}", f"title {n}") for n in range(7))
     state = msgspec.structs.replace(state, proposals=open_)
-    for n in range(5):
+    for n in range(7):
         event = ActionExecuted(
             swarm=SWARM, persona=PERSONA, proposal_id=f"p-{n}", digest="0" * 64, outcome="failure", summary="x",
             output=f"answer {n}" if n != 3 else "",
         )  # fmt: skip
         state = evolve(state, world.put(event))
-    assert ["answer 2", "answer 4"] == [output.text for output in state.outputs]
+    assert ["answer 2", "answer 4", "answer 5", "answer 6"] == [output.text for output in state.outputs]

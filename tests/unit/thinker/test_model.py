@@ -18,9 +18,21 @@ import pytest
 import uvicorn
 
 from shared.contracts.action_kinds import KINDS, read
-from shared.contracts.events import CheckResult, EvidenceRef, LogCount, LogResolve, LogSearch, Memory, Phase, Probe
+from shared.contracts.events import (
+    CheckResult,
+    DeclaredRow,
+    EvidenceRef,
+    LogCount,
+    LogResolve,
+    LogSearch,
+    Memory,
+    Phase,
+    Probe,
+    RowArgument,
+)
 from shared.contracts.kinds.kind import Problem
 from shared.contracts.persona import Identity
+from shared.metrics.table import PROPOSALS_LEFT_OUT
 from shared.thinker.models.endpoint import FAILURES, REST_S, Breaker, Endpoint
 from shared.thinker.models.model import ModelThinker
 from shared.thinker.models.prompt import compose
@@ -610,3 +622,55 @@ async def test_a_model_is_told_of_the_kinds_its_persona_may_propose_and_each_bec
     assert "persona.spawn" not in compose(narrowed).user
     async with thinking(Model(Reply({"text": "done", "proposals": wanted}))) as thinker:
         assert ["file.write"] == [draft.action.kind for draft in (await thinker.think(narrowed)).proposals]
+
+
+async def test_a_model_is_told_the_operators_rows_and_what_it_says_is_typed_by_them() -> None:
+    result = CheckResult(
+        swarm="alpha", persona="ada", check_id="c", hypothesis_id="h-1", outcome="confirmed", findings="3"
+    )
+    confirmed = OpenHypothesis(hypothesis_id="h-1", topic="t", claim="c", confidence=0.5, evidence=REFS, result=result)
+    arguments = (RowArgument(name="lines", type="integer", about="a number of 1 to 200"), RowArgument(name="of"))
+    row = DeclaredRow(kind="command.run", target="logs", about="the last lines", arguments=arguments)
+    seen = msgspec.structs.replace(context("compress", "x", confirmed), kinds=tuple(KINDS), rows=(row,))
+    told = compose(seen).user
+    assert "`command.run` `logs`: the last lines; arguments: `lines` (integer) a number of 1 to 200" in told
+    assert "command.run" not in compose(msgspec.structs.replace(seen, rows=())).user, (
+        "without rows there is none to run"
+    )
+    said = {"title": "t", "rationale": "r", "evidence": [], "hypothesis": 1}
+
+    def given(**named: str) -> list[dict[str, str]]:
+        return [{"name": name, "value": value} for name, value in named.items()]
+
+    base = "a" * 64
+    wanted = [
+        {**said, "kind": "command.run", "path": "logs", "content": "", "arguments": given(lines="20", of="web")},
+        {
+            **said,
+            "kind": "file.patch",
+            "path": "findings/a.md",
+            "content": "b",
+            "arguments": given(base=base, find="a"),
+        },
+        {**said, "kind": "file.delete", "path": "findings/a.md", "content": "", "arguments": given(base=base)},
+        {**said, "kind": "http.request", "path": "https://x.example/", "content": "", "arguments": given(method="GET")},
+        {**said, "kind": "intent.submit", "path": "alpha/kid", "content": "Why?", "arguments": given(tokens="900")},
+        {**said, "kind": "watch.add", "path": "quiet", "content": "ok <*>", "arguments": given(silence_s="60")},
+        {**said, "kind": "persona.reap", "path": "ada", "content": "It was the disk."},
+        {**said, "kind": "watch.add", "path": "odd", "content": "ok", "arguments": given(silence_s="soon")},
+        {**said, "kind": "file.write", "path": "a", "content": "x", "hypothesis": 9},
+    ]
+    before = PROPOSALS_LEFT_OUT.by["no_hypothesis"]
+    async with thinking(Model(Reply({"text": "done", "proposals": wanted[1:]}))) as thinker:
+        thought = await thinker.think(seen)
+    drafts = thought.proposals
+    assert [read(draft.action) for draft in drafts[:6]] and "soon" == drafts[6].action.params["silence_s"]
+    assert [Problem] == [type(read(draft.action)) for draft in drafts if isinstance(read(draft.action), Problem)]
+    assert {"reason": "its charter is done", "summary": "It was the disk."} == drafts[5].action.params
+    assert (
+        before + 1 == PROPOSALS_LEFT_OUT.by["no_hypothesis"]
+        and "Not proposed: file.write 't': no_hypothesis" in thought.text
+    )
+    async with thinking(Model(Reply({"text": "done", "proposals": wanted[:1]}))) as thinker:
+        (run,) = (await thinker.think(seen)).proposals
+    assert ("logs", {"lines": 20, "of": "web"}) == (run.action.target, run.action.params)

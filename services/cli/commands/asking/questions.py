@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from services.cli.terminal.ask import ask, ask_rows
 from services.cli.terminal.output import emit, safe, say, table
 from services.cli.terminal.target import HERE, OK, USAGE, Stop, Target
+from shared.contracts.kinds.kind import scalar
 
 
 def answer(
@@ -37,10 +38,19 @@ def actions(*, target: Target = HERE) -> int:
         "kind": "KIND", "risk": "RISK FROM", "reach": "REACHES", "out": "OUT", "idempotency": "AFTER A CRASH", "per_day": "A DAY",
         "needs": "PARAMETERS", "about": "WHAT IT IS",
     }  # fmt: skip
-    rows = [
-        {**one, "reach": one["blast_radius"], "out": "yes" if one["outward"] else "", "needs": _needs(one["params"])}
-        for one in found
-    ]
+    rows = []
+    for one in found:
+        rows.append(
+            {
+                **one,
+                "reach": one["blast_radius"],
+                "out": "yes" if one["outward"] else "",
+                "needs": _needs(one["params"]),
+            }
+        )
+        for named in one["rows"] if isinstance(one["rows"], list) else []:
+            about = f"{named['about']}{' -- not now: ' * bool(named['trouble'])}{named['trouble']}"
+            rows.append({"kind": f"  {named['target']}", "needs": _needs(named["params"], told=True), "about": about})
     table(rows, columns, nothing="no kinds")
     return OK
 
@@ -61,7 +71,7 @@ def propose(
     body = {
         "kind": kind,
         "target": goal,
-        "params": _given(target, kind, param),
+        "params": _given(target, kind, goal, param),
         "title": title,
         "rationale": reason,
         "persona_id": persona,
@@ -78,29 +88,28 @@ def propose(
     return OK
 
 
-def _given(target: Target, kind: str, given: tuple[str, ...]) -> dict[str, object]:
-    """Parameters by name, numbers and truth values as such where the kind wants them."""
-    kinds = {str(one["kind"]): one["params"] for one in ask_rows(target, "/v1/actions", {})}
-    params = kinds.get(kind)
-    if not isinstance(params, list):
+def _given(target: Target, kind: str, goal: str, given: tuple[str, ...]) -> dict[str, object]:
+    """Parameters by name, numbers and truth values as such where the kind, or what the operator named, wants them."""
+    found_kind = next((one for one in ask_rows(target, "/v1/actions", {}) if one["kind"] == kind), None)
+    if found_kind is None:
         raise Stop(f"there is no kind {kind!r}; `swarm actions` lists them", USAGE)
+    named = found_kind["rows"] if isinstance(found_kind["rows"], list) else []
+    params = next((row["params"] for row in named if row["target"] == goal), found_kind["params"])
+    if not isinstance(params, list):
+        raise Stop(f"{kind} has no parameters that can be read", USAGE)
     types = {str(p["name"]): p["type"] for p in params}
     found: dict[str, object] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or name not in types:
             raise Stop(f"--param {pair[:60]!r}: {kind} has the parameters {', '.join(types) or 'none'}", USAGE)
-        match types[name]:
-            case "integer" if value.removeprefix("-").isdecimal():
-                found[name] = int(value)
-            case "boolean" if value in ("true", "false"):
-                found[name] = value == "true"
-            case _:
-                found[name] = value
+        found[name] = scalar(value, str(types[name]))
     return found
 
 
-def _needs(params: object) -> str:
-    """Names, those that may be left out in brackets."""
+def _needs(params: object, *, told: bool = False) -> str:
+    """Names, those that may be left out in brackets; `told`: with what they may be."""
     listed = params if isinstance(params, list) else []
+    if told:
+        return "; ".join(f"{p['name']}: {p['about']}" + ("" if p["required"] else " (or left out)") for p in listed)
     return " ".join(str(p["name"]) if p["required"] else f"[{p['name']}]" for p in listed)

@@ -160,6 +160,7 @@ def test_a_command_runs_once_and_its_end_is_told(receipts: Receipts) -> None:
     done = uvloop.run(hand.act(task(receipts, word="hello", times=2)))
     assert "success" == done.outcome and "echo said 15 bytes, and ended with 0" == done.summary
     assert done.receipt is not None and (0, 15) == (done.receipt.status, done.receipt.size_bytes)
+    assert "hello/--times=2" == done.output and "hello" not in done.summary
     assert ("failure", "fenced") == told(hand, task(receipts, word="hello", times=2))
     other = Job(swarm="alpha", persona="p01", proposal_id="p-2", action=Action(kind="command.run", target="false"))
     failing = Task(job=other, params=CommandRun(arguments={}), claim=task(receipts).claim, mark="x", timeout_s=9.0)

@@ -13,8 +13,9 @@ from services.actuator import decider
 from services.actuator.terms import Check
 from shared.contracts.action import Action
 from shared.contracts.action_kinds import KINDS
-from shared.contracts.events import ActionExecuted, MeshHalted, QuestionAsked, ReapRequested
+from shared.contracts.events import ActionExecuted, MeshHalted, QuestionAsked, ReapRequested, WatchAdded
 from shared.contracts.ids import EVERYONE
+from shared.contracts.kinds.perceiving import MAX_WATCHES
 from shared.contracts.persona import Identity
 from shared.crypto import sign_verdict
 from shared.runtime.handling import Again, Done
@@ -119,3 +120,22 @@ async def test_what_is_said_is_never_stored_behind_a_halt(act: Act) -> None:
 
     assert isinstance(await act.handle(decider, slow, message), Again)
     assert [] == act.events(QuestionAsked) == act.events(ActionExecuted)
+
+
+async def test_a_persona_has_so_many_rules_at_a_time_and_one_that_is_over_makes_room(act: Act) -> None:
+    await family(act)
+    actuator = act.actuator()
+
+    async def add(n: int, name: str) -> None:
+        params = {"pattern": f"line {n} <*>", "for_s": 300 if n else 60}
+        await act.deliver(
+            await permitted(act, Action(kind="watch.add", target=name, params=params), f"p-{n}"), actuator
+        )
+
+    for n in range(MAX_WATCHES + 1):
+        await add(n, f"w{n}")
+    assert [f"w{n}" for n in range(MAX_WATCHES)] == [event.name for event in act.events(WatchAdded)]
+    assert ["too_many_watches"] == [event.error for event in act.events(ActionExecuted) if event.error]
+    act.now += timedelta(seconds=61)
+    await add(20, "later")
+    assert "later" == act.events(WatchAdded)[-1].name

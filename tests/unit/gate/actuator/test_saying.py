@@ -15,7 +15,7 @@ from services.actuator.saying import Facts, ids_of, refusal, say
 from services.actuator.terms import Allot, Allotted, Check, Checked, Job
 from shared.contracts.action import Action
 from shared.contracts.action_kinds import KINDS, classify, read
-from shared.contracts.boundaries import intent, question
+from shared.contracts.boundaries import intent, question, watches
 from shared.contracts.capabilities import Capabilities, Scope
 from shared.contracts.catalog import CLASSES, class_of, subject_of
 from shared.contracts.events import (
@@ -29,12 +29,15 @@ from shared.contracts.events import (
     ProposalKey,
     QuestionAsked,
     ReapRequested,
+    ReportGiven,
     SpawnRefused,
     SpawnRequested,
+    WatchAdded,
 )
 from shared.contracts.events.intents import Candidate
 from shared.contracts.ids import caused_id
 from shared.contracts.kinds.kind import MESH, Params, Problem
+from shared.contracts.kinds.perceiving import MAX_WATCHES
 from shared.contracts.persona import Identity, PersonaPolicy
 from shared.contracts.services import SERVICES
 from shared.decider import NOTHING, Delivered, Performed
@@ -52,6 +55,7 @@ SPAWN = Action(
 REAP = Action(kind="persona.reap", target="p01-nginx", params={"reason": "quiet"})
 ASK = Action(kind="person.ask", target="anyone", params={"question": "Is the disk planned?", "options": "yes\nno"})
 GOAL = Action(kind="intent.submit", target="alpha", params={"goal": "Find out why", "tokens": 900, "due_s": 30})
+WATCH = Action(kind="watch.add", target="logins", params={"pattern": "Failed <*>", "silence_s": 60, "for_s": 600})
 FACTS = Facts(policy=POLICY, kin=True, free="q-0-20260101-1")
 
 
@@ -86,6 +90,7 @@ def said(action: Action, facts: Facts = FACTS) -> Any:
         (REAP, [ActionClaimed, ReapRequested, ActionExecuted]),
         (ASK, [ActionClaimed, QuestionAsked, ActionExecuted]),
         (GOAL, [ActionClaimed, IntentSubmitted, ActionExecuted]),
+        (WATCH, [ActionClaimed, WatchAdded, ActionExecuted]),
     ],
 )
 def test_it_is_claimed_said_and_done_in_one_batch_and_nothing_is_performed(action: Action, classes: list[type]) -> None:
@@ -281,3 +286,33 @@ def test_a_child_has_the_capabilities_it_is_given_and_its_parents_where_none_are
 def test_what_are_no_capabilities_is_told_before_anybody_is_asked(given: str) -> None:
     told = read(replaced(SPAWN, params={**SPAWN.params, "capabilities": given}))
     assert isinstance(told, Problem) and "bad_params" == told.code and "capabilities" in told.detail
+
+
+def test_who_ends_itself_tells_its_parent_what_came_of_it_with_its_own_taint() -> None:
+    params = {"reason": "done", "summary": "The disk is full of old logs."}
+    own = Action(kind="persona.reap", target="p01", params=params)
+    facts = replaced(FACTS, above="root")
+    _, reap, last, executed = said(own, facts).events
+    assert isinstance(reap, ReapRequested) and isinstance(last, ReportGiven) and "success" == executed.outcome
+    assert ("root", "last", "alpha/p01", params["summary"]) == (last.persona, last.kind, last.by, last.text)
+    typed = read(own)
+    assert isinstance(typed, Params)
+    for tainted in (True, False):
+        (_, told) = say(proposed(own), typed, facts, at(0), tainted=tainted).events
+        assert isinstance(told, ReportGiven) and tainted == told.tainted
+    assert ReportGiven not in {type(event) for event in said(own, FACTS).events}, "a root has nobody to tell"
+    other = Action(kind="persona.reap", target="p02", params=params)
+    assert "not_its_own" == said(other, facts).events[0].error
+
+
+def test_rules_on_perception_are_so_many_and_each_may_be_replaced_or_ended() -> None:
+    full = replaced(FACTS, watching=frozenset(f"w{n}" for n in range(MAX_WATCHES)), watch_seq=9)
+    assert "too_many_watches" == said(WATCH, full).events[0].error
+    again = Action(kind="watch.add", target="w1", params=WATCH.params)
+    decision = said(again, full)
+    added = decision.events[1]
+    assert isinstance(added, WatchAdded) and ((watches("alpha", "p01"), 9) in decision.expects)
+    assert timedelta(seconds=600) == added.until - at(5)
+    over = Action(kind="watch.add", target="new", params={**WATCH.params, "for_s": 0})
+    ended = said(over, full).events[1]
+    assert isinstance(ended, WatchAdded) and at(5) == ended.until
