@@ -43,8 +43,7 @@ async def believe(desk: Desk, asked: RunProbe, probe: BeliefLookup) -> Measured:
     answered = await _ask(desk, asked, probe.query, "beliefs", MAX_MEMORIES)
     if isinstance(answered, Measured):
         return answered
-    words = {word for word in probe.query.casefold().split() if len(word) > 2}
-    on_it = [memory for memory in answered if words & set(memory.text.casefold().split())]
+    on_it = [memory for memory in answered if memory.semantic > 0]  # the others are only the surest
     if not on_it:
         return Measured(value=0, detail="nothing is believed on it")
     return _told(on_it, MAX_MEMORIES, len(on_it))

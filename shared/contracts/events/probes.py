@@ -239,7 +239,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, tag_field="found", tag="t
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """A memory or a belief; `semantic` is how close to the query it is, of a belief how many of its words it has."""
+    """A memory or a belief; `semantic` is how close to the query it is, of a belief which part of its words it has."""
 
     ref: EvidenceRef
     kind: Short

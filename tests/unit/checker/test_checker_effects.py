@@ -15,6 +15,7 @@ from services.checker.effects import CheckerEffects
 from services.checker.inside.spans import PAGE
 from shared.contracts.envelope import Envelope, Message, Recorded
 from shared.contracts.events import (
+    BeliefLookup,
     CheckRequested,
     CheckResult,
     Counted,
@@ -26,7 +27,9 @@ from shared.contracts.events import (
     MemoryRecall,
     RecallAnswered,
     RecallRequested,
+    Recollection,
 )
+from shared.contracts.events.probes import MAX_MEMORY
 from shared.contracts.ids import caused_id
 from shared.log.memory import MemoryLog
 from shared.policy.library import Library
@@ -210,6 +213,81 @@ async def test_memory_is_asked_and_its_answer_to_exactly_this_question_measured(
     assert (812, True, (EvidenceRef(id="m0.812", seq=7),)) == (measured.value, measured.complete, measured.evidence)
     (question,) = mesh.log.recall.records[:1]
     assert "k1" == question.envelope.causation
+
+
+async def test_what_is_recalled_is_told_the_closest_first_cut_to_its_bound_and_with_its_label() -> None:
+    mesh = Mesh()
+    long = replaced(memory(0.9), text="\x1b[31m" + "x" * 900, tainted=True)
+    others = replaced(memory(0.95), persona="p02")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer(mesh, memory(0.4), others, long, memory(0.7)))
+        measured = await measure(mesh, MemoryRecall(query="disk", most=2))
+    told = measured.found
+    assert isinstance(told, Recollection) and measured.tainted
+    assert (900, [0.9, 0.7], [True, False]) == (
+        measured.value,
+        [one.semantic for one in told.memories],
+        [one.tainted for one in told.memories],
+    )
+    assert MAX_MEMORY == len(told.memories[0].text) and "\x1b" not in told.memories[0].text
+    assert "1 more; some are shortened" == told.cut == measured.detail
+    assert not (await recalled(Mesh(), MemoryRecall(query="disk"), memory(0.4))).tainted
+
+
+async def recalled(mesh: Mesh, probe: Any, *memories: Memory) -> Measured:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer(mesh, *memories))
+        return await measure(mesh, probe)
+
+
+async def test_of_what_is_believed_only_what_speaks_of_it_is_told() -> None:
+    mesh = Mesh()
+    belief = replaced(memory(2.0), kind="belief", persona="p02", text="[by 2] The DISK is failing")
+    other = replaced(memory(0.0), kind="belief", text="[by 1] the weather is fine")
+    measured = await recalled(mesh, BeliefLookup(query="is the disk all right"), belief, other)
+    told = measured.found
+    assert isinstance(told, Recollection)
+    assert (1, ["p02"], ("", True)) == (
+        measured.value,
+        [one.by for one in told.memories],
+        (told.cut, measured.complete),
+    )
+    (question,) = mesh.log.recall.records[:1]
+    assert isinstance(question.event, RecallRequested) and "beliefs" == question.event.wanted
+    refused = Mesh()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer(refused, refused="too_many_waiting"))
+        again = await measure(refused, BeliefLookup(query="disk"))
+    assert (False, True) == (again.complete, again.passing)
+
+
+async def test_what_memory_did_not_answer_is_asked_again() -> None:
+    mesh = Mesh()
+    answers = Answers(mesh.log)
+    desk = Desk(log=mesh.log, library=Library(mesh.log), answers=answers, recall_timeout_s=0.2)
+    effects = CheckerEffects(desk)
+    probe = run_probe(MemoryRecall(query="disk"))
+    following = asyncio.create_task(answers.follow())
+    silent = await effects.perform(probe)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer_newest(mesh, memory(0.5)))
+        told = await effects.perform(probe)
+    await answers.stop()
+    await following
+    assert isinstance(silent, Measured) and isinstance(told, Measured)
+    assert (False, True, 500) == (silent.complete, told.complete, told.value)
+
+
+async def answer_newest(mesh: Mesh, *memories: Memory) -> None:
+    """Answer the second question."""
+    questions = mesh.log.tail(["recall.requested.alpha.p01.*"], stream="RECALL")
+    seen = 0
+    async for question in questions:
+        seen += 1
+        if seen == 2:
+            envelope = Envelope(id="second", source="m", time=T0, correlation="c0", causation=question.id)
+            await mesh.log.commit([Message(event=RecallAnswered(**WHOSE, memories=memories), envelope=envelope)])
+            return
 
 
 async def test_an_empty_memory_is_an_answer_too() -> None:
