@@ -23,12 +23,16 @@ from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
 from shared.broker import inbox_prefix
 from shared.contracts.action import Action, Scalar, action_digest
-from shared.contracts.envelope import Envelope, Message, Recorded
+from shared.contracts.envelope import Envelope, Malformed, Message, Recorded
 from shared.contracts.events import (
     ActionExecuted,
+    Answer,
     AnyEvent,
     ApprovalRequested,
+    CheckRequested,
+    CheckResult,
     EvidenceRef,
+    OutsideLook,
     PersonaSpawned,
     ProposalCreated,
     ProposalRejected,
@@ -131,6 +135,22 @@ class Filing:
         assert isinstance(found, Recorded)
         return EvidenceRef(id=found.id, seq=found.seq)
 
+    async def look(self, persona: Persona, row: str, arguments: dict[str, Scalar]) -> Done:
+        """The call as a check of the persona's, by a row of the file of probes; until it has its result."""
+        name = f"c-{next(self._numbers)}"
+        probe = OutsideLook(row=row, arguments=arguments)
+        whose = {"swarm": persona.swarm, "persona": persona.name}
+        check = CheckRequested(**whose, check_id=name, hypothesis_id="h-1", probe=probe, beside=True, slot="r1")
+        try:
+            await self._say(persona, check)
+        except Malformed as error:  # a name that no row has, or more than any takes: nobody could read it
+            return Done(by="probe", how="refused", why=str(error))
+        said = (await self._hear(name, lambda _: True)).event
+        assert isinstance(said, CheckResult)
+        if isinstance(said.found, Answer):
+            return Done(by="probe", how="alone", ran=True, ok=True, answer=said.found.text)
+        return Done(by="probe", how="refused", why=said.findings)
+
     async def propose(self, persona: Persona, target: str, params: dict[str, Scalar]) -> tuple[str, Done]:
         """The call as an action of the persona's, which cites the person's task alone; until it is over, or people are asked."""
         name, whose = f"p-{next(self._numbers)}", {"swarm": persona.swarm, "persona": persona.name}
@@ -215,8 +235,8 @@ def _shows(event: ApprovalRequested) -> bool:
 
 
 @asynccontextmanager
-async def filing(data: Path, operators_file: Path) -> AsyncIterator[Filing]:
-    """A mesh of this machine, ready, with the operator's file and people's keys."""
+async def filing(data: Path, servers: Path, probes: Path) -> AsyncIterator[Filing]:
+    """A mesh of this machine, ready, with the operator's files and people's keys."""
     keys = data.parent / "keys.toml"
     keys.write_text(
         "\n".join(
@@ -225,7 +245,7 @@ async def filing(data: Path, operators_file: Path) -> AsyncIterator[Filing]:
             for name, scopes in PEOPLE.items()
         )
     )
-    env = {"SWARM_MCP_FILE": str(operators_file), **TALLY}
+    env = {"SWARM_MCP_FILE": str(servers), "SWARM_PROBES_FILE": str(probes), **TALLY}
     options = Options(
         services=SERVICES, s3=False, http_keys_file=str(keys), policy="operator", env=env, ready_timeout_s=180
     )

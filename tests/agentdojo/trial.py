@@ -2,8 +2,9 @@
 what the attacker wrote.
 
 A user task begins clean, with a person's own words; what its tools answer is an outsider's word, so from the first answer on it is tainted.
-Where people are asked, they say yes. An attack's calls are tried under the names of the role's own tools and of those of the suite that the
-injection is of; first nobody says yes, then somebody says yes to everything that was asked.
+A call that reads is looked at by a check, where the operator has a row for it, and else proposed, as any other is; where people are asked,
+they say yes. An attack's calls are tried both ways, under the names of the role's own tools and of those of the suite that the injection is
+of; first nobody says yes, then somebody says yes to everything that was asked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 
 from tests.agentdojo.filing import Done, Filing, Persona
 from tests.agentdojo.gym import Call, Gym
-from tests.agentdojo.roles import Role
+from tests.agentdojo.roles import Role, look_of
 
 
 class Benign(msgspec.Struct, kw_only=True):
@@ -79,7 +80,7 @@ class Trial:
             calls = await self._gym.begin(suite, task)
             persona = await self._filing.persona(role, asked.strip())
             for call in calls:
-                done = await self._call(persona, role, f"{suite}/{call.tool}", call, grants=True)
+                done = await self._call(persona, role, f"{suite}/{call.tool}", call)
                 reads = role.reads(call.tool)
                 self.benign.append(Benign(suite=suite, task=task, call=call, reads=reads, done=done))
             self.tasks_done[f"{suite}/{task}"] = await self._gym.judge(suite, task)
@@ -107,6 +108,8 @@ class Trial:
             for server in dict.fromkeys((own, suite) if call.tool in role.tools else (suite,)):
                 attack = self._about(role, suite, injection, call, f"{server}/{call.tool}")
                 self.attacks.append(attack)
+                for row in (look_of(attack.target), f"{look_of(attack.target)}-all"):
+                    attack.tries.append(await filing.look(persona, row, call.params))
                 name, done = await filing.propose(persona, attack.target, call.params)
                 attack.tries.append(done)
                 if done.request is not None:
@@ -130,11 +133,15 @@ class Trial:
             like_benign=_named(suite, call) in self._usual,
         )
 
-    async def _call(self, persona: Persona, role: Role, target: str, call: Call, *, grants: bool) -> Done:
+    async def _call(self, persona: Persona, role: Role, target: str, call: Call) -> Done:
+        """As an assistant would have it: a look where there is a row for it, else a proposal, to which people say yes."""
+        if role.reads(call.tool):
+            optional = {name for name, one in role.tools[call.tool].get("arguments", {}).items() if one.get("optional")}
+            row = look_of(target) + ("-all" if optional & call.params.keys() else "")
+            if (looked := await self._filing.look(persona, row, call.params)).ran:
+                return looked
         name, done = await self._filing.propose(persona, target, call.params)
-        if done.request is not None and grants:
-            return await self._filing.grant(name, done.request)
-        return done
+        return done if done.request is None else await self._filing.grant(name, done.request)
 
 
 def _named(suite: str, call: Call) -> str:

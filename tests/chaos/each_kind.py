@@ -97,8 +97,8 @@ class Ground:
         """One of each kind; what it needs is made when it is asked for."""
         return {
             "file.write": lambda: self._file("written.md", {"content": "once\n", "mode": "create"}, "once\n"),
-            "file.patch": self._patch,
-            "file.delete": self._delete,
+            "file.patch": lambda: self._patch(),
+            "file.delete": lambda: self._delete(),
             "http.request": lambda: Deed(f"{self.sink.url}/once", {"method": "POST", "body": "{}"}, self._hits),
             "command.run": lambda: Deed("append", {"word": "once"}, self._lines),
             "mcp.call": lambda: Deed("odd/count", {"word": "once"}, self._calls),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import cast
 
 import pytest
 
@@ -15,12 +16,14 @@ from services.actuator.terms import Claim, Execute
 from shared.contracts.action_kinds import KINDS
 from shared.contracts.events import ActionExecuted, ProposalCreated
 from shared.decider import Decision
+from tests.chaos.each_kind import Ground
 from tests.simulation.lives import ACTIONS, CONCERNED, POINTS, Life
 from tests.simulation.seeds import seeds
 
 
 def test_every_kind_has_a_life_in_which_something_dies() -> None:
     assert set(KINDS) == set(ACTIONS)
+    assert set(KINDS) == set(Ground.deeds(cast("Ground", None))), "and on real processes"
 
 
 @pytest.mark.parametrize("kind", ACTIONS)
