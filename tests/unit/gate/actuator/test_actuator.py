@@ -317,7 +317,8 @@ def test_deciding_is_total_and_executes_only_what_it_claims_once(past: list[Any]
     decision = decider.decide(state, message)
     assert decision == decider.decide(state, message)
     if isinstance(decision.effect, Execute):
-        (claim,) = decision.events
+        claim, *holds = decision.events
+        assert all(isinstance(event, TargetHeld) for event in holds)
         assert isinstance(claim, ActionClaimed) and state.claim is None and not state.executed
         assert decision.effect.actuator == claim.actuator and state.created.action == decision.effect.job.action
     if state.executed:
