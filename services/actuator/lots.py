@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -52,7 +52,7 @@ class _Desk:
 
     def __init__(self) -> None:
         self.purses: dict[str, deque[_Purse]] = {}
-        self.taken: dict[str, _Purse] = {}
+        self.taken: OrderedDict[str, _Purse] = OrderedDict()
         self.held: dict[str, tuple[str, datetime]] = {}
         self.waiting: list[tuple[str, str, asyncio.Future[Allotted]]] = []
         self.low: dict[str, None] = {}

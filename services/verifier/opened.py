@@ -9,6 +9,7 @@ all: on these nobody speaks but the services that decide.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -36,7 +37,7 @@ class Opened:
         self.limit = limit
         self._log, self._clock = log_, clock
         self._longest = timedelta(seconds=longest_s + MARGIN_S)
-        self._open: dict[tuple[str, str], dict[str, datetime]] = {}
+        self._open: dict[tuple[str, str], OrderedDict[str, datetime]] = {}
         self._tail: Tail | None = None
         self._stopped = False
         self._caught_up = asyncio.Event()
@@ -46,7 +47,7 @@ class Opened:
         entity, verb, *whose = message.subject.split(".")
         if (name := f"{entity}.{verb}") == OPENS:
             swarm, persona, proposal_id = whose
-            lives = self._open.setdefault((swarm, persona), {})
+            lives = self._open.setdefault((swarm, persona), OrderedDict())
             lives.pop(proposal_id, None)  # the oldest stay first
             lives[proposal_id] = message.stored_at
         elif name in CLOSES:
@@ -62,7 +63,7 @@ class Opened:
             except TimeoutError:
                 raise LogUnavailable("open proposals are still being counted") from None
         now, whose = self._clock(), (swarm, persona)
-        lives = self._open.setdefault(whose, {})
+        lives = self._open.setdefault(whose, OrderedDict())
         while lives and now - lives[oldest := next(iter(lives))] > self._longest:
             del lives[oldest]
         if proposal_id not in lives and len(lives) >= self.limit:

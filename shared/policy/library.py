@@ -5,6 +5,7 @@ Raises `LogUnavailable` where the policies in force cannot be asked; whoever ask
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TypeVar
 
 from shared.contracts.envelope import Recorded
@@ -30,8 +31,8 @@ class Library:
 
     def __init__(self, log: Log, readings: Readings | None = None) -> None:
         self._log, self._readings = log, readings
-        self._events: dict[int, Recorded] = {}
-        self._births: dict[str, PersonaSpawned] = {}
+        self._events: OrderedDict[int, Recorded] = OrderedDict()
+        self._births: OrderedDict[str, PersonaSpawned] = OrderedDict()
 
     async def event(self, seq: int) -> Recorded | None:
         """The event at a sequence, or None."""
@@ -98,6 +99,6 @@ class Library:
         return False
 
 
-def _bounded(known: dict[K, V]) -> None:
+def _bounded(known: OrderedDict[K, V]) -> None:
     if len(known) > KNOWN:
-        del known[next(iter(known))]
+        known.popitem(last=False)

@@ -94,7 +94,7 @@ class Shell(Generic[S]):
         self._checkpoints = checkpoints
         self._clock = clock
         self._folds: OrderedDict[_Name, Fold[S]] = OrderedDict()
-        self._opened: dict[_Name, None] = {}
+        self._opened: OrderedDict[_Name, None] = OrderedDict()
         self._turns = _turns(at_once)
         self._at_once = at_once
         self._workers: set[asyncio.Task[None]] = set()
@@ -291,7 +291,7 @@ class Shell(Generic[S]):
         """So that a second message that would open the same boundary reads it instead."""
         self._opened[opened] = None
         if len(self._opened) > MAX_OPENED:
-            del self._opened[next(iter(self._opened))]
+            self._opened.popitem(last=False)
 
     def _keep(self, fold: Fold[S]) -> None:
         """Remember the fold, and forget the one that was not used for longest, unless it is being used."""
