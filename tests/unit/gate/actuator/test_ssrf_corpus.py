@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from services.actuator.hands.outbound import Outbound
+from services.checker.outside.given import Outside
+from services.checker.outside.looking import Unanswered, looked
+from shared.contracts.kinds.arguments import Argument
 from shared.contracts.kinds.http import HttpRequest, endpoint, url_trouble
 from shared.outside.addresses import is_public
+from shared.outside.mcp.servers import Server, servers_of
+from shared.outside.mcp.session import NoServer, talk
+from shared.outside.probes import HttpGet, probes_of, url_of
+from shared.settings import SettingsError
 from tests.unit.gate.actuator.test_outbound import sink
 
 pytestmark = pytest.mark.plain_loop
@@ -60,6 +71,12 @@ MISLEADING = (
     "jar:http://127.0.0.1!/", "unix:/run/docker.sock", "HTTP+UNIX://run/", "javascript:0", "http://127.0.0.1:0/", "http://127.0.0.1:65536/",
     "http://127.0.0.1:-1/", "http://127.0.0.1:80a/", "http://127.0.0.1:８０/", "http://", "http://:80/", "",
 )  # fmt: skip
+HOSTILE = (
+    "a", "../../admin", "..", "@127.0.0.1/", "//127.0.0.1/", "/..//", "\\\\127.0.0.1\\", "?x=1", "#",
+    "&admin=1", "%2e%2e%2f", "a\r\nHost: b",
+    "http://127.0.0.1/", "{page}", "a;b", "a b", "\x00", "\u2028", "①②⑦", "a" * 65, "",
+)  # fmt: skip
+"""What a look might be told to look at."""
 NAMES = {
     "localtest.me": ("127.0.0.1",),
     "127.0.0.1.nip.io": ("127.0.0.1",),
@@ -121,6 +138,63 @@ async def test_an_address_that_is_not_public_is_not_connected_to_however_it_is_w
     assert "failure" == outcome.outcome and outcome.error in ("private_address", "not_connected"), outcome
     assert [] == wire.connects
     assert "host_not_allowed" == (await send(Outbound(), url)).error and [] == wire.connects
+
+
+async def by_look(url: str) -> str:
+    """Why a checker does not get it, by a row that names it."""
+    row = HttpGet(url=url)
+    try:
+        await looked(Outside(rows={"there": row}), row, {})
+    except (Unanswered, OSError) as error:
+        return str(error)
+    return ""
+
+
+async def by_tool(url: str) -> str:
+    """Why no MCP server is talked to there, by a row that names it."""
+    try:
+        await talk(Server(url=url), 5.0, lambda begun: begun.tools())
+    except NoServer as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("reach", [by_look, by_tool])
+@pytest.mark.parametrize("url", LITERALS)
+async def test_neither_a_look_nor_a_tool_is_got_there(
+    wire: Wire, url: str, reach: Callable[[str], Awaitable[str]]
+) -> None:
+    assert await reach(url) and [] == wire.connects
+
+
+@pytest.mark.parametrize("reach", [by_look, by_tool])
+@pytest.mark.parametrize("name", NAMES)
+async def test_nor_by_a_name_that_leads_inside(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, reach: Callable[[str], Awaitable[str]]
+) -> None:
+    answers(monkeypatch, NAMES[name])
+    assert await reach(f"http://{name}/") and [] == wire.connects
+
+
+@pytest.mark.parametrize("url", MISLEADING, ids=range(len(MISLEADING)))
+def test_no_row_of_the_operator_has_what_could_be_read_in_two_ways(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "rows.toml"
+    for table, read in (('probes.there]\nkind = "http.get"', probes_of), ("servers.there]", servers_of)):
+        file.write_text(f"[{table}\nurl = {json.dumps(url)}\n", encoding="utf-8")
+        with pytest.raises(SettingsError):
+            read(str(file))
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_no_argument_of_a_look_changes_where_it_goes(value: str) -> None:
+    """Rows take ids alone; and what is no id would still be one piece of the path, or one value."""
+    for url in ("https://api.example.org/v1/{page}", "https://api.example.org/v1?page={page}"):
+        row = HttpGet(url=url, arguments={"page": Argument(like=".*")})
+        assert row.trouble({"page": value}) or value == "a"
+        whole = urlsplit(url_of(row, {"page": value}))
+        assert ("https", "api.example.org", "") == (whole.scheme, whole.netloc, whole.fragment)
+        assert whole.path.count("/") == url.removeprefix("https://api.example.org").count("/"), whole
+        assert httpx.URL(whole.geturl()).host == "api.example.org"
 
 
 @pytest.mark.parametrize("url", MISLEADING, ids=range(len(MISLEADING)))
