@@ -74,10 +74,9 @@ def read_headers(lines: bytes) -> dict[str, str]:
         if not colon:
             continue
         if name not in _words:
-            words = name.split()
-            if len(words) != 1 or not name.isascii():
+            words, name = name.split(), name.strip(_BLANK)
+            if words != [name] or not name.isascii():
                 continue
-            name = words[0]
             if len(_words) < 256:  # there are few names, unless somebody makes them up
                 _words.add(name)
         headers[name] = value.strip(_BLANK)
