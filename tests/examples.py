@@ -89,6 +89,7 @@ from shared.contracts.events import (
     PersonaSpawned,
     PlacementChanged,
     PolicyActivated,
+    PolicyPicked,
     ProposalAuthorized,
     ProposalCreated,
     ProposalFiled,
@@ -461,7 +462,8 @@ _BUDGET: tuple[AnyEvent, ...] = (
     ),
     CognitionStarted(**OF, loop_interval_ms=750, principal="ada"),
     CognitionStopped(**OF, reason="maintenance", principal="ada"),
-    PolicyActivated(**OF, digest=DIGEST, revokes=True, gate="policy_gate-1"),
+    PolicyActivated(**OF, digest=DIGEST, revokes=True, gate="policy_gate-1", principal="ada"),
+    PolicyPicked(**OF, mode="active", which="operator", principal="ada", reason="the night shift"),
     SignersChanged(
         **OF,
         number=2,

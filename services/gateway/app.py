@@ -15,7 +15,7 @@ from services.gateway.context import Gateway, provide_caller, provide_command, p
 from services.gateway.front.docs import Document, OfflinePage
 from services.gateway.front.door import Door
 from services.gateway.front.front import UNMATCHED, Front
-from services.gateway.routes import arbitration, cognition, intents, mesh, people, swarm
+from services.gateway.routes import arbitration, cognition, intents, mesh, people, policies, swarm
 from services.gateway.settings import assert_safe
 from services.gateway.wire.bodies import StrictRequest
 from services.gateway.wire.problems import AnyRequest, Problem, allow_of, from_error, respond
@@ -40,7 +40,15 @@ def create_app(gateway: Gateway) -> Front:
     def provide_gateway() -> Gateway:
         return gateway
 
-    routes = (*cognition.ROUTES, *mesh.ROUTES, *swarm.ROUTES, *intents.ROUTES, *arbitration.ROUTES, *people.ROUTES)
+    routes = (
+        *cognition.ROUTES,
+        *mesh.ROUTES,
+        *policies.ROUTES,
+        *swarm.ROUTES,
+        *intents.ROUTES,
+        *arbitration.ROUTES,
+        *people.ROUTES,
+    )
     for path in (UNMATCHED, *sorted({path.replace(":str}", "}") for one in routes for path in one.paths})):
         HTTP_REQUESTS.by.update({(path, status): 0 for status in STATUSES})
     app = Litestar(

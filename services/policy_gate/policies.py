@@ -4,8 +4,11 @@ Theory of operation. A gate watches its folder. What it finds changed there it v
 activates by one event, guarded by the last activation; all gates decide by the newest, which they load from the store and not from
 one another's folders. Before each decision the log is asked for what was activated since.
 
-At its start a gate activates what its folder holds if that was never in force, or if it was this very gate that activated what is in
-force now, so its folder has changed since. Else somebody activated something newer, and a folder nobody has touched since is old.
+What a person picked (`policy.picked`) is activated like that too, unless something was activated after it: the newest word is in force,
+whichever way it came. A folder that is a link is changed when the link is set anew, whatever is behind it.
+
+At its start a gate activates what its folder holds if that was never in force, or if it was this very gate that activated from it what is
+in force now, so its folder has changed since. Else somebody activated something newer, and a folder nobody has touched since is old.
 
 Invariants: what decides is in force when the decision begins; a bad bundle changes nothing but what is said.
 """
@@ -13,6 +16,7 @@ Invariants: what decides is in force when the decision begins; a bad bundle chan
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +29,7 @@ from shared.contracts.ids import EVERYONE, fresh_id, utc_now
 from shared.log.port import Expect, KeyValue, Log, LogUnavailable, StaleBoundary
 from shared.policy.activations import BOUNDARY, KEPT, Activations, Followed
 from shared.policy.bundle import BadBundle, Bundle, Contents, packed, read_folder, unpacked, version_of
+from shared.policy.picks import Picks, contents_of
 from shared.policy.reading import NoBundle, stored_bundle
 
 log = structlog.get_logger()
@@ -45,32 +50,60 @@ class Policies:
         self.activations = Followed(log)
         self._bundle: Bundle | None = None
         self._loading = asyncio.Lock()
+        self.picks = Picks(log)
         self._seen = ""
-        """The version the folder had when it was last looked at."""
+        self._refused_pick = 0
+        self._link: tuple[str, int] | None = None
+        """The version the folder had when it was last looked at, and the link."""
 
     async def begin(self) -> None:
         """Find out what is in force, or put it in force. Raises `BadBundle` when that is nothing, `LogUnavailable`."""
         known = await self.activations.look()
-        if known.active and known.gate != self._gate:
+        if known.active and (known.gate != self._gate or known.principal):
             try:
                 version = version_of(await asyncio.to_thread(read_folder, self._folder))
             except BadBundle as error:
                 self._refuse(str(error), known)
             else:
                 if version in known.last:
-                    self._seen = version
+                    self._seen, self._link = version, _link(self._folder)
                     self._tell_apart(version, known)
         await self.look()
         if not (await self.activations.look()).active:
             raise BadBundle(self.trouble or f"{self._folder} could not be activated")
 
     async def look(self) -> None:
-        """Activate what the folder holds, if it has changed and is good. Raises `LogUnavailable`."""
-        known = await self.activations.look()
+        """Activate what was picked last, or what the folder holds if it has changed since, if that is good. Raises `LogUnavailable`."""
+        await self._look_at_folder(await self.activations.look())
+        await self._look_at_pick()
+
+    async def _look_at_pick(self) -> None:
+        """The newest pick, unless something was activated after it."""
+        await self.picks.look()
+        known, pick = await self.activations.look(), self.picks.active
+        if pick is None or pick.seq < known.since:
+            return
+        try:
+            contents = await contents_of(self._store, pick.event.which)
+            bundle = await asyncio.to_thread(Bundle.of, contents, f"the policies {pick.event.principal} picked")
+        except BadBundle as error:
+            self.trouble = f"{pick.event.principal} picked {pick.event.which[:64]!r} at {pick.seq}: {error}"
+            if pick.seq != self._refused_pick:
+                log.error("policies_refused", kept=known.active, why=self.trouble)
+            self._refused_pick = pick.seq
+            return
+        if bundle.version != known.active:
+            await self._keep(contents, bundle.version, known)
+            known = await self._activate(bundle, known, principal=pick.event.principal)
+            self._tell_apart(self._seen, known)
+
+    async def _look_at_folder(self, known: Activations) -> None:
+        """What it holds, if it has changed."""
+        link = _link(self._folder)
         try:
             contents = await asyncio.to_thread(read_folder, self._folder)
             version = version_of(contents)
-            if version == self._seen and known.active:
+            if version == self._seen and link == self._link and known.active:
                 self._tell_apart(version, known)
                 return
             bundle = await asyncio.to_thread(Bundle.of, contents, str(self._folder))
@@ -82,7 +115,7 @@ class Policies:
             known = await self._activate(bundle, known)
         if known.active == version:
             self._bundle = bundle
-        self._seen = version
+        self._seen, self._link = version, link
         self._tell_apart(version, known)
 
     async def current(self) -> Bundle:
@@ -131,10 +164,15 @@ class Policies:
         except BadBundle:
             return False
 
-    async def _activate(self, bundle: Bundle, known: Activations) -> Activations:
+    async def _activate(self, bundle: Bundle, known: Activations, principal: str = "") -> Activations:
         """What is in force after it: another, when another gate was faster."""
         event = PolicyActivated(
-            swarm=EVERYONE, persona=EVERYONE, digest=bundle.version, revokes=bundle.revokes, gate=self._gate
+            swarm=EVERYONE,
+            persona=EVERYONE,
+            digest=bundle.version,
+            revokes=bundle.revokes,
+            gate=self._gate,
+            principal=principal,
         )
         event_id = fresh_id()
         envelope = enveloped(event_id, source="policy_gate", time=self._clock())
@@ -152,7 +190,7 @@ class Policies:
 
     def _tell_apart(self, version: str, known: Activations) -> None:
         """Say so where the folder holds something else than what is in force."""
-        if version == known.active:
+        if version == known.active or known.principal:  # picked: it is meant to differ
             self.trouble = None
             return
         why = (
@@ -162,3 +200,11 @@ class Policies:
         if why != self.trouble:
             log.warning("policies_differ", why=why)
         self.trouble = why
+
+
+def _link(folder: Path) -> tuple[str, int] | None:
+    """Where the folder leads and since when, if it is a link."""
+    try:
+        return (os.readlink(folder), folder.lstat().st_mtime_ns) if folder.is_symlink() else None
+    except OSError:
+        return None

@@ -25,7 +25,7 @@ async def wire(service: Service) -> None:
         folder = Path(settings.policy.dir) if settings.policy.dir else found(settings.policy.bundle)
         policies = Policies(service.log, service.bucket("policies"), folder, gate=service.instance)
         await policies.begin()
-        shadow = Shadow(beside(settings.policy.shadow))
+        shadow = Shadow(beside(settings.policy.shadow), policies.picks, service.bucket("policies"))
     except BadBundle as error:
         raise SettingsError(f"SWARM_POLICY_DIR, SWARM_POLICY_BUNDLE or SWARM_POLICY_SHADOW: {error}") from error
     await shadow.look()

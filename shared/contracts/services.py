@@ -269,6 +269,7 @@ _ROWS = (
             "intent.cancelled",
             "question.answered",
             "proposal.filed",
+            "policy.picked",
             "limits.changed",
             "recall.requested",
         ),

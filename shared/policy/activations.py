@@ -20,14 +20,21 @@ KEPT = 64
 
 
 class Activations(msgspec.Struct, kw_only=True):
-    """`active` is the digest of the bundle in force, "" before the first; `gate` who activated it; `last` has for each bundle the
+    """`active` is the digest of the bundle in force, "" before the first; `gate` who activated it, by the
+    word of `principal` where somebody picked it; `last` has for each bundle the
     sequence of its last activation, the newest last; `revoking` is the sequence of the last one that revoked."""
 
     position: int = 0
     active: str = ""
     gate: str = ""
+    principal: str = ""
     last: dict[str, int] = {}
     revoking: int = 0
+
+    @property
+    def since(self) -> int:
+        """Where what is in force was activated; 0 before the first."""
+        return self.last.get(self.active, 0)
 
     def apply(self, message: Stored) -> None:
         """Take a message of `BOUNDARY`; one that cannot be read moves the boundary all the same."""
@@ -36,7 +43,7 @@ class Activations(msgspec.Struct, kw_only=True):
             return
         if event.mode != "active":
             return
-        self.active, self.gate = event.digest, event.gate
+        self.active, self.gate, self.principal = event.digest, event.gate, event.principal
         self.last.pop(event.digest, None)
         self.last[event.digest] = message.seq
         if event.revokes:

@@ -241,6 +241,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in BUNDLES.iterdir() if (folder / SCHEMA_FILE).is_file()))
 
 
+def about(folder: Path) -> str:
+    """The first sentence of its policies."""
+    return (folder / "gate.cedar").read_text().partition("\n")[0].removeprefix("// ")
+
+
 def version_of(contents: Contents) -> str:
     """SHA-256 over names, lengths and bytes of all files."""
     digest = hashlib.sha256()

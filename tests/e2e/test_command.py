@@ -94,7 +94,7 @@ async def test_every_flag_of_up_and_run_is_among_those_that_are_tried() -> None:
         assert [] == missing, f"swarm {command}: no test says {missing}"
 
 
-GROUPS = ("persona", "intent", "conflicts", "budget")
+GROUPS = ("persona", "intent", "conflicts", "budget", "policy")
 
 
 class Outside:
@@ -344,6 +344,7 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
     assert "far" in {one["swarm_id"] for one in (await say("top", "--count", "1"))[1]["swarms"]}
     await say("budget", "set", "far", "--weight", "2")
     assert 2 == next(one for one in (await say("budget", "show"))[1] if one["swarm_id"] == "far")["weight"]
+    await policies_are_picked(api, log, say)
     await say("halt", "--reason", "a look")
     _, checks = await swarm_doctor(tmp_path, env, "--nats-context", "far")
     assert ["actions"] == [c["name"] for c in checks if c["ok"] is False], checks
@@ -382,6 +383,40 @@ async def test_every_command_asks_a_mesh_elsewhere_with_a_token_and_a_context(
         tmp_path, {**env, "SWARM_URL": "http://127.0.0.1:1"}, "--nats-url", "nats://127.0.0.1:1"
     )
     assert 1 == nobody[0] and {"api", "broker"} == {c["name"] for c in nobody[1] if c["ok"] is False}
+
+
+async def policies_are_picked(api: httpx.AsyncClient, log: JetStreamLog, say: Any) -> None:
+    """By who may do everything; the newest word wins, whatever the folder holds, and decides from then on."""
+
+    async def in_force(principal: str, name: str = "", version: str = "") -> dict[str, Any]:
+        async with asyncio.timeout(60):
+            while (state := (await api.get("/v1/policies")).json())[key := "version" if version else "name"] != (
+                version or name
+            ):
+                await asyncio.sleep(0.1)
+        assert principal == state["principal"], key
+        return dict(state)
+
+    async def verdict(proposal: str, word: str) -> Any:
+        await propose(api, log, "picked", "picky", proposal, f"findings/picked/picky/{proposal}.md")
+        async with asyncio.timeout(60):
+            while not (said := await log.last((f"proposal.{word}.picked.picky.{proposal}",))):
+                await asyncio.sleep(0.05)
+        return said[0].event
+
+    await create(api, "picky", "picked")
+    before = await in_force("")
+    assert "developer" == (await say("policy", "shadow", "developer"))[1]["shadow"]["policy"]
+    picked = (await say("policy", "activate", "observe-only", "--reason", "a look"))[1]["picked"]
+    assert ("observe-only", "ada", "a look") == tuple(picked[name] for name in ("policy", "principal", "reason"))
+    state = await in_force("ada", "observe-only")
+    assert before["version"] in state["earlier"]
+    rejected = await verdict("while-observing", "rejected")
+    assert (state["version"], ("no_matching_permit",)) == (rejected.policy_version, rejected.reasons)
+    assert None is (await say("policy", "shadow"))[1]["shadow"]
+    await say("policy", "activate", before["version"])
+    await in_force("ada", version=before["version"])
+    assert before["version"] == (await verdict("after-observing", "authorized")).policy_version
 
 
 async def swarm_doctor(folder: Path, env: Mapping[str, str], *arguments: str) -> tuple[int, list[dict[str, Any]]]:

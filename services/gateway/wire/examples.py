@@ -79,6 +79,11 @@ _HELD = mesh.HeldAction(
     title="Write the findings down", target="findings/web/watcher/a.md", at=NOW,
 )  # fmt: skip
 
+_PICK = mesh.PickView(policy="operator", principal="ada", reason="the night shift", seq=18, pending=True)
+_POLICY = mesh.PolicyView(
+    name="operator", version=DIGEST, about="Personas do what their scopes name; people decide the rest."
+)
+
 _SLO = mesh.SloWindow(
     window="24h", value=0.98, of=150.0, burn=0.4, met=True, figures=(mesh.SloFigure(name="p95_s", value=0.9),),
 )  # fmt: skip
@@ -100,6 +105,14 @@ EXAMPLES: tuple[msgspec.Struct, ...] = (
         principal="",
         since=NOW, seq=813, epoch=813, void=(), void_total=0, unknown=(_HELD,), unknown_total=1,
     ),
+    requests.PickPolicy(policy="operator", reason="the night shift"),
+    requests.ShadowPolicy(policy="developer"),
+    mesh.PoliciesState(
+        version=DIGEST, name="reports", gate="policy_gate-1", principal="", seq=17, picked=_PICK, shadow=None,
+        policies=(_POLICY,), earlier=(),
+    ),
+    _PICK,
+    _POLICY,
     requests.RuleConflict(winner="p-0123456789abcdef01234567", reason="the other would undo what was agreed"),
     requests.ResolveAction(outcome="success", reason="the ticket is there"),
     _CONFLICT,

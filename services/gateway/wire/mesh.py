@@ -62,6 +62,39 @@ class HaltState(View, frozen=True, kw_only=True):
     unknown_total: int
 
 
+class PolicyView(View, frozen=True, kw_only=True):
+    """Built-in policies."""
+
+    name: str
+    version: str
+    about: str
+
+
+class PickView(View, frozen=True, kw_only=True):
+    """What a person picked, by name or version; `pending` until a gate has activated it, or something else since."""
+
+    policy: str
+    principal: str
+    reason: str
+    seq: int
+    pending: bool
+
+
+class PoliciesState(View, frozen=True, kw_only=True):
+    """Which policies are in force since `seq`: their version, their name where they are built-in, the gate that activated them, and by
+    whose word where they were picked. `earlier`: versions that were in force, the newest first."""
+
+    version: str
+    name: str
+    gate: str
+    principal: str
+    seq: int
+    picked: PickView | None
+    shadow: PickView | None
+    policies: tuple[PolicyView, ...]
+    earlier: tuple[str, ...]
+
+
 class SloFigure(View, frozen=True, kw_only=True):
     """A number beside an objective; null where there is nothing to reckon it from. `_s` are seconds."""
 

@@ -85,6 +85,20 @@ class ResumeMesh(msgspec.Struct, frozen=True, kw_only=True):
     seq: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
 
+class PickPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """`policy`: a name among the built-in ones, or the version of some that were in force."""
+
+    policy: Annotated[str, Meta(min_length=1, max_length=64)]
+    reason: Annotated[str, Meta(max_length=1000)] | None = None
+
+
+class ShadowPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """`policy` null: none is asked beside those in force."""
+
+    policy: Annotated[str, Meta(max_length=64)] | None = None
+    reason: Annotated[str, Meta(max_length=1000)] | None = None
+
+
 class SetBudget(msgspec.Struct, frozen=True, kw_only=True):
     """What a swarm is to have a minute, whole: at least `floor` when it has use for it, at most `ceiling`, and how much it weighs against
     the others (100 is usual). A resource that `ceiling` leaves out has the setting's. `version` is the one that was looked at."""

@@ -122,6 +122,7 @@ from shared.contracts.events.mesh import (
     MeshResumed,
     PlacementChanged,
     PolicyActivated,
+    PolicyPicked,
     RowArgument,
     RowsDeclared,
     Signer,
@@ -222,6 +223,7 @@ AnyEvent = (
     | CognitionStarted
     | CognitionStopped
     | PolicyActivated
+    | PolicyPicked
     | SignersChanged
     | MeshHalted
     | MeshResumed
@@ -353,6 +355,7 @@ __all__ = [
     "Phase",
     "PlacementChanged",
     "PolicyActivated",
+    "PolicyPicked",
     "Position",
     "Probe",
     "ProposalAuthorized",

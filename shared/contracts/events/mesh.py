@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from shared.contracts.events.common import MAX_REFS, Count, Event, Short, Word
 from shared.contracts.ids import Instant, Sha256, Slot, Token
+from shared.contracts.persona import Name
 
 
 class CognitionStarted(Event, frozen=True, kw_only=True, tag="cognition.started"):
@@ -39,13 +40,27 @@ class PolicyActivated(Event, frozen=True, kw_only=True, tag="policy.activated"):
     """From here on the bundle of this digest decides. Of the whole mesh: swarm and persona are `all`.
 
     The bundle itself is in the bucket `policies` under its digest. `mode` shadow decides nothing. `revokes`: what was authorised under
-    earlier bundles is void, else it is good to its expiry. `gate` is the instance whose folder it came from.
+    earlier bundles is void, else it is good to its expiry. `gate` is the instance that activated it, from its folder or, by the word of
+    `principal`, because it was picked.
     """
 
     digest: Sha256
     mode: Literal["active", "shadow"] = "active"
     revokes: bool = False
     gate: Word = ""
+    principal: Short = ""
+
+
+class PolicyPicked(Event, frozen=True, kw_only=True, tag="policy.picked"):
+    """A person wants the mesh to go by these policies, or (`shadow`) to have them asked beside those in force; swarm and persona are `all`.
+
+    `which`: a name among the built-in ones, or the digest of some that were in force; "" ends a shadow. Gates prove and activate them.
+    """
+
+    mode: Literal["active", "shadow"]
+    which: Word = ""
+    principal: Name
+    reason: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class RowArgument(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,13 +9,15 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from services.cli.terminal.output import emit, say, table
-from services.cli.terminal.target import FAILED, NEAR, OK, USAGE, Place, Stop
+from services.cli.terminal.ask import ask
+from services.cli.terminal.output import emit, safe, say, table
+from services.cli.terminal.target import FAILED, HERE, NEAR, OK, USAGE, Place, Stop, Target
 from services.supervisor.policies import ACTIVE, SHADOW, point
-from shared.policy.bundle import DEFAULT, BadBundle, Bundle, found, names, read_folder, version_of
+from shared.policy.bundle import DEFAULT, BadBundle, Bundle, about, found, names, read_folder, version_of
 from shared.policy.types import PolicyRequest
 
 policy = App(name="policy", help="List, show, check, try and pick the policies that decide what personas may do.")
+Reason = Annotated[str, Parameter(help="Why, for the log; over --url.")]
 Which = Annotated[str, Parameter(help="Name of built-in policies (`swarm policy list`), or a folder.")]
 
 
@@ -27,7 +29,7 @@ def list_(*, place: Place = NEAR) -> int:
         {
             "name": name,
             "version": version_of(read_folder(found(name))),
-            "about": _about(found(name)),
+            "about": about(found(name)),
             "is": ", ".join(is_ for is_, folder in picked.items() if folder == found(name).resolve()),
         }
         for name in names()
@@ -103,19 +105,33 @@ def try_(
 
 
 @policy.command
-def activate(which: Which, *, place: Place = NEAR) -> int:
-    """The mesh of --data goes by these policies from now on, within 5 s, also after a restart."""
-    return _pick(place, ACTIVE, which)
+def activate(which: Which, *, reason: Reason = "", target: Target = HERE) -> int:
+    """The mesh of --data, or at --url, goes by these policies from now on, within 5 s, also after a restart. Over --url these are built-in
+    policies, or the version of some that were in force, and the key must be one that may do everything."""
+    return _say(target, "activate", which, reason) if target.url else _pick(target, ACTIVE, which)
 
 
 @policy.command
 def shadow(
     which: Annotated[str | None, Parameter(help="Name or folder of policies; none: no longer.")] = None,
     *,
-    place: Place = NEAR,
+    reason: Reason = "",
+    target: Target = HERE,
 ) -> int:
     """These policies are asked beside those in force: the gate's log and `swarm_policy_shadow_total` tell how they differ."""
-    return _pick(place, SHADOW, which)
+    return _say(target, "shadow", which, reason) if target.url else _pick(target, SHADOW, which)
+
+
+def _say(target: Target, what: str, which: str | None, reason: str) -> int:
+    """Over HTTP, to whichever mesh that is."""
+    state = ask(target, "POST", f"/v1/policies/{what}", {"policy": which, "reason": reason})
+    if target.json:
+        emit(state)
+    elif what == "activate":
+        say(f"{safe(which or '')} is picked; the gates go by it within 5 s, once they have proved it")
+    else:
+        say(f"the shadow is {safe(which or 'gone')}; the gates follow within 5 s")
+    return OK
 
 
 def _pick(place: Place, link: str, which: str | None) -> int:
@@ -142,8 +158,3 @@ def _loaded(which: str) -> Bundle:
         return Bundle.load(_found(which))
     except BadBundle as error:
         raise Stop(str(error)) from error
-
-
-def _about(folder: Path) -> str:
-    """The first sentence of its policies."""
-    return (folder / "gate.cedar").read_text().partition("\n")[0].removeprefix("// ")

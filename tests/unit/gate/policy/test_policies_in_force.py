@@ -5,14 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.policy_gate import policies as module
 from services.policy_gate.policies import NoPolicies, Policies
-from shared.contracts.events import PolicyActivated
+from services.policy_gate.shadow import Shadow
+from services.supervisor.policies import point
+from shared.contracts.events import PolicyActivated, PolicyPicked
+from shared.contracts.ids import EVERYONE
 from shared.log.memory import MemoryKeyValue
-from shared.policy.bundle import DEFAULT_BUNDLE, BadBundle, Bundle
+from shared.policy.bundle import DEFAULT_BUNDLE, BadBundle, Bundle, found
+from shared.policy.picks import Picks
 from tests.unit.gate.given import Mesh
 
 
@@ -196,3 +201,71 @@ async def test_a_bundle_says_whether_it_revokes(gates: Gates) -> None:
     (gates.folder("one") / "bundle.json").write_text('{"revoke": true}')
     await one.look()
     assert [False, True] == [e.revokes for e in gates.events(PolicyActivated)]
+
+
+def picked(which: str, mode: Any = "active") -> PolicyPicked:
+    return PolicyPicked(swarm=EVERYONE, persona=EVERYONE, mode=mode, which=which, principal="ann")
+
+
+OPERATOR = Bundle.load(found("operator")).version
+
+
+async def test_what_was_picked_last_is_in_force_for_all_gates_also_after_a_restart_until_a_folder_changes(
+    gates: Gates,
+) -> None:
+    one, two = gates.gate("one"), gates.gate("two")
+    await one.begin()
+    await two.begin()
+    await gates.say(picked("operator"), "k1")
+    for gate in (one, two, one):
+        await gate.look()
+    for gate in (one, two, gates.gate("one"), gates.gate("two")):
+        await gate.begin()
+        assert (OPERATOR, None) == ((await gate.current()).version, gate.trouble)
+    assert [("one", FIRST), ("one", OPERATOR)] == gates.activations and "ann" == gates.events(PolicyActivated)[
+        1
+    ].principal
+    second = gates.edit("two", more)
+    await two.look()
+    await one.look()
+    assert second == (await one.current()).version, "somebody changed a folder after it"
+    await gates.say(picked(FIRST), "k2")
+    await one.look()
+    assert FIRST == (await two.current()).version, "a version that was in force before"
+
+
+@pytest.mark.parametrize("which", ["nobody", "f" * 64, "../x", "*", ""])
+async def test_a_pick_that_is_no_policy_is_told_once_and_changes_nothing(gates: Gates, which: str) -> None:
+    one = gates.gate("one")
+    await one.begin()
+    await gates.say(picked(which), "k1")
+    for _ in range(2):
+        await one.look()
+        assert one.trouble and "ann picked" in one.trouble and FIRST == (await one.current()).version
+    await gates.say(picked("operator"), "k2")
+    await one.look()
+    assert (OPERATOR, None) == ((await one.current()).version, one.trouble)
+
+
+async def test_a_link_that_is_set_anew_goes_before_an_earlier_pick_even_to_where_it_led(gates: Gates) -> None:
+    link = gates.folder("linked")
+    point(link, DEFAULT_BUNDLE)
+    one = gates.gate("linked")
+    await one.begin()
+    await gates.say(picked("operator"), "k1")
+    await one.look()
+    assert OPERATOR == (await one.current()).version
+    point(link, DEFAULT_BUNDLE)
+    await one.look()
+    assert (FIRST, None) == ((await one.current()).version, one.trouble)
+
+
+async def test_a_shadow_that_was_picked_goes_before_the_folders_until_it_is_ended(gates: Gates) -> None:
+    picks = Picks(gates.log)
+    shadow = Shadow(found("developer"), picks, gates.store)
+    developer = Bundle.load(found("developer")).version
+    for which, version in ((None, developer), ("operator", OPERATOR), ("nobody", None), ("", developer)):
+        if which is not None:
+            await gates.say(picked(which, "shadow"), f"k-{which}")
+        await shadow.look()
+        assert (version, version is None) == (shadow.bundle and shadow.bundle.version, bool(shadow.trouble))
