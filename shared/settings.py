@@ -393,6 +393,13 @@ class Mcp(Section, frozen=True, kw_only=True):
     """TOML with each server and a row for each tool, which nobody else may write to; none: there are none."""
 
 
+class Bridge(Section, frozen=True, kw_only=True):
+    """Messages to other NATS accounts."""
+
+    file: str = ""
+    """TOML with a row for each subject, which nobody else may write to; none: there are none."""
+
+
 class Probes(Section, frozen=True, kw_only=True):
     """What personas may have looked at outside."""
 
@@ -467,6 +474,7 @@ class Settings(Section, frozen=True, kw_only=True):
     commands: Commands = Commands()
     mcp: Mcp = Mcp()
     probes: Probes = Probes()
+    bridge: Bridge = Bridge()
     actions: Actions = Actions()
     kill_switch: KillSwitch = KillSwitch()
 
@@ -512,7 +520,7 @@ READS: dict[str, tuple[str, ...]] = {
     "checker": (*_EVERY, "probes", "mcp", "policy.environment", "kill_switch"),
     "persona_runner": (*_EVERY, "thinker", "model", *_PLACEMENT, "placement.serves"),
     "governor": (*_CORE, "governor", *_PLACEMENT, "placement.groups", "swarm", "global", "persona.actions_per_minute"),
-    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s", "mcp", "actions"),
+    "verifier": (*_CORE, "persona.open_proposals", "approval.ttl_s", "authorization.ttl_s", "mcp", "bridge", "actions"),
     "policy_gate": (*_CORE, "policy", *_SIGNS, "approval", "authorization", "outbound.allow", "kill_switch"),
     "actuator": (
         *_CORE,
@@ -521,6 +529,7 @@ READS: dict[str, tuple[str, ...]] = {
         "outbound",
         "commands",
         "mcp",
+        "bridge",
         "kill_switch",
         "swarm.open_actions",
     ),

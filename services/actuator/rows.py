@@ -17,6 +17,7 @@ from shared.contracts.kinds.arguments import MAX_ARGUMENTS, Argument
 from shared.contracts.text import plain
 from shared.log.port import Expect, Log, StaleBoundary
 from shared.outside.mcp.servers import Server
+from shared.outside.subjects import Subject
 
 BOUNDARY = f"rows.declared.{EVERYONE}.{EVERYONE}"
 ROOM = MAX_BODY_BYTES // 2
@@ -35,6 +36,11 @@ def of_tools(servers: Mapping[str, Server], trouble: str | None) -> list[Declare
         for server, how in sorted(servers.items())
         for name, tool in sorted(how.tools.items())
     ]
+
+
+def of_subjects(rows: Mapping[str, Subject]) -> list[DeclaredRow]:
+    """The subjects, by name."""
+    return [_row("nats.publish", name, row.about, row.arguments, None) for name, row in sorted(rows.items())]
 
 
 def _row(kind: str, target: str, about: str, arguments: Mapping[str, Argument], trouble: str | None) -> DeclaredRow:

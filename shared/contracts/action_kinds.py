@@ -15,13 +15,14 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import Risk
-from shared.contracts.kinds import commands, files, http, mesh, people, perceiving, testing, tools
+from shared.contracts.kinds import bridge, commands, files, http, mesh, people, perceiving, testing, tools
 from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
 from shared.contracts.row import Row
 from shared.contracts.targets import Touched
 
 KINDS: dict[str, ActionKind] = (
-    commands.KINDS
+    bridge.KINDS
+    | commands.KINDS
     | files.KINDS
     | http.KINDS
     | mesh.KINDS

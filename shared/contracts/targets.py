@@ -52,6 +52,11 @@ def a_tool(name: str, arguments: str) -> Touched:
     return Touched(name=f"tool:{name}", exact=f"tool:{name} {arguments}")
 
 
+def a_subject(name: str, arguments: str) -> Touched:
+    """A subject that the operator named, likewise."""
+    return Touched(name=f"subject:{name}", exact=f"subject:{name} {arguments}")
+
+
 def a_url(target: str) -> Touched:
     """What a request that changes something is sent to, by host, port, path and query, whatever the method (RFC 3986, section 6.2)."""
     host, port, rest = _address(target)

@@ -27,6 +27,7 @@ SHORT = 200
 _RESOURCES = {
     "command.run": "Command",
     "mcp.call": "Tool",
+    "nats.publish": "Topic",
     **dict.fromkeys(("file.read", "file.grep", "http.get", "prometheus.query", "command.probe", "mcp.read"), "Probe"),
     "persona.spawn": "Child",
     "persona.reap": "Ending",

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import nats
 
 from services.supervisor.mesh import Mesh
 from services.supervisor.plan import Options
@@ -32,6 +33,7 @@ from shared.contracts.action_kinds import KINDS
 from shared.contracts.events import ActionExecuted, ProposalRejected
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from tests.broker import Broker
 from tests.chaos.load import Sink
 from tests.tools import by_http, digests
 
@@ -90,8 +92,10 @@ class Found(msgspec.Struct, kw_only=True):
 class Ground:
     """A mesh, a place outside that counts, and what was filed."""
 
-    def __init__(self, mesh: Mesh, log: JetStreamLog, sink: Sink, folder: Path, api: httpx.AsyncClient) -> None:
-        self.mesh, self.log, self.sink, self.folder, self.api = mesh, log, sink, folder, api
+    def __init__(
+        self, mesh: Mesh, log: JetStreamLog, sink: Sink, folder: Path, api: httpx.AsyncClient, other: Broker
+    ) -> None:
+        self.mesh, self.log, self.sink, self.folder, self.api, self.other = mesh, log, sink, folder, api, other
 
     def deeds(self) -> dict[str, Callable[[], Deed]]:
         """One of each kind; what it needs is made when it is asked for."""
@@ -102,6 +106,7 @@ class Ground:
             "http.request": lambda: Deed(f"{self.sink.url}/once", {"method": "POST", "body": "{}"}, self._hits),
             "command.run": lambda: Deed("append", {"word": "once"}, self._lines),
             "mcp.call": lambda: Deed("odd/count", {"word": "once"}, self._calls),
+            "nats.publish": lambda: Deed("alert", {"level": 3}, self._published),
             "persona.spawn": lambda: Deed(
                 "kid", {"name": "kid", "role": "r", "charter": "c"}, self._said(f"persona.spawned.{SWARM}.kid")
             ),
@@ -210,6 +215,12 @@ class Ground:
         path = self.folder / "calls"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
+    async def _published(self) -> int:
+        client = await nats.connect(self.other.url)
+        count = (await client.jetstream().stream_info("ALERTS")).state.messages
+        await client.close()
+        return count
+
     def _said(self, subject: str) -> Count:
         async def count() -> int:
             return len(await self.log.read((subject,)))
@@ -240,19 +251,35 @@ async def each_kind(data: Path, seed: int, kinds: tuple[str, ...]) -> list[Found
             f'[servers.odd]\nurl = "{server.url}"\nprivate = true\n'
             f'[servers.odd.tools.count]\ndigest = "{pin}"\narguments.word.one_of = ["once"]\n'
         )
-        return await _tried(data, folder, commands, tools, dice, kinds)
+        (data / "other").mkdir()
+        other = Broker(data / "other")
+        await other.start()
+        try:
+            client = await nats.connect(other.url)
+            await client.jetstream().add_stream(name="ALERTS", subjects=["alerts"], max_bytes=2**20)
+            await client.close()
+            bridge = data / "bridge.toml"
+            row = f'url = "{other.url}"\nsubject = "alerts"\nstream = "ALERTS"\narguments.level = {{least = 1, most = 5}}\n'
+            bridge.write_text(f"[subjects.alert]\n{row}")
+            files = {
+                "SWARM_COMMANDS_FILE": str(commands),
+                "SWARM_MCP_FILE": str(tools),
+                "SWARM_BRIDGE_FILE": str(bridge),
+            }
+            return await _tried(data, folder, files, other, dice, kinds)
+        finally:
+            other.kill()
 
 
 async def _tried(
-    data: Path, folder: Path, commands: Path, tools: Path, dice: random.Random, kinds: tuple[str, ...]
+    data: Path, folder: Path, files: dict[str, str], other: Broker, dice: random.Random, kinds: tuple[str, ...]
 ) -> list[Found]:
     async with Sink() as sink:
         where = sink.url.removeprefix("http://")
         env = {
             "SWARM_OUTBOUND_ALLOW": where,
             "SWARM_OUTBOUND_ALLOW_PRIVATE": where,
-            "SWARM_COMMANDS_FILE": str(commands),
-            "SWARM_MCP_FILE": str(tools),
+            **files,
         }
         options = Options(services=SERVICES, s3=False, policy="developer", env=env, ready_timeout_s=180)
         async with Mesh(data / "mesh", options) as mesh, httpx.AsyncClient(trust_env=False, timeout=30) as api:
@@ -265,7 +292,7 @@ async def _tried(
                 inbox_prefix=inbox_prefix("bootstrap"),
             )
             log = JetStreamLog(connection, service="test", instance="test-1")
-            ground = Ground(mesh, log, sink, folder, api)
+            ground = Ground(mesh, log, sink, folder, api, other)
             for name, parent in ((ROOT, None), ("spare", ROOT)):
                 body = {
                     "persona_id": name,

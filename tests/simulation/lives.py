@@ -62,6 +62,7 @@ ACTIONS: dict[str, Callable[[int], Action]] = {
         kind="intent.submit", target=SWARM, params={"goal": f"why {n}", "tokens": 900, "compute_ms": 900, "due_s": 600}
     ),
     "mcp.call": lambda n: Action(kind="mcp.call", target="files/move", params={"path": f"{n}"}),
+    "nats.publish": lambda n: Action(kind="nats.publish", target="alert", params={"level": n}),
     "person.ask": lambda n: Action(kind="person.ask", target="anyone", params={"question": f"why {n}"}),
     "persona.reap": lambda n: Action(kind="persona.reap", target=CHILD, params={"reason": f"done {n}"}),
     "persona.spawn": lambda n: Action(

@@ -10,19 +10,18 @@ it said is the outcome's `output`, where it is text: an outsider's words.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import tomllib
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed, told
-from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
+from services.actuator.hands.begun import begin, fenced
+from services.actuator.hands.hand import Task, cannot_tell, failed, told
+from services.actuator.hands.receipts import Receipts
 from services.actuator.terms import Outcome
 from shared.contracts.action import Scalar
 from shared.contracts.events import Receipt
@@ -120,13 +119,8 @@ class CommandHand:
         await self.look()
         if self.trouble is not None:
             return failed("no_sandbox", self.trouble)
-        if (refused := task.hindered()) is not None:
+        if (refused := await begin(self._receipts, task)) is not None:
             return refused
-        try:
-            if not await asyncio.to_thread(self._receipts.begin, task.job.key, task.claim.id):
-                return failed("fenced", "there is a receipt already: an inquiry fenced it off")
-        except OSError as error:
-            return failed("io_error", f"the receipt cannot be written: {error.strerror}")
         confined = Confined(
             argv=argv,
             read=row.read,
@@ -156,16 +150,8 @@ class CommandHand:
         return Outcome(outcome="failure", summary=said, error="exit_status", receipt=receipt, output=output)
 
     async def inquire(self, task: Task) -> Outcome:
-        if f"/{self._receipts.identity}/" not in task.mark:
-            return cannot_tell_yet(f"it was claimed elsewhere, by {task.mark}")
-        if task.age > timedelta(seconds=KEEP_RECEIPTS_S / 2):
-            return cannot_tell("the claim is older than receipts are kept")
-        try:
-            word = await asyncio.to_thread(self._receipts.fence, task.job.key, task.claim.id)
-        except OSError as error:
-            return cannot_tell_yet(f"the receipts cannot be read: {error.strerror}")
-        if word == "fenced":
-            return failed("not_executed", "it had not begun, and is now fenced off")
+        if (not_begun := await fenced(self._receipts, task)) is not None:
+            return not_begun
         row = self._rows.get(task.target)
         if row is None:
             return cannot_tell(f"it began, and the operator has no command {task.target} any more")

@@ -6,12 +6,11 @@ gave no answer is unknown, whatever its row says of it; what the server itself s
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from datetime import timedelta
 
-from services.actuator.hands.hand import Task, cannot_tell, cannot_tell_yet, failed
-from services.actuator.hands.receipts import KEEP_RECEIPTS_S, Receipts
+from services.actuator.hands.begun import begin, fenced
+from services.actuator.hands.hand import Task, cannot_tell, failed
+from services.actuator.hands.receipts import Receipts
 from services.actuator.terms import Outcome
 from shared.contracts.events import Receipt
 from shared.contracts.kinds.arguments import trouble_of
@@ -26,7 +25,7 @@ class ToolHand:
     one is needed."""
 
     def __init__(self, servers: dict[str, Server], receipts: Receipts) -> None:
-        self._servers, self._receipts = servers, receipts
+        self._servers, self.receipts = servers, receipts
         self._no_sandbox: str | None = None
         self._changed: dict[str, str] = {}
 
@@ -81,29 +80,9 @@ class ToolHand:
         self._changed[found.name] = said
         return failed("tool_changed", said)
 
-    async def begin(self, task: Task) -> Outcome | None:
-        """Right before the call; why not, if so."""
-        if (refused := task.hindered()) is not None:
-            return refused
-        try:
-            if not await asyncio.to_thread(self._receipts.begin, task.job.key, task.claim.id):
-                return failed("fenced", "there is a receipt already: an inquiry fenced it off")
-        except OSError as error:
-            return failed("io_error", f"the receipt cannot be written: {error.strerror}")
-        return None
-
     async def inquire(self, task: Task) -> Outcome:
-        if f"/{self._receipts.identity}/" not in task.mark:
-            return cannot_tell_yet(f"it was claimed elsewhere, by {task.mark}")
-        if task.age > timedelta(seconds=KEEP_RECEIPTS_S / 2):
-            return cannot_tell("the claim is older than receipts are kept")
-        try:
-            word = await asyncio.to_thread(self._receipts.fence, task.job.key, task.claim.id)
-        except OSError as error:
-            return cannot_tell_yet(f"the receipts cannot be read: {error.strerror}")
-        if word == "fenced":
-            return failed("not_executed", "it had not begun, and is now fenced off")
-        return cannot_tell(f"{task.target} was called, and nobody saw its answer")
+        told = await fenced(self.receipts, task)
+        return told or cannot_tell(f"{task.target} was called, and nobody saw its answer")
 
 
 class _Call:
@@ -116,7 +95,7 @@ class _Call:
 
     async def made(self, talk: Talk) -> None:
         tool = self._found.tool
-        self.outcome = await self._hand.pinned(self._found, talk) or await self._hand.begin(self._task)
+        self.outcome = await self._hand.pinned(self._found, talk) or await begin(self._hand.receipts, self._task)
         if self.outcome is not None:
             return
         self.begun = True

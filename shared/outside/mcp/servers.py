@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -124,7 +125,7 @@ def _flaw(server: Server) -> str:
     return ""
 
 
-def named(servers: dict[str, Server], target: str) -> Named | None:
+def named(servers: Mapping[str, Server], target: str) -> Named | None:
     """The tool of that target, if it has a row."""
     server, _, tool = target.partition("/")
     found = servers.get(server)
@@ -133,7 +134,7 @@ def named(servers: dict[str, Server], target: str) -> Named | None:
     return Named(target, found, found.tools[tool])
 
 
-def row_of(servers: dict[str, Server], action: Action) -> Row | str:
+def row_of(servers: Mapping[str, Server], action: Action) -> Row | str:
     """What is judged by, or in a sentence why there is nothing."""
     found = named(servers, action.target)
     if found is None:
