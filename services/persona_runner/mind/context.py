@@ -121,6 +121,7 @@ def references(context: Context) -> tuple[EvidenceRef, ...]:
 def context_ids(context: Context) -> tuple[str, ...]:
     """Ids of what the thought was made from: earlier thoughts, what is cited in it, memories."""
     ids = [] if context.goal is None else [context.goal.ref.id]
+    ids += [output.ref.id for output in context.outputs]
     ids += [note.id for note in context.recent] + [m.id for m in context.memories]
     ids += [ref.id for ref in references(context)]
     return tuple(dict.fromkeys(ids))[:MAX_CONTEXT_IDS]

@@ -341,7 +341,11 @@ def _thought(state: State, recorded: Recorded, event: ThoughtGenerated) -> State
         recent=recent,
         hypotheses=hypotheses,
         outcomes=() if ok else state.outcomes,
-        outputs=() if ok and event.phase != "observe" else state.outputs,
+        outputs=tuple(
+            one for one in state.outputs if one.ref.id not in event.context_ids
+        )  # what came meanwhile is yet to be shown
+        if ok and event.phase != "observe"
+        else state.outputs,
         assigned=state.assigned
         if event.assignment is None
         else goals.charged(state.assigned, event.assignment, event.usage),

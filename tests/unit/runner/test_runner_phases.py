@@ -22,6 +22,7 @@ from shared.contracts.events import (
     LogSearch,
     PersonaReaped,
     ProposalCreated,
+    ReportGiven,
     ThoughtGenerated,
     ThoughtSealed,
 )
@@ -599,3 +600,25 @@ def test_of_many_outputs_the_newest_are_kept_and_an_error_loses_none() -> None:
         )  # fmt: skip
         state = evolve(state, world.put(event))
     assert ["answer 2", "answer 4", "answer 5", "answer 6"] == [output.text for output in state.outputs]
+
+
+def test_what_came_back_while_a_thought_was_made_is_not_taken_for_shown() -> None:
+    world = World()
+    runner = Runner(world)
+    told = {"swarm": SWARM, "persona": PERSONA, "kind": "last", "by": "alpha/kid"}
+    for _ in range(4):
+        world.observe("something")
+        runner.think()
+    world.put(ReportGiven(**told, text="first"))
+    shown: list[list[str]] = []
+
+    def looks(effect: Think) -> Result:
+        shown.append([output.text for output in effect.context.outputs])
+        if effect.context.phase != "observe" and len(world.events(ReportGiven)) == 1:
+            world.put(ReportGiven(**told, text="second"))
+        return says("I see")(effect)
+
+    for _ in range(4):
+        world.observe("something new")
+        runner.think(looks)
+    assert ["first"] in shown and ["second"] in shown, shown
