@@ -41,6 +41,7 @@ from shared.contracts.ids import fresh_id, utc_now
 from shared.contracts.persona import charter_sha256
 from shared.log.client.connection import Connection
 from shared.log.jetstream import JetStreamLog
+from shared.placement import PLACEMENT
 from tests.agentdojo.roles import Role
 
 RUNNER = "persona_runner-1"
@@ -255,6 +256,7 @@ async def filing(data: Path, servers: Path, probes: Path) -> AsyncIterator[Filin
         found = Filing(mesh, log, runner)
         following = asyncio.create_task(found.follow())
         try:
+            await _placed(log)
             yield found
         finally:
             following.cancel()
@@ -262,6 +264,13 @@ async def filing(data: Path, servers: Path, probes: Path) -> AsyncIterator[Filin
             await found.close()
             for one in (log, runner):
                 await one.connection.close()
+
+
+async def _placed(log: JetStreamLog) -> None:
+    """Until the mesh knows which personas are the runner's: what it says of others is nobody's word."""
+    async with asyncio.timeout(WITHIN_S):
+        while not any("r1" in getattr(r.event, "slots", ()) for r in await log.read((PLACEMENT,))):
+            await asyncio.sleep(0.05)
 
 
 async def _log(mesh: Mesh, name: str, service: str) -> JetStreamLog:
