@@ -400,6 +400,13 @@ class Bridge(Section, frozen=True, kw_only=True):
     """TOML with a row for each subject, which nobody else may write to; none: there are none."""
 
 
+class Notices(Section, frozen=True, kw_only=True):
+    """Notices to people outside."""
+
+    file: str = ""
+    """TOML with a row for each, which nobody else may read or write to; none: there are none."""
+
+
 class Probes(Section, frozen=True, kw_only=True):
     """What personas may have looked at outside."""
 
@@ -475,6 +482,7 @@ class Settings(Section, frozen=True, kw_only=True):
     mcp: Mcp = Mcp()
     probes: Probes = Probes()
     bridge: Bridge = Bridge()
+    notices: Notices = Notices()
     actions: Actions = Actions()
     kill_switch: KillSwitch = KillSwitch()
 
@@ -530,6 +538,7 @@ READS: dict[str, tuple[str, ...]] = {
         "commands",
         "mcp",
         "bridge",
+        "notices",
         "kill_switch",
         "swarm.open_actions",
     ),

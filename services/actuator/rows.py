@@ -1,6 +1,6 @@
 """What the operator's files name, said to the mesh: so that people are shown it, and personas propose it with the right arguments.
 
-How a row is done (argument vectors, paths) is told to nobody.
+How a row is done (argument vectors, paths, to whom) is told to nobody.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from shared.contracts.kinds.arguments import MAX_ARGUMENTS, Argument
 from shared.contracts.text import plain
 from shared.log.port import Expect, Log, StaleBoundary
 from shared.outside.mcp.servers import Server
+from shared.outside.notices import Notice
 from shared.outside.subjects import Subject
 
 BOUNDARY = f"rows.declared.{EVERYONE}.{EVERYONE}"
@@ -41,6 +42,11 @@ def of_tools(servers: Mapping[str, Server], trouble: str | None) -> list[Declare
 def of_subjects(rows: Mapping[str, Subject]) -> list[DeclaredRow]:
     """The subjects, by name."""
     return [_row("nats.publish", name, row.about, row.arguments, None) for name, row in sorted(rows.items())]
+
+
+def of_notices(rows: Mapping[str, Notice]) -> list[DeclaredRow]:
+    """The notices, by name; not to whom they go."""
+    return [_row("notice.send", name, row.about, row.arguments, None) for name, row in sorted(rows.items())]
 
 
 def _row(kind: str, target: str, about: str, arguments: Mapping[str, Argument], trouble: str | None) -> DeclaredRow:

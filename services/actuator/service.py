@@ -11,6 +11,7 @@ from services.actuator import decider
 from services.actuator.effects import ActuatorEffects
 from services.actuator.hands.bridge import BridgeHand
 from services.actuator.hands.commands import CommandHand, commands_of
+from services.actuator.hands.notices import NoticeHand
 from services.actuator.hands.outbound import Outbound
 from services.actuator.hands.table import hands
 from services.actuator.hands.tools import ToolHand
@@ -18,9 +19,10 @@ from services.actuator.hands.workspace import Workspace
 from services.actuator.journal import Journal
 from services.actuator.losses import say_lost
 from services.actuator.lots import Lots
-from services.actuator.rows import declare, declared, of_commands, of_subjects, of_tools
+from services.actuator.rows import declare, declared, of_commands, of_notices, of_subjects, of_tools
 from shared.contracts.ids import utc_now
 from shared.outside.mcp.servers import servers_of
+from shared.outside.notices import notices_of
 from shared.outside.subjects import subjects_of
 from shared.policy.activations import Followed
 from shared.runtime.service import Service
@@ -64,10 +66,13 @@ async def wire(service: Service) -> None:
     await tools.look()
     subjects = await asyncio.to_thread(subjects_of, settings.bridge.file, settings.nats.url)
     bridge = BridgeHand(subjects, workspace.receipts)
+    templates = await asyncio.to_thread(notices_of, settings.notices.file)
+    notices = NoticeHand(templates, workspace.receipts)
     rows = [
         *of_commands(named, commands.trouble),
         *of_tools(servers, tools.trouble),
         *of_subjects(subjects),
+        *of_notices(templates),
     ]
     await declare(service.log, declared(rows), source=service.name)
     service.health.warn("mcp", lambda: tools.trouble)
@@ -76,7 +81,7 @@ async def wire(service: Service) -> None:
     halting, policies = service.obeys_halts(kill_switch), Followed(service.log)
     effects = ActuatorEffects(
         log=service.log,
-        hands=hands(workspace, outbound, commands, tools, bridge),
+        hands=hands(workspace, outbound, commands, tools, bridge, notices),
         site=workspace.receipts.identity,
         lots=lots,
         journal=journal,

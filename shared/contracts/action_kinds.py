@@ -15,7 +15,7 @@ import msgspec
 
 from shared.contracts.action import Action
 from shared.contracts.events import Risk
-from shared.contracts.kinds import bridge, commands, files, http, mesh, people, perceiving, testing, tools
+from shared.contracts.kinds import bridge, commands, files, http, mesh, notices, people, perceiving, testing, tools
 from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
 from shared.contracts.row import Row
 from shared.contracts.targets import Touched
@@ -26,6 +26,7 @@ KINDS: dict[str, ActionKind] = (
     | files.KINDS
     | http.KINDS
     | mesh.KINDS
+    | notices.KINDS
     | people.KINDS
     | perceiving.KINDS
     | testing.KINDS

@@ -57,6 +57,11 @@ def a_subject(name: str, arguments: str) -> Touched:
     return Touched(name=f"subject:{name}", exact=f"subject:{name} {arguments}")
 
 
+def a_notice(name: str, arguments: str) -> Touched:
+    """A notice that the operator named, likewise."""
+    return Touched(name=f"notice:{name}", exact=f"notice:{name} {arguments}")
+
+
 def a_url(target: str) -> Touched:
     """What a request that changes something is sent to, by host, port, path and query, whatever the method (RFC 3986, section 6.2)."""
     host, port, rest = _address(target)

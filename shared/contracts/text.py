@@ -10,6 +10,7 @@ Everything here is idempotent: what is made harmless once is left alone the seco
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _BREAKS = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _HIDDEN = re.compile(
@@ -18,6 +19,10 @@ _HIDDEN = re.compile(
     "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
 )
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_MARKUP = re.compile(r"[<>\[\]`*_~|\\@]")
+_LINKED = re.compile(r"//|\bwww\.|[^\W\d_]:(?=\S)|[^\s.]\.(?=[^\W\d_]{2})|\d+(\.\d+){3}", re.IGNORECASE)
+"""What some reader makes a link of: a scheme, a host's name or address."""
+MAX_TITLE = 120
 _LINK = re.compile(r"(?<!\\)((?:\\\\)*)\](?=[(\[:])")
 
 
@@ -60,6 +65,21 @@ def trouble(content: str, *, is_markdown: bool) -> str:
     if is_markdown and markdown(unix) != unix:
         return "Markdown may have no raw HTML, links or images here: write `&lt;` for `<`, and `\\]` for `]` before `(`, `[` or `:`"
     return ""
+
+
+def title_trouble(text: str) -> str:
+    """Why that is no title that is safe wherever it is shown; empty when it is one. It is refused, not changed: what people approved is
+    what is shown."""
+    if len(text) > MAX_TITLE:
+        return f"has {len(text)} characters, the limit is {MAX_TITLE}"
+    if not text[:1].isalnum() or text[-1:].isspace():
+        return "does not begin with a letter or number, or ends with a space"
+    if not text.isprintable():
+        return "has a control or hidden character"
+    seen = unicodedata.normalize("NFKC", text).replace("\u3002", ".")
+    if found := _MARKUP.search(seen):
+        return f"has {found[0]}, which is markup or a mention somewhere"
+    return "has what would be a link" if _LINKED.search(seen) else ""
 
 
 def _cut(text: str, limit: int) -> str:

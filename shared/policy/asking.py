@@ -28,6 +28,7 @@ _RESOURCES = {
     "command.run": "Command",
     "mcp.call": "Tool",
     "nats.publish": "Topic",
+    "notice.send": "Notice",
     **dict.fromkeys(("file.read", "file.grep", "http.get", "prometheus.query", "command.probe", "mcp.read"), "Probe"),
     "persona.spawn": "Child",
     "persona.reap": "Ending",

@@ -107,6 +107,7 @@ class Ground:
             "command.run": lambda: Deed("append", {"word": "once"}, self._lines),
             "mcp.call": lambda: Deed("odd/count", {"word": "once"}, self._calls),
             "nats.publish": lambda: Deed("alert", {"level": 3}, self._published),
+            "notice.send": lambda: Deed("disk", {"percent": 90}, self._noticed),
             "persona.spawn": lambda: Deed(
                 "kid", {"name": "kid", "role": "r", "charter": "c"}, self._said(f"persona.spawned.{SWARM}.kid")
             ),
@@ -221,6 +222,9 @@ class Ground:
         await client.close()
         return count
 
+    async def _noticed(self) -> int:
+        return self.sink.hits["/notice"]
+
     def _said(self, subject: str) -> Count:
         async def count() -> int:
             return len(await self.log.read((subject,)))
@@ -276,10 +280,16 @@ async def _tried(
 ) -> list[Found]:
     async with Sink() as sink:
         where = sink.url.removeprefix("http://")
+        notices = data / "notices.toml"
+        notices.write_text(
+            f'[notices.disk]\ntargets = ["json://{where}/notice"]\ntitle = "A disk fills up"\n'
+            'body = "It is {percent} % full."\narguments.percent = {least = 0, most = 100}\n'
+        )
         env = {
             "SWARM_OUTBOUND_ALLOW": where,
             "SWARM_OUTBOUND_ALLOW_PRIVATE": where,
             **files,
+            "SWARM_NOTICES_FILE": str(notices),
         }
         options = Options(services=SERVICES, s3=False, policy="developer", env=env, ready_timeout_s=180)
         async with Mesh(data / "mesh", options) as mesh, httpx.AsyncClient(trust_env=False, timeout=30) as api:

@@ -63,6 +63,7 @@ ACTIONS: dict[str, Callable[[int], Action]] = {
     ),
     "mcp.call": lambda n: Action(kind="mcp.call", target="files/move", params={"path": f"{n}"}),
     "nats.publish": lambda n: Action(kind="nats.publish", target="alert", params={"level": n}),
+    "notice.send": lambda n: Action(kind="notice.send", target="disk", params={"percent": n}),
     "person.ask": lambda n: Action(kind="person.ask", target="anyone", params={"question": f"why {n}"}),
     "persona.reap": lambda n: Action(kind="persona.reap", target=CHILD, params={"reason": f"done {n}"}),
     "persona.spawn": lambda n: Action(

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.contracts.action import Scalar
+from shared.contracts.text import MAX_TITLE, title_trouble
 
 MAX_ARGUMENTS = 32
 MAX_CHARS = 20_000
@@ -26,7 +27,8 @@ Value = str | int | float | bool | list["Value"] | None
 
 class Argument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one argument may be, one of: one of some texts; a whole number in a range, or with `places` a decimal of so many; text that
-    all of a pattern matches (`re`); any text of at most `chars`; a `time` (RFC 3339); a `flag` (true or false).
+    all of a pattern matches (`re`); any text of at most `chars`; a `title` (up to 120 printable characters without links and markup); a
+    `time` (RFC 3339); a `flag` (true or false).
 
     `many`: up to so many of those, a line each. `optional`: it may be left out.
     """
@@ -38,6 +40,7 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     places: Annotated[int, Meta(ge=0, le=6)] = 0
     like: str | None = None
     chars: Annotated[int, Meta(ge=0, le=MAX_CHARS)] = 0
+    title: bool = False
     time: bool = False
     flag: bool = False
     many: Annotated[int, Meta(ge=0, le=64)] = 0
@@ -66,6 +69,8 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return "is no text"
         if self.time:
             return "" if _is_time(value) else "is no time, as 2026-01-31T12:00:00Z"
+        if self.title:
+            return title_trouble(value)
         if self.one_of:
             return "" if value in self.one_of else f"is none of {', '.join(self.one_of[:8])}"
         if self.chars:
@@ -93,9 +98,9 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def flaw(self) -> str:
         """What is wrong with the row; empty: nothing."""
         number = self.least is not None
-        said = (bool(self.one_of), number, self.like is not None, self.chars > 0, self.time, self.flag)
+        said = (bool(self.one_of), number, self.like is not None, self.chars > 0, self.title, self.time, self.flag)
         if sum(said) != 1 or number != (self.most is not None) or (self.places and not number):
-            return "has one of one_of, least with most (and places), like, chars, time, flag"
+            return "has one of one_of, least with most (and places), like, chars, title, time, flag"
         if self.many and (self.flag or self.chars):
             return "has many of what a line cannot hold"
         try:
@@ -120,6 +125,8 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             what = f"a number of {self.least} to {self.most}" + f", {self.places} places" * bool(self.places)
         elif self.like is not None:
             what = f"text like {self.like}"
+        elif self.title:
+            what = f"one line of up to {MAX_TITLE} printable characters, without links, markup, underscores and @"
         else:
             what = "a time" if self.time else "true or false" if self.flag else f"text of up to {self.chars} characters"
         what = f"up to {self.many}, a line each: {what}" if self.many else what

@@ -69,6 +69,8 @@ _KINDS: dict[str, str] = {
     "http.request": "one HTTP request: `path` is the whole URL; arguments `method`, `body`, `content_type`",
     "command.run": "a command that the operator named: `path` is its name, with exactly its arguments",
     "mcp.call": "a tool that the operator named: `path` is its server and name, with its arguments",
+    "nats.publish": "a message to another system on a subject that the operator named: `path` is its name, with its arguments",
+    "notice.send": "a notice to people outside, by the operator's words: `path` is its name, with exactly its arguments",
     "person.ask": "a question that only a person can answer: `content` is the question, `path` is empty",
     "persona.spawn": "a child of yours for work that goes on and is apart from yours: `path` is a short name, `content` its whole charter, "
     "with when it is done",
@@ -83,7 +85,9 @@ _KINDS: dict[str, str] = {
 """What a model may propose, and how; one that the persona may not is not shown."""
 
 
-_WITHOUT_CONTENT = ("file.delete", "http.request", "command.run", "mcp.call")
+_WITH_ROWS = ("command.run", "mcp.call", "nats.publish", "notice.send")
+"""Kinds that are nothing without what the operator named."""
+_WITHOUT_CONTENT = ("file.delete", "http.request", *_WITH_ROWS)
 
 
 _ASKED = (
@@ -142,12 +146,12 @@ def _kinds(context: Context) -> str:
     if context.phase != "compress":
         return ""
     rows = [row for row in context.rows if row.kind in _KINDS]
-    with_rows = {"command.run", "mcp.call"} - {row.kind for row in rows}
+    without = set(_WITH_ROWS) - {row.kind for row in rows}
     id_, swarm = context.identity.id, context.identity.swarm_id
     shown = [
         f" `{kind}`: {how.format(id=id_, swarm=swarm)}"
         for kind, how in _KINDS.items()
-        if kind in context.kinds and kind not in with_rows
+        if kind in context.kinds and kind not in without
     ]
     named = "".join(
         f"\n`{row.kind}` `{row.target}`: {row.about}; arguments: "

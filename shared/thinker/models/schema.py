@@ -20,6 +20,8 @@ Kind = Literal[
     "http.request",
     "command.run",
     "mcp.call",
+    "nats.publish",
+    "notice.send",
     "person.ask",
     "persona.spawn",
     "persona.reap",

@@ -624,6 +624,24 @@ async def test_a_model_is_told_of_the_kinds_its_persona_may_propose_and_each_bec
         assert ["file.write"] == [draft.action.kind for draft in (await thinker.think(narrowed)).proposals]
 
 
+@pytest.mark.parametrize("kind", ["nats.publish", "notice.send"])
+async def test_a_model_says_something_outside_by_the_operators_rows_alone(kind: str) -> None:
+    result = CheckResult(
+        swarm="alpha", persona="ada", check_id="c", hypothesis_id="h-1", outcome="confirmed", findings="3"
+    )
+    confirmed = OpenHypothesis(hypothesis_id="h-1", topic="t", claim="c", confidence=0.5, evidence=REFS, result=result)
+    row = DeclaredRow(kind=kind, target="disk", about="a disk", arguments=(RowArgument(name="level", type="integer"),))
+    seen = msgspec.structs.replace(context("compress", "x", confirmed), kinds=tuple(KINDS), rows=(row,))
+    assert f"`{kind}` `disk`: a disk; arguments: `level` (integer)" in compose(seen).user
+    assert kind not in compose(msgspec.structs.replace(seen, rows=())).user
+    said = {"title": "t", "rationale": "r", "evidence": [], "hypothesis": 1, "content": ""}
+    wanted = {**said, "kind": kind, "path": "disk", "arguments": [{"name": "level", "value": "3"}]}
+    async with thinking(Model(Reply({"text": "done", "proposals": [wanted]}))) as thinker:
+        (draft,) = (await thinker.think(seen)).proposals
+    assert (kind, "disk", {"level": 3}) == (draft.action.kind, draft.action.target, draft.action.params)
+    assert not isinstance(read(draft.action), Problem)
+
+
 async def test_a_model_is_told_the_operators_rows_and_what_it_says_is_typed_by_them() -> None:
     result = CheckResult(
         swarm="alpha", persona="ada", check_id="c", hypothesis_id="h-1", outcome="confirmed", findings="3"
