@@ -16,6 +16,7 @@ from shared.contracts.events import EvidenceRef, LogCount, LogResolve, LogSearch
 from shared.contracts.kinds.files import own_folder
 from shared.contracts.probe_kinds import PROBE_KINDS, name_of
 from shared.contracts.text import code, markdown, plain
+from shared.thinker import specialists
 from shared.thinker.asking.answering import answer
 from shared.thinker.looking import baseline, beside, gist, sections
 from shared.thinker.port import (
@@ -121,6 +122,7 @@ _KINDS = {
     "rate_jump": "More lines than usual",
     "metric_shift": "A host metric at a new level",
     "watch": "A rule of its own holds",
+    "busy": "A source that leaves little room for others",
 }
 
 
@@ -201,13 +203,19 @@ def _compress(context: Context) -> Thought:
             told.append(f"{name}: " + "; ".join(h.claim[:240] for h in some[:MAX_DRAFTS]) + ".")
     if not context.hypotheses:
         told.append("Nothing is open, nothing is proposed.")
-    proposals = tuple(_proposal(context, h) for h in confirmed[:MAX_DRAFTS])
-    if proposals:
-        told.append(f"Proposed: {len(proposals)} findings reports.")
+    proposals = tuple(p for h in confirmed[:MAX_DRAFTS] if (p := _proposal(context, h)) is not None)
+    reports = sum(p.action.kind == "file.write" for p in proposals)
+    if reports:
+        told.append(f"Proposed: {reports} findings reports.")
+    told += [f"Proposed: {p.title}." for p in proposals if p.action.kind != "file.write"]
     return Thought(text=" ".join(told), proposals=proposals)
 
 
-def _proposal(context: Context, hypothesis: OpenHypothesis) -> ProposalDraft:
+def _proposal(context: Context, hypothesis: OpenHypothesis) -> ProposalDraft | None:
+    if hypothesis.topic.startswith(specialists.BUSY):
+        return specialists.birth(context, hypothesis)
+    if hypothesis.topic == f"watch {specialists.QUIET}" and specialists.source_of(context.identity.tags):
+        return specialists.end(context, hypothesis)
     result = hypothesis.result
     found = result.findings if result is not None else ""
     slug = slug_of(hypothesis.topic)

@@ -13,13 +13,14 @@ Nothing here grows with time: gone personas are dropped, stale entries of the sc
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
 from services.persona_runner.mind.cadence import Limits, cursor, due_at, looked
 from services.persona_runner.mind.goals import current
+from services.persona_runner.mind.specialists import Specialists
 from services.persona_runner.mind.state import State, counted, evolve
 from services.persona_runner.mind.steps import Percepts
 from services.persona_runner.mind.watches import Rule, Watches
@@ -68,7 +69,7 @@ class Member:
 class Swarm:
     """One swarm's personas here, what all of them perceive, and whom the next observation would wake."""
 
-    __slots__ = ("asleep", "heard_seq", "members", "perception", "watches")
+    __slots__ = ("asleep", "heard_seq", "members", "perception", "specialists", "watches")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
@@ -76,6 +77,7 @@ class Swarm:
         self.heard_seq = 0
         self.perception = Perception()
         self.watches = Watches()
+        self.specialists = Specialists()
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -99,6 +101,7 @@ class Hosted(msgspec.Struct, array_like=True):
     members: list[Kept]
     rows: RowsDeclared | None = None
     watches: dict[str, dict[str, dict[str, Rule]]] = {}
+    specialists: dict[str, Specialists] = {}
 
 
 class Host:
@@ -152,6 +155,7 @@ class Host:
                 swarm = self._swarms.setdefault(event.swarm, Swarm())
                 swarm.perception.add(recorded)
                 swarm.watches.see(recorded)
+                swarm.specialists.see(recorded)
                 swarm.heard_seq = recorded.seq
                 asleep, swarm.asleep = swarm.asleep, set()
                 for persona in asleep:
@@ -160,21 +164,26 @@ class Host:
                 self.placements.add(recorded)
             case RowsDeclared():
                 self.rows = event
-            case ObservationRecorded() | WatchAdded() | PersonaReaped():
-                self._watch(self._swarms.setdefault(event.swarm, Swarm()).watches, recorded)
+            case ObservationRecorded() | WatchAdded() | PersonaReaped() | PersonaSpawned():
+                self._watch(self._swarms.setdefault(event.swarm, Swarm()), recorded)
                 self._personal(recorded)
             case _:
                 self._personal(recorded)
 
-    def _watch(self, watches: Watches, recorded: Recorded) -> None:
-        """Rules are kept of everybody, whoever hosts them."""
+    def _watch(self, swarm: Swarm, recorded: Recorded) -> None:
+        """Rules and specialists are kept of everybody, whoever hosts them."""
         match recorded.event:
             case WatchAdded():
-                watches.add(recorded)
-            case PersonaReaped(persona=persona):
-                watches.drop(persona)
+                swarm.watches.add(recorded)
+            case PersonaSpawned():
+                rule = swarm.specialists.born(recorded)
+                if rule is not None:
+                    swarm.watches.add(msgspec.structs.replace(recorded, event=rule))
+            case PersonaReaped() as event:
+                swarm.watches.drop(event.persona)
+                swarm.specialists.gone(event)
             case _:
-                watches.see(recorded)
+                swarm.watches.see(recorded)
 
     def _personal(self, message: Stored) -> None:
         key = owner(message.subject)
@@ -307,6 +316,7 @@ class Host:
             ],
             rows=self.rows,
             watches={name: swarm.watches.copied() for name, swarm in self._swarms.items() if swarm.watches.rules},
+            specialists={name: copied(swarm.specialists) for name, swarm in self._swarms.items()},
         )
 
     def restore(self, hosted: Hosted, shards: Iterable[int]) -> None:
@@ -320,6 +330,7 @@ class Host:
             swarm.heard_seq = heard_seq
             swarm.perception.restore(perception)
             swarm.watches.rules = hosted.watches.get(name, {})
+            swarm.specialists = hosted.specialists.get(name) or Specialists()
         for kept in hosted.members:
             key = (kept.state.swarm, kept.state.persona)
             if self.shard(key) in self.shards:
@@ -366,24 +377,35 @@ class Host:
         member = swarm.members[key[1]]
         interval = self.loop_interval_ms(key[0])
         after = cursor(member.state)
-        senses = [swarm.perception] if member.senses is None else [swarm.perception, member.senses]
+        shared = (swarm.perception, swarm.specialists.attention(key[1]))
+        senses: list[tuple[Perception, Callable[[str], bool] | None]] = [shared]
+        if member.senses is not None:
+            senses.append((member.senses, None))
         findings, asked = {}, bool(member.state.assigned)
         if member.state.hypotheses or asked:
-            findings = {f.topic: f for sense in senses for f in sense.percept(0, 0).findings}
+            findings = {f.topic: f for sense, perceives in senses for f in sense.percept(0, 0, perceives).findings}
+            findings |= {f.topic: f for f in swarm.specialists.open(member.state)}
             findings |= {f.topic: f for f in swarm.watches.findings(key[1], now, upto=swarm.heard_seq)}
-        percept = merged([sense.percept(after, SAMPLES) for sense in senses])
+        percept = merged([sense.percept(after, SAMPLES, perceives) for sense, perceives in senses])
         since = looked(member.state)
         told = swarm.watches.findings(key[1], now, upto=percept.last_seq, after_seq=after, after=since)
-        if told:
-            percept = msgspec.structs.replace(percept, findings=(*percept.findings, *told))
+        busy = swarm.specialists.findings(member.state, after)
+        if told or busy:
+            percept = msgspec.structs.replace(percept, findings=(*busy, *percept.findings, *told))
         return Percepts(
             running=interval > 0,
             loop_interval_ms=interval or 1,
             percept=percept,
             alarm_at=swarm.watches.alarm(key[1], since),
             findings=findings,
-            sources=tuple(s for sense in senses for s in sense.sources()) if asked else (),
-            lately=merged([sense.percept(0, SAMPLES) for sense in senses]).samples if asked else (),
+            sources=tuple(
+                s for sense, perceives in senses for s in sense.sources() if not perceives or perceives(s.name)
+            )
+            if asked
+            else (),
+            lately=merged([sense.percept(0, SAMPLES, perceives) for sense, perceives in senses]).samples
+            if asked
+            else (),
             rows=() if self.rows is None else tuple(row for row in self.rows.rows if not row.trouble),
             thinker=self._thinker,
             runner=self._runner,
@@ -438,7 +460,8 @@ class Host:
         if member is None or member.flying:
             return
         state = member.state
-        heard = max(swarm.heard_seq, state.heard_seq)
+        perceives = swarm.specialists.attention(key[1])
+        heard = max(swarm.heard_seq if perceives is None else swarm.perception.newest(perceives), state.heard_seq)
         if heard <= max(state.observed_seq, member.passed_seq):
             heard = 0
             swarm.asleep.add(key[1])
@@ -468,6 +491,11 @@ class Host:
             if member.due is not None
         }
         self._heap = sorted(live)
+
+
+def copied(specialists: Specialists) -> Specialists:
+    """All of it, as a checkpoint keeps it while lines go on coming."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(specialists), type=Specialists)
 
 
 def _is_birth(message: Stored) -> bool:

@@ -39,8 +39,10 @@ from shared.contracts.events import (
     ThoughtGenerated,
     ThoughtSealed,
 )
+from shared.contracts.kinds.mesh import words
 from shared.contracts.persona import Identity, PersonaPolicy, charter_sha256
 from shared.thinker.port import Note, Output
+from shared.thinker.specialists import source_of
 
 KEPT_NOTES, NOTE_CHARS = 6, 400
 KEPT_TOPICS = 32
@@ -149,6 +151,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     hypotheses: tuple[Held, ...] = ()
     topics: tuple[tuple[str, int], ...] = ()
     proposals: tuple[tuple[str, str], ...] = ()
+    births: tuple[tuple[str, str], ...] = ()
+    """Of these, the children that are proposed, with the source each is to perceive alone, or nothing."""
     outcomes: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = ()
 
@@ -228,7 +232,13 @@ def evolve(state: State, recorded: Recorded) -> State:
             return _checked(state, recorded, event)
         case ProposalCreated() if event.proposal_id not in dict(state.proposals):
             proposals = (*state.proposals, (event.proposal_id, event.title))[-MAX_OPEN_PROPOSALS:]
-            return msgspec.structs.replace(state, proposals=proposals)
+            births, kept = state.births, dict(proposals)
+            if event.action.kind == "persona.spawn":
+                births = (
+                    *births,
+                    (event.proposal_id, source_of(words(str(event.action.params.get("tags", "")))) or ""),
+                )
+            return msgspec.structs.replace(state, proposals=proposals, births=tuple(b for b in births if b[0] in kept))
         case ProposalRejected():
             # who goes first, and by which rule; or what is wrong with it
             why = f": {event.detail}" if event.stage in ("arbitration", "verify") else ""
@@ -439,6 +449,7 @@ def _ended(state: State, proposal_id: str, outcome: str) -> State:
     return msgspec.structs.replace(
         state,
         proposals=tuple(p for p in state.proposals if p[0] != proposal_id),
+        births=tuple(b for b in state.births if b[0] != proposal_id),
         outcomes=(*state.outcomes, f"{title!r} {outcome}"[:OUTCOME_CHARS])[-KEPT_OUTCOMES:],
     )
 

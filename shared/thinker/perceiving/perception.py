@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
+from collections.abc import Callable
 
 import msgspec
 
@@ -69,6 +70,8 @@ class State(msgspec.Struct, array_like=True):
     """(sequence, total) of every 256th line, for counting further back than `seqs`."""
     samples: list[tuple[EvidenceRef, str]] = []
     traces: dict[str, str] = {}
+    origins: list[int] = []
+    """Of each of `seqs` the mark of its source."""
 
 
 class Perception:
@@ -95,12 +98,21 @@ class Perception:
         """Everything up to this stream sequence is folded in."""
         return self._state.last_seq
 
-    def percept(self, after_seq: int, sample: int = 8) -> Percept:
+    def newest(self, perceives: Callable[[str], bool] | None) -> int:
+        """The newest sequence of the sources that are perceived; None: all."""
+        if perceives is None:
+            return self._state.last_seq
+        return max((source.last_seq for name, source in self._state.sources.items() if perceives(name)), default=0)
+
+    def percept(self, after_seq: int, sample: int = 8, perceives: Callable[[str], bool] | None = None) -> Percept:
         """What is new after `after_seq`: counts, the findings raised since, and up to `sample` (≤ 16) lines, verbatim up to 300 bytes.
 
-        `new` is exact for up to 1 024 new lines, beyond that to within 256, beyond 131 072 a lower bound.
+        `new` is exact for up to 1 024 new lines, beyond that to within 256, beyond 131 072 a lower bound. With `perceives`, of these
+        sources alone, and a lower bound beyond 1 024 new lines of all; the lines shown are those among the newest 16 of all.
         """
         state = self._state
+        if perceives is not None:
+            return self._attentive(after_seq, sample, perceives)
         position = bisect_right(state.seqs, after_seq)
         first = state.seqs[position] if position < len(state.seqs) else 0
         new = len(state.seqs) - position
@@ -117,6 +129,26 @@ class Perception:
             templates=len(state.templates),
             findings=tuple(findings),
             samples=tuple((ref, excerpt(text, SAMPLE_BYTES)) for ref, text in shown) if sample > 0 else (),
+            traces=dict(state.traces),
+        )
+
+    def _attentive(self, after_seq: int, sample: int, perceives: Callable[[str], bool]) -> Percept:
+        state = self._state
+        names = {name: source for name, source in state.sources.items() if perceives(name)}
+        marks = {source.mark for source in names.values()}
+        position = bisect_right(state.seqs, after_seq)
+        new = [s for s, mark in zip(state.seqs[position:], state.origins[position:], strict=True) if mark in marks]
+        known = set(new)
+        shown = [(ref, excerpt(text, SAMPLE_BYTES)) for ref, text in state.samples if ref.seq in known]
+        findings = (r.finding() for r in state.records.values() if r.seq > after_seq and perceives(r.source))
+        return Percept(
+            first_seq=new[0] if new else 0,
+            last_seq=self.newest(perceives),
+            new=len(new),
+            total=sum(source.lines for source in names.values()),
+            templates=sum(template.source in names for template in state.templates),
+            findings=tuple(sorted(findings, key=_by_seq)),
+            samples=tuple(shown[-min(sample, SAMPLES) :]) if sample > 0 else (),
             traces=dict(state.traces),
         )
 
@@ -140,8 +172,6 @@ class Perception:
         state.last_seq = recorded.seq
         state.total += 1
         state.seqs.append(recorded.seq)
-        if len(state.seqs) >= 2 * RECENT_SEQS:
-            del state.seqs[:RECENT_SEQS]
         if state.total % MARK_EVERY == 0:
             state.marks.append((recorded.seq, state.total))
             del state.marks[:-MAX_MARKS]
@@ -175,7 +205,10 @@ class Perception:
         if not source.tick(at):
             source = self._new_source(event.source, at)
             source.tick(at)
-        source.used = state.total
+        source.used, source.last_seq = state.total, recorded.seq
+        state.origins.append(source.mark)
+        if len(state.seqs) >= 2 * RECENT_SEQS:
+            del state.seqs[:RECENT_SEQS], state.origins[:RECENT_SEQS]
         return source
 
     def _new_source(self, name: str, at: float | None = None) -> Source:
@@ -187,6 +220,7 @@ class Perception:
             del state.sources[oldest]
             self._templates.drop(oldest)
         source = state.sources[name] = begun_at(at)
+        source.mark = zlib.crc32(name.encode("utf-8", "surrogatepass"))
         return source
 
     def _align(self, template: Template) -> None:

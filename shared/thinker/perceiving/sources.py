@@ -37,6 +37,9 @@ class Source(msgspec.Struct, array_like=True):
     rate: Rate = msgspec.field(default_factory=Rate)
     rate_topic: str = ""
     metrics: dict[str, Metric] = {}
+    mark: int = 0
+    last_seq: int = 0
+    """CRC-32 of its name, and the sequence of its newest line."""
 
     @property
     def index(self) -> int:
