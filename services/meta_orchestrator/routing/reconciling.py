@@ -21,6 +21,7 @@ from shared.contracts.envelope import Recorded
 from shared.contracts.events import (
     BudgetExhausted,
     IntentAccepted,
+    IntentAnswered,
     IntentSubmitted,
     PersonaDraining,
     PersonaReaped,
@@ -41,6 +42,7 @@ LIVES = (
     "intent.routed",
     "intent.delayed",
     "intent.returned",
+    "intent.answered",
     "intent.accepted",
     "intent.cancelled",
     "intent.closed",
@@ -65,6 +67,7 @@ class Reconciling:
         self.lives: dict[Key, Life] = {}
         self._moved: dict[Key, datetime] = {}
         self._had: dict[Whose, set[Key]] = {}
+        self._answered: set[tuple[Key, Whose]] = set()
 
     def apply(self, recorded: Recorded) -> None:
         """Take one event in, and find what follows from it."""
@@ -74,6 +77,8 @@ class Reconciling:
                 self._gone((event.swarm, event.persona), reason, recorded.id)
             case BudgetExhausted():
                 self._gone((event.swarm, event.persona), "no_budget", recorded.id, event.retry_at)
+            case IntentAnswered():
+                self._heard((event.home, event.intent_id), (event.swarm, event.persona), event.route)
             case PersonaSpawned():
                 for key, life in self.lives.items():
                     if life.delayed is not None:
@@ -82,6 +87,11 @@ class Reconciling:
                 self._life((event.swarm, event.intent_id), recorded)
             case _:
                 pass
+
+    def _heard(self, key: Key, whose: Whose, route: int) -> None:
+        """It is judged by what it said, wherever it is by then; the route ends by its time if nobody does."""
+        if any(r.whose == whose and r.number == route for r in self.lives.get(key, Life()).open):
+            self._answered.add((key, whose))
 
     def _life(self, key: Key, recorded: Recorded) -> None:
         before = self.lives.get(key, Life())
@@ -95,6 +105,7 @@ class Reconciling:
         for whose in had - has:
             self._roster.load(whose, -1)
             self._had[whose].discard(key)
+            self._answered.discard((key, whose))
             if not self._had[whose]:
                 del self._had[whose]
         if isinstance(recorded.event, IntentAccepted):
@@ -116,7 +127,7 @@ class Reconciling:
         """It has what it can answer no more; until when it cannot, where that is not for ever."""
         for key in self._had.get(whose, ()):
             routes = [r for r in self.lives[key].open if r.whose == whose]
-            if until is None or any(until >= route.until for route in routes):
+            if (key, whose) not in self._answered and (until is None or any(until >= r.until for r in routes)):
                 self._want(key, Gone(intent_id=key[1], whose=whose, reason=reason), cause)
 
     def begin(self) -> None:
@@ -124,7 +135,7 @@ class Reconciling:
         self._live = True
         for key, life in self.lives.items():
             for route in life.open:
-                if not self._roster.lives(route.whose):
+                if not self._roster.lives(route.whose) and (key, route.whose) not in self._answered:
                     self._want(key, Gone(intent_id=key[1], whose=route.whose, reason="reaped"), f"{key}@{life.seq}")
             if not life.open and life.delayed is None:
                 self._want(key, Look(intent_id=key[1]), f"{key}@{life.seq}")
