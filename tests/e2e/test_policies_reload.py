@@ -24,7 +24,7 @@ from tests.e2e.test_mesh import log as log
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
-MORE = {"SWARM_SWARM_ACTIONS_PER_MINUTE": "1000", "SWARM_PERSONA_ACTIONS_PER_MINUTE": "1000"}
+MORE = {f"SWARM_{of}_ACTIONS_PER_MINUTE": "1000000" for of in ("GLOBAL", "SWARM", "PERSONA")}
 SERVICES = ("governor", "verifier", "policy_gate", "actuator", "gateway")
 
 

@@ -284,7 +284,7 @@ def test_where_nobody_can_be_connected_to_nothing_was_sent(receipts: Receipts) -
 
 
 def test_what_takes_too_long_is_unknown_and_who_comes_after_is_not_told(inbox: Inbox, receipts: Receipts) -> None:
-    row = notice(inbox.url("ok"), inbox.url("slow"), inbox.url("after"), timeout_s=0.5)
+    row = notice(inbox.url("ok"), inbox.url("slow"), inbox.url("after"), timeout_s=3)
     hand = NoticeHand({"disk": row}, receipts)
 
     async def late() -> Outcome:
