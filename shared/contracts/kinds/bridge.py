@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Self
 
 import msgspec
 
-from shared.contracts.action import Scalar
 from shared.contracts.events.common import Risk
-from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
+from shared.contracts.kinds.kind import ActionKind, Named, Problem, Whose
 from shared.contracts.kinds.tools import arguments_trouble
 from shared.contracts.targets import Touched, a_subject
 
 _TARGET = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
-class NatsPublish(Params, frozen=True, kw_only=True):
+class NatsPublish(Named, frozen=True, kw_only=True):
     """The arguments by name, as the operator's row of the subject has them."""
-
-    arguments: dict[str, Scalar]
-
-    @classmethod
-    def of(cls, given: dict[str, Scalar]) -> Self:
-        return cls(arguments=given)
 
 
 def _trouble(target: str, params: NatsPublish) -> Problem | None:

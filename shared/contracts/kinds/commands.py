@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Self
 
 import msgspec
 
-from shared.contracts.action import Scalar
-from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
+from shared.contracts.kinds.kind import ActionKind, Named, Problem, Whose
 from shared.contracts.targets import Touched, a_command
 
 MAX_OUTPUT_BYTES = 256 * 1024
@@ -18,14 +16,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _COMMAND = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
-class CommandRun(Params, frozen=True, kw_only=True):
+class CommandRun(Named, frozen=True, kw_only=True):
     """The arguments by name, as the operator's row of the command has them."""
-
-    arguments: dict[str, Scalar]
-
-    @classmethod
-    def of(cls, given: dict[str, Scalar]) -> Self:
-        return cls(arguments=given)
 
 
 def _trouble(target: str, params: CommandRun) -> Problem | None:

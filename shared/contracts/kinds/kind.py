@@ -48,6 +48,16 @@ def scalar(said: str, wanted: str) -> Scalar:
             return said
 
 
+class Named(Params, frozen=True, kw_only=True):
+    """Parameters that an operator's row names: the arguments by name, as the row has them."""
+
+    arguments: dict[str, Scalar]
+
+    @classmethod
+    def of(cls, given: dict[str, Scalar]) -> Self:
+        return cls(arguments=given)
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Why an action is not one of ours: a reason code (unknown_kind, bad_params, bad_target), and a sentence."""
 

@@ -4,12 +4,10 @@ the operator's file."""
 from __future__ import annotations
 
 import re
-from typing import Self
 
 import msgspec
 
-from shared.contracts.action import Scalar
-from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose
+from shared.contracts.kinds.kind import ActionKind, Named, Problem, Whose
 from shared.contracts.kinds.tools import arguments_trouble
 from shared.contracts.targets import Touched, a_notice
 from shared.contracts.text import MAX_TITLE
@@ -17,14 +15,8 @@ from shared.contracts.text import MAX_TITLE
 _TARGET = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
-class NoticeSend(Params, frozen=True, kw_only=True):
+class NoticeSend(Named, frozen=True, kw_only=True):
     """The arguments by name, as the operator's template has them."""
-
-    arguments: dict[str, Scalar]
-
-    @classmethod
-    def of(cls, given: dict[str, Scalar]) -> Self:
-        return cls(arguments=given)
 
 
 def _trouble(target: str, params: NoticeSend) -> Problem | None:

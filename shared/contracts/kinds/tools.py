@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Self
 
 import msgspec
 
 from shared.contracts.action import Scalar
 from shared.contracts.events.common import Risk
 from shared.contracts.kinds.arguments import MAX_ARGUMENTS, MAX_CHARS
-from shared.contracts.kinds.kind import ActionKind, Params, Problem, Whose, size_trouble
+from shared.contracts.kinds.kind import ActionKind, Named, Problem, Whose, size_trouble
 from shared.contracts.targets import Touched, a_tool
 from shared.contracts.text import trouble as hidden_trouble
 
@@ -21,14 +20,8 @@ _TARGET = re.compile(rf"[a-z0-9][a-z0-9-]{{0,47}}/{TOOL}")
 _NAME = re.compile(ARGUMENT)
 
 
-class McpCall(Params, frozen=True, kw_only=True):
+class McpCall(Named, frozen=True, kw_only=True):
     """The arguments by name, as the operator's row of the tool has them; a list is text of a line each, a decimal is text."""
-
-    arguments: dict[str, Scalar]
-
-    @classmethod
-    def of(cls, given: dict[str, Scalar]) -> Self:
-        return cls(arguments=given)
 
 
 def _trouble(target: str, params: McpCall) -> Problem | None:
